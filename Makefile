@@ -1,0 +1,49 @@
+# make test, make check: all that a change must pass. Everything they need is installed into .venv by themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Extra words for pytest: make test ARGS="-k lease -x"
+ARGS ?=
+
+.PHONY: help install demo test check format bench pins clean
+
+help: ## say what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+install: $(VENV)/installed ## make .venv with everything in it
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	@echo "Installing into $(VENV) (about two minutes, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is recorded
+	$(BIN)/irp demo
+
+test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: $(VENV)/installed ## formatting, lint, types, and which module may import which
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed ## measure against the targets of docs/benchmarks.md (some minutes)
+	$(BIN)/python -m irp_pipeline_tests.benchmarks $(ARGS)
+
+pins: $(VENV)/installed ## write the installed versions to constraints.txt
+	@{ head -1 constraints.txt; $(BIN)/python -m pip list --format=freeze | grep -viE '^(irp[-_]pipeline|pip|setuptools|wheel)=='; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove .venv and what the tools leave behind; never .irp, where the data is
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

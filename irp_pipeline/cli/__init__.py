@@ -1,0 +1,66 @@
+"""The ``irp`` command: a thin layer of words over the helpers.
+
+One module for each group of commands; here they are put together. A command reads its arguments, calls the helpers
+and says what came of it. What it does beyond that belongs into the helpers, where notebooks have it too.
+
+What holds for every command, and where it is done:
+
+* exit status 0: done; 1: failed, refused or not found; 2: wrong usage (:mod:`irp_pipeline.cli.failures`);
+* standard output is the answer, alone; notes, questions and errors go to standard error
+  (:mod:`irp_pipeline.cli.output`);
+* ``--json`` gives one JSON object, on standard output if the command did its work, else on standard error;
+* ``--db-schema`` chooses the schema, as ``schema=`` does for a helper (:mod:`irp_pipeline.cli.options`).
+
+``irp --help`` is for people who wait: nothing heavy is imported outside of the command that needs it.
+"""
+
+import sys
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from irp_pipeline import __version__
+from irp_pipeline.cli import config, cycle, db, demo, doctor, notebook, run, status, ui
+from irp_pipeline.cli.failures import FailingInWords
+
+app = typer.Typer(
+    cls=FailingInWords,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a defect's traceback is for its report, as plain text and without values
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Start here: irp db init, then irp cycle create Q1-2024. If something does not work: irp doctor",
+)
+app.add_typer(cycle.app, name="cycle")
+app.add_typer(config.app, name="config")
+app.add_typer(run.app)
+app.add_typer(status.app)
+app.add_typer(ui.app)
+app.add_typer(db.app, name="db")
+app.add_typer(notebook.app, name="notebook")
+app.add_typer(doctor.app)
+app.add_typer(demo.app)
+
+
+def main() -> None:
+    """Run the command line; ends with :class:`SystemExit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal of another alphabet shows "?" and no traceback
+            stream.reconfigure(errors="replace")
+    app(prog_name="irp")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"irp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def irp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Insurance risk processing: run quarterly catastrophe-risk cycles and see how they stand."""

@@ -1,0 +1,42 @@
+"""``irp config``: the configuration workbook."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.options import AsJson
+
+app = typer.Typer(no_args_is_help=True, help="Write and check configuration workbooks.")
+
+WorkbookFile = Annotated[Path, typer.Argument(metavar="FILE", help="The workbook, such as configuration.xlsx.")]
+
+
+@app.command(epilog="Example: irp config template configuration.xlsx")
+def template(
+    file: WorkbookFile,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write an empty workbook, with drop-downs and notes on what belongs where."""
+    from irp_pipeline.helpers.workbook import write_template
+
+    written = write_template(file, overwrite)
+    output.say(f"Wrote {written}. Fill its sheets, then: irp config check {written}")
+
+
+@app.command(epilog="Example: irp config check configuration.xlsx")
+def check(file: WorkbookFile, as_json: AsJson = False) -> None:
+    """Check a workbook; every mistake is named with its sheet, row and column."""
+    from irp_pipeline.helpers.workbook import read_workbook, workbook_hash
+
+    workbook = read_workbook(file)
+    counts = {
+        "portfolios": len(workbook.portfolios),
+        "analyses": len(workbook.analyses),
+        "groupings": len(workbook.groupings),
+    }
+    if as_json:
+        output.print_json({"file": str(file), "hash": workbook_hash(file), **counts})
+        return
+    output.say(f"{file} is valid: " + ", ".join(f"{count} {what}" for what, count in counts.items()))

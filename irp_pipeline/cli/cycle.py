@@ -1,0 +1,204 @@
+"""``irp cycle``: making, listing, archiving and deleting cycles."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import CommandError
+from irp_pipeline.cli.options import (
+    AsJson,
+    CycleName,
+    DbSchema,
+    Yes,
+    cycle_not_found,
+    find_cycle,
+    make_sure,
+    working_in,
+)
+
+app = typer.Typer(no_args_is_help=True, help="Make, list, archive and delete cycles.")
+
+
+@app.command(epilog="Example: irp cycle create Q1-2024")
+def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Create a cycle.
+
+    It is ACTIVE, and others that are ACTIVE stay so.
+    """
+    from irp_pipeline.helpers.cycle import create_cycle
+
+    with working_in(db_schema) as schema:
+        create_cycle(cycle)
+        created = find_cycle(cycle, schema)
+    if as_json:
+        output.print_json({"schema": schema, "cycle": created})
+    else:
+        output.say(f"Created the cycle {cycle} in schema {schema!r}.")
+
+
+@app.command("list", epilog="Example: irp cycle list --db-schema test_cycle")
+def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """List all cycles, the youngest first."""
+    from irp_pipeline.helpers.cycle import get_cycle_status
+
+    with working_in(db_schema) as schema:
+        cycles = output.records(get_cycle_status())
+    if as_json:
+        output.print_json({"schema": schema, "cycles": cycles})
+    elif cycles:
+        headers = (
+            output.with_zone("Created", (cycle["created_ts"] for cycle in cycles)),
+            output.with_zone("Archived", (cycle["archived_ts"] for cycle in cycles)),
+        )
+        output.print_table(
+            ("Cycle", "Status", "Stages", "Steps", "At work", *headers),
+            (
+                (
+                    cycle["cycle_name"],
+                    output.status_text(cycle["status"]),
+                    cycle["stages"],
+                    cycle["steps"],
+                    cycle["active_step_runs"] or None,
+                    cycle["created_ts"],
+                    cycle["archived_ts"],
+                )
+                for cycle in cycles
+            ),
+        )
+    else:
+        output.print_note(f"There is no cycle in schema {schema!r} yet. To make one: irp cycle create Q1-2024")
+
+
+@app.command(epilog="Example: irp cycle show Q1-2024")
+def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Show one cycle and its stages."""
+    from irp_pipeline.helpers.cycle import get_cycle_progress
+    from irp_pipeline.helpers.stage import list_stages_for_cycle
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        steps = output.records(get_cycle_progress(cycle))
+        stages = [_summary(stage, steps) for stage in list_stages_for_cycle(found["id"])]
+    files = _files(schema, cycle)
+    if as_json:
+        folder = None if files is None else str(files)
+        output.print_json({"schema": schema, "cycle": found, "folder": folder, "stages": stages})
+        return
+    output.say(f"Cycle     {cycle}")
+    output.say(f"Status    {found['status']}")
+    output.say(f"Schema    {schema}")
+    output.say(f"Created   {output.local_time(found['created_ts'])}")
+    if found["archived_ts"]:
+        output.say(f"Archived  {output.local_time(found['archived_ts'])}")
+    if files:
+        output.say(f"Files     {files}")
+    if stages:
+        output.say()
+        output.print_table(
+            ("Stage", "Steps", "Completed", "Failed", "At work", "Runs"),
+            (
+                (
+                    f"{stage['stage_num']} {stage['stage_name']}",
+                    stage["steps"],
+                    stage["completed"],
+                    stage["failed"],
+                    stage["at_work"],
+                    stage["runs"],
+                )
+                for stage in stages
+            ),
+        )
+
+
+@app.command(epilog="Example: irp cycle archive Q1-2024")
+def archive(
+    cycle: CycleName,
+    force: Annotated[bool, typer.Option("--force", help="Archive it even if a step run is ACTIVE.")] = False,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Archive a cycle.
+
+    Its records stay and can be read; it takes no more work.
+    """
+    from irp_pipeline.helpers.constants import CycleStatus
+    from irp_pipeline.helpers.cycle import CycleError, archive_cycle, refuse_while_at_work
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        if found["status"] == CycleStatus.ACTIVE and not force:
+            try:
+                refuse_while_at_work(found)
+            except CycleError as error:
+                raise CommandError(f"{error}; or say --force, if it did end and nobody recorded it") from None
+        if not archive_cycle(found["id"]):
+            raise cycle_not_found(cycle, schema)
+        archived = find_cycle(cycle, schema)
+    if as_json:
+        output.print_json({"schema": schema, "cycle": archived})
+    elif found["archived_ts"]:
+        output.say(f"The cycle {cycle} is archived already, since {output.local_time(found['archived_ts'])}.")
+    else:
+        output.say(f"Archived the cycle {cycle} in schema {schema!r}.")
+
+
+@app.command(epilog="Example: irp cycle delete Q1-2024")
+def delete(cycle: CycleName, db_schema: DbSchema = None, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Delete a cycle with all its records.
+
+    Its stages, steps and step runs go with it; its files are left alone. Asks first.
+    """
+    from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_progress
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        extent = _extent(output.records(get_cycle_progress(cycle)))
+        make_sure(
+            f"Delete the cycle {cycle} in schema {schema!r} with {extent}? There is no way back.",
+            yes,
+            f"Deleting the cycle {cycle!r}",
+        )
+        if not delete_cycle(found["id"]):
+            raise cycle_not_found(cycle, schema)
+    files = _files(schema, cycle)
+    if as_json:
+        output.print_json({"schema": schema, "cycle": found, "folder": None if files is None else str(files)})
+        return
+    output.say(f"Deleted the cycle {cycle} in schema {schema!r} with {extent}.")
+    if files:
+        output.print_note(f"Its files are still in {files}")
+
+
+def _summary(stage: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    of_stage = [step for step in steps if step["stage_num"] == stage["stage_num"]]
+    statuses = [step["last_status"] for step in of_stage]
+    return {
+        "stage_num": stage["stage_num"],
+        "stage_name": stage["stage_name"],
+        "created_ts": stage["created_ts"],
+        "steps": len(of_stage),
+        "completed": statuses.count("COMPLETED") + statuses.count("SKIPPED"),
+        "failed": statuses.count("FAILED"),
+        "at_work": statuses.count("ACTIVE"),
+        "runs": sum(step["last_run"] or 0 for step in of_stage),
+    }
+
+
+def _extent(steps: list[dict[str, Any]]) -> str:
+    runs = sum(step["last_run"] or 0 for step in steps)
+    extent = f"its {output.counted(len(steps), 'step')} and {output.counted(runs, 'step run')}"
+    at_work = sum(step["last_status"] == "ACTIVE" for step in steps)
+    return f"{extent}, {at_work} at work" if at_work else extent
+
+
+def _files(schema: str, cycle: str) -> Path | None:
+    """Return the folder of the cycle's files, if there is one."""
+    from irp_pipeline import settings
+
+    try:
+        folder = settings.cycle_dir(schema, cycle)
+    except settings.SettingsError:  # a schema whose name cannot be a folder
+        return None
+    return folder if folder.is_dir() else None

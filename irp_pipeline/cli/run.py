@@ -1,0 +1,130 @@
+"""``irp run``: run a cycle here and now, with progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import FAILED, INTERRUPTED
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, schema_option, working_in
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: irp run Q1-2024 --db-schema test_cycle --from extract")
+def run(
+    cycle: CycleName,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="The workbook, instead of configuration.xlsx of the cycle."),
+    ] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage, such as extract.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="STEP", help="Run this step alone, such as control_totals.")
+    ] = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a cycle: its steps one after the other, past those that are done.
+
+    Ctrl-C ends the run as cancelled; the same command goes on from there.
+    """
+    from dagster import DagsterInstance
+
+    from irp_pipeline.helpers.cycle import require_open_cycle
+    from irp_pipeline.launch import running_cycle
+    from irp_pipeline.orchestration.instance import use_dagster_home
+    from irp_pipeline.orchestration.jobs import selection
+
+    if from_stage and only:
+        raise typer.BadParameter("say either --from or --only")
+    try:
+        selected = selection(from_stage, only)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with working_in(db_schema) as schema:
+        require_open_cycle(cycle)
+        use_dagster_home()
+        run_config: dict[str, Any] = {
+            "resources": {"database": {"config": {"db_schema": schema, "rerun_completed": rerun}}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},  # progress is shown here instead
+        }
+        if config is not None and (
+            selected is None or "setup" in selected or "setup.validate_configuration" in selected
+        ):
+            workbook = {"config": {"workbook": str(config.absolute())}}
+            run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
+        started = time.monotonic()
+        with DagsterInstance.get() as instance:
+            with running_cycle(instance, cycle, run_config, selected) as (dagster_run, events):
+                steps = list(_shown(events, quiet=as_json))
+            ended = instance.get_run_by_id(dagster_run.run_id)
+    status = ended.status.value if ended else "FAILURE"
+    seconds = round(time.monotonic() - started, 1)
+    if as_json:
+        output.print_json(
+            {"schema": schema, "cycle_name": cycle, "run_id": dagster_run.run_id, "status": status, "steps": steps}
+        )
+    else:
+        counts = ", ".join(f"{sum(s['status'] == word for s in steps)} {word}" for word in _WORDS)
+        output.say(f"{status} after {seconds} s: {counts}. More: irp history {cycle} {schema_option(schema)}")
+    if status == "CANCELED":
+        raise typer.Exit(INTERRUPTED)
+    if status != "SUCCESS":
+        raise typer.Exit(FAILED)
+
+
+_WORDS = ("done", "skipped", "failed")
+
+
+def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Print each step as it begins and ends; yield how each ended."""
+    begun: dict[str, float] = {}
+    skipped_because: dict[str, str] = {}
+    for event in events:
+        key = event.step_key or ""
+        if event.is_step_start:
+            begun[key] = time.monotonic()
+            if not quiet:
+                output.print_note(f"  {key} …")
+        elif event.is_successful_output:
+            metadata = event.step_output_data.metadata
+            if metadata.get("skipped") and metadata["skipped"].value:
+                done_in = metadata["work done in run"].value
+                skipped_because[key] = f"run {done_in} of this step did the work, and nothing has changed since"
+        elif event.is_step_success or event.is_step_failure:
+            ended = _ended(event, skipped_because.get(key), time.monotonic() - begun.get(key, time.monotonic()))
+            if not quiet:
+                _print_step(ended)
+            yield ended
+
+
+def _ended(event: DagsterEvent, skipped_because: str | None, seconds: float) -> dict[str, Any]:
+    ended: dict[str, Any] = {"step": event.step_key, "seconds": round(seconds, 3)}
+    if event.is_step_failure:
+        data = event.step_failure_data
+        described = data.user_failure_data.description if data.user_failure_data else None
+        cause = data.error.cause or data.error if data.error else None
+        return ended | {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+    if skipped_because:
+        return ended | {"status": "skipped", "why": skipped_because}
+    return ended | {"status": "done", "why": None}
+
+
+def _print_step(ended: dict[str, Any]) -> None:
+    style = {"done": "green", "skipped": "cyan", "failed": "bold red"}[ended["status"]]
+    why = f": {ended['why']}" if ended["why"] else ""
+    output.say(
+        output.styled("  ", (f"{ended['status']:<8}", style), f"{ended['step']} ({ended['seconds']:.1f} s){why}")
+    )

@@ -1,0 +1,147 @@
+"""``irp status`` and ``irp history``: how a cycle stands, and what happened in it."""
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+
+app = typer.Typer()
+
+_RUNS_SHOWN = 50
+_RESULT_CHARACTERS = 100
+
+
+@app.command(epilog="Example: irp status Q1-2024")
+def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Show where each step of a cycle stands."""
+    from irp_pipeline.helpers.cycle import get_cycle_progress
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        steps = output.records(get_cycle_progress(cycle))
+    if as_json:
+        output.print_json({"schema": schema, "cycle": found, "steps": steps})
+        return
+    output.say(
+        output.styled(
+            (cycle, "bold"),
+            "  ",
+            output.status_text(found["status"]),
+            f"  in schema {schema!r}, created {output.local_time(found['created_ts'])}",
+        )
+    )
+    if not steps:
+        output.print_note("No step of this cycle has been started yet.")
+        return
+    completions = [step["last_completed"] for step in steps]
+    output.print_table(
+        ("Stage", "Step", "Status", "Run", output.with_zone("Last completed", completions)),
+        (
+            (
+                f"{step['stage_num']} {step['stage_name']}",
+                f"{step['step_num']} {step['step_name']}",
+                output.status_text(step["last_status"]),
+                step["last_run"],
+                step["last_completed"],
+            )
+            for step in steps
+        ),
+    )
+    output.say(_summary(steps))
+    if any(step["last_status"] == "FAILED" for step in steps):
+        output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
+
+
+@app.command(epilog="Example: irp history Q1-2024 --stage 2 --step 1 --full")
+def history(
+    cycle: CycleName,
+    stage: Annotated[int | None, typer.Option("--stage", metavar="N", min=0, help="Only this stage.")] = None,
+    step: Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Only steps of this number.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Show the newest N runs.")] = _RUNS_SHOWN,
+    full: Annotated[bool, typer.Option("--full", help="Show error messages whole, below the table.")] = False,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the step runs of a cycle.
+
+    The newest comes first: who ran what, when, and with which result.
+    """
+    from irp_pipeline.helpers.cycle import get_step_history
+
+    with working_in(db_schema) as schema:
+        find_cycle(cycle, schema)
+        found = get_step_history(cycle, stage, step)
+        runs = output.records(found.head(limit))
+    if as_json:
+        output.print_json({"schema": schema, "cycle_name": cycle, "total": len(found), "runs": runs})
+        return
+    if not runs:
+        chosen = "No such" if stage is not None or step is not None else "No"
+        output.print_note(f"{chosen} step run in cycle {cycle} of schema {schema!r} yet.")
+        return
+    starts = [run["started_ts"] for run in runs]
+    output.print_table(
+        ("Step", "Run", "Status", output.with_zone("Started", starts), "Took", "By", "Result"),
+        (
+            (
+                f"{run['stage_num']}.{run['step_num']} {run['step_name']}",
+                run["run_num"],
+                output.status_text(run["status"]),
+                run["started_ts"],
+                run["completed_ts"] - run["started_ts"] if run["completed_ts"] else None,
+                run["started_by"],
+                _result(run),
+            )
+            for run in runs
+        ),
+    )
+    if full:
+        _say_whole_errors(runs)
+    if len(runs) < len(found):
+        output.print_note(f"These are the newest {len(runs)} of {len(found)} step runs; for more, say --limit N.")
+
+
+def _summary(steps: list[dict[str, Any]]) -> str:
+    """Return how many steps stand how, in the order in which a reader wants to know."""
+    count = Counter(step["last_status"] for step in steps)
+    done = count["COMPLETED"] + count["SKIPPED"]
+    parts = [f"{done} of {output.counted(len(steps), 'step')} done"]
+    for status, words in (("FAILED", "failed"), ("ACTIVE", "at work"), (None, "never ran")):
+        if count[status]:
+            parts.append(f"{count[status]} {words}")
+    return ", ".join(parts)
+
+
+def _result(run: dict[str, Any]) -> str:
+    """Return the outcome of a run in one line: why it failed, which run did the work, or what it produced."""
+    if run["error_message"]:
+        return _first_line(run["error_message"])
+    if run["status"] == "SKIPPED" and run["work_run_num"] is not None:
+        return f"done in run {run['work_run_num']}"
+    produced = run["output_data"]
+    if not isinstance(produced, dict):
+        return ""
+    text = ", ".join(
+        f"{name} {_short(value)}" for name, value in produced.items() if not isinstance(value, dict | list)
+    )
+    return text if len(text) <= _RESULT_CHARACTERS else text[: _RESULT_CHARACTERS - 1] + "…"
+
+
+def _short(value: object) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0].rstrip()
+
+
+def _say_whole_errors(runs: list[dict[str, Any]]) -> None:
+    for run in runs:
+        if run["error_message"]:
+            step = output.visible(f"{run['stage_num']}.{run['step_num']} {run['step_name']}", one_line=True)
+            output.say()
+            output.say(output.styled((f"{step}, run {run['run_num']}:", "bold")))
+            output.say(run["error_message"].rstrip())

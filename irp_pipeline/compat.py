@@ -1,0 +1,156 @@
+"""The old import name ``helpers``, for code written before this package.
+
+``import irp_pipeline.compat`` makes ``helpers`` another name of :mod:`irp_pipeline.helpers`, in this process only:
+``from helpers.database import create_cycle`` gives the very same modules, each loaded when it is first asked for.
+Nobody else's ``helpers`` is touched, since no package of that name is installed. Code that is to stay as it is gets
+the name from outside::
+
+    python -m irp_pipeline.compat script.py arguments ...
+    pytest -p irp_pipeline.compat
+    %load_ext irp_pipeline.notebook
+
+From then on a folder ``helpers`` on ``sys.path``, such as that of the old workspace, is not found any more, not even
+for modules that this package does not have.
+"""
+
+import builtins
+import importlib
+import importlib.util
+import io
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+OLD_NAME = "helpers"
+"""What old code calls the package."""
+
+_PACKAGE = "irp_pipeline.helpers"
+_USAGE = "usage: python -m irp_pipeline.compat script.py [argument ...]"
+
+
+def activate() -> None:
+    """Make ``helpers`` mean this package from now on, in this process. Importing this module has done it already.
+
+    Raises:
+        ImportError: another ``helpers`` has been imported already; the message says which and what to do.
+    """
+    package = importlib.import_module(_PACKAGE)
+    imported = sys.modules.get(OLD_NAME)
+    if imported is not None and imported is not package:
+        raise ImportError(
+            f"Another package {OLD_NAME!r} has been imported already, from {_origin(imported)}, and its functions are "
+            f"in use. Import irp_pipeline.compat before it: first thing in the script or conftest.py, with "
+            "`python -m irp_pipeline.compat script.py` or `pytest -p irp_pipeline.compat`, or in the first cell after "
+            "a restart of the kernel.",
+            name=OLD_NAME,
+        )
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+    importlib.import_module(OLD_NAME)
+
+
+def deactivate() -> None:
+    """Forget the name ``helpers`` again. What was imported under it stays as it is."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    for name in [name for name in sys.modules if _is_old(name)]:
+        if sys.modules[name] is sys.modules.get(_new(name)):
+            del sys.modules[name]
+
+
+class _Finder(MetaPathFinder):
+    """Finds ``helpers`` and all below it in this package, and nowhere else."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not _is_old(fullname):
+            return None
+        found = importlib.util.find_spec(_new(fullname))
+        if found is None:
+            return None
+        spec = ModuleSpec(fullname, _Alias(), origin=found.origin)
+        spec.submodule_search_locations = found.submodule_search_locations
+        return spec
+
+
+class _Alias(Loader):
+    """Gives the module of this package in place of a new one."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(_new(spec.name))
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system has written the alias's spec into the module, which has one of its own: reload, pickle
+        # and inspect go by it.
+        alias = module.__spec__
+        if alias is not None and isinstance(alias.loader, _Alias):
+            module.__spec__ = alias.loader_state
+
+
+def _is_old(name: str) -> bool:
+    return name == OLD_NAME or name.startswith(f"{OLD_NAME}.")
+
+
+def _new(old_name: str) -> str:
+    return _PACKAGE + old_name.removeprefix(OLD_NAME)
+
+
+def _origin(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or ", ".join(getattr(module, "__path__", [])) or repr(module)
+
+
+# --- python -m irp_pipeline.compat --------------------------------------------------------------------------------
+
+
+def _run_script(arguments: list[str]) -> None:
+    """Run a script as ``python script.py arguments`` would, with the old name known to it."""
+    if not arguments or arguments[0].startswith("-"):
+        print(_USAGE, file=sys.stderr)
+        sys.exit(2)
+    script = arguments[0]
+    file = str(Path.cwd() / script)
+    try:
+        with io.open_code(file) as source_file:
+            source = source_file.read()
+    except OSError as error:
+        print(f"{sys.executable}: can't open file {file!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv[:] = arguments
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(script).resolve().parent)
+    sys.excepthook = _report_without_own_frames
+    main = _main_module(file)
+    sys.modules["__main__"] = main
+    exec(compile(source, file, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 - what the user asked for
+
+
+def _main_module(file: str) -> ModuleType:
+    main = ModuleType("__main__")
+    main.__file__ = file
+    main.__loader__ = SourceFileLoader("__main__", file)
+    main.__dict__.update(__builtins__=builtins, __cached__=None, __annotations__={})
+    return main
+
+
+def _report_without_own_frames(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print an uncaught error as Python does; the frames above the script would be no news to its author."""
+    while traceback is not None and traceback.tb_frame.f_code is not _run_script.__code__:
+        traceback = traceback.tb_next
+    if traceback is not None:
+        error.__traceback__ = traceback.tb_next
+    sys.__excepthook__(kind, error, error.__traceback__)
+
+
+if __name__ == "__main__":
+    from irp_pipeline import compat  # the module by its own name: an import of it in the script finds it done
+
+    compat._run_script(sys.argv[1:])
+else:
+    activate()

@@ -1,0 +1,189 @@
+"""Reading a query from any database that SQLAlchemy reaches, with a server-side cursor.
+
+PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.postgres`. MySQL, MariaDB and SQLite show one moment in a
+read-only transaction, and add up their control totals themselves. Any other database is asked for the rows again, in
+the same transaction, and they are added up here; nothing is ever committed.
+
+MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice; the remedy is
+a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotal, TotalsAccumulator
+from irp_pipeline.exposure.conversion import array_of, conform
+from irp_pipeline.exposure.oed import OedTable, oed_columns
+from irp_pipeline.exposure.sources import address, without_password
+from irp_pipeline.exposure.totals_query import DIALECTS, accounts_query, codes_of, combine, sums_query, wrap
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy import URL, Connection, CursorResult, Engine
+    from sqlalchemy.exc import DBAPIError
+
+_BATCH_ROWS = 10_000
+_READ_ONLY = {
+    "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
+    "mariadb": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
+    # The driver begins no transaction for a SELECT.
+    "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
+}
+
+
+@contextmanager
+def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[DatabaseReader]":
+    """Connect, and read a query.
+
+    Args:
+        name: how the source database is called in messages.
+        url: where it is.
+        query: one SELECT, without a semicolon at its end.
+        table: the OED table that it gives.
+
+    Raises:
+        ExposureError: the Python package for the database is not installed, the database cannot be reached, or it
+            refuses the query.
+    """
+    engine = _engine(name, url)
+    try:
+        with _connect(name, engine) as connection:
+            try:
+                for statement in _READ_ONLY.get(engine.dialect.name, ()):
+                    connection.exec_driver_sql(statement)
+                yield DatabaseReader(connection, f"query on {name}", query, table)
+            except BaseException:
+                # Not closed but cut off: closing a cursor in the middle of a result would read the rest of it first.
+                connection.invalidate()
+                raise
+            connection.rollback()
+    finally:
+        engine.dispose()
+
+
+class DatabaseReader:
+    """A query on an open connection; see :class:`irp_pipeline.exposure.sources.Reader`."""
+
+    def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
+        self.description = description
+        self._connection = connection
+        self._dialect_name = connection.dialect.name
+        self._query = query
+        self._table = table
+        self._started: CursorResult[Any] | None = None
+        self.columns = oed_columns(table, self._column_names(), description)
+
+    def batches(self) -> "Generator[pa.RecordBatch]":
+        """The rows, in batches of 10,000."""
+        return self._batches(range(len(self.columns)))
+
+    def locate(self, record: int) -> str:
+        """Say where a record is."""
+        return f"{self.description}, record {record + 1}"
+
+    def totals(self) -> tuple[ControlTotal, ...]:
+        """The control totals, computed by the database if it is one that is known to do it exactly."""
+        if self._dialect_name not in DIALECTS:
+            return self._totals_of_rows()
+        sums = self._fetch(sums_query(self._query, self.columns, self._dialect_name))
+        codes = codes_of(sums)
+        accounts = self._fetch(accounts_query(self._query, self.columns, self._dialect_name, codes))
+        return combine(sums, accounts, codes)
+
+    def _totals_of_rows(self) -> tuple[ControlTotal, ...]:
+        positions = [number for number, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS]
+        columns = [self.columns[position] for position in positions]
+        accumulator, record = TotalsAccumulator(), 0
+        for batch in self._batches(positions):
+            accumulator.add(conform(batch, columns, record, self.locate))
+            record += batch.num_rows
+        return accumulator.totals()
+
+    def _column_names(self) -> list[str]:
+        """The names of the result's columns; where derived tables are sure to work, without running the query."""
+        if self._dialect_name in DIALECTS:
+            statement = f"SELECT * FROM {wrap(self._query)} AS source WHERE 1 = 0"  # noqa: S608 - the user's own query
+            with self._run(statement) as result:
+                return list(result.keys())
+        self._started = self._execute(self._query)
+        return list(self._started.keys())
+
+    def _batches(self, positions: Sequence[int]) -> "Generator[pa.RecordBatch]":
+        import pyarrow as pa
+
+        names = [self.columns[position].source_name for position in positions]
+        with self._run(self._query) as result:
+            # SQLite renames a column that occurs twice in a derived table.
+            oed_columns(self._table, result.keys(), self.description)
+            for rows in result.partitions(_BATCH_ROWS):
+                values = list(zip(*rows, strict=True))
+                yield pa.RecordBatch.from_arrays([array_of(values[position]) for position in positions], names)
+
+    def _fetch(self, statement: str) -> list[Any]:
+        with self._run(statement) as result:
+            return list(result)
+
+    @contextmanager
+    def _run(self, statement: str) -> "Iterator[CursorResult[Any]]":
+        """Run a statement, or go on with the query that was started to learn its columns."""
+        from sqlalchemy.exc import DBAPIError
+
+        result, self._started = self._started or self._execute(statement), None
+        try:
+            yield result
+        except DBAPIError as error:
+            raise self._refusal(error) from error
+        result.close()
+
+    def _execute(self, statement: str) -> "CursorResult[Any]":
+        from sqlalchemy.exc import DBAPIError
+
+        # Without parameters the drivers leave a per cent sign in the statement alone.
+        options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _BATCH_ROWS}
+        try:
+            return self._connection.exec_driver_sql(statement, execution_options=options)
+        except DBAPIError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: "DBAPIError") -> ExposureError:
+        return ExposureError(f"{self.description}: {_driver_message(error, self._connection.engine.url)}")
+
+
+def _engine(name: str, url: "URL") -> "Engine":
+    import sqlalchemy as sa
+    from sqlalchemy.exc import NoSuchModuleError
+
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
+        raise ExposureError(f"the source database {name} is the SQLite file {url.database}, which does not exist")
+    try:
+        return sa.create_engine(url, poolclass=sa.NullPool)
+    except ModuleNotFoundError as error:
+        raise ExposureError(
+            f"the source database {name} ({url.drivername}) needs the Python package {error.name}, "
+            "which is not installed"
+        ) from error
+    except NoSuchModuleError as error:
+        raise ExposureError(
+            f"the source database {name}: SQLAlchemy knows no database {url.drivername!r}. "
+            "Perhaps the package for it is not installed."
+        ) from error
+
+
+def _connect(name: str, engine: "Engine") -> "Connection":
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        return engine.connect()
+    except DBAPIError as error:
+        raise ExposureError(
+            f"cannot reach the source database {name} ({address(engine.url)}): {_driver_message(error, engine.url)}"
+        ) from None
+
+
+def _driver_message(error: "DBAPIError", url: "URL") -> str:
+    """What the driver said last in its arguments, which often begin with a number."""
+    said = error.orig.args[-1] if error.orig is not None and error.orig.args else error
+    return without_password(str(said), url)

@@ -1,0 +1,146 @@
+"""The tables of the Open Exposure Data standard, their columns, and the type each column has here.
+
+Only names and types, read from the specification that ods_tools carries. Reading data is the business of
+the sources, judging values that of :mod:`irp_pipeline.exposure.validate`.
+
+A column's type depends on its name alone, never on the data, so every batch, every database and every quarter
+gives the same Parquet schema. Identifiers such as ``PortNumber`` or ``PostalCode`` are text and keep their leading
+zeros. A column that the standard does not know is kept, as text.
+"""
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from irp_pipeline.exposure import ExposureError
+
+
+class OedTable(StrEnum):
+    """The four tables of an exposure; the values are the names Oasis LMF gives the files."""
+
+    LOCATION = "location"
+    ACCOUNT = "account"
+    RI_INFO = "ri_info"
+    RI_SCOPE = "ri_scope"
+
+
+class ColumnType(StrEnum):
+    """What a column holds; the values are pyarrow's names."""
+
+    TEXT = "string"
+    NUMBER = "double"
+    INTEGER = "int32"
+    LARGE_INTEGER = "int64"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the source names it, its name as OED spells it, and its type."""
+
+    source_name: str
+    name: str
+    type: ColumnType
+
+
+# The names the specification file uses for the tables and the types.
+_SPECIFICATION_TABLES = {
+    OedTable.LOCATION: "Loc",
+    OedTable.ACCOUNT: "Acc",
+    OedTable.RI_INFO: "ReinsInfo",
+    OedTable.RI_SCOPE: "ReinsScope",
+}
+_SPECIFICATION_TYPES = {
+    "category": ColumnType.TEXT,
+    "float64": ColumnType.NUMBER,
+    "Int8": ColumnType.INTEGER,
+    "Int32": ColumnType.INTEGER,
+    "Int64": ColumnType.LARGE_INTEGER,
+}
+# GeogSchemeXX stands for GeogScheme1, GeogScheme2, …; FlexiLocZZZ for FlexiLoc with any name after it.
+_OPEN_ENDINGS = ("XX", "ZZZ")
+
+
+def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Column, ...]:
+    """Give every column of a source its OED spelling and its type, in the order of the source.
+
+    Args:
+        table: which OED table the source holds.
+        names: the column names found there; upper and lower case mean the same, as the standard says.
+        source: how messages call the source, such as ``location.csv``.
+
+    Raises:
+        ExposureError: a column without a name, or one that occurs twice (also when spelled differently).
+    """
+    columns: dict[str, Column] = {}
+    for position, source_name in enumerate(names, start=1):
+        column = _oed_column(table, source_name)
+        if not column.name:
+            raise ExposureError(f"{source}: column {position} has no name. Give it one, or remove it.")
+        earlier = columns.get(column.name.lower())
+        if earlier is not None:
+            raise ExposureError(
+                f"{source}: the column {column.name} occurs twice, as {earlier.source_name!r} and as "
+                f"{source_name!r} (upper and lower case mean the same in OED). Remove one of them."
+            )
+        columns[column.name.lower()] = column
+    return tuple(columns.values())
+
+
+def _oed_column(table: OedTable, source_name: str) -> Column:
+    name = source_name.strip()
+    fields = _fields(table)
+    known = fields.get(name.lower())
+    if known is not None:
+        return Column(source_name, *known)
+    for spelling, column_type in _open_ended_fields(table):
+        if name.lower().startswith(spelling.lower()) and len(name) > len(spelling):
+            return Column(source_name, spelling + name[len(spelling) :], column_type)
+    return Column(source_name, name, ColumnType.TEXT)
+
+
+def specification_table(table: OedTable) -> str:
+    """What the specification calls a table."""
+    return _SPECIFICATION_TABLES[table]
+
+
+@cache
+def _fields(table: OedTable) -> dict[str, tuple[str, ColumnType]]:
+    """The fields of a table in the newest OED version: lower-case name to spelling and type."""
+    specification = json.loads(_specification_file().read_bytes())
+    fields = specification["input_fields"][_SPECIFICATION_TABLES[table]]
+    return {
+        lower_name: (field["Input Field Name"], _SPECIFICATION_TYPES[field["pd_dtype"]])
+        for lower_name, field in fields.items()
+    }
+
+
+@cache
+def _open_ended_fields(table: OedTable) -> tuple[tuple[str, ColumnType], ...]:
+    def openings() -> Iterator[tuple[str, ColumnType]]:
+        for spelling, column_type in _fields(table).values():
+            for ending in _OPEN_ENDINGS:
+                if spelling.endswith(ending):
+                    yield spelling.removesuffix(ending), column_type
+
+    return tuple(sorted(openings(), key=lambda opening: -len(opening[0])))
+
+
+def _specification_file() -> Path:
+    """The newest specification in ods_tools, found without importing it (that alone takes a second and a half)."""
+    package = importlib.util.find_spec("ods_tools")
+    if package is None or not package.submodule_search_locations:
+        raise ExposureError("the package ods_tools, which carries the OED specification, is not installed")
+    folder = Path(package.submodule_search_locations[0]) / "data"
+    files = list(folder.glob("OpenExposureData_*Spec.json"))
+    if not files:
+        raise ExposureError(f"no OED specification in {folder}. Reinstall ods_tools.")
+    return max(files, key=_specification_version)
+
+
+def _specification_version(file: Path) -> tuple[int, ...]:
+    version = file.name.removeprefix("OpenExposureData_").removesuffix("Spec.json")
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,228 @@
+"""Reading a query from PostgreSQL, over ADBC: binary COPY straight into Arrow batches.
+
+One connection and one REPEATABLE READ READ ONLY transaction serve the rows and their control totals, so both are of the
+same moment. The query runs as a derived table inside a statement that brings PostgreSQL's types to those of OED; a
+statement that is not a query does not even parse there.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotal
+from irp_pipeline.exposure.conversion import NULL_TEXTS
+from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.sources import address, without_password
+from irp_pipeline.exposure.totals_query import accounts_query, codes_of, combine, sums_query, wrap
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from adbc_driver_manager.dbapi import Connection
+    from sqlalchemy import URL
+
+_CONNECT_TIMEOUT_SECONDS = 10
+# Of the rows that the driver collects before it hands on a batch.
+_BATCH_BYTES = 16 * 2**20
+_TRANSACTION = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+    # The same data should come in the same order, and so give the same file: no workers in a race, no scan that joins
+    # another one in the middle of the table. A query's ORDER BY is obeyed either way.
+    "SET LOCAL synchronize_seqscans = off",
+    "SET LOCAL max_parallel_workers_per_gather = 0",
+)
+# The sums do not depend on the order of the rows.
+_TOTALS_SETTINGS = ("SET LOCAL max_parallel_workers_per_gather TO DEFAULT", "SET LOCAL work_mem = '64MB'")
+
+_TEXT_TYPES = ("text", "varchar")
+_INTEGER_TYPES = ("int2", "int4", "int8")
+_DECIMAL_TYPES = ("numeric", "money")
+_MIDNIGHT = "' 00:00:00$', ''"
+
+
+@contextmanager
+def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[PostgresReader]":
+    """Connect, and read a query.
+
+    Args:
+        name: how the source database is called in messages.
+        url: where it is; everything that libpq knows may stand in the URL's query.
+        query: one SELECT, without a semicolon at its end.
+        table: the OED table that it gives.
+
+    Raises:
+        ExposureError: the database cannot be reached, or refuses the query.
+    """
+    with closing(_connect(name, url)) as connection:
+        for statement in _TRANSACTION:
+            _execute(connection, statement)
+        yield PostgresReader(connection, f"query on {name}", query, table)
+
+
+class PostgresReader:
+    """A query in an open transaction; see :class:`irp_pipeline.exposure.sources.Reader`."""
+
+    def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
+        self.description = description
+        self._connection = connection
+        self._query = query
+        with _query_errors(description), closing(connection.cursor()) as cursor:
+            statement = f"SELECT * FROM {wrap(query)} AS source"  # noqa: S608 - the user's own query
+            schema = cursor.adbc_execute_schema(statement)
+        self.columns = oed_columns(table, schema.names, description)
+        self._database_types = [((field.metadata or {}).get(b"POSTGRESQL:type") or b"").decode() for field in schema]
+
+    def batches(self) -> "Generator[pa.RecordBatch]":
+        """The rows, read as they come from the server."""
+        selected = ", ".join(
+            f"{_cast(_quote(column.source_name), database_type, column.type)} AS {_quote(column.source_name)}"
+            for column, database_type in zip(self.columns, self._database_types, strict=True)
+        )
+        options = {"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
+        with (
+            _query_errors(self.description),
+            closing(self._connection.cursor(adbc_stmt_kwargs=options)) as cursor,
+        ):
+            cursor.execute(f"SELECT {selected} FROM {wrap(self._query)} AS source")  # noqa: S608 - the user's own
+            with cursor.fetch_record_batch() as reader:
+                yield from _guarded(reader, self.description)
+
+    def locate(self, record: int) -> str:
+        """Say where a record is."""
+        return f"{self.description}, record {record + 1}"
+
+    def totals(self) -> tuple[ControlTotal, ...]:
+        """The control totals, computed by the server."""
+        for statement in _TOTALS_SETTINGS:
+            _execute(self._connection, statement)
+        query = self._control_query()
+        sums = self._fetch(sums_query(query, self.columns, "postgresql"))
+        codes = codes_of(sums)
+        return combine(sums, self._fetch(accounts_query(query, self.columns, "postgresql", codes)), codes)
+
+    def _control_query(self) -> str:
+        """The columns that control totals need, those of them that are text ready to be made numbers."""
+        selected = []
+        for column, database_type in zip(self.columns, self._database_types, strict=True):
+            name = _quote(column.source_name)
+            if column.name in MONEY_COLUMNS and database_type in _TEXT_TYPES:
+                nulls = ", ".join(f"'{text}'" for text in NULL_TEXTS)
+                selected.append(f"CASE WHEN btrim({name}) NOT IN ({nulls}) THEN btrim({name}) END AS {name}")
+            elif column.name in CONTROL_COLUMNS:
+                selected.append(f"{_cast(name, database_type, column.type)} AS {name}")
+        return f"SELECT {', '.join(selected)} FROM {wrap(self._query)} AS source"  # noqa: S608 - the user's own query
+
+    def _fetch(self, statement: str) -> list[Any]:
+        with _query_errors(self.description), closing(self._connection.cursor()) as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+
+
+def _connect(name: str, url: "URL") -> "Connection":
+    from adbc_driver_manager import Error
+    from adbc_driver_postgresql import dbapi
+
+    try:
+        connection: Connection = dbapi.connect(connection_string(url))
+    except Error as error:
+        raise ExposureError(
+            f"cannot reach the source database {name} ({address(url)}): {without_password(str(error), url)}"
+        ) from None
+    return connection
+
+
+def connection_string(url: "URL") -> str:
+    """A URL as libpq's ``keyword=value`` string, which takes any character in any value."""
+    from psycopg2.extensions import make_dsn
+
+    def joined(value: str | tuple[str, ...]) -> str:
+        return value if isinstance(value, str) else ",".join(value)
+
+    parameters: dict[str, Any] = {
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "application_name": "irp_pipeline",
+        **url.translate_connect_args(database="dbname", username="user"),
+        **{key: joined(value) for key, value in url.query.items()},
+    }
+    return str(make_dsn(**parameters))
+
+
+def _execute(connection: "Connection", statement: str) -> None:
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(statement)
+
+
+@contextmanager
+def _query_errors(description: str) -> Iterator[None]:
+    from adbc_driver_manager import Error
+
+    try:
+        yield
+    except Error as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        raise ExposureError(f"{description}: {_server_message(error)}") from error
+
+
+def _guarded(reader: "pa.RecordBatchReader", description: str) -> "Iterator[pa.RecordBatch]":
+    """The batches of a reader, whose errors in the middle of a result are not ADBC's but pyarrow's."""
+    import pyarrow as pa
+
+    batches = iter(reader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (OSError, pa.ArrowException) as error:
+            if _was_interrupted(error):
+                raise KeyboardInterrupt from error
+            raise ExposureError(f"{description}: {' '.join(str(error).split())}") from error
+        if batch is None:
+            return
+        yield batch
+
+
+def _was_interrupted(error: Exception) -> bool:
+    """Tell whether this is all that is left of a Ctrl-C: ADBC answers one by cancelling the query, and swallows it."""
+    return "canceling statement due to user request" in str(error)
+
+
+def _server_message(error: Any) -> str:
+    """What the server said, without the driver's frame around it."""
+    details = {bytes(key): bytes(value).decode(errors="replace") for key, value in error.details or ()}
+    said = [details.get(b"PG_DIAG_MESSAGE_" + part) for part in (b"PRIMARY", b"DETAIL", b"HINT")]
+    return ". ".join(part for part in said if part) or " ".join(str(error).split())
+
+
+def _quote(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _cast(column: str, database_type: str, column_type: ColumnType) -> str:
+    """The expression for a column: what Arrow cannot hold as the OED column is converted by the server.
+
+    Text in a column of numbers stays text, so that a value which is not a number is found with its row.
+    """
+    if column_type is ColumnType.TEXT:
+        return _cast_to_text(column, database_type)
+    if database_type in (*_TEXT_TYPES, *_INTEGER_TYPES, "float8"):
+        return column
+    if database_type in _DECIMAL_TYPES:
+        return f"{column}::numeric::float8"
+    if database_type == "float4":
+        return f"{column}::float8"
+    if database_type == "bool":
+        return f"{column}::int"
+    return f"{column}::text"
+
+
+def _cast_to_text(column: str, database_type: str) -> str:
+    if database_type in _TEXT_TYPES:
+        return column
+    if database_type == "bool":
+        return f"{column}::int::text"
+    if database_type == "timestamp":
+        return f"regexp_replace({column}::text, {_MIDNIGHT})"
+    if database_type == "timestamptz":
+        return f"regexp_replace(({column} AT TIME ZONE 'UTC')::text, {_MIDNIGHT})"
+    return f"{column}::text"

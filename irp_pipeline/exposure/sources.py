@@ -1,0 +1,153 @@
+"""Where an exposure comes from: a file, or a query on a database that an environment variable names.
+
+:func:`open_source` gives a reader of any of them. How each is read is in :mod:`~irp_pipeline.exposure.files`,
+:mod:`~irp_pipeline.exposure.postgres` and :mod:`~irp_pipeline.exposure.databases`.
+"""
+
+import os
+import re
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.control_total import ControlTotal
+from irp_pipeline.exposure.oed import Column, OedTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sqlalchemy import URL
+
+_VARIABLE = re.compile(r"IRP_SOURCE_(?P<name>[A-Z0-9_]+)_URL")
+_COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
+_QUERY_OPENINGS = ("select", "with", "values", "table")
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A CSV file (as it is, or in .gz, .bz2, .zst or .zip) or a Parquet file.
+
+    Attributes:
+        path: the file.
+        encoding: of the characters in a CSV file; Excel in Europe may have written ``cp1252``.
+    """
+
+    path: Path
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True)
+class QuerySource:
+    """A query on a database.
+
+    Attributes:
+        database: the NAME in ``IRP_SOURCE_<NAME>_URL``, in upper or lower case.
+        query: one SELECT in the database's own SQL. It is run in a read-only transaction where the database has
+            such, and never committed.
+    """
+
+    database: str
+    query: str
+
+
+Source = FileSource | QuerySource
+
+
+class Reader(Protocol):
+    """An open source. All it tells is of one moment, also while others write to the database."""
+
+    @property
+    def description(self) -> str:
+        """How messages call the source; never with a password."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns, in the order of the source."""
+
+    def batches(self) -> "Generator[pa.RecordBatch]":
+        """The rows in batches of bounded size, values as the source has them."""
+
+    def locate(self, record: int) -> str:
+        """Say where a record is, given its number from 0."""
+
+    def totals(self) -> tuple[ControlTotal, ...]:
+        """The control totals of the source, computed by the database itself where it can."""
+
+
+def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reader]:
+    """Open a source for reading; leaving the context closes it.
+
+    Raises:
+        ExposureError: the file is missing or unreadable; the database is unknown or unreachable; the query is not a
+            query, or the database refuses it.
+    """
+    from irp_pipeline.exposure import databases, files, postgres
+
+    if isinstance(source, FileSource):
+        return files.open_file(source.path, source.encoding, table)
+    url = source_url(source.database)
+    query = _checked_query(source)
+    if url.get_backend_name() == "postgresql":
+        return postgres.open_query(source.database, url, query, table)
+    return databases.open_query(source.database, url, query, table)
+
+
+def source_names() -> list[str]:
+    """The names of the databases that ``IRP_SOURCE_<NAME>_URL`` variables define."""
+    matches = ((_VARIABLE.fullmatch(variable), value) for variable, value in os.environ.items())
+    return sorted(match["name"] for match, value in matches if match and value.strip())
+
+
+def source_url(name: str) -> "URL":
+    """The URL of a source database.
+
+    Raises:
+        ExposureError: no variable of that name is set (the names that are set are listed, no values), or its value
+            is not a URL.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    variable = f"IRP_SOURCE_{name.upper()}_URL"
+    value = os.environ.get(variable, "").strip()
+    if name.upper() not in source_names():
+        known = ", ".join(f"IRP_SOURCE_{other}_URL" for other in source_names()) or "none"
+        raise ExposureError(
+            f"unknown source database {name!r}: {variable} is not set. Variables of that kind that are set: {known}."
+        )
+    try:
+        return make_url(re.sub("^postgres://", "postgresql://", value))
+    except (ArgumentError, ValueError):
+        raise ExposureError(  # without the cause, whose message holds the value with its password
+            f"{variable} is not a database URL such as postgresql://user:password@host:5432/database "
+            "(special characters in a password must be percent-encoded)"
+        ) from None
+
+
+def address(url: "URL") -> str:
+    """Where a database is, for a message: nothing that could be a secret."""
+    host = url.host or url.query.get("host") or "local"
+    port = f":{url.port}" if url.port else ""
+    user = f", user {url.username}" if url.username else ""
+    return f"{url.get_backend_name()}, host {host}{port}, database {url.database}{user}"
+
+
+def without_password(message: str, url: "URL") -> str:
+    """A driver's message in one line, without the password should it quote that."""
+    line = " ".join(message.split())
+    for password in (url.password, url.query.get("password")):
+        line = line.replace(str(password), "***") if password else line
+    return line
+
+
+def _checked_query(source: QuerySource) -> str:
+    """The query without the semicolon at its end."""
+    query = source.query.strip().rstrip(";").rstrip()
+    bare = _COMMENT.sub(" ", query).lstrip(" (\n\r\t").lower()
+    if not bare.startswith(_QUERY_OPENINGS):
+        raise ExposureError(
+            f"the query on {source.database} must be a SELECT (or begin with WITH), and begins with {bare[:20]!r}"
+        )
+    return query

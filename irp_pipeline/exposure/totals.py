@@ -1,0 +1,165 @@
+"""Control totals: is what was extracted what the source holds?
+
+For every portfolio, peril, country and currency: the number of locations and of accounts, and the insured value (TIV)
+of each coverage. Taken from the source (:func:`source_totals`) and from the extract (:func:`extract_totals`) in two
+different ways, and compared (:func:`compare_totals`).
+
+- LocPerilsCovered may hold several codes (``WTC;WSS``): such a location counts under each of them, so perils must not
+  be added together. The row :data:`ALL_PERILS` counts it once. A group of perils (``AA1``) stays the code it is.
+- An account counts once in each row where it has a location.
+- A database adds up what it holds by itself, in one snapshot with the rows if they are extracted in the same call
+  (``extract(…, with_totals=True)``). A CSV file is read a second time by another parser.
+
+Counts must be equal. So must amounts, but for what the way from decimal to binary numbers costs: see
+:func:`money_tolerance`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.control_total import ALL_PERILS, ControlTotal
+from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.sources import FileSource, Source, open_source
+
+__all__ = [
+    "ALL_PERILS",
+    "ControlTotal",
+    "Difference",
+    "compare_totals",
+    "extract_totals",
+    "money_tolerance",
+    "source_totals",
+    "totals_from_json",
+    "totals_to_json",
+]
+
+_COUNTS = {"locations": "number of locations", "accounts": "number of accounts"}
+_AMOUNTS = {
+    "building_tiv": "BuildingTIV",
+    "other_tiv": "OtherTIV",
+    "contents_tiv": "ContentsTIV",
+    "bi_tiv": "BITIV",
+}
+_RELATIVE_TOLERANCE = Decimal(2) ** -52
+_TOLERANCE_PER_LOCATION = Decimal("1e-9")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure that is not the same in the source and in the extract; ``str()`` is a sentence for a risk analyst."""
+
+    portfolio: str
+    peril: str
+    country: str
+    currency: str
+    measure: str
+    source: int | Decimal
+    extract: int | Decimal
+
+    def __str__(self) -> str:
+        """Say what differs and by how much."""
+        keys = (
+            f"portfolio {self.portfolio or '(blank)'}, peril {self.peril or '(blank)'}, "
+            f"country {self.country or '(blank)'}, currency {self.currency or '(blank)'}"
+        )
+        return (
+            f"{keys}: {self.measure} is {_shown(self.source)} in the source and {_shown(self.extract)} in the extract "
+            f"(difference {_shown(self.extract - self.source)})"
+        )
+
+
+def source_totals(source: Source) -> tuple[ControlTotal, ...]:
+    """Take the control totals of a source of locations, as it is now.
+
+    Raises:
+        ExposureError: the source cannot be read.
+    """
+    with open_source(source, OedTable.LOCATION) as reader:
+        return reader.totals()
+
+
+def extract_totals(path: Path) -> tuple[ControlTotal, ...]:
+    """Take the control totals of an extracted location table; memory grows by eight bytes for each account only.
+
+    Raises:
+        ExposureError: the file is missing or unreadable.
+    """
+    return source_totals(FileSource(path))
+
+
+def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTotal]) -> list[Difference]:
+    """Compare the totals of a source with those of its extract; an empty list says that they agree.
+
+    A group that only one of them has counts as zero in the other one.
+    """
+    of_source, of_extract = _by_key(source), _by_key(extract)
+    differences = []
+    for key in sorted(of_source.keys() | of_extract.keys()):
+        nothing = ControlTotal(*key, 0, 0, Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+        differences += _differences(of_source.get(key, nothing), of_extract.get(key, nothing))
+    return differences
+
+
+def money_tolerance(amount: Decimal, locations: int) -> Decimal:
+    """How far apart two sums of the same amounts may be, in units of their currency.
+
+    Neither side's sum depends on the order of the rows: the extract is added up in decimals, a database adds whole
+    units as integers and the rest apart. What remains of each amount is that the extract holds it as a 64-bit float,
+    which is off by 2⁻⁵³ of it at most (IEEE 754), and that nine decimal places are kept. For a million locations
+    with a sum of 10¹² that makes 0.0012 units.
+
+    Args:
+        amount: the larger of the two sums, without sign.
+        locations: how many amounts were added.
+    """
+    return _RELATIVE_TOLERANCE * amount + _TOLERANCE_PER_LOCATION * locations
+
+
+def totals_to_json(totals: Iterable[ControlTotal]) -> str:
+    """Write control totals as JSON, amounts as text with all their digits."""
+    return json.dumps([asdict(total) for total in totals], default=str, indent=1)
+
+
+def totals_from_json(text: str) -> tuple[ControlTotal, ...]:
+    """Read what :func:`totals_to_json` wrote.
+
+    Raises:
+        ExposureError: it is something else.
+    """
+    try:
+        return tuple(
+            ControlTotal(**record | {name: Decimal(record[name]) for name in _AMOUNTS}) for record in json.loads(text)
+        )
+    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        raise ExposureError(f"these are no control totals: {error}") from error
+
+
+def _by_key(totals: Iterable[ControlTotal]) -> dict[tuple[str, str, str, str], ControlTotal]:
+    return {(total.portfolio, total.peril, total.country, total.currency): total for total in totals}
+
+
+def _differences(source: ControlTotal, extract: ControlTotal) -> list[Difference]:
+    keys = (source.portfolio, source.peril, source.country, source.currency)
+    differences = [
+        Difference(*keys, measure, getattr(source, name), getattr(extract, name))
+        for name, measure in _COUNTS.items()
+        if getattr(source, name) != getattr(extract, name)
+    ]
+    locations = max(source.locations, extract.locations)
+    for name, measure in _AMOUNTS.items():
+        of_source, of_extract = getattr(source, name), getattr(extract, name)
+        tolerance = money_tolerance(max(abs(of_source), abs(of_extract)), locations)
+        if abs(of_source - of_extract) > tolerance:
+            differences.append(Difference(*keys, measure, of_source, of_extract))
+    return differences
+
+
+def _shown(value: int | Decimal) -> str:
+    """A count as it is, an amount with two decimal places, or more if it takes more to see it."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if value == round(value, 2) else f"{value.normalize():,f}"

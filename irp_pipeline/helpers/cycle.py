@@ -1,0 +1,292 @@
+"""Cycles: one complete risk analysis each, such as ``Q1-2024``.
+
+Several cycles may be ACTIVE at once; the youngest is *the* active cycle for callers who do not name one. Deleting a
+cycle deletes its stages, steps and runs with it. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.constants import CycleStatus
+from irp_pipeline.helpers.database import (
+    DatabaseError,
+    execute_command,
+    execute_insert,
+    execute_query,
+    fetch_all,
+    fetch_one,
+    transaction,
+)
+from irp_pipeline.helpers.db_context import get_current_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_UNIQUE_VIOLATION = "23505"
+
+_COLUMNS = "id, cycle_name, status, created_ts, archived_ts"
+
+
+class CycleError(IrpError):
+    """A cycle cannot be made or changed as asked."""
+
+
+def check_cycle_name(cycle_name: object) -> str:
+    """Return ``cycle_name`` if a cycle can have it.
+
+    Args:
+        cycle_name: 1 to 100 ASCII letters, digits, ``_``, ``-`` and ``.``, without ``..``: legal as a Dagster partition
+            key, as a folder and in a URL.
+
+    Raises:
+        CycleError: anything else; the message names it.
+    """
+    if not isinstance(cycle_name, str) or not _NAME.fullmatch(cycle_name) or ".." in cycle_name or cycle_name == ".":
+        raise CycleError(
+            f"Not a cycle name: {cycle_name!r}. A cycle's name has 1 to 100 letters, digits, '_', '-' or '.', and no "
+            "two dots in a row, for example Q1-2024"
+        )
+    return cycle_name
+
+
+def create_cycle(cycle_name: str) -> int:
+    """Create an ACTIVE cycle and return its id.
+
+    Raises:
+        CycleError: not a name for a cycle, or there is one of that name already.
+        DatabaseError: the database refuses or is away.
+    """
+    check_cycle_name(cycle_name)
+    try:
+        cycle_id: int = execute_insert(
+            "INSERT INTO irp_cycle (cycle_name, status) VALUES (%s, %s) RETURNING id", (cycle_name, CycleStatus.ACTIVE)
+        )
+    except DatabaseError as error:
+        if error.sqlstate == _UNIQUE_VIOLATION:
+            raise CycleError(f"There is a cycle {cycle_name!r} already: use it, or choose another name") from error
+        raise
+    return cycle_id
+
+
+def open_cycle(cycle_name: str) -> int:
+    """Make a cycle the one that is worked on: create it, and archive the one that was active before.
+
+    Safe to repeat: an ACTIVE cycle of that name stays as it is, and nothing is archived for it.
+
+    Args:
+        cycle_name: name of the cycle to open.
+
+    Returns:
+        Its id.
+
+    Raises:
+        CycleError: not a name for a cycle, the cycle is archived, or the active one has a step run at work.
+        DatabaseError: the database refuses or is away.
+    """
+    check_cycle_name(cycle_name)
+    with transaction():
+        # One opening at a time; readers and everybody's step runs go on.
+        execute_command("LOCK TABLE irp_cycle IN SHARE ROW EXCLUSIVE MODE")
+        existing = get_cycle_by_name(cycle_name)
+        if existing is not None:
+            if existing["status"] != CycleStatus.ACTIVE:
+                raise CycleError(
+                    f"The cycle {cycle_name!r} is archived and cannot be opened again: choose another name"
+                )
+            existing_id: int = existing["id"]
+            return existing_id
+        previous = get_active_cycle()
+        if previous is not None:
+            refuse_while_at_work(previous)
+            archive_cycle(previous["id"])
+        return create_cycle(cycle_name)
+
+
+def require_open_cycle(cycle_name: str) -> dict[str, Any]:
+    """Return the ACTIVE cycle of that name.
+
+    Raises:
+        CycleError: there is none in this schema; the message lists those that are open.
+    """
+    cycle = get_cycle_by_name(cycle_name)
+    if cycle is not None and cycle["status"] == CycleStatus.ACTIVE:
+        return cycle
+    schema = get_current_schema()
+    if cycle is not None:
+        raise CycleError(f"The cycle {cycle_name!r} in schema {schema!r} is archived and takes no more work")
+    open_names = [
+        row["cycle_name"]
+        for row in fetch_all("SELECT cycle_name FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC")
+    ]
+    listed = "the open cycles are " + ", ".join(open_names) if open_names else "no cycle is open"
+    raise CycleError(
+        f"There is no cycle {cycle_name!r} in schema {schema!r}: {listed}. Nothing was created. To open it, launch "
+        "open_cycle with its name"
+    )
+
+
+def refuse_while_at_work(cycle: dict[str, Any]) -> None:
+    """Raise if a step run of the cycle is ACTIVE.
+
+    Args:
+        cycle: as :func:`get_cycle_by_name` returns it.
+
+    Raises:
+        CycleError: names the step and its run.
+    """
+    at_work = fetch_one(
+        """
+        SELECT st.step_name, r.run_num
+          FROM irp_stage sg
+          JOIN irp_step st ON st.stage_id = sg.id
+          JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE'
+         WHERE sg.cycle_id = %s
+         LIMIT 1
+        """,
+        (cycle["id"],),
+    )
+    if at_work:
+        raise CycleError(
+            f"The cycle {cycle['cycle_name']!r} cannot be archived while it is at work: run "
+            f"{at_work['run_num']} of step {at_work['step_name']!r} is ACTIVE. Wait for it, or end it first"
+        )
+
+
+def get_active_cycle() -> dict[str, Any] | None:
+    """Return the youngest ACTIVE cycle, or None: id, cycle_name, status, created_ts, archived_ts."""
+    return fetch_one(
+        f"SELECT {_COLUMNS} FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC LIMIT 1"  # noqa: S608
+    )
+
+
+def get_active_cycle_id() -> int | None:
+    """Return the id of the youngest ACTIVE cycle, or None."""
+    cycle = get_active_cycle()
+    return cycle["id"] if cycle else None
+
+
+def get_cycle_by_name(cycle_name: str) -> dict[str, Any] | None:
+    """Return the cycle of that name, or None: id, cycle_name, status, created_ts, archived_ts."""
+    return fetch_one(f"SELECT {_COLUMNS} FROM irp_cycle WHERE cycle_name = %s", (cycle_name,))  # noqa: S608
+
+
+def list_cycle_names() -> list[str]:
+    """Return the names of all cycles, archived ones too, the oldest first."""
+    return [row["cycle_name"] for row in fetch_all("SELECT cycle_name FROM irp_cycle ORDER BY created_ts, id")]
+
+
+def get_cycle_status() -> pd.DataFrame:
+    """Return all cycles, the youngest first.
+
+    Returns:
+        One row a cycle: id, cycle_name, status, created_ts, archived_ts, stages and steps (how many it has),
+        active_step_runs (how many are at work).
+    """
+    return execute_query(
+        """
+        SELECT c.id, c.cycle_name, c.status, c.created_ts, c.archived_ts,
+               (SELECT count(*) FROM irp_stage sg WHERE sg.cycle_id = c.id) AS stages,
+               (SELECT count(*) FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
+                 WHERE sg.cycle_id = c.id) AS steps,
+               (SELECT count(*) FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
+                  JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE'
+                 WHERE sg.cycle_id = c.id) AS active_step_runs
+          FROM irp_cycle c
+         ORDER BY c.created_ts DESC, c.id DESC
+        """
+    )
+
+
+def archive_cycle(cycle_id: int) -> bool:
+    """Archive a cycle.
+
+    Returns:
+        Whether there is such a cycle; archiving an archived one changes nothing.
+    """
+    return (
+        execute_command(
+            """
+            UPDATE irp_cycle
+               SET status = %s, archived_ts = coalesce(archived_ts, clock_timestamp())
+             WHERE id = %s
+            """,
+            (CycleStatus.ARCHIVED, cycle_id),
+        )
+        > 0
+    )
+
+
+def delete_cycle(cycle_id: int) -> bool:
+    """Delete a cycle with all its stages, steps and runs; return whether there was one.
+
+    A step run that is at work loses its lease with its row: its result is recorded nowhere.
+    """
+    return execute_command("DELETE FROM irp_cycle WHERE id = %s", (cycle_id,)) > 0
+
+
+def delete_archived_cycles() -> int:
+    """Delete every ARCHIVED cycle with all it has; return how many there were."""
+    return execute_command("DELETE FROM irp_cycle WHERE status = %s", (CycleStatus.ARCHIVED,))
+
+
+def get_cycle_progress(cycle_name: str) -> pd.DataFrame:
+    """Return where each step of a cycle stands, in the order of stages and steps.
+
+    Args:
+        cycle_name: name of the cycle; an unknown one gives no rows.
+
+    Returns:
+        One row a step: stage_num, stage_name, step_num, step_name, last_status (of the newest run; None if it never
+        ran), last_run (number of the newest run), last_completed (when a run last completed).
+    """
+    return execute_query(
+        """
+        SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name,
+               newest.status AS last_status, newest.run_num AS last_run, done.completed_ts AS last_completed
+          FROM irp_cycle c
+          JOIN irp_stage sg ON sg.cycle_id = c.id
+          JOIN irp_step st ON st.stage_id = sg.id
+          LEFT JOIN LATERAL (
+                SELECT status, run_num FROM irp_step_run
+                 WHERE step_id = st.id ORDER BY run_num DESC LIMIT 1) newest ON true
+          LEFT JOIN LATERAL (
+                SELECT completed_ts FROM irp_step_run
+                 WHERE step_id = st.id AND status = 'COMPLETED' ORDER BY run_num DESC LIMIT 1) done ON true
+         WHERE c.cycle_name = %s
+         ORDER BY sg.stage_num, st.step_num
+        """,
+        (cycle_name,),
+    )
+
+
+def get_step_history(cycle_name: str, stage_num: int | None = None, step_num: int | None = None) -> pd.DataFrame:
+    """Return the step runs of a cycle, the newest first.
+
+    Args:
+        cycle_name: name of the cycle; an unknown one gives no rows.
+        stage_num: only this stage.
+        step_num: only steps of this number.
+
+    Returns:
+        One row a run: stage_num, stage_name, step_num, step_name, run_num, status, started_ts, completed_ts,
+        started_by, error_message, output_data, work_run_num (for a skipped run, the run that did the work).
+    """
+    return execute_query(
+        """
+        SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name, r.run_num, r.status, r.started_ts,
+               r.completed_ts, r.started_by, r.error_message, r.output_data, r.work_run_num
+          FROM irp_cycle c
+          JOIN irp_stage sg ON sg.cycle_id = c.id
+          JOIN irp_step st ON st.stage_id = sg.id
+          JOIN irp_step_run r ON r.step_id = st.id
+         WHERE c.cycle_name = %s
+           AND (%s::integer IS NULL OR sg.stage_num = %s)
+           AND (%s::integer IS NULL OR st.step_num = %s)
+         ORDER BY r.started_ts DESC, r.id DESC
+        """,
+        (cycle_name, stage_num, stage_num, step_num, step_num),
+    )

@@ -1,0 +1,216 @@
+"""Turning what a notebook holds into values that the driver can bind.
+
+A parameter may be anything a DataFrame cell holds. Missing values of every kind (``None``, ``NaN``, ``NaT``,
+``pd.NA``) become NULL; numpy and pandas scalars become the Python values they stand for; a dict is JSONB; a list is an
+array; a tuple is the right-hand side of ``IN``. Knows nothing of connections.
+"""
+
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from psycopg2.extras import Json
+
+_PLAIN: frozenset[type] = frozenset({int, str, bool, type(None), bytes, dt.datetime, dt.date, dt.time, dt.timedelta})
+
+
+class _Jsonb(Json):
+    """A JSON text that says its type, so that it means the same in a column, an operator and a function call."""
+
+    def getquoted(self) -> bytes:
+        quoted: bytes = super().getquoted()
+        return quoted + b"::jsonb"
+
+
+def bind_all(values: Sequence[Any], jsonb: frozenset[int] = frozenset()) -> tuple[Any, ...]:
+    """Make the values of one statement ready for the driver.
+
+    Args:
+        values: one value for each placeholder.
+        jsonb: positions whose lists and scalars are JSON and not arrays.
+
+    Returns:
+        The bound values, in order. JSON documents are written when the driver asks for them, which is where a value
+        without a JSON form is a TypeError.
+    """
+    if jsonb:
+        return tuple(bind_jsonb(value) if i in jsonb else bind(value) for i, value in enumerate(values))
+    return tuple([value if type(value) in _PLAIN else bind(value) for value in values])
+
+
+def bind(value: Any) -> Any:
+    """Make one value ready for the driver; see the module for what becomes what."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return bind_jsonb(value)
+    if isinstance(value, list):
+        return [bind(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(bind(item) for item in value)
+    if isinstance(value, enum.Enum):
+        return bind(value.value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return None if value.is_nan() else value
+    native = _native(value)
+    return value if native is value else bind(native)
+
+
+def bind_jsonb(value: Any) -> Any:
+    """Make one value ready for a JSONB column: NULL for a missing one, a string as the JSON text that it is."""
+    if value is None or isinstance(value, str | bytes):
+        return value
+    value = _native(value)
+    if value is None or (isinstance(value, float | decimal.Decimal) and bind(value) is None):
+        return None
+    return _Jsonb(value, dumps=json_text)
+
+
+def json_text(value: Any) -> str:
+    """Return ``value`` as JSON text that PostgreSQL accepts, with missing and infinite numbers as null.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+    """
+    try:
+        return _encode(value)
+    except (ValueError, TypeError):
+        return _encode(json_value(value))
+
+
+def json_value(value: Any) -> Any:
+    """Return ``value`` as plain dicts, lists, strings, numbers, booleans and None.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_json_key(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [json_value(item) for item in value]
+    return json_value(_json_value(value))
+
+
+def _json_key(key: Any) -> str:
+    """Return a key as the encoder writes it: ``null``, ``true`` and ``1`` for those of Python that are no strings."""
+    key = _native(key)
+    if isinstance(key, enum.Enum):
+        return _json_key(key.value)
+    return json.dumps(key) if key is None or isinstance(key, int | float) else str(key)
+
+
+def _json_value(value: Any) -> Any:
+    """Return a simpler form of a value that JSON does not know; the encoder asks again for what is inside."""
+    native = _native(value)
+    if native is not value:
+        return native
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, uuid.UUID) or hasattr(value, "__fspath__"):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+# One encoder for all documents: json.dumps with these arguments makes a new one for each.
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_json_value).encode
+
+
+def _native(value: Any) -> Any:
+    """Return the Python value of a numpy or pandas scalar or array; any other value as it is.
+
+    The type's module tells them apart, so that neither library is imported for callers who do not use it.
+    """
+    library = type(value).__module__.partition(".")[0]
+    if library == "pandas":
+        return _native_pandas(value)
+    if library == "numpy":
+        if type(value).__name__ in {"datetime64", "timedelta64"}:
+            import pandas as pd
+
+            scalar = pd.Timestamp(value) if type(value).__name__ == "datetime64" else pd.Timedelta(value)
+            return _native_pandas(scalar)
+        if hasattr(value, "tolist"):
+            if value.dtype.kind in "mM":  # its tolist() gives nanoseconds since 1970 as whole numbers
+                return [_native(item) for item in value]
+            plain = value.tolist()
+            return value if type(plain) is type(value) else plain  # longdouble stays what it is
+    return value
+
+
+def _native_pandas(value: Any) -> Any:
+    import pandas as pd
+
+    if value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime(warn=False)
+    if isinstance(value, pd.Timedelta):
+        return value.to_pytimedelta()
+    return value
+
+
+def check_values(values: object) -> Sequence[Any]:
+    """Return the values of a statement if they come as they must.
+
+    Raises:
+        TypeError: a lone value, a string, a dict: anything but a tuple or a list.
+    """
+    if values is None:
+        return ()
+    if not isinstance(values, tuple | list):
+        raise TypeError(
+            f"Values for a statement come in a tuple or a list, not as a lone {type(values).__name__}: "
+            f"write (value,) for one"
+        )
+    return values
+
+
+def jsonb_positions(named: Iterable[str | int] | None, columns: Sequence[str], placeholders: int) -> frozenset[int]:
+    """Return which placeholders fill a JSONB column.
+
+    Args:
+        named: names of columns, or positions from 0.
+        columns: the column that each placeholder fills.
+        placeholders: how many placeholders there are.
+
+    Raises:
+        ValueError: a name that is not among the statement's columns, or a position without a placeholder.
+    """
+    positions = set()
+    for name in named or ():
+        if isinstance(name, int):
+            if not 0 <= name < placeholders:
+                raise ValueError(f"jsonb_columns names position {name}, the statement has {placeholders} placeholders")
+            positions.add(name)
+            continue
+        found = {i for i, column in enumerate(columns) if column == name or column == name.lower()}
+        if not found:
+            raise ValueError(
+                f"jsonb_columns names {name!r}, the statement's columns are: {', '.join(columns) or 'none'}"
+            )
+        positions |= found
+    return frozenset(positions)

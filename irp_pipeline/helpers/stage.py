@@ -1,0 +1,60 @@
+"""Stages: the numbered phases of a cycle. Works in the schema of :mod:`irp_pipeline.helpers.db_context`."""
+
+from typing import Any
+
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.database import DatabaseError, execute_scalar, fetch_all, fetch_one
+
+_FOREIGN_KEY_VIOLATION = "23503"
+
+_COLUMNS = "id, cycle_id, stage_num, stage_name, created_ts"
+
+
+class StageError(IrpError):
+    """A stage cannot be made as asked."""
+
+
+def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str) -> int:
+    """Return the id of a cycle's stage, making the stage if it is missing.
+
+    An existing stage comes back as it is, whatever name is given. Safe from any number of callers at once.
+
+    Args:
+        cycle_id: the cycle.
+        stage_num: number of the stage within the cycle, from 0.
+        stage_name: its name, if it is new.
+
+    Raises:
+        StageError: there is no such cycle.
+        DatabaseError: the database refuses or is away.
+    """
+    existing = "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s"
+    stage_id: int | None = execute_scalar(existing, (cycle_id, stage_num))
+    if stage_id is None:
+        try:
+            stage_id = execute_scalar(
+                """
+                INSERT INTO irp_stage (cycle_id, stage_num, stage_name) VALUES (%s, %s, %s)
+                ON CONFLICT (cycle_id, stage_num) DO NOTHING RETURNING id
+                """,
+                (cycle_id, stage_num, stage_name),
+            )
+        except DatabaseError as error:
+            if error.sqlstate == _FOREIGN_KEY_VIOLATION:
+                raise StageError(f"There is no cycle with the id {cycle_id} to put stage {stage_num} into") from error
+            raise
+    if stage_id is None:  # somebody else was faster
+        stage_id = execute_scalar(existing, (cycle_id, stage_num))
+    if stage_id is None:
+        raise StageError(f"The cycle with the id {cycle_id} was deleted while its stage {stage_num} was being made")
+    return stage_id
+
+
+def get_stage_by_id(stage_id: int) -> dict[str, Any] | None:
+    """Return a stage, or None: id, cycle_id, stage_num, stage_name, created_ts."""
+    return fetch_one(f"SELECT {_COLUMNS} FROM irp_stage WHERE id = %s", (stage_id,))  # noqa: S608
+
+
+def list_stages_for_cycle(cycle_id: int) -> list[dict[str, Any]]:
+    """Return the stages of a cycle in their order, each as :func:`get_stage_by_id` does."""
+    return fetch_all(f"SELECT {_COLUMNS} FROM irp_stage WHERE cycle_id = %s ORDER BY stage_num", (cycle_id,))  # noqa: S608

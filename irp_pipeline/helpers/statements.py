@@ -1,0 +1,250 @@
+"""Reading a SQL statement just far enough to hand it to the driver as its author meant it.
+
+The driver takes ``%s`` for a value wherever it stands and chokes on any other ``%``. Here a statement is split into
+plain SQL and into what only quotes text (literals, quoted names, comments): ``%s`` is a placeholder in the first
+and text in the second, and every other ``%`` is itself.
+
+Lexical rules: https://www.postgresql.org/docs/current/sql-syntax-lexical.html, with
+``standard_conforming_strings`` on. No database and no values here.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"""
+    (?P<comment>--[^\n\r]*)                       # line comment
+    | (?P<block>/\*)                              # block comment; these nest, so the end is found by hand
+    | (?<![\w$])[eE]'(?:[^'\\]++|\\.|'')*+'       # escape string
+      (?:\s*?[\n\r]\s*'(?:[^'\\]++|\\.|'')*+')*    # … which goes on in the next line
+    | '(?:[^']++|'')*+'                           # string, also the rest of U&'', B'', X''
+    | "(?:[^"]++|"")*+"                           # quoted name
+    | (?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$)(?:.*?)(?P=tag)   # dollar-quoted string
+    | (?P<open>['"])                              # a quote that never ends: text up to the end of the statement
+    | (?P<placeholder>%s)
+    | (?P<percent>%)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+_SESSION_COMMAND = re.compile(
+    r"\s*(?:set(?!\s+(?:local|constraints|transaction)\b)|reset|discard|do|call|prepare|listen|load|declare)\b"
+)
+_SET_CONFIG_LOCAL = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)")
+_TEMPORARY = re.compile(r"\btemp(?:orary)?\b")
+_RETURNING = re.compile(r"\breturning\b")
+_INSERT_COLUMNS = re.compile(
+    r"\binsert\s+into\s+(?:[^\s(]+)(?:\s+as\s+\S+)?\s*\(([^()]*)\)\s*(?:overriding\s+\w+\s+value\s*)?values\s*\(",
+    re.IGNORECASE,
+)
+_INSERT = re.compile(r"\bvalues\s*(\()", re.IGNORECASE)
+
+_LONGEST_CACHED = 4000
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement as the driver wants it.
+
+    Attributes:
+        source: the statement as written.
+        text: the same with every ``%`` that is not a placeholder doubled.
+        bare: ``source`` with comments blanked and everything quoted filled with quotes, so that only SQL is left to
+            search; as long as ``source``, so that positions agree.
+        placeholders: how many values it takes.
+        returns: whether it has a RETURNING clause; that of a CTE does not count.
+        changes_session: whether it may leave something behind in the connection it runs on: a search path, another
+            setting, a temporary table.
+    """
+
+    source: str
+    text: str
+    bare: str
+    placeholders: int
+    returns: bool
+    changes_session: bool
+
+
+@dataclass(frozen=True)
+class RowTemplate:
+    """An ``INSERT … VALUES (…)`` taken apart around its one row.
+
+    Attributes:
+        head: up to and with VALUES, for sending as it is.
+        row: the parenthesised row with its placeholders, percent signs doubled.
+        tail: what follows the row (ON CONFLICT, RETURNING), for sending as it is.
+        columns: the column that each placeholder fills; empty when the statement names no columns.
+    """
+
+    head: str
+    row: str
+    tail: str
+    columns: tuple[str, ...]
+
+
+def parse(source: str) -> Statement:
+    """Read a statement.
+
+    Args:
+        source: one SQL statement, or several separated by semicolons.
+
+    Returns:
+        What the driver needs to know of it. Never an error: what is not valid SQL is for the server to say.
+    """
+    # One with megabytes of literals in it is not kept: it would hardly come again.
+    return _parse_cached(source) if len(source) <= _LONGEST_CACHED else _parse(source)
+
+
+def _parse(source: str) -> Statement:
+    text: list[str] = []
+    bare: list[str] = []
+    placeholders = 0
+    position = 0
+    while match := _TOKEN.search(source, position):
+        plain = source[position : match.start()]
+        text.append(plain)
+        bare.append(plain)
+        end = match.end()
+        if match["placeholder"]:
+            placeholders += 1
+            text.append("%s")
+            bare.append("%s")
+        elif match["percent"]:
+            text.append("%%")
+            bare.append("%")
+        else:
+            if match["block"]:
+                end = _end_of_block_comment(source, end)
+            elif match["open"]:
+                end = len(source)
+            quoted = source[match.start() : end]
+            text.append(quoted.replace("%", "%%"))
+            bare.append((" " if match["comment"] or match["block"] else "'") * len(quoted))
+        position = end
+    text.append(source[position:])
+    bare.append(source[position:])
+    bare_text = "".join(bare)
+    folded = bare_text.lower()
+    return Statement(
+        source=source,
+        text="".join(text),
+        bare=bare_text,
+        placeholders=placeholders,
+        returns=any(_depth(folded, match.start()) == 0 for match in _RETURNING.finditer(folded)),
+        changes_session=_changes_session(source.lower(), folded),
+    )
+
+
+def _changes_session(source: str, bare: str) -> bool:
+    # Inside of quotes, too: a function's body, an EXECUTE.
+    if "search_path" in source or source.count("set_config") > len(_SET_CONFIG_LOCAL.findall(bare)):
+        return True
+    return _TEMPORARY.search(bare) is not None or any(_SESSION_COMMAND.match(command) for command in bare.split(";"))
+
+
+_parse_cached = functools.lru_cache(maxsize=1024)(_parse)
+
+
+def with_returned_id(source: str) -> Statement:
+    """Return the statement with ``RETURNING id`` at its end, unless it has a RETURNING clause of its own."""
+    statement = parse(source)
+    if statement.returns:
+        return statement
+    end = len(statement.bare.rstrip("; \t\r\n\f\v"))
+    # A trailing comment is blank in `bare`: cutting there drops it, or it would swallow what is added.
+    return parse(source[:end] + " RETURNING id")
+
+
+@functools.lru_cache(maxsize=256)
+def row_template(source: str) -> RowTemplate | None:
+    """Take an ``INSERT … VALUES (…)`` apart, so that many rows can go into one statement.
+
+    Args:
+        source: an INSERT with exactly one row, which holds every placeholder.
+
+    Returns:
+        Its parts, with a tail that returns ids; or None if the statement is not of that form.
+    """
+    statement = with_returned_id(source)
+    bare = statement.bare
+    start = _INSERT.search(bare)
+    if start is None:
+        return None
+    row_start = start.start(1)
+    row_end = _closing_parenthesis(bare, row_start)
+    if row_end is None or bare[row_start:row_end].count("%s") != statement.placeholders:
+        return None
+    if bare[row_end:].lstrip().startswith(","):
+        return None
+    return RowTemplate(
+        head=statement.source[:row_start],
+        row=parse(statement.source[row_start:row_end]).text,
+        tail=statement.source[row_end:],
+        columns=_placeholder_columns(statement, row_start, row_end),
+    )
+
+
+def _placeholder_columns(statement: Statement, row_start: int, row_end: int) -> tuple[str, ...]:
+    listed = _INSERT_COLUMNS.search(statement.bare)
+    if listed is None:
+        return ()
+    names = [_name_within(statement, start, end) for start, end in _items(statement.bare, *listed.span(1))]
+    names = [name[1:-1].replace('""', '"') if name.startswith('"') else name.lower() for name in names]
+    columns: list[str] = []
+    for name, (start, end) in zip(names, _items(statement.bare, row_start + 1, row_end - 1), strict=False):
+        columns.extend([name] * statement.bare[start:end].count("%s"))
+    return tuple(columns)
+
+
+def _name_within(statement: Statement, start: int, end: int) -> str:
+    """Return the name in a span of the column list, without the spaces and comments around it."""
+    bare = statement.bare[start:end]
+    return statement.source[start + len(bare) - len(bare.lstrip()) : start + len(bare.rstrip())]
+
+
+def _depth(bare: str, position: int) -> int:
+    """Return how many parentheses are open at a position."""
+    return bare.count("(", 0, position) - bare.count(")", 0, position)
+
+
+def _items(bare: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the spans between the top-level commas of ``bare[start:end]``."""
+    spans = []
+    depth = 0
+    begun = start
+    for position in range(start, end):
+        character = bare[position]
+        if character in "([":
+            depth += 1
+        elif character in ")]":
+            depth -= 1
+        elif character == "," and depth == 0:
+            spans.append((begun, position))
+            begun = position + 1
+    spans.append((begun, end))
+    return spans
+
+
+def _closing_parenthesis(bare: str, opened: int) -> int | None:
+    """Return the position after the parenthesis that closes the one at ``opened``."""
+    depth = 0
+    for position in range(opened, len(bare)):
+        if bare[position] == "(":
+            depth += 1
+        elif bare[position] == ")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+    return None
+
+
+def _end_of_block_comment(source: str, position: int) -> int:
+    depth = 1
+    while depth:
+        edge = _BLOCK_EDGE.search(source, position)
+        if edge is None:
+            return len(source)
+        depth += 1 if edge.group() == "/*" else -1
+        position = edge.end()
+    return position

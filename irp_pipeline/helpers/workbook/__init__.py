@@ -1,0 +1,64 @@
+"""The configuration workbook: the xlsx file that says what a cycle analyses.
+
+Here belongs all that is known about the file itself: its sheets and columns, reading and checking it, writing an
+empty one. No database and no Dagster; keeping a configuration in ``irp_configuration`` is the task of
+:mod:`irp_pipeline.helpers.configuration`.
+
+``sheets``
+    the one table of columns: each field of a row carries a :class:`Column`, from which header, note, drop-down,
+    parsing, checks and the documentation follow. A new column is a new field there, and nothing else.
+``columns``, ``choices``
+    what a column can hold, and the words that cells may choose from.
+``rules``, ``sources``
+    what must hold between rows and sheets; which files, tables and models cells may name.
+``xlsx``, ``reading``, ``writing``
+    from a file that nobody vouches for to its filled cells, from cells to a :class:`Workbook`, and back.
+"""
+
+from irp_pipeline.helpers.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.helpers.workbook.columns import Column, Kind
+from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError
+from irp_pipeline.helpers.workbook.reading import read_workbook
+from irp_pipeline.helpers.workbook.rules import OED_TABLES
+from irp_pipeline.helpers.workbook.sheets import (
+    SHEETS,
+    USUAL_RETURN_PERIODS,
+    Analysis,
+    Grouping,
+    Metadata,
+    Portfolio,
+    SheetSpec,
+    Workbook,
+    example_workbook,
+)
+from irp_pipeline.helpers.workbook.sources import is_query, resolve_model, resolve_path
+from irp_pipeline.helpers.workbook.writing import write_template, write_workbook
+from irp_pipeline.helpers.workbook.xlsx import workbook_hash
+
+__all__ = [
+    "OED_TABLES",
+    "SHEETS",
+    "USUAL_RETURN_PERIODS",
+    "Analysis",
+    "Column",
+    "Engine",
+    "Grouping",
+    "Kind",
+    "Metadata",
+    "PeriodPairing",
+    "Perspective",
+    "Portfolio",
+    "PortfolioSource",
+    "Problem",
+    "SheetSpec",
+    "Workbook",
+    "WorkbookError",
+    "example_workbook",
+    "is_query",
+    "read_workbook",
+    "resolve_model",
+    "resolve_path",
+    "workbook_hash",
+    "write_template",
+    "write_workbook",
+]

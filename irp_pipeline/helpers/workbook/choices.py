@@ -1,0 +1,32 @@
+"""The words that cells may choose from."""
+
+from enum import StrEnum
+
+
+class PortfolioSource(StrEnum):
+    """Where a portfolio's OED tables come from."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    SQL = "sql"
+
+
+class Engine(StrEnum):
+    """What computes the losses of an analysis."""
+
+    DETERMINISTIC = "oasis_deterministic"
+    STOCHASTIC = "oasis_stochastic"
+
+
+class Perspective(StrEnum):
+    """Whose loss: ground-up, insured (gross of reinsurance), net of reinsurance."""
+
+    GUL = "GUL"
+    IL = "IL"
+    RI = "RI"
+
+
+class PeriodPairing(StrEnum):
+    """How the periods of analyses with different occurrence sets are put together."""
+
+    BY_NUMBER = "by_number"

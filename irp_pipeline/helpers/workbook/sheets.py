@@ -1,0 +1,613 @@
+"""The sheets and columns of a workbook, and what each field may hold.
+
+This is the one table of columns. A field's annotation says which values it takes, its :class:`Column` what the sheet
+and the documentation say about it, its default whether the cell may stay empty.
+"""
+
+import datetime as dt
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from irp_pipeline.exposure.currencies import CURRENCIES
+from irp_pipeline.helpers.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.helpers.workbook.columns import (
+    DATE,
+    HEADER_ROW,
+    JSON,
+    NAMES,
+    NUMBERS,
+    TEXT,
+    WHOLE_NUMBER,
+    WHOLE_NUMBERS,
+    YES_NO,
+    Column,
+    joined,
+    one_of,
+    several_of,
+    trimmed,
+)
+from irp_pipeline.helpers.workbook.problems import quoted, suggestion
+from irp_pipeline.helpers.workbook.rules import (
+    OED_TABLES,
+    Table,
+    analyses_below,
+    findings_between_rows,
+    members_first,
+)
+from irp_pipeline.helpers.workbook.sources import leaves_folder, path_problem, table_problem
+
+MAX_CELL_TEXT = 32_767
+"""Characters that a cell of Excel may hold."""
+USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
+"""Return periods in years of a stochastic analysis that asks for none."""
+
+_MAX_TEXT = 30_000
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?")
+_NAME_RULE = "Letters, digits, `_`, `-` and `.`; capitals make no second name."
+_FIRST_DATE, _LAST_DATE = dt.date(1950, 1, 1), dt.date(2199, 12, 31)
+
+
+# Checks of one value. They raise ValueError with a message for the user.
+
+
+def _refuse_unusable_characters(text: str) -> None:
+    for char in text:
+        category = unicodedata.category(char)
+        if (category == "Cc" and char not in "\n\t") or category == "Cs" or char in "\ufffe\uffff":
+            raise ValueError(f"holds the character U+{ord(char):04X}, which cannot be shown; type the text again")
+
+
+def _text(text: str) -> str:
+    text = trimmed(text)
+    if not text:
+        raise ValueError("is empty, but must be filled")
+    _refuse_unusable_characters(text)
+    if len(text) > _MAX_TEXT:
+        raise ValueError(f"has {len(text):,} characters; at most {_MAX_TEXT:,} are possible")
+    return text
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"{quoted(name)} cannot be a name: 1 to 100 of A-Z, a-z, 0-9, '_', '-' and '.', "
+            "not beginning with '-' or '.', not ending with '.', without '..'"
+        )
+    return name
+
+
+def _part_of_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,49}", name):
+        raise ValueError(  # without the text, which may be an address with its password
+            "is not a short name of up to 50 letters, digits and '_'; the address belongs into the environment"
+        )
+    return name.upper()
+
+
+def _currency(code: str) -> str:
+    code = code.upper()
+    if code not in CURRENCIES:
+        raise ValueError(f"{quoted(code)} is not an ISO 4217 currency code{suggestion(code, CURRENCIES)}")
+    return code
+
+
+def _exposure_date(value: dt.date) -> dt.date:
+    if not _FIRST_DATE <= value <= _LAST_DATE:
+        raise ValueError(f"{value} is not between {_FIRST_DATE} and {_LAST_DATE}")
+    return value
+
+
+def _loss_factor(value: float) -> float:
+    if not 0 < value <= 1:
+        raise ValueError(f"{value:g} is not above 0 and at most 1")
+    return value
+
+
+def _samples(value: int) -> int:
+    if not 1 <= value <= 100_000:
+        raise ValueError(f"{value} is not between 1 and 100,000")
+    return value
+
+
+def _return_period(value: int) -> int:
+    if not 1 <= value <= 10_000_000:
+        raise ValueError(f"{value} is not between 1 and 10,000,000 years")
+    return value
+
+
+def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(values))
+
+
+def _filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("is empty, but must be filled")
+    return values
+
+
+def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if repeated := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"{joined(repeated)} is listed more than once")
+    return values
+
+
+def _leaves_of_json(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _leaves_of_json(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves_of_json(item)
+    else:
+        yield value
+
+
+def _model_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for leaf in _leaves_of_json(options):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            raise ValueError("holds a number that is too large")
+        if isinstance(leaf, str):
+            _refuse_unusable_characters(leaf)
+            if leaves_folder(leaf):
+                raise ValueError(f"{quoted(leaf)} is outside of the model's folder, to which paths are relative here")
+    return options
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Name = Annotated[Text, AfterValidator(_name)]
+
+
+class Row(BaseModel):
+    """A row of a sheet; for the Metadata sheet, all of its rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, data: Any) -> Any:
+        return cls.with_defaults(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        _refuse(f"{column}: {message}" for column, message in self.broken_rules(dict(self)))
+        return self
+
+    @classmethod
+    def columns(cls) -> dict[str, Column]:
+        """The columns (on the Metadata sheet: the settings) by name, in their order."""
+        return {
+            name: next(item for item in info.metadata if isinstance(item, Column))
+            for name, info in cls.model_fields.items()
+        }
+
+    @classmethod
+    def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """``fields`` with those that follow from others, and without empty ones."""
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None and not (isinstance(value, str) and not trimmed(value))
+        }
+
+    @classmethod
+    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What is wrong between the fields of one row, as field and message. A missing field is not judged."""
+        for name, column in cls.columns().items():
+            if column.only_for is None or name not in fields:
+                continue
+            chosen = fields.get(column.selector)
+            if chosen == column.only_for:
+                if column.needed and not fields[name]:
+                    yield name, f"is empty, but {chosen} needs it"
+            elif chosen and fields[name]:
+                yield name, f"must be empty: {chosen} does not use it, only {column.only_for} does"
+
+
+def _refuse(messages: Iterable[str]) -> None:
+    if listed := "; ".join(messages):
+        raise ValueError(listed)
+
+
+class Metadata(Row):
+    """What holds for the cycle as a whole."""
+
+    currency: Annotated[
+        Text,
+        AfterValidator(_currency),
+        Column("Currency in which losses are reported, as its ISO 4217 code.", TEXT, ("EUR",)),
+    ]
+    cycle_name: Annotated[
+        Text | None,
+        Column(
+            "Name of the cycle that this workbook is for: it is refused for any other. Leave it empty to use the "
+            "workbook for every cycle.",
+            TEXT,
+            ("Q1-2024",),
+        ),
+    ] = None
+    description: Annotated[
+        Text | None,
+        Column("What the cycle is about; shown in the report.", TEXT, ("First quarter, property and commercial",)),
+    ] = None
+    insurer: Annotated[
+        Text | None,
+        Column("Whose exposure it is; shown in the report.", TEXT, ("Example Insurance",)),
+    ] = None
+    prepared_by: Annotated[
+        Text | None,
+        Column("Who answers for this workbook; shown in the report.", TEXT, ("A. Analyst",)),
+    ] = None
+    exposure_date: Annotated[
+        Annotated[dt.date, AfterValidator(_exposure_date)] | None,
+        Column("The day whose exposure is analysed; shown in the report.", DATE, ("2024-01-01",)),
+    ] = None
+
+
+class Portfolio(Row):
+    """An exposure in OED: where its tables are."""
+
+    name: Annotated[Name, Column(f"Name of the portfolio. {_NAME_RULE}", TEXT, ("property", "commercial"))]
+    source: Annotated[
+        PortfolioSource,
+        Column(
+            "Where the tables come from: files, or a database.",
+            one_of(PortfolioSource),
+            ("csv", "sql"),
+            options=tuple(PortfolioSource),
+            width=12,
+        ),
+    ]
+    location: Annotated[
+        Text,
+        Column(
+            "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`) or a "
+            "query that begins with SELECT or WITH.",
+            TEXT,
+            ("property/location.csv", "exposure.location"),
+            width=34,
+        ),
+    ]
+    account: Annotated[
+        Text | None,
+        Column(
+            "The OED account table, likewise. Only stochastic analyses of ground-up losses (GUL) do without.",
+            TEXT,
+            ("property/account.csv", "SELECT * FROM exposure.account WHERE line = 'COM'"),
+            width=34,
+        ),
+    ] = None
+    ri_info: Annotated[
+        Text | None,
+        Column(
+            "The OED reinsurance info table, likewise. Fill both reinsurance columns or neither.",
+            TEXT,
+            ("property/ri_info.csv", ""),
+            width=34,
+        ),
+    ] = None
+    ri_scope: Annotated[
+        Text | None,
+        Column(
+            "The OED reinsurance scope table, likewise. Fill both reinsurance columns or neither.",
+            TEXT,
+            ("property/ri_scope.csv", ""),
+            width=34,
+        ),
+    ] = None
+    database: Annotated[
+        Annotated[Text, AfterValidator(_part_of_variable)] | None,
+        Column(
+            "Short name of the database, whose address is in the environment variable `IRP_SOURCE_<NAME>_URL`: "
+            "`warehouse` stands for `IRP_SOURCE_WAREHOUSE_URL`. Never write an address or a password here.",
+            TEXT,
+            ("", "warehouse"),
+            only_for=PortfolioSource.SQL,
+            needed=True,
+        ),
+    ] = None
+
+    @classmethod
+    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().broken_rules(fields)
+        if "source" in fields:
+            for column in OED_TABLES:
+                if (text := fields.get(column)) and (message := table_problem(fields["source"], text)):
+                    yield column, message
+        for filled, other in (("ri_info", "ri_scope"), ("ri_scope", "ri_info")):
+            if fields.get(filled) and other in fields and not fields[other]:
+                yield other, f"is empty, but {filled} is filled; fill both or neither"
+        if (fields.get("ri_info") or fields.get("ri_scope")) and "account" in fields and not fields["account"]:
+            yield "account", "is empty, but reinsurance is given, which applies to the losses of accounts"
+
+
+class Analysis(Row):
+    """A run of a risk engine on a portfolio."""
+
+    name: Annotated[
+        Name,
+        Column(
+            f"Name of the analysis. {_NAME_RULE}",
+            TEXT,
+            ("property_stress", "property_wind", "commercial_wind"),
+            width=24,
+        ),
+    ]
+    portfolio: Annotated[
+        Name,
+        Column(
+            "The portfolio to analyse: a name of the sheet Portfolios.",
+            TEXT,
+            ("property", "property", "commercial"),
+            options_from=("Portfolios", "name"),
+        ),
+    ]
+    engine: Annotated[
+        Engine,
+        Column(
+            "Deterministic: the same damage everywhere, given by loss factors. Stochastic: a catastrophe model.",
+            one_of(Engine),
+            ("oasis_deterministic", "oasis_stochastic", "oasis_stochastic"),
+            options=tuple(Engine),
+            width=22,
+        ),
+    ]
+    loss_factor: Annotated[
+        tuple[Annotated[float, AfterValidator(_loss_factor)], ...],
+        AfterValidator(_no_repeats),
+        Column(
+            "Damage as a share of the insured value, above 0 and at most 1. Several are computed one by one.",
+            NUMBERS,
+            ("0.1; 0.5", "", ""),
+            only_for=Engine.DETERMINISTIC,
+            needed=True,
+        ),
+    ] = ()
+    model: Annotated[
+        Text | None,
+        Column(
+            "Folder of an Oasis model, or its `oasislmf.json`: a path in the data folder or else in the models folder.",
+            TEXT,
+            ("", "models/windstorm", "models/windstorm"),
+            only_for=Engine.STOCHASTIC,
+            needed=True,
+            width=30,
+        ),
+    ] = None
+    model_options: Annotated[
+        dict[str, JsonValue],
+        AfterValidator(_model_options),
+        Column(
+            "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
+            "of its entries. Paths are relative to the model's folder.",
+            JSON,
+            ("", "", '{"lookup_num_processes": 1}'),
+            only_for=Engine.STOCHASTIC,
+            width=30,
+        ),
+    ] = Field(default_factory=dict)
+    settings: Annotated[
+        Text | None,
+        Column(
+            "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
+            "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
+            TEXT,
+            ("", "models/windstorm/analysis_settings.json", ""),
+            only_for=Engine.STOCHASTIC,
+            width=30,
+        ),
+    ] = None
+    samples: Annotated[
+        Annotated[int, AfterValidator(_samples)] | None,
+        Column(
+            "Number of samples per event.",
+            WHOLE_NUMBER,
+            ("", "10", "10"),
+            only_for=Engine.STOCHASTIC,
+            needed=True,
+            width=12,
+        ),
+    ] = None
+    perspectives: Annotated[
+        tuple[Perspective, ...],
+        AfterValidator(_filled),
+        AfterValidator(_no_repeats),
+        Column(
+            "Which losses: ground-up (`GUL`), insured (`IL`, needs the account table), net of reinsurance (`RI`, needs "
+            "the reinsurance tables too).",
+            several_of(Perspective),
+            ("GUL; IL; RI", "GUL; IL; RI", "GUL; IL"),
+            options=("GUL", "GUL; IL", "GUL; IL; RI"),
+            options_only=False,
+        ),
+    ]
+    return_periods: Annotated[
+        tuple[Annotated[int, AfterValidator(_return_period)], ...],
+        AfterValidator(_no_repeats),
+        AfterValidator(_ascending),
+        Column(
+            f"Return periods of the loss curves, in years; empty means {joined(USUAL_RETURN_PERIODS)}.",
+            WHOLE_NUMBERS,
+            ("", "10; 50; 100; 250", ""),
+            only_for=Engine.STOCHASTIC,
+            width=26,
+        ),
+    ] = ()
+    event_losses: Annotated[
+        bool,
+        Column(
+            "Whether to keep the losses of each event; empty means no.",
+            YES_NO,
+            ("", "yes", ""),
+            only_for=Engine.STOCHASTIC,
+            options=("yes", "no"),
+            width=14,
+        ),
+    ] = False
+    period_losses: Annotated[
+        bool,
+        Column(
+            "Whether to keep the losses of each simulated year, which groups need; empty means yes.",
+            YES_NO,
+            ("", "yes", ""),
+            only_for=Engine.STOCHASTIC,
+            options=("yes", "no"),
+            width=14,
+        ),
+    ] = False
+
+    @classmethod
+    def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        filled = super().with_defaults(fields)
+        if filled.get("engine") == Engine.STOCHASTIC:
+            filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
+            filled.setdefault("period_losses", True)
+        return filled
+
+    @classmethod
+    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().broken_rules(fields)
+        for column in ("model", "settings"):
+            if (path := fields.get(column)) and (message := path_problem(path)):
+                yield column, message
+
+
+class Grouping(Row):
+    """Analyses whose losses are added up year by year."""
+
+    name: Annotated[
+        Name,
+        Column(f"Name of the group, which no analysis may have. {_NAME_RULE}", TEXT, ("wind", "everything"), width=24),
+    ]
+    members: Annotated[
+        tuple[Name, ...],
+        AfterValidator(_filled),
+        AfterValidator(_no_repeats),
+        Column(
+            "The stochastic analyses, and other groups, whose losses are added up.",
+            NAMES,
+            ("property_wind; commercial_wind", "wind"),
+            width=44,
+        ),
+    ]
+    period_pairing: Annotated[
+        PeriodPairing | None,
+        Column(
+            "How simulated years go together when the members' models have different occurrence sets: `by_number` adds "
+            "year 1 to year 1, year 2 to year 2 and so on, which takes the models to be independent. Empty means that "
+            "the occurrence sets are the same; the group is refused if they are not.",
+            one_of(PeriodPairing),
+            ("", "by_number"),
+            options=tuple(PeriodPairing),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class SheetSpec:
+    """A sheet of the workbook.
+
+    Attributes:
+        name: the sheet's name.
+        field: the field of :class:`Workbook` that it fills.
+        row: what a row of it is; for the Metadata sheet, what all rows together are.
+        help: what it is for.
+    """
+
+    name: str
+    field: str
+    row: type[Row]
+    help: str
+
+    def requirement(self, name: str) -> str:
+        """When the column ``name`` must be filled, in the words of the documentation."""
+        column = self.row.columns()[name]
+        if column.only_for is not None:
+            return f"with `{column.only_for}`" if column.needed else f"no; only with `{column.only_for}`"
+        return "yes" if self.row.model_fields[name].is_required() else "no"
+
+
+METADATA = SheetSpec("Metadata", "metadata", Metadata, "One row per setting: its name, and beside it its value.")
+PORTFOLIOS = SheetSpec("Portfolios", "portfolios", Portfolio, "One row per portfolio: where its exposure is.")
+ANALYSES = SheetSpec("Analyses", "analyses", Analysis, "One row per analysis: what to compute on which portfolio.")
+GROUPINGS = SheetSpec(
+    "Groupings",
+    "groupings",
+    Grouping,
+    "One row per group of analyses whose losses are added up year by year. The sheet may stay empty.",
+)
+SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS)
+"""The sheets of a workbook, in order."""
+TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS)
+"""The sheets with a header row of columns: all but Metadata."""
+SETTING_HEADERS = ("setting", "value")
+"""The header row of the Metadata sheet."""
+
+
+class Workbook(BaseModel):
+    """What a cycle analyses: the content of a valid configuration workbook.
+
+    ``Workbook.model_validate(workbook.to_json())`` gives an equal one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metadata: Metadata
+    portfolios: tuple[Portfolio, ...]
+    analyses: tuple[Analysis, ...]
+    groupings: tuple[Grouping, ...] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        tables = {spec.field: self._table(spec) for spec in TABLES}
+        _refuse(f"{item.sheet}, row {item.row}: {item.message}" for item in findings_between_rows(tables))
+        return self
+
+    def _table(self, spec: SheetSpec) -> Table:
+        """The rows under the numbers that they have when written."""
+        return {row: dict(item) for row, item in enumerate(getattr(self, spec.field), start=HEADER_ROW + 1)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The workbook as plain JSON values, for ``irp_configuration``."""
+        return self.model_dump(mode="json")
+
+    def portfolio(self, name: str) -> Portfolio:
+        """The portfolio called ``name``; KeyError if there is none."""
+        return {portfolio.name: portfolio for portfolio in self.portfolios}[name]
+
+    def analysis(self, name: str) -> Analysis:
+        """The analysis called ``name``; KeyError if there is none."""
+        return {analysis.name: analysis for analysis in self.analyses}[name]
+
+    def groupings_in_order(self) -> tuple[Grouping, ...]:
+        """The groups, each after the groups that it contains."""
+        groups = {group.name: group for group in self.groupings}
+        order, _ = members_first({name: group.members for name, group in groups.items()})
+        return tuple(groups[name] for name in order)
+
+    def analyses_in(self, group: str) -> tuple[Analysis, ...]:
+        """The analyses that ``group`` adds up, with those of the groups in it; KeyError if there is no such group."""
+        analyses = {analysis.name: analysis for analysis in self.analyses}
+        within: dict[str, tuple[str, ...]] = {}
+        for grouping in self.groupings_in_order():
+            within[grouping.name], _ = analyses_below(grouping.members, analyses, within)
+        return tuple(analyses[name] for name in within[group])
+
+
+def example_workbook() -> Workbook:
+    """A small valid workbook, made of the columns' examples. The files it names do not exist."""
+    content: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for spec in SHEETS:
+        columns = spec.row.columns()
+        content[spec.field] = [
+            {name: column.kind.read(text) for name, column in columns.items() if (text := column.examples[number])}
+            for number in range(len(next(iter(columns.values())).examples))
+        ]
+    return Workbook.model_validate(content | {"metadata": content["metadata"][0]})

@@ -1,0 +1,79 @@
+"""Running a cycle from a program: in this process, with its events as they come, and a Ctrl-C that cancels."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import DagsterEvent, DagsterInstance, DagsterRun, JobDefinition, reconstructable
+from dagster._core.execution.api import execute_run_iterator
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._utils.interrupts import setup_interrupt_handlers
+
+from irp_pipeline.definitions import definitions
+from irp_pipeline.orchestration.coordinator import run_tags
+
+
+def run_cycle_job() -> JobDefinition:
+    """Return the job ``run_cycle`` with its resources and its executor."""
+    return definitions.get_job_def("run_cycle")
+
+
+@contextmanager
+def running_cycle(
+    instance: DagsterInstance, cycle: str, run_config: Mapping[str, Any], op_selection: Sequence[str] | None = None
+) -> Iterator[tuple[DagsterRun, Iterator[DagsterEvent]]]:
+    """Run ``run_cycle`` here and now, past the queue, as ``dagster job execute`` does.
+
+    Inside the block Ctrl-C cancels the run: what is running is interrupted, and the run ends as CANCELED.
+
+    Args:
+        instance: where the run is recorded.
+        cycle: the partition.
+        run_config: config of resources and ops.
+        op_selection: which ops; None means all.
+
+    Yields:
+        The run, and its events as they happen. The run makes progress as the events are taken.
+    """
+    partition = {PARTITION_NAME_TAG: cycle}
+    tags = partition | run_tags(run_config, partition)
+    run = instance.create_run_for_job(run_cycle_job(), run_config=run_config, tags=tags, op_selection=op_selection)
+    job = reconstructable(run_cycle_job)
+    if op_selection:
+        job = job.get_subset(op_selection=op_selection)
+    with _cancelling_on_interrupt(instance, run):
+        yield run, execute_run_iterator(job, run, instance)
+
+
+@contextmanager
+def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iterator[None]:
+    """Turn Ctrl-C into a cancellation that is recorded before anything is interrupted.
+
+    Dagster takes an interrupt for a failure unless the run says CANCELING when it comes. So a thread takes the signal
+    first, says so, and passes it on as the SIGTERM that Dagster treats alike.
+    """
+    done = threading.Event()
+
+    def cancel() -> None:
+        signal.sigwait({signal.SIGINT})
+        if done.is_set():
+            return
+        instance.report_run_canceling(run)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    setup_interrupt_handlers()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    watcher = threading.Thread(target=cancel, name="irp-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        signal.pthread_kill(watcher.ident or 0, signal.SIGINT)
+        watcher.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,175 @@
+"""IPython and Jupyter: the extension for notebooks, and a kernel in which it is loaded already.
+
+``%load_ext irp_pipeline.notebook`` in a notebook or in IPython does two things. Code written before this package
+finds it under its old name (:mod:`irp_pipeline.compat`), and what a cell says with ``set_schema`` holds in the next
+cell, whatever kind of cell it was. :func:`install_kernel` makes a kernel that starts that way.
+
+What notebooks work with is in :mod:`irp_pipeline.helpers`; nothing here knows a database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline import compat
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers import db_context
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_KERNEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+class NotebookError(IrpError):
+    """The Jupyter kernel cannot be installed; the message says why and what to do."""
+
+
+# --- the extension ------------------------------------------------------------------------------------------------
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """Make IPython know the old name ``helpers``, and keep the schema from cell to cell.
+
+    Raises:
+        ImportError: another package ``helpers`` has been imported in this session.
+    """
+    compat.activate()
+    if not isinstance(ipython.run_code, _CellRunner):
+        runner = _CellRunner(ipython.run_code)
+        vars(ipython)["run_code"] = runner
+        ipython.events.register("post_execute", runner.hand_on_schema)
+
+
+def unload_ipython_extension(ipython: InteractiveShell) -> None:
+    """Undo :func:`load_ipython_extension`. Modules that were imported stay imported."""
+    runner = ipython.run_code
+    if isinstance(runner, _CellRunner):
+        vars(ipython)["run_code"] = runner.run_code
+        ipython.events.unregister("post_execute", runner.hand_on_schema)
+    compat.deactivate()
+
+
+class _CellRunner:
+    """Runs the code of a cell as IPython does, and hands the schema that it ends in on to the next cell.
+
+    A cell with a top-level ``await`` runs in an asyncio task of its own, and what it sets ends with that task: the
+    next cell would go on in the schema from before, and write there. What a cell leaves is kept for each thread, since
+    cells of ipykernel's subshells run in threads of their own.
+    """
+
+    def __init__(self, run_code: Callable[..., Awaitable[bool]]) -> None:
+        self.run_code = run_code
+        self._left = threading.local()
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> bool:
+        """Run code inside the task of its cell."""
+        try:
+            return await self.run_code(*args, **kwargs)
+        finally:
+            self._left.schema = db_context._schema.get()
+
+    def hand_on_schema(self) -> None:
+        """Take over what the cell has left, once its task has ended."""
+        if hasattr(self._left, "schema"):
+            db_context._schema.set(self._left.schema)
+            del self._left.schema
+
+
+# --- the kernel ---------------------------------------------------------------------------------------------------
+
+
+def install_kernel(
+    name: str = "irp",
+    display_name: str = "IRP pipeline",
+    prefix: str | os.PathLike[str] | None = None,
+    user: bool = True,
+) -> Path:
+    """Install a Jupyter kernel that runs this Python, with the extension loaded and ``IRP_HOME`` known.
+
+    The kernel carries the ``IRP_HOME`` of this moment, so that a notebook in any folder finds the same cycles. It
+    carries nothing else of the environment, and no password: what names a database server, the kernel gets from the
+    Jupyter that starts it. An installed kernel of the same name is replaced.
+
+    Args:
+        name: what Jupyter calls the kernel: letters, digits, ``.``, ``_`` and ``-``; capitals become small letters.
+        display_name: what people see in the list of kernels.
+        prefix: install below this folder, in ``share/jupyter/kernels``, such as ``sys.prefix`` for the Jupyter of this
+            virtual environment.
+        user: without ``prefix``: install for the user who calls, otherwise for all users of the machine.
+
+    Returns:
+        The folder of the kernel, with its ``kernel.json``.
+
+    Raises:
+        NotebookError: ipykernel is not installed, the name is none, or the folder cannot be written.
+        SettingsError: no ``IRP_HOME`` can be found.
+    """
+    if not _KERNEL_NAME.fullmatch(name.lower()):
+        raise NotebookError(
+            f"Not a name for a kernel: {name!r}. Use letters, digits, '.', '_' and '-', the first a letter or a digit"
+        )
+    folder = _kernels_folder(prefix, user) / name.lower()
+    content = json.dumps(_kernel_spec(display_name), indent=1) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "kernel.json", content)
+    except OSError as error:
+        raise NotebookError(
+            f"The kernel cannot be written to {folder}: {error.strerror}. Name a folder of your own as prefix, or "
+            "install it for yourself only"
+        ) from error
+    return folder
+
+
+def _kernel_spec(display_name: str) -> dict[str, Any]:
+    """Return what stands in ``kernel.json``.
+
+    https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
+    """
+    from irp_pipeline import settings
+
+    try:
+        from ipykernel.kernelspec import get_kernel_dict
+    except ImportError as error:
+        raise _not_installed(error) from error
+    # jupyter_client fills in variables in the values of env; a doubled dollar sign is one that stays.
+    home = str(settings.irp_home()).replace("$", "$$")
+    spec: dict[str, Any] = get_kernel_dict(extra_arguments=["--ext", __name__])
+    return {**spec, "display_name": display_name, "env": {"IRP_HOME": home}}
+
+
+def _kernels_folder(prefix: str | os.PathLike[str] | None, user: bool) -> Path:
+    """Say where Jupyter looks for kernels.
+
+    https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
+    """
+    if prefix is not None:
+        return Path(os.path.abspath(prefix)) / "share" / "jupyter" / "kernels"  # noqa: PTH100 - without ".." in it
+    try:
+        from jupyter_core.paths import SYSTEM_JUPYTER_PATH, jupyter_data_dir
+    except ImportError as error:
+        raise _not_installed(error) from error
+    return Path(jupyter_data_dir() if user else SYSTEM_JUPYTER_PATH[0]) / "kernels"
+
+
+def _not_installed(error: ImportError) -> NotebookError:
+    return NotebookError(
+        f"What a Jupyter kernel needs is not installed ({error}). To install it: pip install 'irp-pipeline[notebook]'"
+    )
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write a file in one step: a Jupyter that reads it meanwhile finds the old content or the new."""
+    new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        new.write_text(content, encoding="utf-8")
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""The run coordinator that ``dagster.yaml`` names: one run at a time for each cycle of each schema.
+
+Dagster can limit runs by tag but not by config, and the schema of a run is config. So the schema is read from it
+when the run is submitted, and the run is tagged. Runs that bypass the queue (``dagster job execute``) bypass this too:
+the leases of the steps have the last word.
+
+https://docs.dagster.io/guides/operate/managing-concurrency
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from irp_pipeline.helpers.db_context import get_schema_from_env
+
+SCHEMA_TAG = "irp/schema"
+LOCK_TAG = "irp/lock"
+
+
+class RunCoordinator(QueuedRunCoordinator):
+    """Dagster's queue, with runs tagged by schema and by what they must not run beside."""
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Tag the run ``irp/schema`` and ``irp/lock``, and put it into the queue."""
+        run = context.dagster_run
+        self._instance.add_run_tags(run.run_id, run_tags(run.run_config, run.tags))
+        return super().submit_run(context)
+
+
+def run_tags(run_config: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a run in the queue.
+
+    Args:
+        run_config: the run's config, from which the schema is read.
+        tags: the run's tags, from which the cycle is read.
+
+    Returns:
+        ``irp/schema``, and for a run of a cycle ``irp/lock``: ``<schema>/<cycle>``.
+    """
+    schema = schema_of_run(run_config)
+    cycle = tags.get(PARTITION_NAME_TAG)
+    return {SCHEMA_TAG: schema} | ({LOCK_TAG: f"{schema}/{cycle}"} if cycle else {})
+
+
+def schema_of_run(run_config: Mapping[str, Any]) -> str:
+    """Return the PostgreSQL schema that a run with this config works in."""
+    config: Any = run_config
+    for key in ("resources", "database", "config", "db_schema"):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    if isinstance(config, Mapping) and "env" in config:
+        config = os.environ.get(str(config["env"]))
+    return config if isinstance(config, str) and config else get_schema_from_env()

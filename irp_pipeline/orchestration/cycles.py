@@ -1,0 +1,62 @@
+"""Opening and archiving a cycle, as jobs: how a user of the Dagster UI does it.
+
+The partitions of Dagster follow at once for the default schema; for whatever else changes the cycles there is a sensor.
+"""
+
+from dagster import Config, Failure, OpExecutionContext, graph, op
+from pydantic import Field
+
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers import cycle
+from irp_pipeline.helpers.db_context import get_schema_from_env
+from irp_pipeline.orchestration.partitions import CYCLES
+from irp_pipeline.orchestration.resources import DatabaseResource
+
+
+class CycleConfig(Config):
+    """Which cycle is meant."""
+
+    name: str = Field(description="Name of the cycle, for example Q1-2024.")
+
+
+@op(name="open_cycle")
+def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: DatabaseResource) -> None:
+    """Open a cycle: create it, and archive the one that was active before."""
+    try:
+        with database.entered() as schema:
+            cycle_id = cycle.open_cycle(config.name)
+    except IrpError as error:
+        raise Failure(description=str(error)) from error
+    if schema == get_schema_from_env():
+        context.instance.add_dynamic_partitions(CYCLES, [config.name])
+    context.add_output_metadata({"cycle": config.name, "cycle_id": cycle_id, "schema": schema})
+
+
+@op(name="archive_cycle")
+def archive_cycle_op(context: OpExecutionContext, config: CycleConfig, database: DatabaseResource) -> None:
+    """Archive a cycle: it takes no more work, and its records stay."""
+    try:
+        with database.entered() as schema:
+            found = cycle.require_open_cycle(config.name)
+            cycle.refuse_while_at_work(found)
+            cycle.archive_cycle(found["id"])
+    except IrpError as error:
+        raise Failure(description=str(error)) from error
+    context.add_output_metadata({"cycle": config.name, "schema": schema})
+
+
+# A graph must not have the name of an op in it.
+@graph(name="opening")
+def open_cycle_graph() -> None:
+    """Open a cycle: create it, and archive the one that was active before."""
+    open_cycle_op()
+
+
+@graph(name="archiving")
+def archive_cycle_graph() -> None:
+    """Archive a cycle: it takes no more work, and its records stay."""
+    archive_cycle_op()
+
+
+open_cycle = open_cycle_graph.to_job("open_cycle")
+archive_cycle = archive_cycle_graph.to_job("archive_cycle")

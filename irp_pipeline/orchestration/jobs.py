@@ -1,0 +1,55 @@
+"""Jobs: what can be launched. The whole cycle, each stage alone, and opening and archiving a cycle.
+
+https://docs.dagster.io/guides/build/jobs
+"""
+
+from dagster import graph
+
+from irp_pipeline.orchestration.partitions import cycles
+from irp_pipeline.orchestration.stages.extract import extract_stage
+from irp_pipeline.orchestration.stages.process import process
+from irp_pipeline.orchestration.stages.setup import setup
+
+STAGES = (setup, extract_stage, process)
+"""The graphs of the stages, in their order."""
+
+
+@graph(name="run_cycle")
+def _all_stages() -> None:
+    done = None
+    for stage in STAGES:
+        done = stage(done) if done is not None else stage()
+
+
+run_cycle = _all_stages.to_job(
+    partitions_def=cycles,
+    description="Run all stages of a cycle. What is done already and unchanged is skipped.",
+)
+
+stage_jobs = [stage.to_job(partitions_def=cycles, description=stage.description) for stage in STAGES]
+
+
+def selection(from_stage: str | None = None, only_step: str | None = None) -> list[str] | None:
+    """Return the part of ``run_cycle`` that is meant, as Dagster selects ops.
+
+    Args:
+        from_stage: name of the first stage to run, such as ``extract``.
+        only_step: name of the one step to run, such as ``control_totals``.
+
+    Returns:
+        Names for ``op_selection``; None for all of it.
+
+    Raises:
+        ValueError: there is no such stage or step; the message lists those there are.
+    """
+    names = [stage.name for stage in STAGES]
+    steps = {node.name: f"{stage.name}.{node.name}" for stage in STAGES for node in stage.nodes_in_topological_order}
+    if only_step is not None:
+        if only_step not in steps:
+            raise ValueError(f"There is no step {only_step!r}. The steps are: {', '.join(steps)}")
+        return [steps[only_step]]
+    if from_stage is not None:
+        if from_stage not in names:
+            raise ValueError(f"There is no stage {from_stage!r}. The stages are: {', '.join(names)}")
+        return names[names.index(from_stage) :]
+    return None

@@ -1,0 +1,10 @@
+"""Partitions: each cycle of the default schema is one.
+
+https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets#dynamic-partitions
+"""
+
+from dagster import DynamicPartitionsDefinition
+
+CYCLES = "cycles"
+
+cycles = DynamicPartitionsDefinition(name=CYCLES)

@@ -1,0 +1,58 @@
+"""Resources: the database, which picks the PostgreSQL schema of a run.
+
+A resource says which schema a run works in; it opens nothing. Entering the schema is the business of the steps
+(:mod:`irp_pipeline.orchestration.tracking`), since in a subprocess only an op's own body is sure to be inside it.
+
+https://docs.dagster.io/guides/build/external-resources
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from irp_pipeline.helpers.database import DatabaseError, init_database
+from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+
+
+class DatabaseResource(ConfigurableResource[None]):
+    """Where a run keeps its records, and how it treats what is done already.
+
+    There is no URL here: run config is stored as it is and shown to everybody. The server comes from the environment,
+    see :mod:`irp_pipeline.settings`.
+    """
+
+    db_schema: str | None = Field(
+        default=None,
+        description="The PostgreSQL schema of this run. Empty: DB_SCHEMA of the environment, else public.",
+    )
+    started_by: str | None = Field(
+        default=None, description="Who is recorded as having started the steps. Empty: the user of the system."
+    )
+    rerun_completed: bool = Field(
+        default=False, description="Do every selected step again, also those that are done and unchanged."
+    )
+    auto_init: bool = Field(
+        default=False, description="Make the schema and its tables if they are missing, or bring them up to date."
+    )
+
+    @contextmanager
+    def entered(self) -> Iterator[str]:
+        """Work in the schema of the run.
+
+        Yields:
+            Its name.
+
+        Raises:
+            DatabaseError: ``db_schema`` or ``DB_SCHEMA`` cannot be the name of a schema, or ``auto_init`` is set and
+                the schema cannot be made.
+        """
+        try:
+            context = schema_context(self.db_schema or get_current_schema())
+        except ValueError as error:
+            raise DatabaseError(f"The run's schema cannot be used. {error}") from error
+        with context as schema:
+            if self.auto_init:
+                init_database()
+            yield schema

@@ -1,0 +1,120 @@
+"""Sensors: partitions follow the cycles, lost workers are noticed, failed runs are announced.
+
+https://docs.dagster.io/guides/automate/sensors
+"""
+
+import datetime as dt
+from collections.abc import Iterator
+
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunFailureSensorContext,
+    RunsFilter,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    run_failure_sensor,
+    sensor,
+)
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from irp_pipeline.helpers.cycle import list_cycle_names
+from irp_pipeline.helpers.database import DatabaseError
+from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
+from irp_pipeline.helpers.schemas import list_initialised_schemas
+from irp_pipeline.helpers.step import close_lost_runs, latest_run_of_dagster_run
+from irp_pipeline.orchestration.coordinator import schema_of_run
+from irp_pipeline.orchestration.notifier import FailedRun, notifiers
+from irp_pipeline.orchestration.partitions import CYCLES, cycles
+
+_LOST_FOR = dt.timedelta(seconds=60)
+
+
+@sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
+def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+    """Make every cycle of the default schema a partition, archived ones too, and remove those of deleted cycles."""
+    schema = get_schema_from_env()
+    try:
+        with schema_context(schema):
+            names = set(list_cycle_names())
+    except DatabaseError as error:
+        return SkipReason(str(error))
+    partitions = set(context.instance.get_dynamic_partitions(CYCLES))
+    new, gone = sorted(names - partitions), sorted(partitions - names)
+    if not new and not gone:
+        return SkipReason(f"The partitions are the {len(names)} cycles of schema {schema}")
+    requests = [cycles.build_add_request(new)] if new else []
+    deletions = [cycles.build_delete_request(gone)] if gone else []
+    return SensorResult(dynamic_partitions_requests=[*requests, *deletions])
+
+
+@sensor(minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+def lost_workers(context: SensorEvaluationContext) -> SkipReason:
+    """Close the step runs of dead workers in every schema, and fail the Dagster runs that nobody works on any more."""
+    closed = [
+        f"{schema}: run {run['run_num']} of step {run['step_name']!r}"
+        for schema in list_initialised_schemas()
+        for run in _close_in(schema)
+    ]
+    failed = list(_fail_abandoned_runs(context.instance))
+    for line in closed:
+        context.log.warning(f"Closed a step run whose worker is lost. {line}")
+    for run_id in failed:
+        context.log.warning(f"Failed the run {run_id}: the workers of its steps are lost")
+    return SkipReason(f"Closed {len(closed)} lost step runs and failed {len(failed)} abandoned runs")
+
+
+def _close_in(schema: str) -> list[dict[str, object]]:
+    with schema_context(schema):
+        return close_lost_runs()
+
+
+def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
+    """Fail each started run whose newest step run was closed as lost, and that did nothing for a while since.
+
+    A run whose own process lives reports the failure of a step by itself, within seconds.
+    """
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
+        try:
+            with schema_context(schema_of_run(run.run_config)):
+                latest = latest_run_of_dagster_run(run.run_id)
+        except (DatabaseError, ValueError):
+            continue  # a schema that is gone, was never made or cannot be one has nothing to say of the run
+        if latest is None or not latest["lost"]:
+            continue
+        if dt.datetime.now(dt.UTC) - latest["completed_ts"] < _LOST_FOR:
+            continue
+        instance.report_run_failed(run, "The workers of the run's steps are lost; launch it again to go on from there")
+        yield run.run_id
+
+
+@run_failure_sensor(default_status=DefaultSensorStatus.RUNNING)
+def failed_runs(context: RunFailureSensorContext) -> None:
+    """Announce each failed run."""
+    failed = _failed_run(context)
+    for notify in notifiers():
+        notify(failed)
+
+
+def _failed_run(context: RunFailureSensorContext) -> FailedRun:
+    run: DagsterRun = context.dagster_run
+    step, error = None, context.failure_event.message or "The run failed"
+    for event in context.get_step_failure_events():
+        step = event.step_key
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            error = data.user_failure_data.description
+        elif data.error:
+            error = (data.error.cause or data.error).message.strip()
+        break
+    return FailedRun(
+        run_id=run.run_id,
+        job=run.job_name,
+        cycle=run.tags.get(PARTITION_NAME_TAG),
+        schema=schema_of_run(run.run_config),
+        step=step,
+        error=error,
+    )

@@ -1,0 +1,114 @@
+"""Process: the extracted exposure, checked against the OED standard and written as a model reads it."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dagster import OpExecutionContext, graph
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.files import appearing_when_whole, write_atomically
+from irp_pipeline.helpers.configuration import active_workbook
+from irp_pipeline.orchestration.stages.extract import extracts_folder
+from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.workbook import Workbook
+
+STAGE = Stage(3, "Process")
+
+_FINDINGS_SHOWN = 20
+
+
+def portfolio_folder(cycle: Cycle, portfolio: str) -> Path:
+    """Return the folder of a portfolio as a model reads it: ``location.csv`` and the others, in OED."""
+    return cycle.folder / "portfolios" / portfolio
+
+
+@step(stage=STAGE, number=1)
+def validate_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any]:
+    """Check each portfolio against OED; errors fail the step, all of them are in ``findings.txt`` of the extract."""
+    from irp_pipeline.exposure.findings import Severity
+    from irp_pipeline.exposure.validate import validate
+
+    workbook, _ = active_workbook(cycle.id)
+    figures: dict[str, Any] = {}
+    errors: list[str] = []
+    for portfolio in workbook.portfolios:
+        findings = validate(_extracts(cycle, portfolio.name), perspectives=_perspectives(workbook, portfolio.name))
+        report = extracts_folder(cycle, portfolio.name) / "findings.txt"
+        write_atomically(report, "".join(f"{finding}\n" for finding in findings))
+        of_errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+        errors += [f"{portfolio.name}: {finding}" for finding in of_errors]
+        figures[f"{portfolio.name} errors"] = len(of_errors)
+        figures[f"{portfolio.name} warnings"] = len(findings) - len(of_errors)
+        if findings:
+            context.log.warning(f"{portfolio.name}: {len(findings)} findings, see {report}")
+    if errors:
+        shown = errors[:_FINDINGS_SHOWN]
+        more = f"\n… and {len(errors) - len(shown)} more, in findings.txt" if len(errors) > len(shown) else ""
+        raise ExposureError("The exposure is not valid OED:\n" + "\n".join(shown) + more)
+    return figures
+
+
+@step(stage=STAGE, number=2)
+def build_portfolios(cycle: Cycle) -> dict[str, Any]:
+    """Write the OED files of each portfolio as a model reads them, and record what they hold."""
+    workbook, _ = active_workbook(cycle.id)
+    figures: dict[str, Any] = {}
+    for portfolio in workbook.portfolios:
+        folder = portfolio_folder(cycle, portfolio.name)
+        digest = hashlib.sha256()
+        extracts = _extracts(cycle, portfolio.name)
+        for table in OedTable:
+            target = folder / f"{table}.csv"
+            if table not in extracts:
+                target.unlink(missing_ok=True)
+                continue
+            figures[f"{portfolio.name} {table} records"] = _write_csv(extracts[table], target)
+            with target.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        figures[f"{portfolio.name} exposure hash"] = digest.hexdigest()
+        figures[f"{portfolio.name} folder"] = str(folder)
+    return figures
+
+
+@graph
+def process(start: Any) -> Any:
+    """The extracted exposure, checked against the OED standard and written as a model reads it."""
+    return build_portfolios(validate_exposure(start))
+
+
+def _extracts(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
+    folder = extracts_folder(cycle, portfolio)
+    found = {table: folder / f"{table}.parquet" for table in OedTable if (folder / f"{table}.parquet").is_file()}
+    if OedTable.LOCATION not in found:
+        raise ExposureError(f"The portfolio {portfolio} has not been extracted: run extract_exposure first")
+    return found
+
+
+def _perspectives(workbook: "Workbook", portfolio: str) -> set[str]:
+    return {
+        str(perspective)
+        for analysis in workbook.analyses
+        if analysis.portfolio.casefold() == portfolio.casefold()
+        for perspective in analysis.perspectives
+    } or {"GUL"}
+
+
+def _write_csv(extract: Path, target: Path) -> int:
+    """Write a Parquet file as CSV in bounded memory; return how many records it has."""
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    records = 0
+    with (
+        pq.ParquetFile(extract) as source,
+        appearing_when_whole(target) as partial,
+        pc.CSVWriter(partial, source.schema_arrow) as writer,
+    ):
+        for batch in source.iter_batches():
+            writer.write_batch(batch)
+            records += batch.num_rows
+    return records

@@ -1,0 +1,67 @@
+"""A pytest plugin: each test module works in a PostgreSQL schema of its own.
+
+Name it in a ``conftest.py`` with ``pytest_plugins = ["irp_pipeline.testing"]``, or on the command line with
+``-p irp_pipeline.testing``. A test that asks for ``test_schema`` then finds an initialised schema that is set already:
+
+    def test_create_cycle(test_schema):
+        assert create_cycle("Q1-2024") > 0
+
+The schema is dropped after the module's last test, unless pytest runs with ``--preserve-schema``.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from irp_pipeline.helpers.database import drop_schema, init_database
+from irp_pipeline.helpers.db_context import schema_context
+
+_STEM_CHARACTERS = 40
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--preserve-schema``."""
+    parser.getgroup("irp_pipeline").addoption(
+        "--preserve-schema",
+        action="store_true",
+        help="leave the schemas of the tests in the database, to look at them afterwards",
+    )
+
+
+def schema_for(path: Path, worker: str | None = None) -> str:
+    """Return the name of a test module's schema.
+
+    Args:
+        path: the test file; the name starts with its own and ends with a digest of the whole path, so that two files
+            of one name, or two checkouts on one server, do not meet.
+        worker: name of a pytest-xdist worker, if the tests are spread over several.
+
+    Returns:
+        A schema name of at most 63 bytes, such as ``test_cycle_1f0c9a2b`` or ``test_cycle_1f0c9a2b_gw1``.
+    """
+    stem = re.sub(r"[^a-z0-9_]", "_", path.stem.lower())[:_STEM_CHARACTERS]
+    if stem.startswith("pg_"):  # a name that PostgreSQL keeps for itself
+        stem = f"test_{stem}"
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    return f"{stem}_{digest}" + (f"_{worker}" if worker else "")
+
+
+@pytest.fixture(scope="module")
+def test_schema(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Make an empty, initialised schema for the test module and work in it until the module ends.
+
+    Yields:
+        Its name.
+    """
+    schema = schema_for(request.path, os.environ.get("PYTEST_XDIST_WORKER"))
+    drop_schema(schema)
+    init_database(schema)
+    with schema_context(schema):
+        yield schema
+    if request.config.getoption("--preserve-schema", default=False):
+        return
+    drop_schema(schema)

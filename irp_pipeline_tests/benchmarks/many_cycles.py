@@ -1,0 +1,75 @@
+"""Fills a schema with cycles, stages, steps and step runs, as many as years of use would leave behind.
+
+The rows are made by the server, since a million calls of the helpers would take an hour.
+"""
+
+from dataclasses import dataclass
+
+from irp_pipeline.helpers.database import execute_command
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much to make.
+
+    Attributes:
+        cycles: how many cycles. The last three are ACTIVE.
+        stages: stages of each cycle.
+        steps: steps of each stage.
+        runs: runs of each step, all of which have ended; those of every other step are tracked.
+    """
+
+    cycles: int
+    stages: int
+    steps: int
+    runs: int
+
+    def __str__(self) -> str:
+        all_steps = self.cycles * self.stages * self.steps
+        return f"{self.cycles:,} cycles, {all_steps:,} steps, {all_steps * self.runs:,} step runs"
+
+
+def cycle_name(number: int) -> str:
+    """Return the name of a cycle, the first having the number 1."""
+    return f"cycle-{number}"
+
+
+def make_cycles(amount: Amount) -> None:
+    """Fill the caller's schema, which must be empty, and let the server count the rows for its plans."""
+    execute_command(
+        """
+        INSERT INTO irp_cycle (cycle_name, status, created_ts, archived_ts)
+        SELECT 'cycle-' || n, CASE WHEN n > %s THEN 'ACTIVE' ELSE 'ARCHIVED' END,
+               now() - make_interval(hours => %s - n), CASE WHEN n > %s THEN NULL ELSE now() END
+          FROM generate_series(1, %s) n
+        """,
+        (amount.cycles - 3, amount.cycles, amount.cycles - 3, amount.cycles),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_stage (cycle_id, stage_num, stage_name)
+        SELECT c.id, n, 'Stage ' || n FROM irp_cycle c, generate_series(1, %s) n ORDER BY c.id, n
+        """,
+        (amount.stages,),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_step (stage_id, step_num, step_name, last_run_num)
+        SELECT sg.id, n, 'Step ' || n, %s FROM irp_stage sg, generate_series(1, %s) n ORDER BY sg.id, n
+        """,
+        (amount.runs, amount.steps),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_step_run (step_id, run_num, status, started_ts, completed_ts, started_by, error_message,
+                                  output_data, tracked, host, pid, input_hash, work_run_num)
+        SELECT st.id, n, CASE n % 5 WHEN 0 THEN 'SKIPPED' WHEN 2 THEN 'FAILED' ELSE 'COMPLETED' END,
+               now() - interval '1 hour', now(), 'analyst', CASE n % 5 WHEN 2 THEN 'ValueError: no such file' END,
+               '{"locations": 12598, "insured_value": 1.5e9}', st.id % 2 = 0, 'worker-1', 4711, md5(st.id::text), n
+          FROM irp_step st, generate_series(1, %s) n
+         ORDER BY st.id, n
+        """,
+        (amount.runs,),
+    )
+    for table in ("irp_cycle", "irp_stage", "irp_step", "irp_step_run"):
+        execute_command(f"VACUUM (ANALYZE) {table}")

@@ -1,0 +1,42 @@
+"""What the whole suite stands on: one PostgreSQL, and a schema for each test module.
+
+The server is the one that the environment names, else an embedded one in a temporary ``IRP_HOME``, which all
+pytest-xdist workers share and which stops with the tests.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("irp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("irp")
+
+pytest_plugins = ["irp_pipeline.testing"]
+
+_own_home = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.pop("DB_SCHEMA", None)
+    if not hasattr(config, "workerinput") and "IRP_HOME" not in os.environ:
+        home = Path(tempfile.mkdtemp(prefix="irp-tests-"))
+        os.environ["IRP_HOME"] = str(home)
+        config.stash[_own_home] = home
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    home = config.stash.get(_own_home, None)
+    if home is None:
+        return
+    from irp_pipeline import embedded
+    from irp_pipeline.helpers.database import dispose_engine
+
+    dispose_engine()
+    embedded.stop(home)
+    del os.environ["IRP_HOME"]
+    shutil.rmtree(home)

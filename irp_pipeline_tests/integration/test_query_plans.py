@@ -1,0 +1,112 @@
+"""The helpers find their rows by an index, however many there are.
+
+The plans are those of the statements that the helpers send; see :mod:`irp_pipeline_tests.benchmarks.plans`. The tables
+are only as large as it takes for the server to prefer an index; the benchmark ``scale`` asks the same of
+three million step runs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from irp_pipeline.helpers import cycle, stage, step
+from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
+from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles
+from irp_pipeline_tests.benchmarks.plans import explained_statements
+
+AMOUNT = Amount(cycles=1500, stages=4, steps=2, runs=5)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One cycle among the many, and what is in it."""
+
+    cycle: dict[str, Any]
+    stage_id: int
+    step_id: int
+    run_id: int
+
+
+@pytest.fixture(scope="module")
+def many_cycles(test_schema) -> None:
+    make_cycles(AMOUNT)
+
+
+@pytest.fixture
+def place(many_cycles) -> Place:
+    found = cycle.get_cycle_by_name(cycle_name(AMOUNT.cycles // 2))
+    assert found is not None
+    stage_id = stage.get_or_create_stage(found["id"], 2, "Stage 2")
+    step_id = step.get_or_create_step(stage_id, 2, "Step 2")
+    run_id, _ = step.create_step_run(step_id, "analyst")
+    return Place(found, stage_id, step_id, run_id)
+
+
+def work_twice_and_fail_once(place: Place) -> None:
+    for rerun in (True, False):
+        with step.track_step(place.step_id, fingerprint="same", rerun=rerun) as run:
+            assert run.skipped is not rerun
+    with pytest.raises(ZeroDivisionError), step.track_step(place.step_id, fingerprint="other") as run:
+        run.output["share"] = 1 / 0
+
+
+CALLS: dict[str, Callable[[Place], object]] = {
+    "get_active_cycle": lambda place: cycle.get_active_cycle(),
+    "get_cycle_by_name": lambda place: cycle.get_cycle_by_name(place.cycle["cycle_name"]),
+    "require_open_cycle": lambda place: cycle.require_open_cycle(cycle_name(AMOUNT.cycles)),
+    "refuse_while_at_work": lambda place: cycle.refuse_while_at_work(
+        cycle.require_open_cycle(cycle_name(AMOUNT.cycles))
+    ),
+    "create_cycle": lambda place: cycle.create_cycle("one-more"),
+    "archive_cycle": lambda place: cycle.archive_cycle(place.cycle["id"]),
+    "get_cycle_progress": lambda place: cycle.get_cycle_progress(place.cycle["cycle_name"]),
+    "get_step_history": lambda place: cycle.get_step_history(place.cycle["cycle_name"]),
+    "get_step_history of one step": lambda place: cycle.get_step_history(place.cycle["cycle_name"], 1, 1),
+    "get_or_create_stage, existing": lambda place: stage.get_or_create_stage(place.cycle["id"], 2, "Stage 2"),
+    "get_or_create_stage, new": lambda place: stage.get_or_create_stage(place.cycle["id"], 9, "Stage 9"),
+    "get_stage_by_id": lambda place: stage.get_stage_by_id(place.stage_id),
+    "list_stages_for_cycle": lambda place: stage.list_stages_for_cycle(place.cycle["id"]),
+    "get_or_create_step, existing": lambda place: step.get_or_create_step(place.stage_id, 2, "Step 2"),
+    "get_or_create_step, new": lambda place: step.get_or_create_step(place.stage_id, 9, "Step 9"),
+    "get_step_info": lambda place: step.get_step_info(place.step_id),
+    "completed_work_before": lambda place: step.completed_work_before(place.step_id),
+    "get_last_step_run": lambda place: step.get_last_step_run(place.step_id),
+    "create_step_run": lambda place: step.create_step_run(place.step_id, "analyst"),
+    "update_step_run": lambda place: step.update_step_run(place.run_id, "COMPLETED", output_data={"locations": 1}),
+    "track_step": work_twice_and_fail_once,
+    "close_lost_runs": lambda place: step.close_lost_runs(),
+    "latest_run_of_dagster_run": lambda place: step.latest_run_of_dagster_run("no such run"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_no_table_is_read_from_end_to_end(place, call):
+    with explained_statements() as explained:
+        call(place)
+    assert explained, "no statement was seen"
+    assert [sent for sent in explained if sent.sequential_scans()] == []
+
+
+def test_a_statement_that_no_index_helps_is_noticed(many_cycles):
+    with explained_statements() as explained:
+        execute_query("SELECT id FROM irp_step_run WHERE started_by = %s", ("nobody",))
+    assert [sent.sequential_scans() for sent in explained] == [["irp_step_run"]]
+
+
+def test_deleting_a_cycle_finds_what_goes_with_it_by_indexes(place):
+    """EXPLAIN does not show what foreign keys do, so the server's own counts of its scans tell."""
+    with transaction():
+        before = _sequential_scans()
+        assert cycle.delete_cycle(place.cycle["id"])
+        assert _sequential_scans() == before
+    assert step.get_last_step_run(place.step_id) is None
+
+
+def _sequential_scans() -> dict[str, int]:
+    """Return how often this connection has read which table from end to end; the server may forget earlier ones."""
+    tables = fetch_all(
+        "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE schemaname = current_schema() ORDER BY relname"
+    )
+    return {table["relname"]: table["seq_scan"] for table in tables}
