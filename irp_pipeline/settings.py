@@ -18,6 +18,9 @@ unset. What can be set:
                            the database of Dagster's own records, like ``IRP_DATABASE_URL``; default: on the same
                            server, named as the other with ``_dagster`` behind it
 ``IRP_EXECUTOR``           where the steps of a run are carried out: ``in_process`` (default) or ``multiprocess``
+``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
+``IRP_JOB_HOURS``          how long one of them may run (24)
+``IRP_JOB_DISK_GB``        how large its folder may become, in gigabytes (50)
 ``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
 ``IRP_WEBHOOK_URL``        where failed runs are announced, as JSON by POST; default: only in the log
 ``IRP_EXTENSIONS_SCHEMA``  a second schema in the search path, for PostgreSQL extensions (none)
@@ -91,6 +94,12 @@ class _Connections(_Variables):
     connect_timeout: int = Field(10, validation_alias="IRP_CONNECT_TIMEOUT", ge=1, le=3600)
     pool_size: int = Field(5, validation_alias="IRP_POOL_SIZE", ge=1, le=1000)
     extensions_schema: str | None = Field(None, validation_alias="IRP_EXTENSIONS_SCHEMA")
+
+
+class _Jobs(_Variables):
+    slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
+    hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
+    disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
 
 
 class _Dagster(_Variables):
@@ -288,6 +297,38 @@ def executor() -> Literal["in_process", "multiprocess"]:
         SettingsError: it is neither ``in_process`` nor ``multiprocess``.
     """
     return _read(_Dagster).executor
+
+
+def models_folder() -> Path:
+    """Say where models are looked for that are not in the folder of the workbook: ``IRP_HOME/models``."""
+    return irp_home() / "models"
+
+
+def job_slots() -> int:
+    """Say how many jobs a risk engine runs on this machine at once: ``IRP_JOB_SLOTS``, default its processors.
+
+    Raises:
+        SettingsError: it is no whole number above 0.
+    """
+    return _read(_Jobs).slots
+
+
+def job_seconds() -> float:
+    """Say how long a job may run, in seconds: ``IRP_JOB_HOURS``, default 24 hours.
+
+    Raises:
+        SettingsError: it is no number above 0.
+    """
+    return _read(_Jobs).hours * 3600
+
+
+def job_disk_bytes() -> float:
+    """Say how large the folder of a job may become, in bytes: ``IRP_JOB_DISK_GB``, default 50 gigabytes.
+
+    Raises:
+        SettingsError: it is no number above 0.
+    """
+    return _read(_Jobs).disk_gigabytes * 1e9
 
 
 def time_zone() -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from irp_pipeline.engines.oasis import DETERMINISTIC, STOCHASTIC, oasis
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine
 
 __all__ = ["EngineError", "JobPhase", "JobState", "RiskEngine", "engine", "register_engine"]
 
 EngineFactory = Callable[[Path], RiskEngine]
 
-_engines: dict[str, EngineFactory] = {}
+_engines: dict[str, EngineFactory] = {DETERMINISTIC: oasis, STOCHASTIC: oasis}
 
 
 def register_engine(name: str, factory: EngineFactory) -> None:

@@ -34,7 +34,7 @@ from irp_pipeline.helpers.database import (
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
 from irp_pipeline.helpers.parameters import json_value
-from irp_pipeline.helpers.worker import Worker, this_worker
+from irp_pipeline.worker import Worker, this_worker
 
 _R = TypeVar("_R")
 

@@ -50,7 +50,7 @@ from irp_pipeline.helpers.step import (
     track_step,
     update_step_run,
 )
-from irp_pipeline.helpers.worker import Worker, this_worker
+from irp_pipeline.worker import Worker, this_worker
 
 UNKNOWN_ID = 987_654_321
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from irp_pipeline.helpers import worker
-from irp_pipeline.helpers.worker import Worker, this_worker
+from irp_pipeline.worker import Worker, this_worker
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -184,7 +184,7 @@ class TestASystemWithoutProc:
 def test_a_forked_child_is_a_worker_of_its_own():
     script = """
 import json, os
-from irp_pipeline.helpers.worker import this_worker
+from irp_pipeline.worker import this_worker
 before = this_worker()
 read, write = os.pipe()
 if os.fork() == 0:

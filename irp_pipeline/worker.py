@@ -27,6 +27,10 @@ class Worker:
     pid: int
     started: str
 
+    def is_here(self) -> bool:
+        """Tell whether the process is one of this host, this boot of it and this container."""
+        return (self.host, self.started.rpartition("/")[0]) == (socket.gethostname(), _place())
+
     def is_gone(self) -> bool:
         """Tell whether the process is known to have ended.
 
@@ -35,11 +39,10 @@ class Worker:
             it runs, and also if nothing can be known from here: it ran elsewhere, or the system hides other users'
             processes.
         """
-        place, _, start = self.started.rpartition("/")
-        if (self.host, place) != (socket.gethostname(), _place()):
+        if not self.is_here():
             return False
         try:
-            return _start_of(self.pid) != start
+            return _start_of(self.pid) != self.started.rpartition("/")[2]
         except PermissionError:
             return False
 

@@ -1,0 +1,261 @@
+"""A made-up portfolio of homes and one of businesses, with their accounts and reinsurance, and their workbook."""
+
+import csv
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from irp_pipeline.demo.windstorm import MODEL, PERIL
+from irp_pipeline.files import write_atomically
+
+
+@dataclass(frozen=True)
+class _Portfolio:
+    """What distinguishes one portfolio from the other; amounts in GBP.
+
+    Attributes:
+        number: its PortNumber.
+        locations: how many there are.
+        locations_per_account: how many of them have one policy.
+        median_value: of a building.
+        spread: of the buildings' values, as the standard deviation of their logarithm.
+        constructions: OED construction codes with their share.
+        occupancies: OED occupancy codes with their share.
+        interruption: business interruption as a share of the building's value, one of these.
+        deductible: for each location and loss.
+        attachment: of a policy, for each loss.
+        limit: of a policy, for each loss.
+        quota_share: what the reinsurers take of each loss, as a share.
+        retention: what stays of a loss by one event, after the quota share.
+        cover: what the reinsurers pay at most of the loss by one event above the retention.
+    """
+
+    number: str
+    locations: int
+    locations_per_account: int
+    median_value: float
+    spread: float
+    constructions: Sequence[tuple[int, float]]
+    occupancies: Sequence[tuple[int, float]]
+    interruption: Sequence[float]
+    deductible: int
+    attachment: int
+    limit: int
+    quota_share: float
+    retention: int
+    cover: int
+
+
+# OED construction codes: unknown 5000, wood frame 5050, masonry 5100, reinforced concrete 5150, steel 5200.
+# OED occupancy codes: residential 1050, retail 1101, offices 1117, industry 1150.
+_PORTFOLIOS: Final = {
+    "residential": _Portfolio(
+        number="1",
+        locations=600,
+        locations_per_account=20,
+        median_value=280_000,
+        spread=0.45,
+        constructions=((5000, 0.1), (5050, 0.15), (5100, 0.75)),
+        occupancies=((1050, 1.0),),
+        interruption=(0,),
+        deductible=1_000,
+        attachment=0,
+        limit=2_500_000,
+        quota_share=0.2,
+        retention=300_000,
+        cover=2_500_000,
+    ),
+    "commercial": _Portfolio(
+        number="2",
+        locations=400,
+        locations_per_account=8,
+        median_value=900_000,
+        spread=0.8,
+        constructions=((5000, 0.1), (5100, 0.35), (5150, 0.35), (5200, 0.2)),
+        occupancies=((1101, 0.3), (1117, 0.4), (1150, 0.3)),
+        interruption=(0, 0.2, 0.4),
+        deductible=2_500,
+        attachment=10_000,
+        limit=5_000_000,
+        quota_share=0.3,
+        retention=750_000,
+        cover=6_000_000,
+    ),
+}
+LOCATIONS_OF: Final[Mapping[str, int]] = {name: portfolio.locations for name, portfolio in _PORTFOLIOS.items()}
+"""The portfolios, and how many locations they have."""
+LOCATIONS: Final = sum(LOCATIONS_OF.values())
+
+_SEED: Final = 20240101
+# Around these made-up centres, as degrees of latitude and longitude, and what share of the locations is there.
+_TOWNS: Final = (
+    ("north", 57.2, -3.2, 0.05),
+    ("glen", 55.9, -3.8, 0.10),
+    ("moor", 53.6, -2.1, 0.25),
+    ("middle", 52.5, -1.7, 0.20),
+    ("west", 51.6, -3.2, 0.10),
+    ("south", 51.5, -0.3, 0.30),
+)
+_TABLES: Final = ("location", "account", "ri_info", "ri_scope")
+
+
+def write_portfolios(folder: Path) -> Path:
+    """Write the tables and the workbook into a folder.
+
+    Args:
+        folder: the folder; files that are there already are replaced.
+
+    Returns:
+        The workbook.
+
+    Raises:
+        WorkbookError: the workbook cannot be written.
+        OSError: the folder cannot be written to.
+    """
+    from irp_pipeline.helpers.workbook import Workbook, write_workbook
+
+    for name in _PORTFOLIOS:
+        for table, records in sample_tables(name).items():
+            write_atomically(folder / name / f"{table}.csv", _as_csv(records))
+    workbook = Workbook.model_validate(
+        {
+            "metadata": {"currency": "GBP", "description": "Synthetic sample"},
+            "portfolios": [
+                {"name": name, "source": "csv", **{table: f"{name}/{table}.csv" for table in _TABLES}}
+                for name in _PORTFOLIOS
+            ],
+            "analyses": [
+                *(_wind_analysis(name) for name in _PORTFOLIOS),
+                {
+                    "name": "commercial_stress",
+                    "portfolio": "commercial",
+                    "engine": "oasis_deterministic",
+                    "loss_factor": [0.01, 0.1],
+                    "perspectives": ["GUL", "IL", "RI"],
+                },
+            ],
+            "groupings": [{"name": "all_wind", "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
+        }
+    )
+    return write_workbook(folder / "configuration.xlsx", workbook, overwrite=True)
+
+
+def _wind_analysis(portfolio: str) -> dict[str, Any]:
+    return {
+        "name": f"{portfolio}_wind",
+        "portfolio": portfolio,
+        "engine": "oasis_stochastic",
+        "model": MODEL,
+        "samples": 10,
+        "perspectives": ["GUL", "IL", "RI"],
+    }
+
+
+def sample_tables(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of the four OED tables of a sample portfolio; KeyError if there is none of this name."""
+    portfolio = _PORTFOLIOS[name]
+    # Seeded on purpose: the sample must be the same everywhere.
+    chance = random.Random(f"{_SEED} {name}")  # noqa: S311
+    locations = [_location(number, portfolio, chance) for number in range(1, portfolio.locations + 1)]
+    accounts = sorted({location["AccNumber"] for location in locations})
+    return {
+        "location": locations,
+        "account": [_account(account, portfolio) for account in accounts],
+        "ri_info": [_quota_share(portfolio), _excess_of_loss(portfolio)],
+        "ri_scope": [
+            {"ReinsNumber": reinsurance, "PortNumber": portfolio.number, "CededPercent": ceded}
+            for reinsurance, ceded in ((1, portfolio.quota_share), (2, 1))
+        ],
+    }
+
+
+def _location(number: int, portfolio: _Portfolio, chance: random.Random) -> dict[str, Any]:
+    towns, shares = zip(*((town, town[3]) for town in _TOWNS), strict=True)
+    town, latitude, longitude, _ = chance.choices(towns, shares)[0]
+    building = round(portfolio.median_value * chance.lognormvariate(0, portfolio.spread), -3)
+    return {
+        "PortNumber": portfolio.number,
+        "AccNumber": f"A{portfolio.number}{(number - 1) // portfolio.locations_per_account + 1:03d}",
+        "LocNumber": f"L{portfolio.number}{number:05d}",
+        "LocName": f"Synthetic {town} {number}",
+        "CountryCode": "GB",
+        "Latitude": round(latitude + chance.gauss(0, 0.2), 5),
+        "Longitude": round(longitude + chance.gauss(0, 0.3), 5),
+        "LocPerilsCovered": PERIL,
+        "LocCurrency": "GBP",
+        "ConstructionCode": _pick(portfolio.constructions, chance),
+        "OccupancyCode": _pick(portfolio.occupancies, chance),
+        "BuildingTIV": building,
+        "OtherTIV": 0,
+        "ContentsTIV": round(building * chance.uniform(0.1, 0.5), -3),
+        "BITIV": round(building * chance.choice(portfolio.interruption), -3),
+        "LocPeril": PERIL,
+        "LocDedCode6All": 0,
+        "LocDedType6All": 0,
+        "LocDed6All": portfolio.deductible,
+    }
+
+
+def _account(account: str, portfolio: _Portfolio) -> dict[str, Any]:
+    return {
+        "PortNumber": portfolio.number,
+        "AccNumber": account,
+        "AccCurrency": "GBP",
+        "PolNumber": f"P{account[1:]}",
+        "PolPerilsCovered": PERIL,
+        "PolInceptionDate": "2024-01-01",
+        "PolExpiryDate": "2024-12-31",
+        "LayerNumber": 1,
+        "LayerAttachment": portfolio.attachment,
+        "LayerLimit": portfolio.limit,
+        "LayerParticipation": 1,
+    }
+
+
+def _quota_share(portfolio: _Portfolio) -> dict[str, Any]:
+    return _reinsurance(1, "quota share", "QS") | {"CededPercent": portfolio.quota_share}
+
+
+def _excess_of_loss(portfolio: _Portfolio) -> dict[str, Any]:
+    """A catastrophe cover, on what the quota share leaves."""
+    return _reinsurance(2, "catastrophe excess of loss", "CXL") | {
+        "OccLimit": portfolio.cover,
+        "OccAttachment": portfolio.retention,
+    }
+
+
+def _reinsurance(number: int, name: str, kind: str) -> dict[str, Any]:
+    return {
+        "ReinsNumber": number,
+        "ReinsLayerNumber": 1,
+        "ReinsName": f"Synthetic {name}",
+        "ReinsPeril": PERIL,
+        "ReinsInceptionDate": "2024-01-01",
+        "ReinsExpiryDate": "2024-12-31",
+        "CededPercent": 1,
+        "RiskLimit": 0,
+        "RiskAttachment": 0,
+        "OccLimit": 0,
+        "OccAttachment": 0,
+        "PlacedPercent": 1,
+        "ReinsCurrency": "GBP",
+        "InuringPriority": number,
+        "ReinsType": kind,
+        "RiskLevel": "SEL",
+    }
+
+
+def _pick(shares: Sequence[tuple[int, float]], chance: random.Random) -> int:
+    return chance.choices([code for code, _ in shares], [share for _, share in shares])[0]
+
+
+def _as_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(records)
+    text = StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

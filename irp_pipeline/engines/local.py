@@ -1,0 +1,188 @@
+"""A risk engine that is a program on this machine.
+
+A job is a program that runs in its own folder, in a session of its own, to the end of which it writes
+``outcome.json``. Nothing here knows what it computes. What is in the folder, the queue and the slots:
+:mod:`irp_pipeline.engines.folders`; running jobs: :mod:`irp_pipeline.engines.supervisor`.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from irp_pipeline import settings
+from irp_pipeline.engines.folders import end, engine_folder, kill_what_is_left, locked, queue, read_json, slot, text
+from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
+from irp_pipeline.files import write_atomically
+from irp_pipeline.worker import Worker
+
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_LOST_AFTER_SECONDS: Final = 60.0
+_STARTING_SECONDS: Final = 3.0
+_SUPERVISOR: Final = "irp_pipeline.engines.supervisor"
+
+_starts: dict[Path, deque[float]] = defaultdict(deque)
+"""When this process started supervisors lately, by the folder of the slots."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may use.
+
+    Attributes:
+        seconds: how long it may run.
+        disk_bytes: how large its folder may become.
+    """
+
+    seconds: float
+    disk_bytes: float
+
+
+class LocalEngine:
+    """A risk engine that is a program on this machine; see :class:`irp_pipeline.engines.protocol.RiskEngine`.
+
+    Args:
+        jobs_folder: holds a folder for each job, named by its key.
+        program: the command; the job's folder is its last argument and its working folder.
+        limits: what each job may use; default: the settings.
+    """
+
+    def __init__(self, jobs_folder: Path, program: Sequence[str], limits: Limits | None = None) -> None:
+        self._jobs = jobs_folder
+        self._program = list(program)
+        self._limits = limits or Limits(settings.job_seconds(), settings.job_disk_bytes())
+
+    def folder(self, key: str) -> Path:
+        """Return the folder where the files of a job are."""
+        if not _KEY.fullmatch(key):
+            raise EngineError(f"{key!r} cannot be the key of a job: 1 to 100 letters, digits, '_' and '-'")
+        return self._jobs / key
+
+    def submit(self, key: str, request: Mapping[str, Any]) -> None:
+        """Queue a job. Whatever an earlier call for the same key did not get to is done now.
+
+        Args:
+            key: names the job.
+            request: what is asked of the program; ``inputs`` in it are files by the name they shall have.
+
+        Raises:
+            EngineError: a file of ``inputs`` is not there, or the job's folder cannot be written.
+        """
+        folder = self.folder(key)
+        try:
+            if not (folder / "request.json").exists():
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _link_inputs(folder / "inputs", request.get("inputs", {}))
+                content = {"program": self._program, "limits": asdict(self._limits), "request": dict(request)}
+                write_atomically(folder / "request.json", json.dumps(content, indent=1))
+            if not (folder / "started.json").exists() and not (folder / "result.json").exists():
+                with suppress(FileExistsError):
+                    (queue() / key).symlink_to(folder.absolute())
+        except OSError as error:
+            raise EngineError(f"The job cannot be written to {folder}: {error.strerror or error}") from error
+        ensure_supervisor()
+
+    def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        """Tell how jobs stand; jobs whose supervisor is gone are ended as FAILED, with what they left running."""
+        states = {key: _state(self.folder(key)) for key in keys}
+        if any(state.phase is JobPhase.QUEUED for state in states.values()):
+            ensure_supervisor()
+        return states
+
+    def cancel(self, keys: Collection[str]) -> None:
+        """Ask for jobs to be ended: one at work within a second, one that waits at once."""
+        for key in keys:
+            folder = self.folder(key)
+            if (folder / "request.json").exists() and not (folder / "result.json").exists():
+                (folder / "cancel").touch()
+                with locked(folder, patience=0) as mine:
+                    if mine and not (folder / "started.json").exists():
+                        end(folder, JobPhase.CANCELLED, "It was cancelled before it began")
+                        (queue() / key).unlink(missing_ok=True)
+
+    def log(self, key: str) -> str:
+        """Return what the job's program printed so far."""
+        try:
+            return (self.folder(key) / "log.txt").read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+def ensure_supervisor() -> None:
+    """Start a supervisor if a slot is free. One too many ends by itself."""
+    with slot() as free:
+        if not free:
+            return
+    slots = engine_folder("slots")
+    now, starts = time.monotonic(), _starts[slots]
+    while starts and now - starts[0] > _STARTING_SECONDS:
+        starts.popleft()
+    if len(starts) >= settings.job_slots():  # those are on their way to their slots
+        return
+    starts.append(now)
+    log = slots.parent / "supervisors.log"
+    # The shell ends at once, so the supervisor is nobody's child here: it outlives us, and leaves no zombie.
+    subprocess.run(  # noqa: S603 - the command is this project's own
+        ["/bin/sh", "-c", '"$@" </dev/null >>"$0" 2>&1 &', str(log), sys.executable, "-m", _SUPERVISOR],
+        cwd="/",
+        check=True,
+        start_new_session=True,
+        env=os.environ | {"IRP_HOME": str(settings.irp_home())},
+    )
+
+
+def _state(folder: Path) -> JobState:
+    for _ in range(2):  # a job that begins just now may be gone from the queue and not yet be seen as begun
+        queued = (queue() / folder.name).is_symlink()
+        if ended := read_json(folder / "result.json"):
+            return JobState(JobPhase(ended["phase"]), ended["message"], ended["result"])
+        if started := read_json(folder / "started.json"):
+            return _state_of_begun(folder, started)
+        if queued:
+            return JobState(JobPhase.QUEUED, text(folder / "doing.txt"))
+    return JobState(JobPhase.UNKNOWN)
+
+
+def _state_of_begun(folder: Path, started: Mapping[str, Any]) -> JobState:
+    supervisor = Worker(**started["supervisor"])
+    if not supervisor.is_here():  # the lock of another host may not be seen from here, its heartbeat is
+        with suppress(FileNotFoundError):
+            if time.time() - (folder / "started.json").stat().st_mtime < _LOST_AFTER_SECONDS:
+                return JobState(JobPhase.RUNNING, text(folder / "doing.txt"))
+    with locked(folder, patience=0) as mine:
+        if mine:  # nobody supervises it; unless it ended in this moment, nobody ever will again
+            if not (folder / "result.json").exists():
+                kill_what_is_left(folder)
+                end(
+                    folder,
+                    JobPhase.FAILED,
+                    "The process that ran it ended without a result: it was killed, or the "
+                    f"machine {supervisor.host} was restarted",
+                )
+            return _state(folder)
+    return JobState(JobPhase.RUNNING, text(folder / "doing.txt"))
+
+
+def _link_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, source in inputs.items():
+        if not _FILE_NAME.fullmatch(name):
+            raise EngineError(f"{name!r} cannot be the name of an input file")
+        target = folder / name
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            raise EngineError(f"There is no file {source}, which the job needs") from None
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target)

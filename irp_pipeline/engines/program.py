@@ -1,0 +1,28 @@
+"""What the program of a job does besides its work: end with its supervisor, and say what it is doing."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from irp_pipeline.files import write_atomically
+
+_POLL_SECONDS = 0.2
+
+
+def end_with_supervisor() -> None:
+    """In the program of a job: kill its whole process group when its supervisor is gone."""
+    supervisor = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == supervisor:
+            time.sleep(_POLL_SECONDS)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="irp-end-with-supervisor", daemon=True).start()
+
+
+def say(folder: Path, doing: str) -> None:
+    """In the program of a job: tell in one line what it is doing."""
+    write_atomically(folder / "doing.txt", doing)

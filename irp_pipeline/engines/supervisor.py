@@ -1,0 +1,159 @@
+"""Supervising jobs: ``python -m irp_pipeline.engines.supervisor`` takes a slot and works through the queue.
+
+The oldest job comes first, and the supervisor ends when there are none. There are never more than slots, so a thousand
+waiting jobs cost a thousand small files and no process. If one is killed its job counts as lost, and whoever looks next
+starts another for the queue.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from irp_pipeline.engines.folders import (
+    MARK,
+    begin,
+    end,
+    kill_what_is_left,
+    locked,
+    read_json,
+    slot,
+    text,
+    waiting,
+)
+from irp_pipeline.engines.local import Limits, ensure_supervisor
+from irp_pipeline.engines.protocol import JobPhase
+
+_LOOKERS_PATIENCE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.2
+_DISK_CHECK_SECONDS: Final = 2.0
+_HEARTBEAT_SECONDS: Final = 5.0
+_SECRET: Final = re.compile(r"^(DB_.*|.*_URL|PG.*|.*(PASSWORD|SECRET|TOKEN|CREDENTIAL|KEY).*)$", re.IGNORECASE)
+
+
+def supervise() -> None:
+    """Take a free slot and run queued jobs until there are none; return at once if every slot is taken."""
+    while True:
+        with slot(_LOOKERS_PATIENCE_SECONDS) as mine:
+            if not mine:
+                return
+            while _run_next():
+                pass
+        if not any(waiting()):  # whoever queued a job meanwhile may have found the slots taken
+            return
+
+
+def _run_next() -> bool:
+    """Run the oldest job that nobody else runs; return whether there was one."""
+    for entry in waiting():
+        folder = entry.readlink()
+        with locked(folder, patience=_LOOKERS_PATIENCE_SECONDS) as mine:
+            if not mine:
+                continue
+            if (folder / "started.json").exists() or (folder / "result.json").exists():
+                entry.unlink(missing_ok=True)
+                continue
+            if (folder / "cancel").exists():
+                end(folder, JobPhase.CANCELLED, "It was cancelled before it began")
+                entry.unlink(missing_ok=True)
+                continue
+            begin(folder)
+            entry.unlink(missing_ok=True)
+            if any(waiting()):
+                ensure_supervisor()
+            _run(folder)
+            return True
+    return False
+
+
+def _run(folder: Path) -> None:
+    content = read_json(folder / "request.json") or {}
+    limits = Limits(**content["limits"])
+    with (folder / "log.txt").open("ab") as log:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the command is this project's own
+                [*content["program"], str(folder)],
+                cwd=folder,
+                env={name: value for name, value in os.environ.items() if not _SECRET.match(name)}
+                | {MARK: str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            end(folder, JobPhase.FAILED, f"The program cannot be started: {error}")
+            return
+        stopped = _watch(folder, process, limits)
+        kill_what_is_left(folder)
+        process.wait()
+    if stopped is not None:
+        end(folder, *stopped)
+    else:
+        end(folder, *_outcome(folder, process.returncode))
+
+
+def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tuple[JobPhase, str] | None:
+    """Wait until a job ends by itself (None), or return why it must be ended."""
+    began = last_disk_check = last_heartbeat = time.monotonic()
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_SECONDS)
+            return None
+        now = time.monotonic()
+        if (folder / "cancel").exists():
+            return JobPhase.CANCELLED, "It was cancelled while it ran"
+        if now - began > limits.seconds:
+            return JobPhase.FAILED, f"It ran longer than its limit of {_duration(limits.seconds)} (IRP_JOB_HOURS)"
+        if now - last_disk_check > _DISK_CHECK_SECONDS:
+            last_disk_check = now
+            if _size(folder) > limits.disk_bytes:
+                gigabytes = limits.disk_bytes / 1e9
+                return JobPhase.FAILED, f"Its folder grew beyond its limit of {gigabytes:g} GB (IRP_JOB_DISK_GB)"
+        if now - last_heartbeat > _HEARTBEAT_SECONDS:
+            last_heartbeat = now
+            os.utime(folder / "started.json")
+
+
+def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict[str, Any] | None]:
+    if exit_status == 0:
+        result = read_json(folder / "outcome.json")
+        if result is not None:
+            return JobPhase.FINISHED, None, result
+        return JobPhase.FAILED, "Its program ended well but left no result", None
+    said = text(folder / "error.txt")
+    if said is None and exit_status < 0:
+        return JobPhase.FAILED, f"Its program was killed by {signal.Signals(-exit_status).name}", None
+    said = said or _last_line(folder / "log.txt") or "it said nothing"
+    return JobPhase.FAILED, said, None
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                found = (Path(root) / name).lstat()
+                total += found.st_blocks * 512 if found.st_nlink == 1 else 0
+    return total
+
+
+def _last_line(path: Path) -> str | None:
+    """The last line of a log that says something, from its last 64 kB."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65_536))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    said = ["".join(char for char in line if char.isprintable()).strip()[:500] for line in lines]
+    return next((line for line in reversed(said) if line), None)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:g} hours" if seconds >= 3600 else f"{seconds:g} seconds"
+
+
+if __name__ == "__main__":
+    supervise()

@@ -1,0 +1,299 @@
+"""Jobs as programs on this machine: real processes that end well, fail, hang, fill their folder, or are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from irp_pipeline.engines import EngineError, JobPhase
+from irp_pipeline.engines.folders import MARK, slot, waiting
+from irp_pipeline.engines.local import Limits, LocalEngine
+
+ENDED = {JobPhase.FINISHED, JobPhase.FAILED, JobPhase.CANCELLED}
+PATIENCE_SECONDS = 60
+
+# What each kind of job does, as Python text; `folder` is its folder, and it may start others.
+WAYS = {
+    "well": "print('computed'); done({'answer': 42})",
+    "counts": "open(folder / 'runs', 'a').write('run\\n'); time.sleep(0.3); done({})",
+    "fails": "print('reading'); print('no location matches the model', file=sys.stderr); sys.exit(3)",
+    "says why": "(folder / 'error.txt').write_text('The account table is empty'); sys.exit(1)",
+    "garbage": "sys.stdout.buffer.write(bytes(range(256)) + b'\\nlast \\x1b[31mwords\\xff\\n\\x00\\n'); sys.exit(1)",
+    "no result": "pass",
+    "garbage result": "(folder / 'outcome.json').write_text('{\\xff')",
+    "hangs": "subprocess.Popen(['sleep', '600'], start_new_session=True); subprocess.run(['sleep', '600'])",
+    "fills": "open(folder / 'big', 'wb').write(os.urandom(3_000_000)); time.sleep(600)",
+    "kills itself": "os.kill(os.getpid(), signal.SIGKILL)",
+    "leaves a child": "subprocess.Popen(['sleep', '600'], start_new_session=True); done({})",
+    "secrets": "done({'environment': dict(os.environ)})",
+    "reads": "time.sleep(0.5); done({'read': (folder / 'inputs' / 'location.csv').read_text()})",
+}
+PROGRAM = """
+import json, os, pathlib, signal, subprocess, sys, time
+from irp_pipeline.engines.program import end_with_supervisor
+end_with_supervisor()
+folder = pathlib.Path(sys.argv[-1])
+def done(result): (folder / "outcome.json").write_text(json.dumps(result))
+exec(json.loads((folder / "request.json").read_text())["request"]["does"])
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A place with queue and slots of its own, two at once."""
+    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IRP_JOB_SLOTS", "2")
+    yield tmp_path
+    deadline = time.monotonic() + 10
+    while of_jobs(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = of_jobs(tmp_path)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert left == []
+
+
+@pytest.fixture
+def engine(home):
+    return make_engine(home)
+
+
+def make_engine(home: Path, seconds: float = 60, disk_bytes: float = 1e9) -> LocalEngine:
+    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes))
+
+
+def of_jobs(home: Path) -> list[psutil.Process]:
+    """The processes of the jobs below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK, "").startswith(str(home)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def submit(engine: LocalEngine, key: str, way: str, **more) -> None:
+    engine.submit(key, {"does": WAYS[way], **more})
+
+
+def wait_for(engine: LocalEngine, *keys: str, phases=ENDED):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        states = engine.states(keys)
+        if all(state.phase in phases for state in states.values()):
+            return states[keys[0]] if len(keys) == 1 else states
+        time.sleep(0.05)
+    raise AssertionError(f"still {states}")
+
+
+def supervisor_of(engine: LocalEngine, key: str) -> int:
+    started = json.loads((engine.folder(key) / "started.json").read_text())
+    return int(started["supervisor"]["pid"])
+
+
+class TestEnds:
+    def test_of_a_job_that_ends_well_is_its_result(self, engine):
+        submit(engine, "job-1", "well")
+        state = wait_for(engine, "job-1")
+        assert (state.phase, state.message, state.result) == (JobPhase.FINISHED, None, {"answer": 42})
+        assert engine.log("job-1") == "computed\n"
+
+    @pytest.mark.parametrize(
+        ("way", "message"),
+        [
+            ("fails", "no location matches the model"),
+            ("says why", "The account table is empty"),
+            ("garbage", "last [31mwords\ufffd"),
+            ("no result", "Its program ended well but left no result"),
+            ("garbage result", "Its program ended well but left no result"),
+            ("kills itself", "Its program was killed by SIGKILL"),
+        ],
+    )
+    def test_of_a_job_that_fails_is_the_reason_in_one_line(self, engine, way, message):
+        submit(engine, "bad", way)
+        submit(engine, "good", "well")
+        states = wait_for(engine, "bad", "good")
+        assert (states["bad"].phase, states["bad"].message) == (JobPhase.FAILED, message)
+        assert states["good"].phase is JobPhase.FINISHED
+
+    def test_of_a_job_that_hangs_is_its_limit(self, home):
+        engine = make_engine(home, seconds=1)
+        submit(engine, "slow", "hangs")
+        state = wait_for(engine, "slow")
+        assert state.phase is JobPhase.FAILED
+        assert state.message == "It ran longer than its limit of 1 seconds (IRP_JOB_HOURS)"
+        assert of_jobs(home) == []
+
+    def test_of_a_job_that_fills_its_folder_is_its_quota(self, home):
+        engine = make_engine(home, disk_bytes=1e6)
+        submit(engine, "greedy", "fills")
+        state = wait_for(engine, "greedy")
+        assert state.phase is JobPhase.FAILED
+        assert "grew beyond its limit of 0.001 GB" in state.message
+        assert of_jobs(home) == []
+
+    def test_leave_no_process_behind(self, engine, home):
+        submit(engine, "job", "leaves a child")
+        assert wait_for(engine, "job").phase is JobPhase.FINISHED
+        assert of_jobs(home) == []
+
+    def test_of_a_program_that_does_not_exist(self, home):
+        engine = LocalEngine(home / "jobs", ["/no/such/program"], Limits(60, 1e9))
+        engine.submit("job", {})
+        assert "cannot be started" in wait_for(engine, "job").message
+
+    def test_are_final(self, engine):
+        submit(engine, "job", "fails")
+        ended = wait_for(engine, "job")
+        submit(engine, "job", "well")
+        engine.cancel(["job"])
+        assert engine.states(["job"])["job"] == ended
+
+
+class TestCancelling:
+    def test_ends_a_job_at_work_with_all_it_started(self, engine, home):
+        submit(engine, "job", "hangs")
+        wait_for(engine, "job", phases={JobPhase.RUNNING})
+        while len(of_jobs(home)) < 3:
+            time.sleep(0.05)
+        engine.cancel(["job"])
+        assert wait_for(engine, "job").phase is JobPhase.CANCELLED
+        assert of_jobs(home) == []
+
+    def test_ends_a_job_that_waits_at_once(self, engine):
+        for key in ("a", "b", "waits"):
+            submit(engine, key, "hangs")
+        wait_for(engine, "a", "b", phases={JobPhase.RUNNING})
+        engine.cancel(["waits"])
+        assert engine.states(["waits"])["waits"].phase is JobPhase.CANCELLED
+        assert list(waiting()) == []
+        engine.cancel(["a", "b"])
+        wait_for(engine, "a", "b")
+        assert not (engine.folder("waits") / "started.json").exists()
+
+    def test_of_an_unknown_job_does_nothing(self, engine):
+        engine.cancel(["nobody"])
+        assert engine.states(["nobody"])["nobody"].phase is JobPhase.UNKNOWN
+
+
+class TestKilled:
+    def test_a_supervisor_takes_its_job_with_it_and_the_queue_goes_on(self, engine, home):
+        keys = ("victim", "second", "third", "fourth")
+        submit(engine, "victim", "hangs")
+        wait_for(engine, "victim", phases={JobPhase.RUNNING})
+        for key in keys[1:]:
+            submit(engine, key, "well")
+        os.kill(supervisor_of(engine, "victim"), signal.SIGKILL)
+        states = wait_for(engine, *keys)
+        assert states["victim"].phase is JobPhase.FAILED
+        assert "ended without a result: it was killed" in states["victim"].message
+        assert {states[key].phase for key in keys[1:]} == {JobPhase.FINISHED}
+        assert of_jobs(home) == []
+
+    def test_a_program_fails_its_job_alone(self, engine, home):
+        submit(engine, "victim", "hangs")
+        submit(engine, "other", "reads", inputs={"location.csv": __file__})
+        wait_for(engine, "victim", phases={JobPhase.RUNNING})
+        while not (found := [process for process in of_jobs(home) if "-c" in process.cmdline()]):
+            time.sleep(0.02)
+        next(p for p in found if p.environ()[MARK] == str(engine.folder("victim"))).kill()
+        states = wait_for(engine, "victim", "other")
+        assert states["victim"].message == "Its program was killed by SIGKILL"
+        assert states["other"].phase is JobPhase.FINISHED
+        assert of_jobs(home) == []
+
+    def test_whoever_submits_leaves_the_job_at_work(self, home):
+        script = (
+            "import pathlib, sys; sys.path.insert(0, sys.argv[3])\n"
+            "from irp_pipeline.engines.local import LocalEngine\n"
+            "LocalEngine(pathlib.Path(sys.argv[1]), [sys.executable, '-c', sys.argv[2]]).submit("
+            "'job', {'does': \"time.sleep(1); done({})\"})\n"
+            "import os; os.kill(os.getpid(), 9)\n"
+        )
+        folder = str(home / "jobs")
+        subprocess.run([sys.executable, "-c", script, folder, PROGRAM, str(Path.cwd())], check=False)
+        assert wait_for(make_engine(home), "job").phase is JobPhase.FINISHED
+
+
+class TestSubmitting:
+    def test_twice_and_from_many_at_once_runs_once(self, engine):
+        keys = [f"job-{number}" for number in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda key: submit(engine, key, "counts"), keys * 5))
+        wait_for(engine, *keys)
+        for key in keys:
+            submit(engine, key, "counts")
+        assert {(engine.folder(key) / "runs").read_text() for key in keys} == {"run\n"}
+
+    def test_never_runs_more_than_there_are_slots(self, engine):
+        keys = [f"job-{number}" for number in range(6)]
+        for key in keys:
+            submit(engine, key, "counts")
+        most = 0
+        while True:
+            phases = Counter(state.phase for state in engine.states(keys).values())
+            most = max(most, phases[JobPhase.RUNNING])
+            if sum(phases[phase] for phase in ENDED) == len(keys):
+                break
+        assert 1 <= most <= 2
+
+    def test_begins_the_oldest_first(self, engine, monkeypatch):
+        monkeypatch.setenv("IRP_JOB_SLOTS", "1")
+        keys = ["zeta", "alpha", "mu"]
+        for key in keys:
+            submit(engine, key, "well")
+        wait_for(engine, *keys)
+        begun = [(engine.folder(key) / "started.json").stat().st_mtime_ns for key in keys]
+        assert begun == sorted(begun)
+
+    def test_of_a_job_that_nobody_got_to_is_done_by_the_next_look(self, engine):
+        with slot(5), slot(5):  # no supervisor can start
+            submit(engine, "job", "well")
+            assert engine.states(["job"])["job"].phase is JobPhase.QUEUED
+        assert wait_for(engine, "job").phase is JobPhase.FINISHED
+
+    def test_takes_the_files_as_they_are_now(self, engine, home):
+        source = home / "location.csv"
+        source.write_text("old")
+        submit(engine, "job", "reads", inputs={"location.csv": str(source)})
+        newer = home / "newer.csv"
+        newer.write_text("new")
+        newer.replace(source)
+        assert wait_for(engine, "job").result == {"read": "old"}
+
+    def test_without_a_file_is_refused_and_can_be_repeated(self, engine, home):
+        source = home / "location.csv"
+        with pytest.raises(EngineError, match="There is no file"):
+            submit(engine, "job", "reads", inputs={"location.csv": str(source)})
+        assert engine.states(["job"])["job"].phase is JobPhase.UNKNOWN
+        source.write_text("there")
+        submit(engine, "job", "reads", inputs={"location.csv": str(source)})
+        assert wait_for(engine, "job").result == {"read": "there"}
+
+    @pytest.mark.parametrize("key", ["", "..", "a/b", "/etc", "-x", "a" * 101])
+    def test_under_a_key_that_is_no_name_is_refused(self, engine, key):
+        with pytest.raises(EngineError, match="cannot be the key"):
+            submit(engine, key, "well")
+
+    def test_with_an_input_outside_of_its_folder_is_refused(self, engine):
+        with pytest.raises(EngineError, match="cannot be the name"):
+            submit(engine, "job", "well", inputs={"../escape": __file__})
+
+    def test_hands_on_no_secret(self, engine, monkeypatch):
+        secrets = {"DB_PASSWORD": "geheim", "IRP_DATABASE_URL": "postgresql://u:geheim@h/d", "MY_TOKEN": "geheim"}
+        for name, value in secrets.items():
+            monkeypatch.setenv(name, value)
+        submit(engine, "job", "secrets")
+        environment = wait_for(engine, "job").result["environment"]
+        assert "geheim" not in json.dumps(environment)
+        assert "PATH" in environment
