@@ -29,8 +29,9 @@ def template(
 def check(file: WorkbookFile, as_json: AsJson = False) -> None:
     """Check a workbook; every mistake is named with its sheet, row and column."""
     from irp_pipeline.helpers.workbook import read_workbook, workbook_hash
+    from irp_pipeline.settings import models_folder
 
-    workbook = read_workbook(file)
+    workbook = read_workbook(file, models_dir=models_folder())
     counts = {
         "portfolios": len(workbook.portfolios),
         "analyses": len(workbook.analyses),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
 from irp_pipeline.helpers.database import DatabaseError, execute_command, execute_scalar, fetch_one, transaction
+from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.workbook import Workbook
@@ -33,7 +34,8 @@ def load_configuration(cycle_id: int, path: Path) -> int:
 
     Args:
         cycle_id: the cycle.
-        path: the workbook. The file names in it start from its own folder.
+        path: the workbook. The file names in it start from its own folder; models may also be in
+            :func:`irp_pipeline.settings.models_folder`.
 
     Returns:
         The id of the configuration. The same file again has the same id.
@@ -54,7 +56,7 @@ def load_configuration(cycle_id: int, path: Path) -> int:
     path = path.absolute()
     configuration_id = _register(cycle_id, path, workbook_hash(path))
     try:
-        workbook = read_workbook(path, cycle=_cycle_name(cycle_id))
+        workbook = read_workbook(path, cycle=_cycle_name(cycle_id), models_dir=models_folder())
     except WorkbookError as error:
         execute_command(
             """
