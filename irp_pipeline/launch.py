@@ -1,9 +1,10 @@
 """Running a cycle from a program: in this process, with its events as they come, and a Ctrl-C that cancels."""
 
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,8 @@ from dagster._utils.interrupts import setup_interrupt_handlers
 
 from irp_pipeline.definitions import definitions
 from irp_pipeline.orchestration.coordinator import run_tags
+
+_LOG_POLL_SECONDS = 1.0
 
 
 def run_cycle_job() -> JobDefinition:
@@ -46,6 +49,37 @@ def running_cycle(
         job = job.get_subset(op_selection=op_selection)
     with _cancelling_on_interrupt(instance, run):
         yield run, execute_run_iterator(job, run, instance)
+
+
+@contextmanager
+def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], None]) -> Iterator[None]:
+    """Show within the block what the steps of a run log as it happens, whichever process they run in.
+
+    Args:
+        instance: where the run is recorded.
+        run_id: the run.
+        show: called with each message of level INFO and above, from another thread.
+    """
+    ended = threading.Event()
+
+    def follow() -> None:
+        cursor, is_last = None, False
+        while not is_last:
+            is_last = ended.wait(_LOG_POLL_SECONDS)
+            page = instance.get_records_for_run(run_id, cursor)
+            cursor = page.cursor
+            for record in page.records:
+                entry = record.event_log_entry
+                if entry.dagster_event is None and int(entry.level) >= logging.INFO:
+                    show(entry.user_message)
+
+    thread = threading.Thread(target=follow, name="irp-follow-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

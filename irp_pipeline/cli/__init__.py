@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from irp_pipeline import __version__
-from irp_pipeline.cli import config, cycle, db, demo, doctor, notebook, run, status, ui
+from irp_pipeline.cli import batch, config, cycle, db, demo, doctor, job, notebook, report, results, run, status, ui
 from irp_pipeline.cli.failures import FailingInWords
 
 app = typer.Typer(
@@ -36,6 +36,10 @@ app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
 app.add_typer(run.app)
 app.add_typer(status.app)
+app.add_typer(results.app)
+app.add_typer(report.app)
+app.add_typer(batch.app, name="batch")
+app.add_typer(job.app, name="job")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
 app.add_typer(notebook.app, name="notebook")

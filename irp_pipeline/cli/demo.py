@@ -18,12 +18,13 @@ _CYCLE = "Q1-2024"
 def demo(
     rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
 ) -> None:
-    """Run a cycle on a made-up portfolio, in a schema of its own, and show what is recorded.
+    """Run a whole cycle on a made-up portfolio with a made-up windstorm model, in a schema of its own.
 
-    A second time, what is done already is skipped.
+    It ends with losses and a report. The first time the engine compiles itself, which takes minutes; the second time
+    what is done already is skipped.
     """
     from irp_pipeline import settings
-    from irp_pipeline.cli.status import status
+    from irp_pipeline.cli.results import results
     from irp_pipeline.demo import LOCATIONS, write_sample
     from irp_pipeline.helpers.cycle import open_cycle
     from irp_pipeline.helpers.database import init_database
@@ -37,8 +38,17 @@ def demo(
         write_sample(folder)
     output.say(f"Cycle {_CYCLE} in schema {schema!r}: {LOCATIONS:,} synthetic locations, in {folder}")
     run(_CYCLE, rerun=rerun, db_schema=schema)
-    status(_CYCLE, db_schema=schema)
+    output.say("The losses; nothing about them is real:")
+    results(_CYCLE, db_schema=schema)
+    output.say(f"The report: {folder / 'report' / 'report.html'}")
     output.say("What to try next:")
-    output.say(f"  irp history {_CYCLE} {schema_option(schema)}      what each step did")
-    output.say("  irp demo                                  a second time: what is done is skipped")
-    output.say(f"  irp ui {schema_option(schema)}                the same cycle in the Dagster UI")
+    option = schema_option(schema)
+    for command, why in (
+        (f"irp report {_CYCLE} {option} --open", "the report in the browser, with the loss curves"),
+        (f"irp status {_CYCLE} {option}", "where each step stands"),
+        (f"irp history {_CYCLE} {option}", "what each step did, and when"),
+        (f"irp job list {_CYCLE} {option}", "the jobs of the risk engine"),
+        (f"irp ui {option}", "the same cycle in the Dagster UI"),
+        ("irp demo", "a second time: what is done is skipped"),
+    ):
+        output.say(f"  {command:<45} {why}")

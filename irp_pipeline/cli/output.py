@@ -31,6 +31,10 @@ _STATUS_STYLES = {
     "FAILED": "bold red",
     "SKIPPED": "cyan",
     "ARCHIVED": "dim",
+    "FINISHED": "green",
+    "RUNNING": "yellow",
+    "ERROR": "bold red",
+    "CANCELLED": "magenta",
 }
 
 
@@ -162,8 +166,8 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
     Args:
         headers: titles of the columns.
-        rows: the cells: text; whole numbers and lengths of time, which go to the right; times; what
-            :func:`status_text` returns. None is left empty.
+        rows: the cells: text; whole numbers, amounts of money as floats, and lengths of time, which go to the right;
+            times; what :func:`status_text` returns. None is left empty.
     """
     from rich import box
     from rich.console import Console
@@ -180,7 +184,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for header, *column in zip(headers, *all_rows, strict=True):
         table.add_column(
             Text(header),
-            justify="right" if any(isinstance(value, int | timedelta) for value in column) else "left",
+            justify="right" if any(isinstance(value, int | float | timedelta) for value in column) else "left",
             # Text makes room for what has one length, unless the terminal is too narrow even so.
             no_wrap=console.width >= _NARROW and not any(isinstance(value, str) for value in column),
             overflow="fold",
@@ -232,4 +236,6 @@ def _cell(value: object) -> str:
         return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
     if isinstance(value, timedelta):
         return duration(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}"
     return "" if value is None else visible(str(value), one_line=True)

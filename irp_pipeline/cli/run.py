@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,7 @@ def run(
     from dagster import DagsterInstance
 
     from irp_pipeline.helpers.cycle import require_open_cycle
-    from irp_pipeline.launch import running_cycle
+    from irp_pipeline.launch import following_log, running_cycle
     from irp_pipeline.orchestration.instance import use_dagster_home
     from irp_pipeline.orchestration.jobs import selection
 
@@ -67,7 +68,10 @@ def run(
             run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
         started = time.monotonic()
         with DagsterInstance.get() as instance:
-            with running_cycle(instance, cycle, run_config, selected) as (dagster_run, events):
+            with (
+                running_cycle(instance, cycle, run_config, selected) as (dagster_run, events),
+                nullcontext() if as_json else following_log(instance, dagster_run.run_id, _print_progress),
+            ):
                 steps = list(_shown(events, quiet=as_json))
             ended = instance.get_run_by_id(dagster_run.run_id)
     status = ended.status.value if ended else "FAILURE"
@@ -108,6 +112,10 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
             if not quiet:
                 _print_step(ended)
             yield ended
+
+
+def _print_progress(message: str) -> None:
+    output.print_note(f"      {message}")
 
 
 def _ended(event: DagsterEvent, skipped_because: str | None, seconds: float) -> dict[str, Any]:

@@ -7,10 +7,14 @@ from dagster import graph
 
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.orchestration.stages.extract import extract_stage
+from irp_pipeline.orchestration.stages.monitor import monitor
 from irp_pipeline.orchestration.stages.process import process
+from irp_pipeline.orchestration.stages.report import report_stage
 from irp_pipeline.orchestration.stages.setup import setup
+from irp_pipeline.orchestration.stages.submit import submit
+from irp_pipeline.orchestration.tracking import STEP_TAG
 
-STAGES = (setup, extract_stage, process)
+STAGES = (setup, extract_stage, process, submit, monitor, report_stage)
 """The graphs of the stages, in their order."""
 
 
@@ -43,7 +47,12 @@ def selection(from_stage: str | None = None, only_step: str | None = None) -> li
         ValueError: there is no such stage or step; the message lists those there are.
     """
     names = [stage.name for stage in STAGES]
-    steps = {node.name: f"{stage.name}.{node.name}" for stage in STAGES for node in stage.nodes_in_topological_order}
+    steps = {
+        node.name: f"{stage.name}.{node.name}"
+        for stage in STAGES
+        for node in stage.nodes_in_topological_order
+        if STEP_TAG in node.definition.tags
+    }
     if only_step is not None:
         if only_step not in steps:
             raise ValueError(f"There is no step {only_step!r}. The steps are: {', '.join(steps)}")

@@ -1,10 +1,12 @@
-"""Sensors: partitions follow the cycles, lost workers are noticed, failed runs are announced.
+"""Sensors: partitions follow the cycles, lost workers are noticed, batches followed, failed runs announced.
 
 https://docs.dagster.io/guides/automate/sensors
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
 
 from dagster import (
     DagsterInstance,
@@ -12,6 +14,7 @@ from dagster import (
     DagsterRunStatus,
     DefaultSensorStatus,
     RunFailureSensorContext,
+    RunRequest,
     RunsFilter,
     SensorEvaluationContext,
     SensorResult,
@@ -21,6 +24,9 @@ from dagster import (
 )
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.batch import batches_under_way, recon_batch, track_batch
+from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
@@ -31,6 +37,7 @@ from irp_pipeline.orchestration.notifier import FailedRun, notifiers
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
 
 _LOST_FOR = dt.timedelta(seconds=60)
+_RUNS_LOOKED_AT = 100
 
 
 @sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
@@ -89,6 +96,64 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
             continue
         instance.report_run_failed(run, "The workers of the run's steps are lost; launch it again to go on from there")
         yield run.run_id
+
+
+@sensor(job_name="run_cycle", minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+def follow_batches(context: SensorEvaluationContext) -> SensorResult:
+    """Follow the batches whose run has ended before their jobs, in every schema, and continue their cycles.
+
+    A cycle continues when its batch is complete and its last run was one of the whole cycle that nobody cancelled.
+    """
+    requests, told = [], []
+    for schema in list_initialised_schemas():
+        with schema_context(schema):
+            for batch in batches_under_way():
+                last = _last_run(context.instance, schema, batch["cycle_name"])
+                if last is not None and not last.is_finished:
+                    continue  # it follows the batch itself
+                try:
+                    track_batch(batch["id"])
+                    status = recon_batch(batch["id"])
+                except IrpError as error:
+                    told.append(f"{schema}: batch {batch['id']} cannot be followed: {error}")
+                    continue
+                told.append(f"{schema}: batch {batch['id']} of cycle {batch['cycle_name']} is {status}")
+                if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
+                    requests.append(_continuation(schema, batch, last))
+    for line in told:
+        context.log.info(line)
+    return SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else SkipReason("\n".join(told) or "No batch is under way without a run"),
+    )
+
+
+def _last_run(instance: DagsterInstance, schema: str, cycle: str) -> DagsterRun | None:
+    """Return the newest run of a cycle in a schema."""
+    runs = instance.get_runs(RunsFilter(tags={PARTITION_NAME_TAG: cycle}), limit=_RUNS_LOOKED_AT)
+    return next((run for run in runs if schema_of_run(run.run_config) == schema), None)
+
+
+def _may_continue(last: DagsterRun) -> bool:
+    was_whole = last.job_name == "run_cycle" and not last.op_selection
+    return was_whole and last.status is not DagsterRunStatus.CANCELED
+
+
+def _continuation(schema: str, batch: dict[str, Any], last: DagsterRun) -> RunRequest:
+    return RunRequest(
+        # Once for this end of the batch: it can be mended and end again, but then another run came before it.
+        run_key=f"{schema}/{batch['id']}/{last.run_id}",
+        run_config=_without_rerun(last.run_config),
+        tags={PARTITION_NAME_TAG: batch["cycle_name"]},
+    )
+
+
+def _without_rerun(run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's config for the run that goes on from it, and so does nothing twice."""
+    config: dict[str, Any] = deepcopy(dict(run_config))
+    database = config.setdefault("resources", {}).setdefault("database", {}).setdefault("config", {})
+    database.pop("rerun_completed", None)
+    return config
 
 
 @run_failure_sensor(default_status=DefaultSensorStatus.RUNNING)

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,12 @@ class Cycle:
         name: its name, which is the partition key.
         schema: the PostgreSQL schema of the run; set already.
         folder: the cycle's files.
-        step_id: id of the step that is running.
     """
 
     id: int
     name: str
     schema: str
     folder: Path
-    step_id: int
 
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
@@ -85,7 +84,7 @@ def step(
 ) -> Callable[[StepFunction], OpDefinition]:
     """Turn a plain function into an op that runs as a tracked step.
 
-    The function may take any of: ``cycle`` (a :class:`Cycle`), ``context`` (the op's), ``config`` (a
+    The function may take any of: ``cycle`` (a :class:`Cycle`), ``step_id``, ``context`` (the op's), ``config`` (a
     ``dagster.Config``), and resources by annotation, as in any op. What it returns is the output data of the step:
     recorded with the run, shown as metadata of the op. It hands nothing to the next op: steps read what earlier ones
     left in the database and in the cycle's folder.
@@ -136,6 +135,7 @@ def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
     wants_cycle = parameters.pop("cycle", None) is not None
     wants_context = parameters.pop("context", None) is not None
     wants_database = parameters.pop("database", None) is not None
+    wants_step_id = parameters.pop("step_id", None) is not None
 
     def run_step(context: OpExecutionContext, database: DatabaseResource, **given: Any) -> None:
         end_with_parent()
@@ -144,22 +144,22 @@ def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
             arguments["context"] = context
         if wants_database:
             arguments["database"] = database
-        try:
-            with database.entered() as schema:
-                cycle = _cycle_of_run(context, spec, schema)
-                if wants_cycle:
-                    arguments["cycle"] = cycle
-                with track_step(
-                    cycle.step_id,
-                    started_by=database.started_by or context.run.tags.get(STARTED_BY_TAG),
-                    fingerprint=_fingerprint(spec, cycle, given.get("config")),
-                    rerun=database.rerun_completed,
-                    dagster_run_id=context.run_id,
-                ) as run:
-                    if not run.skipped:
-                        run.output.update(function(**arguments) or {})
-        except IrpError as error:
-            raise Failure(description=str(error)) from error
+        with cycle_of_run(context, database) as cycle:
+            stage_id = get_or_create_stage(cycle.id, spec.stage.number, spec.stage.name)
+            step_id = get_or_create_step(stage_id, spec.number, spec.name)
+            if wants_cycle:
+                arguments["cycle"] = cycle
+            if wants_step_id:
+                arguments["step_id"] = step_id
+            with track_step(
+                step_id,
+                started_by=database.started_by or context.run.tags.get(STARTED_BY_TAG),
+                fingerprint=_fingerprint(spec, cycle, step_id, given.get("config")),
+                rerun=database.rerun_completed,
+                dagster_run_id=context.run_id,
+            ) as run:
+                if not run.skipped:
+                    run.output.update(function(**arguments) or {})
         _report(context, run)
 
     # Dagster reads which resources and config an op takes from its signature. It is given as evaluated types, since
@@ -180,27 +180,40 @@ def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
     return run_step
 
 
-def _cycle_of_run(context: OpExecutionContext, spec: _Spec, schema: str) -> Cycle:
-    """Return the cycle that the run's partition names; nothing is created if there is none.
+@contextmanager
+def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Iterator[Cycle]:
+    """Work in the schema of a run, for the cycle that its partition names; nothing is created if there is none.
+
+    Every step does. An op that is only a part of one, such as one of many that share its work, does so itself.
+
+    Args:
+        context: the op's.
+        database: the run's.
+
+    Yields:
+        The cycle.
 
     Raises:
-        CycleError: the run has no partition, or its partition is no open cycle of this schema.
+        Failure: the run has no partition, or its partition is no open cycle of the schema; and for whatever a person
+            can act on within the block.
     """
     from irp_pipeline import settings
 
-    if not context.has_partition_key:
-        raise CycleError(
-            "This run does not say which cycle it is for. Choose a partition, or on a command line add "
-            """--tags '{"dagster/partition": "Q1-2024"}'"""
-        )
-    cycle = require_open_cycle(context.partition_key)
-    stage_id = get_or_create_stage(cycle["id"], spec.stage.number, spec.stage.name)
-    step_id = get_or_create_step(stage_id, spec.number, spec.name)
-    name = cycle["cycle_name"]
-    return Cycle(cycle["id"], name, schema, settings.cycle_dir(schema, name), step_id)
+    try:
+        with database.entered() as schema:
+            if not context.has_partition_key:
+                raise CycleError(
+                    "This run does not say which cycle it is for. Choose a partition, or on a command line add "
+                    """--tags '{"dagster/partition": "Q1-2024"}'"""
+                )
+            cycle = require_open_cycle(context.partition_key)
+            name = cycle["cycle_name"]
+            yield Cycle(cycle["id"], name, schema, settings.cycle_dir(schema, name))
+    except IrpError as error:
+        raise Failure(description=str(error)) from error
 
 
-def _fingerprint(spec: _Spec, cycle: Cycle, config: Config | None) -> str:
+def _fingerprint(spec: _Spec, cycle: Cycle, step_id: int, config: Config | None) -> str:
     """Return a digest of all that the result of a step depends on."""
     configuration = get_active_configuration(cycle.id) if spec.configured else None
     depends_on = {
@@ -209,14 +222,14 @@ def _fingerprint(spec: _Spec, cycle: Cycle, config: Config | None) -> str:
         "configuration": configuration["file_hash"] if configuration else None,
         "config": config.model_dump(mode="json") if config is not None else None,
         "inputs": spec.inputs(cycle, config) if spec.inputs else None,
-        "work_before": completed_work_before(cycle.step_id),
+        "work_before": completed_work_before(step_id),
     }
     return hashlib.sha256(json.dumps(json_value(depends_on), sort_keys=True).encode()).hexdigest()
 
 
 def _report(context: OpExecutionContext, run: StepRun) -> None:
     if run.skipped:
-        context.log.info(f"Skipped: run {run.work_run_num} of this step did the work, and nothing has changed since.")
+        context.log.debug(f"Skipped: run {run.work_run_num} of this step did the work, and nothing has changed since.")
     about: dict[str, Any] = {"run": run.run_num, "skipped": run.skipped, "work done in run": run.work_run_num}
     output = {key: _metadata(value) for key, value in json_value(run.output).items()}
     context.add_output_metadata(about | output)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from irp_pipeline import settings
 from irp_pipeline.engines.oasis import DETERMINISTIC
 from irp_pipeline.engines.oasis.analysis import analysis_settings
-from irp_pipeline.engines.oasis.failures import OasisError, reason
+from irp_pipeline.engines.oasis.failures import OasisError, failed_lookups, reason
 from irp_pipeline.engines.oasis.figures import deterministic_figures, occurrence, stochastic_figures
 from irp_pipeline.engines.oasis.model import Model, check_model, read_model, read_object
 from irp_pipeline.engines.program import end_with_supervisor, say
@@ -32,6 +32,8 @@ from irp_pipeline.files import write_atomically
 
 _PROCESSES: Final = 1
 """Of the kernel: more of them are slower on few processors, and the figures are the same."""
+_ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
+"""The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
 
 
@@ -107,6 +109,7 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     figures = stochastic_figures(run / "output", analysis["perspectives"], analysis.get("return_periods") or ())
     occurrence_hash, periods = occurrence(run / "input" / "occurrence.bin")
     is_weighted = (run / "input" / "periods.bin").exists()
+    not_modelled = failed_lookups(run)
     files = _keep_output(run / "output", folder / "results")
     shutil.rmtree(run)
     return {
@@ -120,6 +123,7 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             "periods": periods,
             "weighted_periods": is_weighted,
             "occurrence_hash": occurrence_hash,
+            "not_modelled": not_modelled,
             "settings": chosen,
         },
     }
@@ -165,7 +169,9 @@ def _warm_up(folder: Path) -> None:
 
 
 def _compiled() -> Path:
-    folder = settings.make_irp_home() / "engine" / "compiled"
+    """The folder of compiled code, which all jobs share."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    folder = Path(chosen) if chosen else settings.make_irp_home() / "engine" / "compiled"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -210,18 +216,18 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
     if said.strip():
         print(said, flush=True)
     if status != 0:
-        raise OasisError(reason("".join(printed), said, run / "log" / "stderror.err"))
+        raise OasisError(reason("".join(printed), said, run))
     shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _keep_output(output: Path, results: Path) -> dict[str, str]:
-    """Move the files of a run to where they stay; return them by their names in ORD, such as ``gul_ept``."""
+    """Move the files of a run to where they stay; return them by name, such as ``gul_ept`` or ``il_plt_sample``."""
     results.mkdir(exist_ok=True)
     files = {}
     for file in sorted(output.glob("*_S1_*.parquet")):
         perspective, _, kind = file.stem.partition("_S1_")
         file.replace(results / file.name)
-        files[f"{perspective}_{kind}"] = f"results/{file.name}"
+        files[f"{perspective}_{_ORD_NAMES.get(kind, kind)}"] = f"results/{file.name}"
     for file in output.glob("*summary-info*"):
         file.replace(results / file.name)
     return files

@@ -1,6 +1,7 @@
 """The one line that tells a person why Oasis LMF failed, which it says in different places."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from irp_pipeline.errors import IrpError
@@ -15,26 +16,46 @@ class OasisError(IrpError):
     """Oasis LMF cannot compute the losses; the message is for the analyst."""
 
 
-def reason(printed: str, errors: str, kernel_log: Path) -> str:
+def reason(printed: str, errors: str, run: Path) -> str:
     """Say in one line why a run failed.
 
     Args:
         printed: its standard output.
         errors: its standard error.
-        kernel_log: ``log/stderror.err`` of the run, where the kernel's tools write; it need not exist.
+        run: the folder it ran in, with ``log/stderror.err`` of the kernel's tools and ``input/keys-errors.parquet`` of
+            the lookup; neither need exist.
 
     Returns:
         The last error of the log with the lines that belong to it; if that only says that the kernel failed, the first
-        exception of the kernel's tools; if there is no error in the log, the last line of standard error.
+        exception of the kernel's tools; if it says that no location could be looked up, the most frequent reason; if
+        there is no error in the log, the last line of standard error.
     """
     said = _last_error(printed)
     if said is None or "kernel execution" in said.lower():
-        said = _first_exception(kernel_log) or said
+        said = _first_exception(run / "log" / "stderror.err") or said
+    elif "no successful lookup results" in said.lower() and (failed := failed_lookups(run)):
+        why, count = next(iter(failed.items()))
+        said = f"The model covers no location of the portfolio; {count:,} of {sum(failed.values()):,} times: {why}"
     if said is None:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         said = lines[-1] if lines else "Oasis LMF ended with an error and said nothing"
     one_line = " ".join(said.split())
     return one_line if len(one_line) <= _LONGEST else one_line[:_LONGEST] + " …"
+
+
+def failed_lookups(run: Path) -> dict[str, int]:
+    """Count what the model's lookup could not place, by reason, the most frequent first.
+
+    Args:
+        run: the folder of a run of Oasis LMF.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        errors = pq.read_table(run / "input" / "keys-errors.parquet")
+    except FileNotFoundError:
+        return {}
+    return dict(Counter(str(message) for message in errors["Message"].to_pylist()).most_common())
 
 
 def _last_error(printed: str) -> str | None:

@@ -1,6 +1,5 @@
 """Process: the extracted exposure, checked against the OED standard and written as a model reads it."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ from dagster import OpExecutionContext, graph
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.orchestration.stages.extract import extracts_folder
@@ -59,17 +59,14 @@ def build_portfolios(cycle: Cycle) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
         folder = portfolio_folder(cycle, portfolio.name)
-        digest = hashlib.sha256()
         extracts = _extracts(cycle, portfolio.name)
         for table in OedTable:
-            target = folder / f"{table}.csv"
+            target = portfolio_file(folder, table)
             if table not in extracts:
                 target.unlink(missing_ok=True)
                 continue
             figures[f"{portfolio.name} {table} records"] = _write_csv(extracts[table], target)
-            with target.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        figures[f"{portfolio.name} exposure hash"] = digest.hexdigest()
+        figures[f"{portfolio.name} exposure hash"] = exposure_hash(folder)
         figures[f"{portfolio.name} folder"] = str(folder)
     return figures
 

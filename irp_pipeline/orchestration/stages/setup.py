@@ -8,7 +8,7 @@ from typing import Any
 from dagster import Config, graph
 from pydantic import Field
 
-from irp_pipeline.helpers.batch import create_batch, get_batch_jobs
+from irp_pipeline.helpers.batch import BatchError, create_batch, current_batch, get_batch_jobs
 from irp_pipeline.helpers.configuration import active_workbook, load_configuration, require_active_configuration
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
@@ -27,6 +27,20 @@ class ConfigurationConfig(Config):
 def workbook_of(cycle: Cycle, config: ConfigurationConfig) -> Path:
     """Return the path of the workbook that a run means, whether or not it is there."""
     return Path(config.workbook).expanduser() if config.workbook else cycle.folder / "configuration.xlsx"
+
+
+def analysis_batch(cycle: Cycle) -> dict[str, Any]:
+    """Return the batch of the cycle's configuration that this stage made; the columns of ``read_batch``.
+
+    Raises:
+        ConfigurationError: no workbook has been validated for the cycle.
+        BatchError: no batch has been made yet.
+    """
+    require_active_configuration(cycle.id)
+    batch = current_batch(cycle.id)
+    if batch is None:
+        raise BatchError("No batch of jobs has been made for this cycle: run create_batches first")
+    return batch
 
 
 def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> str | None:
@@ -65,10 +79,10 @@ def validate_configuration(cycle: Cycle, config: ConfigurationConfig) -> dict[st
 
 
 @step(stage=STAGE, number=3)
-def create_batches(cycle: Cycle) -> dict[str, Any]:
+def create_batches(cycle: Cycle, step_id: int) -> dict[str, Any]:
     """Make the batches of jobs that the configuration asks for; nothing is submitted yet."""
     configuration = require_active_configuration(cycle.id)
-    batch_id = create_batch(BatchType.ANALYSIS, configuration["id"], cycle.step_id)
+    batch_id = create_batch(BatchType.ANALYSIS, configuration["id"], step_id)
     return {"analysis batch": batch_id, "analysis jobs": len(get_batch_jobs(batch_id))}
 
 

@@ -1,0 +1,252 @@
+"""``irp job``: the jobs of a cycle, and what can be done about one."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import FAILED, CommandError
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+from irp_pipeline.helpers.constants import JobStatus
+
+app = typer.Typer(no_args_is_help=True, help="List, show, resubmit, skip and cancel jobs.")
+
+_LARGEST_ID = 2**63 - 1
+
+JobId = Annotated[
+    int,
+    typer.Argument(metavar="ID", min=1, max=_LARGEST_ID, help="Number of the job, as irp job list shows it."),
+]
+
+
+def _parameters(text: str | None) -> str | None:
+    """Check the value of ``--override``; it is read where it is needed."""
+    if text is not None:
+        try:
+            if not isinstance(json.loads(text, parse_constant=_refuse_constant), dict):
+                raise ValueError("it is no object")
+        except (ValueError, RecursionError) as error:
+            raise typer.BadParameter(f"not a JSON object such as '{{\"samples\": 100}}': {error}") from None
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")
+
+
+@app.command("list", epilog="Example: irp job list Q1-2024 --status FAILED")
+def list_jobs(
+    cycle: CycleName,
+    status: Annotated[
+        JobStatus | None, typer.Option("--status", case_sensitive=False, help="Only jobs that stand so.")
+    ] = None,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs of a cycle, the oldest first."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        jobs = job.list_jobs(find_cycle(cycle, schema)["id"], status)
+    if as_json:
+        output.print_json({"schema": schema, "cycle_name": cycle, "jobs": jobs})
+    elif jobs:
+        print_jobs(jobs)
+    else:
+        which = f"No job is {status}" if status else "There is no job"
+        output.print_note(f"{which} in cycle {cycle} of schema {schema!r}.")
+
+
+@app.command(epilog="Example: irp job show 17")
+def show(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Show one job: its parameters, what became of it, and which jobs it came from."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        found = job.read_job(job_id)
+        if found is None:
+            raise _not_found(job_id, schema)
+        history = job.job_history(job_id)
+    if as_json:
+        output.print_json({"schema": schema, "job": found, "history": history})
+        return
+    for title, value in _facts(found):
+        output.say(f"{title:<11}{value}")
+    output.say()
+    output.say(json.dumps(found["job_configuration_data"], indent=2, ensure_ascii=False))
+    entries = [(entry["id"], *row.values()) for entry in history for row in entry["tracking"]]
+    if entries:
+        output.say()
+        output.print_table(
+            ("Job", "Status", "What", output.with_zone("When", (when for *_, when in entries))),
+            ((number, output.status_text(status), message, when) for number, status, message, when in entries),
+        )
+
+
+@app.command(
+    epilog="""Example: irp job resubmit 17 --override '{"samples": 99}' --reason "too few\"""",
+)
+def resubmit(
+    job_id: JobId,
+    override: Annotated[
+        str | None,
+        typer.Option(
+            "--override",
+            metavar="JSON",
+            help="Parameters to replace, as a JSON object; the others stay. Needs --reason.",
+            callback=_parameters,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the new parameters.")
+    ] = None,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a new job in place of one that has ended, and submit it.
+
+    The old one is kept and skipped. One that is under way must be cancelled first.
+    """
+    from irp_pipeline.helpers import job
+
+    if override is not None and not (reason or "").strip():
+        raise typer.BadParameter("other parameters need a reason: say --reason", param_hint="--override")
+    with working_in(db_schema) as schema:
+        data = (
+            None if override is None else {**_require(job_id, schema)["job_configuration_data"], **json.loads(override)}
+        )
+        new_id = job.resubmit_job(job_id, data, reason)
+        status = job.submit_job(new_id)
+        new = _require(new_id, schema)
+    if as_json:
+        output.print_json({"schema": schema, "job": new})
+    else:
+        output.say(output.styled(f"Resubmitted the job {job_id} as job {new_id}: ", output.status_text(status)))
+        if new["error_message"]:
+            output.print_note(new["error_message"])
+    if status is JobStatus.ERROR:
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog='Example: irp job skip 17 --reason "no such model"')
+def skip(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the job.")] = None,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do without a job: its batch no longer waits for it."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        job.skip_job(job_id, reason)
+        skipped = _require(job_id, schema)
+    if as_json:
+        output.print_json({"schema": schema, "job": skipped})
+    else:
+        output.say(f"Skipped the job {job_id}.")
+
+
+@app.command(epilog="Example: irp job cancel 17")
+def cancel(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Ask the risk engine to end a job; one that has ended is left as it is."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        status = job.cancel_job(job_id)
+        cancelled = _require(job_id, schema)
+    if as_json:
+        output.print_json({"schema": schema, "job": cancelled})
+    else:
+        output.say(output.styled(f"The job {job_id} is ", output.status_text(status), "."))
+
+
+@app.command(epilog="Example: irp job log 17")
+def log(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Show what the risk engine printed for a job."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        text = job.job_log(job_id)
+    if as_json:
+        output.print_json({"schema": schema, "job_id": job_id, "log": text})
+    elif text:
+        output.say(text.rstrip("\n"))
+    else:
+        output.print_note(f"The risk engine printed nothing for the job {job_id} yet.")
+
+
+def print_jobs(jobs: Iterable[Mapping[str, Any]]) -> None:
+    """Print jobs as a table; rows as :func:`irp_pipeline.helpers.job.list_jobs` returns them."""
+    rows = list(jobs)
+    output.print_table(
+        ("Job", "Batch", "Analysis", "Engine", "Status", output.with_zone("Submitted", _times(rows)), "Took", "Note"),
+        (
+            (
+                job["id"],
+                job["batch_id"],
+                _text(job["job_configuration_data"].get("name")),
+                _text(job["job_configuration_data"].get("engine")),
+                output.status_text(job["status"]),
+                job["submitted_ts"],
+                job["completed_ts"] - job["submitted_ts"] if job["completed_ts"] and job["submitted_ts"] else None,
+                _note(job),
+            )
+            for job in rows
+        ),
+    )
+
+
+def _times(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+    return (job["submitted_ts"] for job in jobs)
+
+
+def _note(job: Mapping[str, Any]) -> str:
+    parts = []
+    if job["skipped"]:
+        parts.append("skipped")
+    if job["parent_job_id"] is not None:
+        parts.append(f"in place of job {job['parent_job_id']}")
+    if job["error_message"]:
+        parts.append(job["error_message"].partition("\n")[0])
+    return "; ".join(parts)
+
+
+def _facts(job: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
+    yield "Job", job["id"]
+    yield "Status", f"{job['status']}, skipped" if job["skipped"] else job["status"]
+    yield "Cycle", job["cycle_name"]
+    yield "Batch", f"{job['batch_id']} ({job['batch_type']})"
+    for title, name in (("Created", "created_ts"), ("Submitted", "submitted_ts"), ("Completed", "completed_ts")):
+        if job[name]:
+            yield title, output.local_time(job[name])
+    if job["parent_job_id"] is not None:
+        yield "Replaces", f"job {job['parent_job_id']}"
+    if job["override_reason"]:
+        yield "Overridden", job["override_reason"]
+    if job["folder"]:
+        yield "Files", job["folder"]
+    if job["error_message"]:
+        yield "Error", job["error_message"]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _require(job_id: int, schema: str) -> dict[str, Any]:
+    from irp_pipeline.helpers.job import read_job
+
+    job = read_job(job_id)
+    if job is None:
+        raise _not_found(job_id, schema)
+    return job
+
+
+def _not_found(job_id: int, schema: str) -> CommandError:
+    return CommandError(
+        f"There is no job with the id {job_id} in schema {schema!r}. To see those there are: irp job list CYCLE "
+        f"{schema_option(schema)}"
+    )

@@ -1,0 +1,72 @@
+"""``irp results``: the losses of a cycle as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+
+app = typer.Typer()
+
+_PERSPECTIVES = ("GUL", "IL", "RI")
+_RETURN_PERIODS = (10, 100, 200, 500)
+"""Years; those that most people ask for first."""
+
+
+@app.command(epilog="Example: irp results Q1-2024 --json")
+def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Show the losses of each analysis and group, as they were recorded last.
+
+    With --json all figures; the table shows the usual ones, and irp report draws the curves.
+    """
+    from irp_pipeline.helpers.batch import current_batch
+    from irp_pipeline.helpers.result import get_results
+
+    with working_in(db_schema) as schema:
+        batch = current_batch(find_cycle(cycle, schema)["id"])
+        figures = output.records(get_results(batch["id"])) if batch is not None else []
+    if as_json:
+        output.print_json({"schema": schema, "cycle_name": cycle, "figures": figures})
+        return
+    if not figures:
+        output.print_note(f"Cycle {cycle} has no results yet. To see where it stands: irp status {cycle} "
+                          f"{schema_option(schema)}")  # fmt: skip
+        return
+    stochastic = list(_stochastic(figures))
+    if stochastic:
+        curves = [f"OEP {years}" for years in _RETURN_PERIODS] + [f"AEP {_RETURN_PERIODS[-2]}"]
+        output.print_table(("Analysis", "Losses", "Currency", "AAL", "Std dev", *curves), stochastic)
+    deterministic = list(_deterministic(figures))
+    if deterministic:
+        output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
+
+
+def _stochastic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for key, losses in _by_row(figures).items():
+        if ("AAL", None) not in losses:
+            continue
+        curves = [("OEP", years) for years in _RETURN_PERIODS] + [("AEP", _RETURN_PERIODS[-2])]
+        columns: list[tuple[str, float | None]] = [("AAL", None), ("STD_DEV", None), *curves]
+        yield (*key, *(losses.get(column) for column in columns))
+
+
+def _deterministic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for key, losses in _by_row(figures).items():
+        for (metric, factor), loss in sorted(losses.items(), key=str):
+            if metric == "LOSS":
+                yield (*key, f"{factor:g}", loss)
+
+
+def _by_row(figures: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], dict[tuple[str, float | None], float]]:
+    """Losses by metric and return period or loss factor, for each analysis and perspective, groups last."""
+    rows: dict[tuple[str, str, str], dict[tuple[str, float | None], float]] = {}
+    order = sorted(figures, key=lambda f: (f["is_group"], f["analysis_name"], _PERSPECTIVES.index(f["perspective"])))
+    for figure in order:
+        key = (figure["analysis_name"], figure["perspective"], figure["currency"])
+        of = figure["return_period"] if figure["return_period"] is not None else figure["loss_factor"]
+        rows.setdefault(key, {})[figure["metric"], of] = figure["loss"]
+    return rows

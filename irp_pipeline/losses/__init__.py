@@ -1,0 +1,28 @@
+"""The mathematics of losses: from the losses of sampled years to the figures of an analysis or a group of them.
+
+No database here, no engine and no Dagster: only the tables that Oasis LMF writes in the Open Results Data standard.
+
+``periods``
+    reading period loss tables, and adding up what happened in each sampled year.
+``figures``
+    average annual loss, standard deviation and exceedance curves of such years.
+``groups``
+    the same for several analyses together, and when that is refused.
+"""
+
+from irp_pipeline.losses.figures import CURVES, METRICS, PERSPECTIVES, Figure, exceedance_curve, figures
+from irp_pipeline.losses.groups import Member, group
+from irp_pipeline.losses.periods import LossError, period_losses
+
+__all__ = [
+    "CURVES",
+    "METRICS",
+    "PERSPECTIVES",
+    "Figure",
+    "LossError",
+    "Member",
+    "exceedance_curve",
+    "figures",
+    "group",
+    "period_losses",
+]

@@ -1,0 +1,139 @@
+"""Average annual loss, standard deviation and exceedance curves, by the rules of Oasis LMF 2.5.
+
+Each sample of each year counts as a year of its own: ``EPCalc`` 2, full uncertainty (``oasislmf.pytools.lec``), and
+``SampleType`` 2, the sampled average (``oasislmf.pytools.aal``). Oasis LMF computes in single precision and this in
+double: the two agree to about seven digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.losses.periods import LossError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+PERSPECTIVES = ("GUL", "IL", "RI")
+"""Whose loss, from the ground up to net of reinsurance."""
+METRICS = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
+"""What a figure can be."""
+CURVES = ("OEP", "AEP")
+"""The metrics that belong to a return period."""
+
+_COLUMN_OF_CURVE = {"OEP": "LargestLoss", "AEP": "AnnualLoss"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of an analysis or a group.
+
+    Attributes:
+        perspective: ``GUL``, ``IL`` or ``RI``.
+        metric: one of :data:`METRICS`.
+        loss: the amount.
+        return_period: in years; only of a metric in :data:`CURVES`.
+        loss_factor: the share of the insured value that was lost; only of ``LOSS``.
+    """
+
+    perspective: str
+    metric: str
+    loss: float
+    return_period: float | None = None
+    loss_factor: float | None = None
+
+    @classmethod
+    def from_json(cls, figure: dict[str, Any]) -> Figure:
+        """Read a figure as a risk engine reports it."""
+        return cls(
+            figure["perspective"],
+            figure["metric"],
+            float(figure["loss"]),
+            figure.get("return_period"),
+            figure.get("loss_factor"),
+        )
+
+
+def figures(
+    losses: pa.Table, *, perspective: str, periods: int, samples: int, return_periods: Iterable[float]
+) -> list[Figure]:
+    """Compute the figures of one perspective.
+
+    The average is over all sampled years, those without a loss included; the standard deviation is that of a sample
+    (``ddof`` 1), and missing if there is but one sampled year.
+
+    Args:
+        losses: sampled years with a loss, as :func:`~irp_pipeline.losses.periods.period_losses` returns them.
+        perspective: whose losses they are.
+        periods: number of simulated years.
+        samples: number of samples of each.
+        return_periods: in years. Those longer than all sampled years together have no loss and are left out, as Oasis
+            LMF does.
+
+    Returns:
+        AAL, STD_DEV, then OEP and AEP by ascending return period.
+
+    Raises:
+        LossError: there are more sampled years with a loss than ``periods`` times ``samples``, or no year at all.
+    """
+    observations = periods * samples
+    if observations < 1 or losses.num_rows > observations:
+        raise LossError(
+            f"There are losses in {losses.num_rows:,} sampled years, which cannot be among {periods:,} years with "
+            f"{samples:,} samples each"
+        )
+    annual = losses["AnnualLoss"].to_numpy()
+    mean = math.fsum(annual) / observations
+    found = [Figure(perspective, "AAL", mean)]
+    if observations > 1:
+        without_loss = observations - len(annual)
+        squares = math.fsum((annual - mean) ** 2) + without_loss * mean**2
+        found.append(Figure(perspective, "STD_DEV", math.sqrt(squares / (observations - 1))))
+    asked = sorted(set(return_periods))
+    for metric in CURVES:
+        curve = exceedance_curve(losses[_COLUMN_OF_CURVE[metric]].to_numpy(), observations, asked)
+        found += [Figure(perspective, metric, loss, return_period) for return_period, loss in curve]
+    return found
+
+
+def exceedance_curve(
+    losses: np.ndarray[Any, Any], observations: int, return_periods: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Read the losses at return periods off sampled years.
+
+    The i-th largest loss has the return period ``observations / i``. Between two of them the loss is interpolated
+    linearly in the return period; below the smallest loss that is not zero it is zero (``write_return_period_out``
+    and ``get_loss`` in ``oasislmf/pytools/lec/aggreports/write_tables.py``).
+
+    Args:
+        losses: of the sampled years that have one, in any order.
+        observations: number of sampled years, those without a loss included.
+        return_periods: in years, above 0.
+
+    Returns:
+        Return period and loss, for each of ``return_periods`` that is not longer than all sampled years together.
+
+    Raises:
+        LossError: a return period is not above 0.
+    """
+    import numpy as np
+
+    if wrong := [years for years in return_periods if not years > 0]:
+        raise LossError(f"A return period must be above 0 years, not {wrong[0]:g}")
+    descending = np.sort(losses[losses > 0])[::-1]
+    return [(years, _loss_at(descending, observations, years)) for years in return_periods if years <= observations]
+
+
+def _loss_at(descending: np.ndarray[Any, Any], observations: int, years: float) -> float:
+    rank = math.ceil(observations / years)
+    if rank > len(descending):
+        return 0.0
+    here, loss = observations / rank, float(descending[rank - 1])
+    if here == years or rank == 1:
+        return loss
+    longer, larger = observations / (rank - 1), float(descending[rank - 2])
+    return (years - here) * (larger - loss) / (longer - here) + loss

@@ -1,0 +1,141 @@
+"""The losses of several analyses together, year by year."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from irp_pipeline.losses.figures import PERSPECTIVES, Figure, figures
+from irp_pipeline.losses.periods import LossError, period_losses, together
+
+
+@dataclass(frozen=True)
+class Member:
+    """An analysis that is part of a group.
+
+    Attributes:
+        name: its name.
+        period_losses: its ``plt_sample`` file by perspective.
+        periods: number of simulated years of its model.
+        samples: number of samples.
+        currency: of its losses.
+        occurrence_hash: the same for analyses over the same occurrence set: the same events in the same years.
+    """
+
+    name: str
+    period_losses: Mapping[str, Path]
+    periods: int
+    samples: int
+    currency: str
+    occurrence_hash: str
+
+
+def group(
+    name: str,
+    members: Iterable[Member],
+    *,
+    return_periods: Collection[float],
+    perspectives: Collection[str] | None = None,
+    pair_by_number: bool = False,
+) -> list[Figure]:
+    """Compute the figures of analyses whose losses are added up year by year, sample by sample.
+
+    Within one occurrence set an event is one occurrence, whichever of the analyses it strikes. An analysis that is
+    given twice, through groups of groups, counts once.
+
+    Args:
+        name: the group's name, for messages.
+        members: the analyses.
+        return_periods: in years.
+        perspectives: whose losses; None means those that all members have.
+        pair_by_number: add year 1 to year 1, year 2 to year 2 and so on where the occurrence sets differ, which takes
+            the models to be independent of each other.
+
+    Returns:
+        As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective.
+
+    Raises:
+        LossError: the members do not go together, or the period losses of one are missing; the message names the
+            analyses.
+    """
+    unique = _once_each(name, members)
+    chosen = _common_perspectives(name, unique, perspectives)
+    _check_alike(name, unique, pair_by_number)
+    found: list[Figure] = []
+    for perspective in chosen:
+        by_set: defaultdict[str, list[Path]] = defaultdict(list)
+        for member in unique:
+            path = member.period_losses[perspective]
+            if not path.is_file():
+                raise _refusal(name, f"the period losses {perspective} of {member.name} are missing: {path}")
+            by_set[member.occurrence_hash].append(path)
+        years = [period_losses(*paths, periods=unique[0].periods) for paths in by_set.values()]
+        found += figures(
+            years[0] if len(years) == 1 else together(years),
+            perspective=perspective,
+            periods=unique[0].periods,
+            samples=unique[0].samples,
+            return_periods=return_periods,
+        )
+    return found
+
+
+def _once_each(name: str, members: Iterable[Member]) -> list[Member]:
+    by_name: dict[str, Member] = {}
+    for member in members:
+        if by_name.setdefault(member.name, member) != member:
+            raise _refusal(name, f"there are two different analyses called {member.name}")
+    if not by_name:
+        raise _refusal(name, "it has no analyses")
+    return list(by_name.values())
+
+
+def _common_perspectives(name: str, members: Sequence[Member], asked: Collection[str] | None) -> list[str]:
+    without = [member.name for member in members if not member.period_losses]
+    if without:
+        raise _refusal(name, f"there are no period losses of {', '.join(without)}")
+    if asked is None:
+        common = [item for item in PERSPECTIVES if all(item in member.period_losses for member in members)]
+        if not common:
+            listed = _by_value(members, {member.name: " ".join(sorted(member.period_losses)) for member in members})
+            raise _refusal(name, f"its analyses have no perspective in common ({listed})")
+        return common
+    for perspective in asked:
+        lacking = [member.name for member in members if perspective not in member.period_losses]
+        if lacking:
+            raise _refusal(name, f"there are no period losses {perspective} of {', '.join(lacking)}")
+    return [perspective for perspective in PERSPECTIVES if perspective in asked]
+
+
+def _check_alike(name: str, members: Sequence[Member], pair_by_number: bool) -> None:
+    currencies = {member.name: member.currency for member in members}
+    if len(set(currencies.values())) > 1:
+        raise _refusal(name, f"its analyses are in different currencies ({_by_value(members, currencies)})")
+    periods = {member.name: f"{member.periods:,}" for member in members}
+    if len(set(periods.values())) > 1:
+        raise _refusal(name, f"its analyses have different numbers of years ({_by_value(members, periods)})")
+    samples = {member.name: f"{member.samples:,}" for member in members}
+    if len(set(samples.values())) > 1:
+        raise _refusal(name, f"its analyses have different numbers of samples ({_by_value(members, samples)})")
+    sets = {member.name: member.occurrence_hash[:12] for member in members}
+    if len({member.occurrence_hash for member in members}) > 1 and not pair_by_number:
+        raise _refusal(
+            name,
+            f"its analyses have different occurrence sets ({_by_value(members, sets)}), so that one's year 1 has "
+            "nothing to do with another's. If the models are independent of each other, say by_number in the column "
+            "period_pairing of the sheet Groupings",
+        )
+
+
+def _by_value(members: Sequence[Member], values: Mapping[str, str]) -> str:
+    """List the analyses by what they have: ``3,000: a, b; 5,000: c``."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for member in members:
+        names[values[member.name]].append(member.name)
+    return "; ".join(f"{value}: {', '.join(listed)}" for value, listed in names.items())
+
+
+def _refusal(name: str, reason: str) -> LossError:
+    return LossError(f"The losses of the group {name} cannot be added up: {reason}")

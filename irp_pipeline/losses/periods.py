@@ -1,0 +1,172 @@
+"""What happened in each sampled year, out of period loss tables.
+
+The tables are those of Oasis LMF: ``plt_sample``, one row for each occurrence of an event, sample and summary, in the
+Open Results Data standard (https://github.com/OasisLMF/ODS_OpenResultsData, SPLT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irp_pipeline.errors import IrpError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+YEAR = ("Period", "SampleId")
+"""What tells one sampled year from another."""
+
+_MOMENT = ("Year", "Month", "Day", "Hour", "Minute")
+_SUMMARY = "SummaryId"
+_WEIGHT = "PeriodWeight"
+_NEEDED = (*YEAR, "EventId", "Loss")
+_ROWS_AT_ONCE = 20_000_000
+_WEIGHT_TOLERANCE = 1e-4  # the weights are single precision
+
+
+class LossError(IrpError):
+    """Losses cannot be read or added up as asked."""
+
+
+def period_losses(*paths: Path, periods: int | None = None) -> pa.Table:
+    """Add up what happened in each sampled year, over one or several tables of one occurrence set.
+
+    An event that strikes in several of the tables is one occurrence: its losses are added up before the largest
+    occurrence of a year is looked for. A table with several summaries counts as several tables. The rows of mean and
+    maximum losses (``SampleId`` 0 and below) are left out.
+
+    At most some 20 million rows are held at once: larger inputs are read several times, a range of years each.
+
+    Args:
+        paths: Parquet files as Oasis LMF writes ``plt_sample``.
+        periods: the number of simulated years, if the years and their weights are to be checked against it.
+
+    Returns:
+        One row for each sampled year with a loss, in the order of years and samples: Period, SampleId, AnnualLoss (the
+        sum of its occurrences), LargestLoss (the largest of them). Years without a loss are missing.
+
+    Raises:
+        LossError: a file is missing, is not such a table, holds years that are not among the ``periods``, or years of
+            different weight.
+    """
+    import pyarrow as pa
+
+    for path in paths:
+        _check(path, periods)
+    parts = [_by_year(_by_occurrence(paths, first, last)) for first, last in _ranges(paths)]
+    return pa.concat_tables(parts).sort_by([(name, "ascending") for name in YEAR])
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Add up the sampled years of several occurrence sets by their numbers: no occurrence is one of another's.
+
+    Args:
+        tables: as :func:`period_losses` returns them.
+
+    Returns:
+        Such a table.
+    """
+    import pyarrow as pa
+
+    added = pa.concat_tables(tables).group_by(list(YEAR), use_threads=False)
+    return (
+        added.aggregate([("AnnualLoss", "sum"), ("LargestLoss", "max")])
+        .rename_columns([*YEAR, "AnnualLoss", "LargestLoss"])
+        .sort_by([(name, "ascending") for name in YEAR])
+    )
+
+
+def _check(path: Path, periods: int | None) -> None:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if not path.is_file():
+        raise LossError(f"The period losses {path} are missing")
+    try:
+        names = ds.dataset(path, format="parquet").schema.names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise LossError(f"{path} cannot be read as a Parquet file: {error}") from error
+    if lacking := [name for name in _NEEDED if name not in names]:
+        raise LossError(f"{path} is no table of period losses: it has no column {', '.join(lacking)}")
+    if periods is None:
+        return
+    first, last = _extremes(path, "Period")
+    if first is not None and last is not None and not 1 <= first <= last <= periods:
+        raise LossError(f"{path} holds losses of the years {first:g} to {last:g}, but there are {periods:,} years")
+    if _WEIGHT in names:
+        least, most = _extremes(path, _WEIGHT)
+        even = 1 / periods
+        if least is not None and most is not None and max(even - least, most - even) > _WEIGHT_TOLERANCE * even:
+            raise LossError(
+                f"The years of {path} have weights from {least:g} to {most:g}. Only years of equal weight, which here "
+                f"is {even:g}, can be added up"
+            )
+
+
+def _extremes(path: Path, column: str) -> tuple[float | None, float | None]:
+    """Return the smallest and the largest value of a column: as the file's footer tells them, else by reading."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        position = file.schema_arrow.names.index(column)
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        told = [group.column(position).statistics for group in groups if group.num_rows]
+        if all(item is not None and item.has_min_max for item in told):
+            return min((item.min for item in told), default=None), max((item.max for item in told), default=None)
+        extremes = pc.min_max(file.read([column])[column]).as_py()
+    return extremes["min"], extremes["max"]
+
+
+def _ranges(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    """Cut the years into ranges that can be held in memory, the last year of each included."""
+    import pyarrow.parquet as pq
+
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    parts = max(1, -(-rows // _ROWS_AT_ONCE))
+    last_period = int(max((_extremes(path, "Period")[1] or 1 for path in paths), default=1))
+    step = -(-last_period // parts)
+    for first in range(1, last_period + 1, step):
+        yield first, min(first + step - 1, last_period)
+
+
+def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
+    """Return the loss of each occurrence in a range of years, over all tables.
+
+    An event that occurs twice at the same moment has two rows that nothing tells apart, each with the same loss: the
+    largest of them is the loss of one such occurrence, their sum what the year has of both.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    period = pc.field("Period")
+    chosen = (period >= first) & (period <= last) & (pc.field("SampleId") > 0) & (pc.field("Loss") != 0)
+    tables = []
+    for number, path in enumerate(paths):
+        dataset = ds.dataset(path, format="parquet")
+        names = set(dataset.schema.names)
+        columns = {name: pc.field(name).cast("int32") for name in (*YEAR, "EventId")}
+        columns |= {name: pc.field(name).cast("int32") if name in names else pc.scalar(0) for name in _MOMENT}
+        columns |= {
+            _SUMMARY: pc.field(_SUMMARY).cast("int32") if _SUMMARY in names else pc.scalar(1),
+            "Table": pc.scalar(number),
+            "Loss": pc.field("Loss").cast("float64"),
+        }
+        tables.append(dataset.to_table(columns=columns, filter=chosen))
+    occurrence = [*YEAR, "EventId", *_MOMENT]
+    of_each = (
+        pa.concat_tables(tables)
+        .group_by([*occurrence, _SUMMARY, "Table"], use_threads=False)  # threads would add in another order each time
+        .aggregate([("Loss", "sum"), ("Loss", "max")])
+    )
+    return of_each.group_by(occurrence, use_threads=False).aggregate([("Loss_sum", "sum"), ("Loss_max", "sum")])
+
+
+def _by_year(occurrences: pa.Table) -> pa.Table:
+    years = occurrences.group_by(list(YEAR), use_threads=False)
+    return years.aggregate([("Loss_sum_sum", "sum"), ("Loss_max_sum", "max")]).rename_columns(
+        [*YEAR, "AnnualLoss", "LargestLoss"]
+    )

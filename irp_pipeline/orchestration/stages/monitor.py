@@ -1,0 +1,110 @@
+"""Monitor: jobs are followed until they end, the batch is reconciled, and the losses of analyses are grouped."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from dagster import Config, OpExecutionContext, graph
+from pydantic import Field
+
+from irp_pipeline.helpers.batch import BatchError, get_batch_jobs, recon_batch, track_batch
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus
+from irp_pipeline.helpers.job import jobs_doing
+from irp_pipeline.helpers.result import save_results
+from irp_pipeline.orchestration.stages.setup import analysis_batch
+from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+
+STAGE = Stage(5, "Monitor")
+
+_FIRST_POLL_SECONDS: Final = 0.5
+_LAST_POLL_SECONDS: Final = 10.0
+_SLOWER: Final = 1.2
+_FAILURES_SHOWN: Final = 20
+
+
+class TrackingConfig(Config):
+    """How long a run waits for its jobs."""
+
+    patience_minutes: float | None = Field(
+        default=None,
+        ge=0,
+        description="How long to wait for jobs under way. Empty: as long as they take. A run that ends before them "
+        "leaves them at work, and the sensor follow_batches continues the cycle when they have ended well.",
+    )
+
+
+@step(stage=STAGE, number=1)
+def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
+    """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
+    batch_id = analysis_batch(cycle)["id"]
+    began, pause, said = time.monotonic(), _FIRST_POLL_SECONDS, ""
+    while True:
+        counts = track_batch(batch_id)
+        if all(status.is_terminal for status in counts):
+            break
+        progress = _progress(batch_id, counts)
+        if progress != said:
+            context.log.info(progress)
+            said, pause = progress, _FIRST_POLL_SECONDS
+        if config.patience_minutes is not None and time.monotonic() - began > config.patience_minutes * 60:
+            raise BatchError(
+                f"The jobs of batch {batch_id} are still under way: {progress}. They go on, and the cycle continues by "
+                "itself when they have ended well, if the Dagster daemon runs; else launch it again"
+            )
+        time.sleep(pause)
+        pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
+    status = recon_batch(batch_id)
+    if status is not BatchStatus.COMPLETED:
+        raise BatchError(_what_failed(batch_id, status))
+    return {"analysis batch": batch_id} | {f"jobs {status.lower()}": number for status, number in counts.items()}
+
+
+@step(stage=STAGE, number=2)
+def group_results(cycle: Cycle) -> dict[str, Any]:
+    """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
+    saved = save_results(analysis_batch(cycle)["id"])
+    return {
+        "analyses": saved.analyses,
+        "groups": saved.groups,
+        "figures": saved.figures,
+        "groups left out": dict(saved.left_out),
+    }
+
+
+@graph
+def monitor(start: Any) -> Any:
+    """The jobs followed to their end, their batch reconciled, their losses grouped."""
+    return group_results(track_jobs(start))
+
+
+def _progress(batch_id: int, counts: Mapping[JobStatus, int]) -> str:
+    total = sum(counts.values())
+    ended = sum(number for status, number in counts.items() if status.is_terminal)
+    parts = [f"{ended} of {total} jobs have ended"]
+    if failed := total and sum(counts.get(status, 0) for status in (JobStatus.FAILED, JobStatus.ERROR)):
+        parts.append(f"{failed} of them failed")
+    parts += [f"{name} {doing}" for name, doing in jobs_doing(batch_id).items()]
+    return "; ".join(parts)
+
+
+def _what_failed(batch_id: int, status: BatchStatus) -> str:
+    failed = [
+        job
+        for job in get_batch_jobs(batch_id)
+        if not job["skipped"] and job["status"] not in {JobStatus.FINISHED, JobStatus.INITIATED}
+    ]
+    lines = [
+        f"{job['job_configuration_data'].get('name', 'job')} (job {job['id']}, {job['status']}): "
+        f"{job['error_message'] or 'no reason was given'}"
+        for job in failed[:_FAILURES_SHOWN]
+    ]
+    more = (
+        f"\n… and {len(failed) - _FAILURES_SHOWN} more: irp batch show {batch_id}" if len(failed) > len(lines) else ""
+    )
+    return (
+        f"The batch {batch_id} ended {status}. Without losses are:\n"
+        + "\n".join(lines)
+        + more
+        + "\nLaunching the cycle again submits them again. irp job log ID shows what the engine printed, and "
+        "irp job skip ID does without a job"
+    )

@@ -1,0 +1,191 @@
+"""Exceedance curves: an interactive chart for the page, and a picture.
+
+Altair describes the charts; vl-convert holds the JavaScript that draws them and draws pictures without a browser.
+Neither needs the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from irp_pipeline.losses import CURVES, PERSPECTIVES
+from irp_pipeline.report.records import Subject, curve_figures
+
+COLOURS = {"GUL": "#0072B2", "IL": "#D55E00", "RI": "#009E73"}
+"""The colour of each perspective; told apart with every kind of colour vision (Okabe and Ito)."""
+LABELS = {"GUL": "GUL ground-up", "IL": "IL insured", "RI": "RI net of reinsurance"}
+"""What each perspective is called in a chart."""
+
+CURVE_LABELS = {"OEP": "OEP largest event", "AEP": "AEP whole year"}
+"""What each curve is called in a chart; the second is drawn dashed."""
+_HEIGHT = 340
+_PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
+_PICTURE_COLUMNS = 2
+_PICTURE_CHARTS = 6
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]:
+    """Describe a chart of one subject's curves, with a list to choose the subject from.
+
+    Args:
+        subjects: those that have curves.
+        first: name of the subject shown first.
+
+    Returns:
+        A Vega-Lite specification, data included.
+    """
+    import altair as alt
+
+    names = [subject.name for subject in subjects]
+    chosen = alt.param(name="subject", value=first, bind=alt.binding_select(options=names, name="Curves of "))
+    pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
+    encodings = _encodings(subjects, with_legend=False)  # the page has one of its own, which wraps
+    base = alt.Chart(alt.InlineData(values=_points(subjects))).transform_filter("datum.subject == subject")
+    lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
+    points = base.mark_point(filled=True, opacity=1).encode(
+        x=encodings["x"],
+        y=encodings["y"],
+        color=encodings["color"],
+        size=alt.condition(pointed_at, alt.value(90), alt.value(18)),
+    )
+    there = {perspective for subject in subjects for perspective in subject.perspectives}
+    series = [f"{item} {metric}" for item in PERSPECTIVES if item in there for metric in CURVES]
+    of_return_period = base.transform_pivot("series", value="loss", groupby=["return_period", "currency"])
+    for name in series:  # a perspective that the chosen subject lacks has no column
+        of_return_period = of_return_period.transform_calculate(
+            **{f"{name} shown": f"isValid(datum['{name}']) ? format(datum['{name}'], ',.0f') : '\u2013'"}
+        )
+    # One tooltip for all curves, on a wide invisible line: that of Vega-Lite's "nearest" lacks the texts.
+    target = of_return_period.mark_rule(strokeWidth=28, opacity=0.001).encode(
+        x=encodings["x"],
+        tooltip=[
+            alt.Tooltip("return_period:Q", title="Return period (years)", format=","),
+            *(alt.Tooltip(f"{name} shown:N", title=name) for name in series),
+            alt.Tooltip("currency:N", title="Currency"),
+        ],
+    )
+    mark = of_return_period.mark_rule(strokeWidth=1, color="#888").encode(
+        x=encodings["x"], opacity=alt.condition(pointed_at, alt.value(0.8), alt.value(0))
+    )
+    chart = alt.layer(mark, lines, points, target.add_params(pointed_at)).add_params(chosen)
+    described: dict[str, Any] = _with_style(chart.properties(width="container", height=_HEIGHT)).to_dict()
+    return described
+
+
+def picture(subjects: Sequence[Subject], title: str) -> bytes:
+    """Draw the curves of several subjects beside each other.
+
+    Args:
+        subjects: those that have curves; of more than six the last six, where the groups are.
+        title: what is above them.
+
+    Returns:
+        A PNG image.
+    """
+    import altair as alt
+    import vl_convert as vlc
+
+    shown = subjects[-_PICTURE_CHARTS:]
+    subtitle = f"{len(shown)} of {len(subjects)} analyses and groups" if len(shown) < len(subjects) else ""
+    drawn = [
+        alt.Chart(alt.InlineData(values=_points([subject])))
+        .mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=22, filled=True))
+        .encode(**_encodings([subject]))
+        .properties(
+            title=alt.Title(subject.name + (" (group)" if subject.is_group else ""), fontSize=13),
+            width=_PICTURE_WIDTH,
+            height=_PICTURE_HEIGHT,
+        )
+        for subject in shown
+    ]
+    rows = alt.concat(*drawn, columns=_PICTURE_COLUMNS).properties(
+        title=alt.Title(title, subtitle=subtitle, anchor="start", fontSize=17, offset=14)
+    )
+    image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict(), scale=1.5)
+    return image
+
+
+@cache
+def javascript() -> str:
+    """Return the program that draws charts in a browser: Vega, Vega-Lite and Vega-Embed, as ``vegaEmbed``."""
+    import vl_convert as vlc
+
+    program: str = vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return program
+
+
+def _points(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    return [
+        {
+            "subject": subject.name,
+            "perspective": LABELS[figure.perspective],
+            "curve": CURVE_LABELS[figure.metric],
+            "series": f"{figure.perspective} {figure.metric}",
+            "return_period": figure.return_period,
+            "loss": figure.loss,
+            "currency": subject.currency,
+        }
+        for subject in subjects
+        for figure in curve_figures(subject)
+    ]
+
+
+def _encodings(subjects: Sequence[Subject], *, with_legend: bool = True) -> dict[str, Any]:
+    import altair as alt
+
+    there = {perspective for subject in subjects for perspective in subject.perspectives}
+    perspectives = [perspective for perspective in PERSPECTIVES if perspective in there]
+    currencies = sorted({subject.currency for subject in subjects})
+    years = sorted({float(item.return_period or 0) for subject in subjects for item in curve_figures(subject)})
+    return {
+        "x": alt.X("return_period:Q", title="Return period (years, log scale)")
+        .scale(type="log", nice=False)
+        .axis(
+            values=years,
+            format="~s" if years and years[-1] >= 10_000 else ",",
+            labelOverlap=True,
+            grid=True,
+        ),
+        "y": alt.Y("loss:Q", title=f"Loss ({', '.join(currencies)})").axis(format="~s", tickCount=6).scale(zero=True),
+        "color": alt.Color("perspective:N", title="Perspective")
+        .scale(
+            domain=[LABELS[perspective] for perspective in perspectives],
+            range=[COLOURS[perspective] for perspective in perspectives],
+        )
+        .legend(alt.Legend() if with_legend else None),
+        "strokeDash": alt.StrokeDash("curve:N", title="Curve")
+        .scale(domain=list(CURVE_LABELS.values()), range=[[1, 0], [6, 4]])
+        .legend(alt.Legend(symbolStrokeColor="#555") if with_legend else None),
+    }
+
+
+def _with_style(chart: Any, **config: Any) -> Any:
+    return (
+        chart.configure(**{"font": _FONT, "background": "transparent", **config})
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titlePadding=10,
+            domain=False,
+            ticks=False,
+            labelPadding=6,
+            gridColor="#8884",
+        )
+        .configure_legend(
+            orient="top",
+            direction="horizontal",
+            titleFontWeight="normal",
+            labelFontSize=12,
+            titleFontSize=12,
+            symbolStrokeWidth=2.5,
+            symbolSize=420,
+            symbolType="stroke",
+            labelLimit=260,
+            columns=3,
+        )
+    )

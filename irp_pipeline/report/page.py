@@ -1,0 +1,94 @@
+"""The page: rendering of a :class:`~irp_pipeline.report.records.Report`, and writing it.
+
+The page is one file that loads nothing: its content security policy forbids the network, and lets no script run but
+its own. Every value is escaped, since names and messages come from anybody.
+"""
+
+import secrets
+from pathlib import Path
+
+from irp_pipeline.files import appearing_when_whole, write_atomically
+from irp_pipeline.report import display
+from irp_pipeline.report.records import Report, Subject, collect, curve_figures, first_line
+from irp_pipeline.report.summary import render_summary
+
+PAGE, PICTURE, SUMMARY = "report.html", "ep_curves.png", "report.md"
+"""The files of a report."""
+
+_MANY_SUBJECTS = 8
+"""With more subjects than this, the tables of analyses are folded up."""
+
+
+def write_report(cycle_name: str, folder: Path) -> Path:
+    """Write the report of a cycle from its records, as they are now.
+
+    Args:
+        cycle_name: the cycle, in the schema of :mod:`irp_pipeline.helpers.db_context`.
+        folder: where to: ``report.html``, ``report.md`` and, if there are curves, ``ep_curves.png``. Each file appears
+            whole and replaces an earlier one.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ReportError: there is no such cycle.
+        DatabaseError: the database refuses or is away.
+        OSError: the folder cannot be written to.
+    """
+    return write(collect(cycle_name), folder)
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Write a report that was collected; otherwise as :func:`write_report`."""
+    from irp_pipeline.report.charts import picture
+
+    page, summary = render_page(report), render_summary(report)
+    if subjects := _with_curves(report):
+        image = picture(subjects, f"{report.cycle}: losses by return period")
+        with appearing_when_whole(folder / PICTURE) as partial:
+            partial.write_bytes(image)
+    else:
+        (folder / PICTURE).unlink(missing_ok=True)
+    write_atomically(folder / SUMMARY, summary)
+    write_atomically(folder / PAGE, page)
+    return folder / PAGE
+
+
+def render_page(report: Report) -> str:
+    """Return the report as an HTML page."""
+    import jinja2
+
+    from irp_pipeline.report.charts import CURVE_LABELS, LABELS, interactive_chart, javascript
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("irp_pipeline.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: "" if value is None else value,
+    )
+    shown = (display.amount, display.change, display.duration, display.moment, display.number, display.short)
+    environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
+    subjects = _with_curves(report)
+    chart = interactive_chart(subjects, _shown_first(report, subjects)) if subjects else None
+    return environment.get_template("page.html.jinja").render(
+        report=report,
+        chart=chart,
+        program=javascript() if chart else "",
+        nonce=secrets.token_urlsafe(16),
+        headline=display.headline_figures(report),
+        perspectives_of=display.perspectives_of,
+        folded=len(report.subjects) > _MANY_SUBJECTS,
+        labels=LABELS,
+        curve_labels=CURVE_LABELS,
+    )
+
+
+def _with_curves(report: Report) -> list[Subject]:
+    return [subject for subject in report.subjects if any(curve_figures(subject))]
+
+
+def _shown_first(report: Report, subjects: list[Subject]) -> str:
+    headline = report.headline_subject
+    return headline.name if headline is not None and headline in subjects else subjects[-1].name

@@ -1,0 +1,92 @@
+"""The report in short, as Markdown: for the metadata of an op, a mail or a ticket."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from irp_pipeline.report.display import amount, change, headline_figures, moment, perspectives_of, short
+from irp_pipeline.report.records import Report, Subject, first_line
+
+
+def render_summary(report: Report) -> str:
+    """Return the report as Markdown: its state, the figures that matter most, and what failed."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def escaped(value: object) -> str:
+    """Escape text for one line of Markdown, so that it means nothing but itself."""
+    line = " ".join(str("" if value is None else value).split())
+    return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"## {escaped(report.cycle)}: {report.state}"
+    yield ""
+    yield from (f"- {escaped(item)}" for item in report.missing)
+    yield from (f"- Note: {escaped(item)}" for item in report.notes)
+    stochastic = [subject for subject in report.subjects if subject.is_stochastic]
+    deterministic = [subject for subject in report.subjects if not subject.is_stochastic]
+    if headline := headline_figures(report):
+        compared = [f"since {escaped(report.previous_cycle)}"] if report.previous_cycle else []
+        first = headline[0]
+        yield from _table(
+            [f"{escaped(first.subject)}, {first.figure.perspective}", escaped(first.currency), *compared],
+            ([item.words, amount(item.figure.loss), *([change(item.change)] if compared else [])] for item in headline),
+            words=1,
+        )
+    if stochastic:
+        perspectives = perspectives_of(stochastic)
+        yield from _heading("Average annual loss")
+        yield from _table(
+            ["Analysis or group", "Currency", *perspectives],
+            ([_name(item), escaped(item.currency), *_amounts(item, perspectives, "AAL")] for item in stochastic),
+            words=2,
+        )
+    if deterministic:
+        perspectives = perspectives_of(deterministic)
+        yield from _heading("Deterministic losses")
+        yield from _table(
+            ["Analysis", "Currency", "Loss factor", *perspectives],
+            (
+                [
+                    _name(item),
+                    escaped(item.currency),
+                    f"{factor:.4g}",
+                    *_amounts(item, perspectives, "LOSS", factor),
+                ]
+                for item in deterministic
+                for factor in item.loss_factors
+            ),
+            words=2,
+        )
+    if report.failures:
+        yield from _heading("Jobs that failed")
+        for failure in report.failures:
+            error = escaped(first_line(failure.error))
+            yield f"- {escaped(failure.analysis)} (job {failure.job_id}, {failure.status}): {error}"
+    workbook = report.workbook
+    source = f", workbook {escaped(workbook['file'])} ({short(workbook['SHA-256'])})" if workbook else ""
+    yield ""
+    yield f"As of {moment(report.written)}, schema {escaped(report.schema)}{source}."
+
+
+def _heading(words: str) -> Iterator[str]:
+    yield ""
+    yield f"### {words}"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> Iterator[str]:
+    """Give the lines of a table whose first ``words`` columns are words, and the others numbers."""
+    yield ""
+    yield f"| {' | '.join(headers)} |"
+    yield f"| {' | '.join('---' if number < words else '---:' for number in range(len(headers)))} |"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _name(subject: Subject) -> str:
+    return escaped(subject.name) + (" (group)" if subject.is_group else "")
+
+
+def _amounts(subject: Subject, perspectives: Iterable[str], metric: str, factor: float | None = None) -> Iterator[str]:
+    for perspective in perspectives:
+        figure = subject.figure(perspective, metric, loss_factor=factor)
+        yield amount(figure.loss if figure else None)

@@ -1,0 +1,270 @@
+"""A whole cycle on real input: ``irp demo`` with Oasis LMF, and its figures beside those that Oasis LMF gives by hand.
+
+This is the slowest module of the suite: Oasis LMF compiles itself first, which takes minutes on a fresh machine.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from irp_pipeline import embedded, settings
+from irp_pipeline.engines import JobPhase, engine
+from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_files
+from irp_pipeline.helpers.batch import list_batches
+from irp_pipeline.helpers.cycle import get_cycle_by_name
+from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
+from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.helpers.job import list_jobs, read_job
+
+OASIS = Path(sys.executable).with_name("oasislmf")
+CYCLE = "Q1-2024"
+RETURN_PERIODS = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000]
+SAMPLES, YEARS = 10, 5000
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What ``irp demo`` said and left."""
+
+    home: Path
+    folder: Path
+    said: str
+
+    def again(self, *options: str) -> str:
+        return irp("demo", *options)
+
+    def job_folder(self, analysis: str) -> Path:
+        jobs = list_jobs(get_cycle_by_name(CYCLE)["id"])  # type: ignore[index]
+        (job,) = (job for job in jobs if job["job_configuration_data"]["name"] == analysis)
+        return self.folder / "jobs" / str(job["job_key"])
+
+
+def irp(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "irp_pipeline.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    home = Path(tempfile.mkdtemp(prefix="irp-demo-"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("DB_SCHEMA", "DB_SERVER", "IRP_DATABASE_URL", "DAGSTER_HOME", "IRP_EXECUTOR"):
+            environment.delenv(name, raising=False)
+        environment.setenv("IRP_HOME", str(home))
+        said = irp("demo")
+        dispose_engine()
+        with schema_context("demo"):
+            yield Demo(home, home / "cycles" / "demo" / CYCLE, said)
+        dispose_engine()
+    embedded.stop(home)
+    shutil.rmtree(home)
+
+
+def results() -> pd.DataFrame:
+    return execute_query("SELECT * FROM irp_analysis_result")
+
+
+def figures_of(analysis: str) -> dict[tuple[str, str, float | None], float]:
+    """The recorded figures by perspective, metric, and return period or loss factor."""
+    rows = fetch_all(
+        """
+        SELECT perspective, metric, coalesce(return_period, loss_factor) AS of, loss
+          FROM irp_analysis_result WHERE analysis_name = %s
+        """,
+        (analysis,),
+    )
+    return {(row["perspective"], row["metric"], row["of"]): row["loss"] for row in rows}
+
+
+def by_hand(folder: Path, *arguments: str) -> None:
+    """Run Oasis LMF as somebody would who has never heard of this project."""
+    folder.mkdir(exist_ok=True)
+    environment = os.environ | {"PATH": f"{OASIS.parent}{os.pathsep}{os.environ['PATH']}", "OASIS_TMPDIR": str(folder)}
+    done = subprocess.run([str(OASIS), *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+                          start_new_session=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+# --- what a newcomer sees -----------------------------------------------------------------------------------------
+
+
+def test_it_ends_with_losses_a_report_and_what_to_try_next(demo: Demo):
+    for words in ("jobs have ended", "all_wind", "AAL", "report.html", "What to try next"):
+        assert words in demo.said
+    assert (demo.folder / "report" / "report.html").is_file()
+    assert (demo.folder / "report" / "ep_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [batch["status"] for batch in list_batches(get_cycle_by_name(CYCLE)["id"])] == ["COMPLETED"]  # type: ignore[index]
+    assert set(results()["analysis_name"]) == {"residential_wind", "commercial_wind", "commercial_stress", "all_wind"}
+
+
+def test_a_second_time_everything_is_skipped(demo: Demo):
+    before = results()
+    said = demo.again()
+    assert "12 skipped" in said
+    pd.testing.assert_frame_equal(results(), before)
+
+
+def test_every_result_says_where_it_came_from(demo: Demo):
+    jobs = {job["job_configuration_data"]["name"]: read_job(job["id"]) for job in
+            list_jobs(get_cycle_by_name(CYCLE)["id"])}  # type: ignore[index]  # fmt: skip
+    for name, job in jobs.items():
+        assert job is not None
+        came_from = job["result_data"]["provenance"]
+        assert came_from["engine"] == "Oasis LMF"
+        assert came_from["engine_version"]
+        assert came_from["processes"] == 1
+        assert came_from["exposure_hash"] == exposure_hash(demo.folder / "portfolios" / name.partition("_")[0])
+        if name != "commercial_stress":
+            assert came_from["model_version"]
+            assert came_from["samples"] == SAMPLES
+            assert came_from["periods"] == YEARS
+            assert came_from["settings"]["number_of_samples"] == SAMPLES
+            assert came_from["not_modelled"] == {}
+
+
+# --- the figures are those of Oasis LMF ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stochastic_by_hand(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by-hand")
+    model = demo.home / "models" / "synthetic-windstorm"
+    output = {
+        "alt_period": True, "plt_sample": True, "ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True,
+        "return_period_file": True, "parquet_format": True,
+    }  # fmt: skip
+    chosen: dict[str, Any] = {
+        "model_supplier_id": "by hand", "model_name_id": "by hand", "number_of_samples": SAMPLES,
+        "model_settings": {"event_set": "p", "event_occurrence_id": "lt"}, "return_periods": RETURN_PERIODS,
+    }  # fmt: skip
+    for perspective in ("gul", "il", "ri"):
+        chosen[f"{perspective}_output"] = True
+        chosen[f"{perspective}_summaries"] = [{"id": 1, "ord_output": output}]
+    (folder / "settings.json").write_text(json.dumps(chosen))
+    portfolio = demo.folder / "portfolios" / "commercial"
+    by_hand(
+        folder, "model", "run", "-C", str(model / "oasislmf.json"), "-a", str(folder / "settings.json"),
+        "-r", str(folder / "run"), "-n", "1", "--resource-monitor-interval", "9999",
+        "-x", str(portfolio / "location.csv"), "-y", str(portfolio / "account.csv"),
+        "-i", str(portfolio / "ri_info.csv"), "-s", str(portfolio / "ri_scope.csv"),
+    )  # fmt: skip
+    return folder / "run" / "output"
+
+
+@pytest.mark.parametrize("perspective", ["gul", "il", "ri"])
+@pytest.mark.parametrize("table", ["palt", "ept", "splt"])
+def test_tables_equal_those_by_hand_to_the_last_digit(demo: Demo, stochastic_by_hand: Path, perspective, table):
+    name = f"{perspective}_S1_{table}.parquet"
+    ours = pq.read_table(demo.job_folder("commercial_wind") / "results" / name)
+    assert ours.num_rows > 0
+    assert ours.equals(pq.read_table(stochastic_by_hand / name))
+
+
+@pytest.mark.parametrize("perspective", ["gul", "il", "ri"])
+def test_stochastic_figures_equal_those_by_hand_to_the_last_digit(demo: Demo, stochastic_by_hand: Path, perspective):
+    palt = pd.read_parquet(stochastic_by_hand / f"{perspective}_S1_palt.parquet").query("SampleType == 2")
+    ept = pd.read_parquet(stochastic_by_hand / f"{perspective}_S1_ept.parquet").query("EPCalc == 2")
+    wanted = {(perspective.upper(), "AAL", None): palt["MeanLoss"].item(),
+              (perspective.upper(), "STD_DEV", None): palt["SDLoss"].item()}  # fmt: skip
+    for metric, ep_type in (("OEP", 1), ("AEP", 3)):
+        for row in ept[(ept["EPType"] == ep_type) & ept["ReturnPeriod"].isin(RETURN_PERIODS)].itertuples():
+            wanted[perspective.upper(), metric, row.ReturnPeriod] = row.Loss
+    assert len(wanted) == 2 + 2 * len(RETURN_PERIODS)
+    ours = {key: loss for key, loss in figures_of("commercial_wind").items() if key[0] == perspective.upper()}
+    assert ours == wanted
+
+
+def test_deterministic_figures_equal_those_by_hand_to_the_last_digit(demo: Demo, tmp_path: Path):
+    source = tmp_path / "source"
+    shutil.copytree(demo.folder / "portfolios" / "commercial", source)
+    by_hand(tmp_path, "exposure", "run", "-s", str(source), "-r", str(tmp_path / "run"), "-f",
+            str(tmp_path / "losses.csv"), "-o", "loc", "-l", "0.01", "0.1")  # fmt: skip
+    table = pd.read_csv(tmp_path / "losses.csv")
+    ours = figures_of("commercial_stress")
+    assert len(ours) == 6
+    for number, factor in enumerate((0.01, 0.1)):
+        for perspective in ("GUL", "IL", "RI"):
+            column = table[table["loss_factor_idx"] == number][f"loss_{perspective.lower()}"]
+            assert ours[perspective, "LOSS", factor] == pytest.approx(column.sum(), rel=1e-12)
+    kept = pq.read_table(demo.job_folder("commercial_stress") / "results" / "losses.parquet").to_pandas()
+    assert kept["gul"].tolist() == table["loss_gul"].tolist()
+
+
+def test_a_group_is_what_its_members_lose_year_by_year(demo: Demo):
+    tables = [
+        pd.read_parquet(demo.job_folder(name) / "results" / "il_S1_splt.parquet").query("SampleId > 0")
+        for name in ("residential_wind", "commercial_wind")
+    ]
+    both = pd.concat(tables)
+    ours = figures_of("all_wind")
+    total = both["Loss"].astype("float64").sum() / (SAMPLES * YEARS)
+    assert ours["IL", "AAL", None] == pytest.approx(total, rel=1e-6)
+    years = both.groupby(["Period", "SampleId"])["Loss"].sum().sort_values(ascending=False).tolist()
+    events = both.groupby(["Period", "SampleId", "EventId", "OccYear", "OccMonth", "OccDay"])["Loss"].sum()
+    worst = events.groupby(["Period", "SampleId"]).max().sort_values(ascending=False).tolist()
+    for period in (10, 100, 1000):
+        rank = SAMPLES * YEARS // period - 1
+        assert ours["IL", "AEP", period] == pytest.approx(years[rank], rel=1e-6)
+        assert ours["IL", "OEP", period] == pytest.approx(worst[rank], rel=1e-6)
+
+
+# --- what goes wrong in a model -----------------------------------------------------------------------------------
+
+
+def test_faults_of_a_model_are_told_in_one_line(demo: Demo, tmp_path: Path):
+    """Four at once: exposure that the model does not cover, tables that are missing, and a broken setting."""
+    sound = demo.home / "models" / "synthetic-windstorm"
+    portfolio = demo.folder / "portfolios" / "commercial"
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(portfolio, elsewhere)
+    text = (elsewhere / "location.csv").read_text()
+    assert "WEC" in text
+    (elsewhere / "location.csv").write_text(text.replace("WEC", "QEQ"))
+    no_footprint, as_csv = tmp_path / "no-footprint", tmp_path / "as-csv"
+    for folder in (no_footprint, as_csv):
+        shutil.copytree(sound, folder)
+    (no_footprint / "model_data" / "footprint.bin").unlink()
+    vulnerability = as_csv / "model_data" / "vulnerability.bin"
+    vulnerability.rename(vulnerability.with_suffix(".csv"))
+    oasis = engine("oasis_stochastic", tmp_path / "jobs")
+    faults: dict[str, tuple[Path, Path, dict[str, Any]]] = {
+        "uncovered": (sound, elsewhere, {}),
+        "footprint": (no_footprint, portfolio, {}),
+        "csv": (as_csv, portfolio, {}),
+        "option": (sound, portfolio, {"lookup_config_json": "no-such-file.json"}),
+    }
+    for key, (model, source, options) in faults.items():
+        analysis = {"name": key, "engine": "oasis_stochastic", "samples": 1, "perspectives": ["GUL"], "currency": "GBP",
+                    "model_options": options}  # fmt: skip
+        inputs = {path.name: str(path) for path in portfolio_files(source).values()}
+        request = {"analysis": analysis, "model": str(model), "inputs": inputs, "exposure_hash": exposure_hash(source)}
+        oasis.submit(key, request)
+    while any(state.phase in {JobPhase.QUEUED, JobPhase.RUNNING} for state in oasis.states(list(faults)).values()):
+        pass
+    states = oasis.states(list(faults))
+    assert {state.phase for state in states.values()} == {JobPhase.FAILED}
+    messages = {key: state.message or "" for key, state in states.items()}
+    assert messages["uncovered"].startswith("The model covers no location of the portfolio")
+    assert "footprint" in messages["footprint"].lower()
+    assert "csvtobin" in messages["csv"]
+    assert "no-such-file.json" in messages["option"]
+    assert all("\n" not in message for message in messages.values())
+    assert settings.irp_home() == demo.home
