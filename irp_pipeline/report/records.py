@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch import latest_batch
+from irp_pipeline.helpers.batch import current_batch
 from irp_pipeline.helpers.configuration import get_active_configuration
-from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus, StepStatus
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import fetch_all
 from irp_pipeline.helpers.db_context import get_current_schema
@@ -262,7 +262,7 @@ def collect(cycle_name: str) -> Report:
         raise ReportError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
     configuration = get_active_configuration(cycle["id"])
     workbook = Workbook.model_validate(configuration["configuration_data"]) if configuration else None
-    batch = latest_batch(configuration["id"], BatchType.ANALYSIS) if configuration else None
+    batch = current_batch(cycle["id"])
     stages, outputs = _stages(cycle["id"])
     jobs = _jobs(batch["id"]) if batch else []
     finished, unreadable = _finished(batch)

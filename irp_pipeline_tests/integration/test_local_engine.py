@@ -225,7 +225,45 @@ class TestKilled:
         assert wait_for(make_engine(home), "job").phase is JobPhase.FINISHED
 
 
+KILLED_WHILE_SUBMITTING = """
+import os, pathlib, signal, subprocess, sys
+steps = int(sys.argv[1])
+def counted(function):
+    def wrapper(*arguments, **named):
+        global steps
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return wrapper
+os.link, os.fsync, subprocess.run = counted(os.link), counted(os.fsync), counted(subprocess.run)
+pathlib.Path.mkdir, pathlib.Path.replace = counted(pathlib.Path.mkdir), counted(pathlib.Path.replace)
+pathlib.Path.symlink_to, pathlib.Path.exists = counted(pathlib.Path.symlink_to), counted(pathlib.Path.exists)
+from irp_pipeline.engines.local import LocalEngine
+LocalEngine(pathlib.Path(sys.argv[2]), [sys.executable, "-c", sys.argv[3]]).submit(
+    "job", {"does": sys.argv[4], "inputs": {"location.csv": sys.argv[5]}})
+print("submitted")
+"""
+
+
 class TestSubmitting:
+    def test_that_is_killed_anywhere_and_repeated_runs_once(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("IRP_JOB_SLOTS", "2")
+        steps, submitted = 0, False
+        while not submitted:
+            steps += 1
+            home = tmp_path / str(steps)
+            monkeypatch.setenv("IRP_HOME", str(home / "home"))
+            command = [sys.executable, "-c", KILLED_WHILE_SUBMITTING, str(steps), str(home / "jobs"), PROGRAM]
+            killed = subprocess.run([*command, WAYS["counts"], __file__], capture_output=True, text=True, check=False)
+            submitted = killed.stdout == "submitted\n"
+            assert submitted or killed.returncode == -signal.SIGKILL, killed.stderr
+            engine = make_engine(home)
+            submit(engine, "job", "counts", inputs={"location.csv": __file__})
+            assert wait_for(engine, "job").phase is JobPhase.FINISHED
+            assert (engine.folder("job") / "runs").read_text() == "run\n"
+        assert steps > 10
+
     def test_twice_and_from_many_at_once_runs_once(self, engine):
         keys = [f"job-{number}" for number in range(8)]
         with ThreadPoolExecutor(8) as pool:

@@ -1,0 +1,16 @@
+"""A code location for the tests: the quarterly schedule, for which every minute of every day is the time."""
+
+from dagster import Definitions
+
+from irp_pipeline import settings
+from irp_pipeline.orchestration.executors import executor
+from irp_pipeline.orchestration.jobs import run_cycle
+from irp_pipeline.orchestration.resources import DatabaseResource
+from irp_pipeline.orchestration.schedules import quarterly_schedule
+
+definitions = Definitions(
+    jobs=[run_cycle],
+    schedules=[quarterly_schedule("* * * * *", "UTC", is_due=lambda day: True)],
+    resources={"database": DatabaseResource()},
+    executor=executor(settings.executor()),
+)

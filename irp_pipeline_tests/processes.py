@@ -1,0 +1,79 @@
+"""Commands as people start them, in processes of their own, and what tests wait for meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+SECONDS = 120
+
+
+class Process:
+    """A command with a process group of its own, and what it wrote."""
+
+    def __init__(self, *command: str, folder: Path = REPOSITORY, **variables: Any) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **variables},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def send_to_all(self, number: signal.Signals) -> None:
+        """Send a signal to it and to all that it started, as a terminal does with Ctrl-C."""
+        os.killpg(self._process.pid, number)
+
+    def end(self) -> int:
+        """Wait for its end; return the exit status."""
+        try:
+            return self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"It does not end. It said: {self.output}") from None
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._output.close()
+
+
+@contextmanager
+def started(*command: str, folder: Path = REPOSITORY, **variables: Any) -> Iterator[Process]:
+    process = Process(*command, folder=folder, **variables)
+    with closing(process):
+        yield process
+
+
+def wait_until(condition: Callable[[], object], what: str, process: Process | None = None) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        said = f" It said: {process.output}" if process is not None else ""
+        assert process is None or process.is_running(), f"It ended before {what}.{said}"
+        assert time.monotonic() < deadline, f"waited in vain until {what}.{said}"
+        time.sleep(0.05)
