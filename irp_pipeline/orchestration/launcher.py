@@ -28,21 +28,24 @@ class RunLauncher(DefaultRunLauncher):
         worker = self._worker_of(run.run_id)
         if worker is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "No process of the run is known yet")
-        pid, started_before = worker
+        pid, said_at = worker
         try:
             process = psutil.Process(pid)
-            # A younger process has inherited the number.
-            alive = (
-                process.status() != psutil.STATUS_ZOMBIE
-                and process.create_time() <= started_before + _CLOCK_TOLERANCE_SECONDS
-            )
+            is_worker = process.status() != psutil.STATUS_ZOMBIE and self._can_be(run, process, said_at)
         except psutil.NoSuchProcess:
-            alive = False
-        if alive:
+            is_worker = False
+        if is_worker:
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
         return CheckRunHealthResult(
             WorkerStatus.FAILED, f"The process {pid} of the run is gone", run_worker_id=str(pid)
         )
+
+    def _can_be(self, run: DagsterRun, process: psutil.Process, said_at: float) -> bool:
+        """Tell whether a process began after the launch of a run and before it said so, or only has the number."""
+        began = process.create_time()
+        launched = self._instance.get_run_stats(run.run_id).launch_time
+        is_older = launched is not None and began < launched - _CLOCK_TOLERANCE_SECONDS
+        return not is_older and began <= said_at + _CLOCK_TOLERANCE_SECONDS
 
     def _worker_of(self, run_id: str) -> tuple[int, float] | None:
         """Return the pid of the newest process of a run, and when it said so (seconds since the epoch)."""

@@ -5,10 +5,12 @@ They look at every schema of the database, so this module has a database of its 
 
 import datetime as dt
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,15 +20,19 @@ from typing import Any
 import psycopg2
 import pytest
 from dagster import (
+    DagsterEvent,
+    DagsterEventType,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    EventLogEntry,
     SensorResult,
     SkipReason,
     build_run_status_sensor_context,
     build_schedule_context,
     build_sensor_context,
 )
+from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
 from irp_pipeline import settings
@@ -362,3 +368,50 @@ def test_a_run_is_healthy_as_long_as_its_process_lives(
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
     child.wait(SECONDS)
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def say_started(instance: DagsterInstance, run: DagsterRun, pid: int, seconds_ago: float) -> None:
+    """Record that a run was launched and that its process began, both some time ago."""
+    event = DagsterEventType.PIPELINE_STARTING
+    for message, dagster_event in (
+        ("Launched", DagsterEvent(event.value, run.job_name)),
+        (
+            f"Started process for run (pid: {pid}).",
+            DagsterEvent(DagsterEventType.ENGINE_EVENT.value, run.job_name, event_specific_data=EngineEventData()),
+        ),
+    ):
+        instance.handle_new_event(
+            EventLogEntry(
+                error_info=None,
+                level=logging.INFO,
+                user_message=message,
+                run_id=run.run_id,
+                timestamp=time.time() - seconds_ago,
+                job_name=run.job_name,
+                dagster_event=dagster_event,
+            )
+        )
+
+
+def test_a_younger_process_with_the_number_of_a_dead_worker_is_not_taken_for_it(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str
+):
+    run = run_that_is_started(instance, schema)
+    say_started(instance, run, child.pid, seconds_ago=SECONDS)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def test_a_process_that_is_older_than_the_launch_is_not_taken_for_the_worker(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str
+):
+    run = run_that_is_started(instance, schema)
+    say_started(instance, run, child.pid, seconds_ago=-SECONDS)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def test_the_worker_itself_is_known_by_its_time(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str
+):
+    run = run_that_is_started(instance, schema)
+    say_started(instance, run, child.pid, seconds_ago=0)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
