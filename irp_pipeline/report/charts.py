@@ -94,7 +94,7 @@ def picture(subjects: Sequence[Subject], title: str) -> bytes:
     rows = alt.concat(*drawn, columns=_PICTURE_COLUMNS).properties(
         title=alt.Title(title, subtitle=subtitle, anchor="start", fontSize=17, offset=14)
     )
-    image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict(), scale=1.5)
+    image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict())
     return image
 
 
