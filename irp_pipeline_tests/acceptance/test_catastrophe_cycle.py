@@ -183,7 +183,7 @@ def test_tables_equal_those_by_hand_to_the_last_digit(demo: Demo, stochastic_by_
 def test_stochastic_figures_equal_those_by_hand_to_the_last_digit(demo: Demo, stochastic_by_hand: Path, perspective):
     palt = pd.read_parquet(stochastic_by_hand / f"{perspective}_S1_palt.parquet").query("SampleType == 2")
     ept = pd.read_parquet(stochastic_by_hand / f"{perspective}_S1_ept.parquet").query("EPCalc == 2")
-    wanted = {(perspective.upper(), "AAL", None): palt["MeanLoss"].item(),
+    wanted: dict[Any, Any] = {(perspective.upper(), "AAL", None): palt["MeanLoss"].item(),
               (perspective.upper(), "STD_DEV", None): palt["SDLoss"].item()}  # fmt: skip
     for metric, ep_type in (("OEP", 1), ("AEP", 3)):
         for row in ept[(ept["EPType"] == ep_type) & ept["ReturnPeriod"].isin(RETURN_PERIODS)].itertuples():
@@ -319,7 +319,7 @@ def write_earthquakes(folder: Path) -> None:
     )  # fmt: skip
     areas = range(1, 1 + 2 * 3)
     years = [(1, year) for year in (3, 21, 40, 77, 90)] + [(2, 50)]
-    tables = {
+    tables: dict[str, tuple[str, str, list[tuple[Any, ...]], list[str]]] = {
         "eve": ("events", "event_id", [(1,), (2,)], []),
         "footprint": ("footprint", "event_id,areaperil_id,intensity_bin_id,probability",
                       [(event, area, event, 1.0) for event in (1, 2) for area in areas], ["-m", "2"]),
@@ -398,4 +398,4 @@ def test_another_portfolio_and_model_give_the_figures_that_oasis_gives(demo: Dem
         ept = pd.read_csv(tmp_path / "run" / "output" / f"{perspective.lower()}_S1_ept.csv").query("EPCalc == 2")
         for metric, ep_type in (("OEP", 1), ("AEP", 3)):
             for row in ept[ept["EPType"] == ep_type].itertuples():
-                assert ours[perspective, metric, row.ReturnPeriod] == row.Loss
+                assert ours[perspective, metric, float(str(row.ReturnPeriod))] == row.Loss

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from irp_pipeline.helpers import worker
+from irp_pipeline import worker
 from irp_pipeline.worker import Worker, this_worker
 
 
