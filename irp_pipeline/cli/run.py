@@ -12,6 +12,7 @@ import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import FAILED, INTERRUPTED
+from irp_pipeline.cli.loading import loading
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, schema_option, working_in
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ def run(
 
     Ctrl-C ends the run as cancelled; the same command goes on from there.
     """
-    from dagster import DagsterInstance
+    with loading():
+        from dagster import DagsterInstance
 
-    from irp_pipeline.helpers.cycle import require_open_cycle
-    from irp_pipeline.launch import following_log, running_cycle
-    from irp_pipeline.orchestration.instance import use_dagster_home
-    from irp_pipeline.orchestration.jobs import selection
+        from irp_pipeline.helpers.cycle import require_open_cycle
+        from irp_pipeline.launch import following_log, running_cycle
+        from irp_pipeline.orchestration.instance import use_dagster_home
+        from irp_pipeline.orchestration.jobs import selection
 
     if from_stage and only:
         raise typer.BadParameter("say either --from or --only")

@@ -138,7 +138,6 @@ def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
     wants_step_id = parameters.pop("step_id", None) is not None
 
     def run_step(context: OpExecutionContext, database: DatabaseResource, **given: Any) -> None:
-        end_with_parent()
         arguments = dict(given)
         if wants_context:
             arguments["context"] = context
@@ -199,6 +198,7 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
     """
     from irp_pipeline import settings
 
+    end_with_parent()
     try:
         with database.entered() as schema:
             if not context.has_partition_key:

@@ -1,12 +1,10 @@
-"""What the daemon of Dagster does by itself, with the repository's ``dagster.yaml``: it ticks the quarterly schedule, and
-notices a run whose process was killed.
+"""What the daemon of Dagster does by itself, with the repository's ``dagster.yaml``.
 
-It has an ``IRP_HOME`` with a PostgreSQL server of its own. A schedule ticks when a minute begins, so one test waits for
-the next but one at most.
+It ticks the quarterly schedule, and notices a run whose process was killed. It has an ``IRP_HOME`` with a PostgreSQL
+server of its own. A schedule ticks when a minute begins, so one test may wait for that.
 """
 
 import json
-import os
 import shutil
 import signal
 import tempfile
