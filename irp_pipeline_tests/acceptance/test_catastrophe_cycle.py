@@ -384,18 +384,16 @@ def test_another_portfolio_and_model_give_the_figures_that_oasis_gives(demo: Dem
     summaries = [{"id": 1, "ord_output": output}]
     (tmp_path / "settings.json").write_text(
         json.dumps({"model_supplier_id": "Somebody", "model_name_id": "Earthquakes", "number_of_samples": 2,
-                    "model_settings": {}, "gul_output": True, "gul_summaries": summaries, "il_output": True,
-                    "il_summaries": summaries})
+                    "model_settings": {}, "gul_output": True, "gul_summaries": summaries})
     )  # fmt: skip
     by_hand(
         tmp_path, "model", "run", "-C", str(model / "oasislmf.json"), "-a", str(tmp_path / "settings.json"),
         "-r", str(tmp_path / "run"), "-n", "1", "--resource-monitor-interval", "9999",
-        "-x", str(folder / "houses.parquet"), "-y", str(folder / "policies.parquet"),
+        "-x", str(folder / "houses.parquet"),
     )  # fmt: skip
-    for perspective in ("GUL", "IL"):
-        palt = pd.read_csv(tmp_path / "run" / "output" / f"{perspective.lower()}_S1_palt.csv").query("SampleType == 2")
-        assert f"{ours[perspective, 'AAL', None]:.6f}" == f"{palt['MeanLoss'].item():.6f}"
-        ept = pd.read_csv(tmp_path / "run" / "output" / f"{perspective.lower()}_S1_ept.csv").query("EPCalc == 2")
-        for metric, ep_type in (("OEP", 1), ("AEP", 3)):
-            for row in ept[ept["EPType"] == ep_type].itertuples():
-                assert ours[perspective, metric, float(str(row.ReturnPeriod))] == row.Loss
+    palt = pd.read_csv(tmp_path / "run" / "output" / "gul_S1_palt.csv").query("SampleType == 2")
+    assert f"{ours['GUL', 'AAL', None]:.6f}" == f"{palt['MeanLoss'].item():.6f}"
+    ept = pd.read_csv(tmp_path / "run" / "output" / "gul_S1_ept.csv").query("EPCalc == 2")
+    for metric, ep_type in (("OEP", 1), ("AEP", 3)):
+        for row in ept[ept["EPType"] == ep_type].itertuples():
+            assert ours["GUL", metric, float(str(row.ReturnPeriod))] == row.Loss

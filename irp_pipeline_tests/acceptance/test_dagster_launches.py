@@ -254,7 +254,7 @@ def test_a_run_in_another_schema_leaves_public_as_it_was(executor: str):
     assert statuses(schema) == ["COMPLETED"] * (STEPS + 2)
     assert execute_scalar("SELECT left_in FROM irp_trace", schema=schema) == schema
     workers = {run["pid"] for run in step_runs(schema)}
-    assert len(workers) == (2 if executor == "in_process" else 9)
+    assert len(workers) == (2 if executor == "in_process" else STEPS + 2)
 
 
 @pytest.mark.parametrize("executor", ["in_process", "multiprocess"])

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, ExecuteInProcessResult, build_sensor_context
 
@@ -53,13 +55,9 @@ if way() == "fails":
 with open(os.environ["WAYS_OF_JOBS"] + ".runs", "a") as runs:
     runs.write(analysis["name"] + "\\n")
 locations = len((folder / "inputs" / "location.csv").read_text().splitlines()) - 1
-import pyarrow, pyarrow.parquet
 (folder / "results").mkdir()
+os.link(os.environ["LOSSES_OF_JOBS"], folder / "results" / "losses.parquet")
 factors = analysis["loss_factor"]
-pyarrow.parquet.write_table(
-    pyarrow.table({"loss_factor": factors, "LocNumber": ["1"] * len(factors), "gul": [1.0] * len(factors)}),
-    folder / "results" / "losses.parquet",
-)
 figures = [
     {"perspective": "GUL", "metric": "LOSS", "return_period": None, "loss_factor": f, "loss": locations * f}
     for f in factors
@@ -94,6 +92,8 @@ def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WAYS_OF_JOBS", str(tmp_path / "ways.json"))
+    monkeypatch.setenv("LOSSES_OF_JOBS", str(tmp_path / "losses.parquet"))
+    pq.write_table(pa.table({"loss_factor": [1.0], "LocNumber": ["1"], "gul": [1.0]}), tmp_path / "losses.parquet")
     monkeypatch.setitem(
         engines._engines,
         "oasis_deterministic",

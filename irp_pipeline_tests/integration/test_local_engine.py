@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 60
 # What each kind of job does, as Python text; `folder` is its folder, and it may start others.
 WAYS = {
     "well": "print('computed'); done({'answer': 42})",
-    "counts": "open(folder / 'runs', 'a').write('run\\n'); time.sleep(0.3); done({})",
+    "counts": "open(folder / 'runs', 'a').write('run\\n'); time.sleep(0.2); done({})",
     "fails": "print('reading'); print('no location matches the model', file=sys.stderr); sys.exit(3)",
     "says why": "(folder / 'error.txt').write_text('The account table is empty'); sys.exit(1)",
     "garbage": "sys.stdout.buffer.write(bytes(range(256)) + b'\\nlast \\x1b[31mwords\\xff\\n\\x00\\n'); sys.exit(1)",
@@ -240,29 +240,29 @@ os.link, os.fsync, subprocess.run = counted(os.link), counted(os.fsync), counted
 pathlib.Path.mkdir, pathlib.Path.replace = counted(pathlib.Path.mkdir), counted(pathlib.Path.replace)
 pathlib.Path.symlink_to, pathlib.Path.exists = counted(pathlib.Path.symlink_to), counted(pathlib.Path.exists)
 from irp_pipeline.engines.local import LocalEngine
-LocalEngine(pathlib.Path(sys.argv[2]), [sys.executable, "-c", sys.argv[3]]).submit(
-    "job", {"does": sys.argv[4], "inputs": {"location.csv": sys.argv[5]}})
+LocalEngine(pathlib.Path(sys.argv[2]), [sys.executable, "-c", sys.argv[4]]).submit(
+    sys.argv[3], {"does": sys.argv[5], "inputs": {"location.csv": sys.argv[6]}})
 print("submitted")
 """
 
 
 class TestSubmitting:
-    def test_that_is_killed_anywhere_and_repeated_runs_once(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("IRP_JOB_SLOTS", "2")
-        steps, submitted = 0, False
-        while not submitted:
-            steps += 1
-            home = tmp_path / str(steps)
-            monkeypatch.setenv("IRP_HOME", str(home / "home"))
-            command = [sys.executable, "-c", KILLED_WHILE_SUBMITTING, str(steps), str(home / "jobs"), PROGRAM]
-            killed = subprocess.run([*command, WAYS["counts"], __file__], capture_output=True, text=True, check=False)
-            submitted = killed.stdout == "submitted\n"
-            assert submitted or killed.returncode == -signal.SIGKILL, killed.stderr
-            engine = make_engine(home)
-            submit(engine, "job", "counts", inputs={"location.csv": __file__})
-            assert wait_for(engine, "job").phase is JobPhase.FINISHED
-            assert (engine.folder("job") / "runs").read_text() == "run\n"
-        assert steps > 10
+    def test_that_is_killed_anywhere_and_repeated_runs_once(self, engine, home):
+        keys: list[str] = []
+        while True:
+            keys.append(f"killed-at-{len(keys) + 1}")
+            command = [sys.executable, "-c", KILLED_WHILE_SUBMITTING, str(len(keys)), str(home / "jobs"), keys[-1]]
+            killed = subprocess.run(
+                [*command, PROGRAM, WAYS["counts"], __file__], capture_output=True, text=True, check=False
+            )
+            if killed.stdout == "submitted\n":
+                break
+            assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert len(keys) > 10
+        for key in keys:
+            submit(engine, key, "counts", inputs={"location.csv": __file__})
+        wait_for(engine, *keys)
+        assert {(engine.folder(key) / "runs").read_text() for key in keys} == {"run\n"}
 
     def test_twice_and_from_many_at_once_runs_once(self, engine):
         keys = [f"job-{number}" for number in range(8)]
