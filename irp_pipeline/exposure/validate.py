@@ -25,6 +25,7 @@ def validate(
     perspectives: Collection[str] = ("GUL",),
     needs_coordinates: bool = True,
     rows_per_fault: int = 1000,
+    currency: str | None = None,
 ) -> list[Finding]:
     """Check an exposure.
 
@@ -35,6 +36,8 @@ def validate(
         needs_coordinates: whether the models find a location by latitude and longitude.
         rows_per_fault: of the rows that have the same fault in the same column, name this many; a last finding
             then says how many more there are.
+        currency: the code of the one that losses are stated in, if the models do not convert amounts: then every
+            amount must be in it, since they are added up as they are.
 
     Returns:
         All findings: by table in the order of :class:`OedTable`, then by fault, then by row.
@@ -48,7 +51,7 @@ def validate(
         *check_standard(exposure),
         *_check_insured_values(exposure),
         *(_check_coordinates(exposure) if needs_coordinates else ()),
-        *_check_currencies(exposure),
+        *_check_currencies(exposure, currency),
         *_check_locations_are_unique(exposure),
         *_check_references(exposure),
     ]
@@ -110,7 +113,7 @@ def _check_coordinates(exposure: LoadedExposure) -> Iterator[Finding]:
         yield from exposure.of_rows(table, "Latitude", nowhere, message, Severity.WARNING)
 
 
-def _check_currencies(exposure: LoadedExposure) -> Iterator[Finding]:
+def _check_currencies(exposure: LoadedExposure, wanted: str | None) -> Iterator[Finding]:
     """Oasis LMF runs on with a currency that does not exist, and exits with status 0."""
     for table, frame in exposure.frames.items():
         for column in frame.columns:
@@ -121,12 +124,22 @@ def _check_currencies(exposure: LoadedExposure) -> Iterator[Finding]:
             unknown = ~(blank(codes) | former | codes.isin(CURRENCIES))
             yield from exposure.of_rows(table, column, unknown, _unknown_currency)
             yield from exposure.of_rows(table, column, former, _former_currency, Severity.WARNING)
+            if wanted is not None:
+                other = codes.isin(CURRENCIES | FORMER_CURRENCIES.keys()) & (codes != wanted)
+                yield from exposure.of_rows(table, column, other, lambda code: _other_currency(code, wanted))
 
 
 def _unknown_currency(code: str) -> str:
     known = code.strip().upper()
     hint = f" Write {known}." if known in CURRENCIES else ""
     return f"{code!r} is not a currency code of ISO 4217.{hint}"
+
+
+def _other_currency(code: str, wanted: str) -> str:
+    return (
+        f"is {code}, but losses are stated in {wanted} (sheet Metadata), and amounts are added up without being "
+        "converted"
+    )
 
 
 def _former_currency(code: str) -> str:

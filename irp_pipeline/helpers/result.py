@@ -176,14 +176,15 @@ def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
     return execute_query(
         f"""
         SELECT c.cycle_name, {_FIGURE_COLUMNS}
-          FROM (SELECT b.id, c.cycle_name
-                  FROM irp_cycle c
-                  JOIN irp_configuration f ON f.cycle_id = c.id
-                  JOIN irp_batch b ON b.configuration_id = f.id
-                  JOIN irp_cycle this ON this.id = %s
-                 WHERE (c.created_ts, c.id) < (this.created_ts, this.id)
-                   AND EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)
-                 ORDER BY c.created_ts DESC, c.id DESC, f.status = 'ACTIVE' DESC, b.id DESC
+          FROM (SELECT newest.id, c.cycle_name
+                  FROM irp_cycle c,
+                       LATERAL (SELECT b.id
+                                  FROM irp_configuration f JOIN irp_batch b ON b.configuration_id = f.id
+                                 WHERE f.cycle_id = c.id
+                                   AND EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)
+                                 ORDER BY f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1) newest
+                 WHERE (c.created_ts, c.id) < (SELECT created_ts, id FROM irp_cycle WHERE id = %s)
+                 ORDER BY c.created_ts DESC, c.id DESC
                  LIMIT 1) c
           JOIN irp_analysis_result r ON r.batch_id = c.id
          ORDER BY {_FIGURE_ORDER}

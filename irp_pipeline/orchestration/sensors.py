@@ -104,28 +104,31 @@ def follow_batches(context: SensorEvaluationContext) -> SensorResult:
 
     A cycle continues when its batch is complete and its last run was one of the whole cycle that nobody cancelled.
     """
-    requests, told = [], []
+    requests: list[RunRequest] = []
+    told: list[str] = []
     for schema in list_initialised_schemas():
-        with schema_context(schema):
-            for batch in batches_under_way():
-                last = _last_run(context.instance, schema, batch["cycle_name"])
-                if last is not None and not last.is_finished:
-                    continue  # it follows the batch itself
-                try:
-                    track_batch(batch["id"])
-                    status = recon_batch(batch["id"])
-                except IrpError as error:
-                    told.append(f"{schema}: batch {batch['id']} cannot be followed: {error}")
-                    continue
-                told.append(f"{schema}: batch {batch['id']} of cycle {batch['cycle_name']} is {status}")
-                if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
-                    requests.append(_continuation(schema, batch, last))
+        try:
+            with schema_context(schema):
+                for batch in batches_under_way():
+                    requests += _follow(context.instance, schema, batch, told)
+        except IrpError as error:  # one schema that cannot be read, or an engine that is away, is no harm to others
+            told.append(f"{schema}: its batches cannot be followed. {error}")
     for line in told:
         context.log.info(line)
-    return SensorResult(
-        run_requests=requests,
-        skip_reason=None if requests else SkipReason("\n".join(told) or "No batch is under way without a run"),
-    )
+    skipped = "\n".join(told) or "No batch is under way without a run"
+    return SensorResult(run_requests=requests, skip_reason=None if requests else SkipReason(skipped))
+
+
+def _follow(instance: DagsterInstance, schema: str, batch: dict[str, Any], told: list[str]) -> Iterator[RunRequest]:
+    """Track and reconcile a batch that no run follows; ask for a run if its cycle can continue."""
+    last = _last_run(instance, schema, batch["cycle_name"])
+    if last is not None and not last.is_finished:
+        return  # it follows the batch itself
+    track_batch(batch["id"])
+    status = recon_batch(batch["id"])
+    told.append(f"{schema}: batch {batch['id']} of cycle {batch['cycle_name']} is {status}")
+    if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
+        yield _continuation(schema, batch, last)
 
 
 def _last_run(instance: DagsterInstance, schema: str, cycle: str) -> DagsterRun | None:

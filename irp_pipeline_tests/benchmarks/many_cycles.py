@@ -73,3 +73,52 @@ def make_cycles(amount: Amount) -> None:
     )
     for table in ("irp_cycle", "irp_stage", "irp_step", "irp_step_run"):
         execute_command(f"VACUUM (ANALYZE) {table}")
+
+
+def make_jobs(jobs: int, figures: int) -> None:
+    """Give each cycle a batch with jobs and figures, and let the server count the rows for its plans.
+
+    Args:
+        jobs: how many jobs each batch has.
+        figures: how many figures each batch has.
+    """
+    execute_command(
+        """
+        INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder, status, configuration_data)
+        SELECT id, 'configuration.xlsx', md5(id::text), '/data', 'ACTIVE', '{"portfolios": [{"name": "property"}]}'
+          FROM irp_cycle
+        """
+    )
+    execute_command(
+        """
+        INSERT INTO irp_batch (configuration_id, step_id, batch_type, status)
+        SELECT c.id, (SELECT min(id) FROM irp_step), 'analysis',
+               CASE WHEN cy.status = 'ACTIVE' THEN 'ACTIVE' ELSE 'COMPLETED' END
+          FROM irp_configuration c JOIN irp_cycle cy ON cy.id = c.cycle_id
+        """
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job_configuration (batch_id, job_configuration_data)
+        SELECT b.id, jsonb_build_object('name', 'analysis ' || n, 'engine', 'recording', 'portfolio', 'property')
+          FROM irp_batch b, generate_series(1, %s) n
+        """,
+        (jobs,),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job (batch_id, job_configuration_id, status, request_data)
+        SELECT batch_id, id, 'FINISHED', '{"exposure_hash": "0"}' FROM irp_job_configuration
+        """
+    )
+    execute_command("INSERT INTO irp_job_tracking_log (job_id, status) SELECT id, 'FINISHED' FROM irp_job")
+    execute_command(
+        """
+        INSERT INTO irp_analysis_result (batch_id, analysis_name, is_group, perspective, metric, return_period, loss,
+                                         currency, job_ids)
+        SELECT b.id, 'analysis 1', false, 'GUL', 'OEP', n, 1e6, 'GBP', '{}' FROM irp_batch b, generate_series(1, %s) n
+        """,
+        (figures,),
+    )
+    for table in ("configuration", "batch", "job_configuration", "job", "job_tracking_log", "analysis_result"):
+        execute_command(f"VACUUM (ANALYZE) irp_{table}")

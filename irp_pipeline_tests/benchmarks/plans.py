@@ -48,8 +48,30 @@ def explained_statements() -> Iterator[list[Explained]]:
                 explained.append(Explained(sent.decode(), self.fetchall()[0][0][0]["Plan"]))
             super().execute(query, vars)
 
+    with _working_through(ExplainingCursor):
+        yield explained
+
+
+@contextmanager
+def sent_statements() -> Iterator[list[bytes]]:
+    """Yield a list that receives each statement that this process sends through the helpers."""
+    sent: list[bytes] = []
+
+    class NotingCursor(Cursor):
+        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name
+            sent.append(self.mogrify(query, vars))
+            super().execute(query, vars)
+
+    with _working_through(NotingCursor):
+        yield sent
+
+
+@contextmanager
+def _working_through(cursor: type[Cursor]) -> Iterator[None]:
+    """Give the connections of this process another kind of cursor."""
+
     def begin(dbapi: DriverConnection, *_: object) -> None:
-        dbapi.cursor_factory = ExplainingCursor
+        dbapi.cursor_factory = cursor
 
     def end(dbapi: DriverConnection | None, *_: object) -> None:
         if dbapi is not None:
@@ -59,7 +81,7 @@ def explained_statements() -> Iterator[list[Explained]]:
     sa.event.listen(engine, "checkout", begin)
     sa.event.listen(engine, "checkin", end)
     try:
-        yield explained
+        yield
     finally:
         sa.event.remove(engine, "checkout", begin)
         sa.event.remove(engine, "checkin", end)

@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from psycopg2.extensions import connection as DriverConnection  # noqa: N812
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.exposure import portfolio
@@ -35,9 +32,10 @@ from irp_pipeline.helpers.batch import (
 )
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, archive_cycle, get_cycle_by_name
-from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, get_engine, transaction
+from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, transaction
 from irp_pipeline.helpers.job import JobError, cancel_job, resubmit_job, skip_job
 from irp_pipeline.settings import models_folder
+from irp_pipeline_tests.benchmarks.plans import sent_statements
 from irp_pipeline_tests.recording_engine import (
     RecordingEngine,
     analyses,
@@ -345,33 +343,6 @@ class TestRenewing:
 
 
 # --- as many statements for many jobs as for few ------------------------------------------------------------------
-
-
-@contextmanager
-def sent_statements() -> Iterator[list[bytes]]:
-    """Yield a list that receives each statement that this process sends."""
-    sent: list[bytes] = []
-
-    class CountingCursor(Cursor):
-        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name
-            sent.append(self.mogrify(query, vars))
-            super().execute(query, vars)
-
-    def begin(dbapi: DriverConnection, *_: object) -> None:
-        dbapi.cursor_factory = CountingCursor
-
-    def end(dbapi: DriverConnection | None, *_: object) -> None:
-        if dbapi is not None:
-            dbapi.cursor_factory = Cursor
-
-    engine = get_engine()
-    sa.event.listen(engine, "checkout", begin)
-    sa.event.listen(engine, "checkin", end)
-    try:
-        yield sent
-    finally:
-        sa.event.remove(engine, "checkout", begin)
-        sa.event.remove(engine, "checkin", end)
 
 
 def statements_for(number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:

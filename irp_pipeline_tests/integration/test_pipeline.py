@@ -386,6 +386,25 @@ def test_a_changed_source_file_is_extracted_again_with_all_that_follows(launch: 
     assert runs_of("control_totals")[1]["output_data"][f"{PORTFOLIO} locations"] == LOCATIONS - 1
 
 
+def test_amounts_in_another_currency_than_the_losses_fail_the_cycle_unless_the_model_converts_them(
+    launch: Launcher, folder: Path
+):
+    def state_losses_in_euro(content: dict[str, Any]) -> None:
+        content["metadata"]["currency"] = "EUR"
+
+    def convert(content: dict[str, Any]) -> None:
+        content["analyses"] = [analysis for analysis in content["analyses"] if not analysis["loss_factor"]]
+        for analysis in content["analyses"]:
+            analysis["model_options"] = {"reporting_currency": "EUR", "currency_conversion_json": "rates.json"}
+
+    change_workbook(folder, state_losses_in_euro)
+    assert not launch().success
+    (run,) = runs_of("validate_exposure")
+    assert "is GBP, but losses are stated in EUR" in run["error_message"]
+    change_workbook(folder, convert)
+    assert launch().success
+
+
 def test_the_config_of_a_step_is_part_of_what_its_result_depends_on(launch: Launcher, folder: Path):
     def with_factor(factor: float) -> ExecuteInProcessResult:
         return launch(job_of(scaling), ops={"scale": {"config": {"factor": factor}}})

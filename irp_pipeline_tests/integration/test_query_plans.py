@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import cycle, stage, step
+from irp_pipeline.helpers import batch, cycle, job, result, stage, step
 from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
-from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles
+from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
 
 AMOUNT = Amount(cycles=1500, stages=4, steps=2, runs=5)
@@ -27,11 +27,14 @@ class Place:
     stage_id: int
     step_id: int
     run_id: int
+    batch_id: int
+    job_id: int
 
 
 @pytest.fixture(scope="module")
 def many_cycles(test_schema) -> None:
     make_cycles(AMOUNT)
+    make_jobs(jobs=10, figures=20)
 
 
 @pytest.fixture
@@ -41,7 +44,10 @@ def place(many_cycles) -> Place:
     stage_id = stage.get_or_create_stage(found["id"], 2, "Stage 2")
     step_id = step.get_or_create_step(stage_id, 2, "Step 2")
     run_id, _ = step.create_step_run(step_id, "analyst")
-    return Place(found, stage_id, step_id, run_id)
+    current = batch.current_batch(cycle.require_open_cycle(cycle_name(AMOUNT.cycles))["id"])
+    assert current is not None
+    job_id = batch.get_batch_jobs(current["id"])[0]["id"]
+    return Place(found, stage_id, step_id, run_id, current["id"], job_id)
 
 
 def work_twice_and_fail_once(place: Place) -> None:
@@ -78,6 +84,18 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "track_step": work_twice_and_fail_once,
     "close_lost_runs": lambda place: step.close_lost_runs(),
     "latest_run_of_dagster_run": lambda place: step.latest_run_of_dagster_run("no such run"),
+    "current_batch": lambda place: batch.current_batch(place.cycle["id"]),
+    "list_batches": lambda place: batch.list_batches(place.cycle["id"]),
+    "batches_under_way": lambda place: batch.batches_under_way(),
+    "get_batch_jobs": lambda place: batch.get_batch_jobs(place.batch_id),
+    "track_batch": lambda place: batch.track_batch(place.batch_id),
+    "recon_batch": lambda place: batch.recon_batch(place.batch_id),
+    "read_job": lambda place: job.read_job(place.job_id),
+    "list_jobs": lambda place: job.list_jobs(place.cycle["id"]),
+    "job_history": lambda place: job.job_history(place.job_id),
+    "resubmit_job": lambda place: job.resubmit_job(place.job_id),
+    "get_results": lambda place: result.get_results(place.batch_id),
+    "previous_cycle_results": lambda place: result.previous_cycle_results(place.cycle["id"]),
 }
 
 

@@ -278,6 +278,16 @@ def test_a_file_without_records_is_told(tmp_path) -> None:
     ]
 
 
+def test_an_amount_in_another_currency_than_the_losses_is_an_error(tmp_path) -> None:
+    rows = (LOCATION, LOCATION | {"LocNumber": "02", "LocCurrency": "EUR"})
+    (line,) = check_locations(tmp_path, *rows, currency=LOCATION["LocCurrency"])
+    assert line == (
+        "error: location.csv, row 3 (portfolio 1, account A1, location 02), LocCurrency: is EUR, but losses are stated "
+        f"in {LOCATION['LocCurrency']} (sheet Metadata), and amounts are added up without being converted"
+    )
+    assert check_locations(tmp_path, *rows) == []
+
+
 def test_currency_codes_are_three_capital_letters() -> None:
     assert len(CURRENCIES) == 165
     assert all(len(code) == 3 and code.isupper() for code in CURRENCIES | FORMER_CURRENCIES.keys())

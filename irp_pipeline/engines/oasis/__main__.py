@@ -10,11 +10,14 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +35,9 @@ from irp_pipeline.files import write_atomically
 
 _PROCESSES: Final = 1
 """Of the kernel: more of them are slower on few processors, and the figures are the same."""
+_ERRORS: Final = "errors.txt"
+_PROGRESS_SECONDS: Final = 2.0
+_PROGRESS_BAR: Final = re.compile(r"(\d+)/(\d+) \[")
 _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
 """The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
@@ -164,8 +170,33 @@ def _warm_up(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists():
             return
-        _oasislmf(folder, "compiles the engine, once (about three minutes)", ["warmup"], folder / "warmup")
+        doing = "compiles the engine, once (about three minutes)"
+        with _telling_progress(folder, doing):
+            _oasislmf(folder, doing, ["warmup"], folder / "warmup")
         done.touch()
+
+
+@contextmanager
+def _telling_progress(folder: Path, doing: str) -> Iterator[None]:
+    """Tell within the block how far the progress bar is that a command draws on its standard error."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        said = None
+        while not ended.wait(_PROGRESS_SECONDS):
+            with suppress(FileNotFoundError):
+                drawn = (folder / _ERRORS).read_text(encoding="utf-8", errors="replace")
+                if (parts := _PROGRESS_BAR.findall(drawn)) and parts[-1] != said:
+                    said = parts[-1]
+                    say(folder, f"{doing}: {said[0]} of {said[1]} parts")
+
+    thread = threading.Thread(target=tell, name="irp-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _compiled() -> Path:
@@ -195,7 +226,7 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
         "TMPDIR": str(temporary),
         "PYTHONWARNINGS": "ignore",
     }
-    errors_file = folder / "errors.txt"
+    errors_file = folder / _ERRORS
     printed: list[str] = []
     with errors_file.open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603 - the command is the one installed with this project

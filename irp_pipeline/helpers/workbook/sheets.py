@@ -222,7 +222,12 @@ class Metadata(Row):
     currency: Annotated[
         Text,
         AfterValidator(_currency),
-        Column("Currency in which losses are reported, as its ISO 4217 code.", TEXT, ("EUR",)),
+        Column(
+            "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in it, "
+            "unless the model converts them (`reporting_currency` in model_options).",
+            TEXT,
+            ("EUR",),
+        ),
     ]
     cycle_name: Annotated[
         Text | None,

@@ -50,6 +50,9 @@ CREATE TABLE irp_analysis_result (
 );
 CREATE UNIQUE INDEX irp_analysis_result_figure ON irp_analysis_result
     (batch_id, analysis_name, perspective, metric, coalesce(return_period, loss_factor, 0));
+
+-- The cycle before another one.
+CREATE INDEX irp_cycle_by_age ON irp_cycle (created_ts, id);
 """
 
 

@@ -14,7 +14,7 @@ from irp_pipeline.orchestration.stages.extract import extracts_folder
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 if TYPE_CHECKING:
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.helpers.workbook import Analysis, Workbook
 
 STAGE = Stage(3, "Process")
 
@@ -36,7 +36,11 @@ def validate_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, An
     figures: dict[str, Any] = {}
     errors: list[str] = []
     for portfolio in workbook.portfolios:
-        findings = validate(_extracts(cycle, portfolio.name), perspectives=_perspectives(workbook, portfolio.name))
+        findings = validate(
+            _extracts(cycle, portfolio.name),
+            perspectives=_perspectives(workbook, portfolio.name),
+            currency=_currency(workbook, portfolio.name),
+        )
         report = extracts_folder(cycle, portfolio.name) / "findings.txt"
         write_atomically(report, "".join(f"{finding}\n" for finding in findings))
         of_errors = [finding for finding in findings if finding.severity is Severity.ERROR]
@@ -85,13 +89,22 @@ def _extracts(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
     return found
 
 
+def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
+    return [analysis for analysis in workbook.analyses if analysis.portfolio.casefold() == portfolio.casefold()]
+
+
 def _perspectives(workbook: "Workbook", portfolio: str) -> set[str]:
-    return {
-        str(perspective)
-        for analysis in workbook.analyses
-        if analysis.portfolio.casefold() == portfolio.casefold()
-        for perspective in analysis.perspectives
-    } or {"GUL"}
+    analyses = _analyses_of(workbook, portfolio)
+    return {str(perspective) for analysis in analyses for perspective in analysis.perspectives} or {"GUL"}
+
+
+def _currency(workbook: "Workbook", portfolio: str) -> str | None:
+    """The currency that all amounts of a portfolio must be in; None if each of its analyses converts them."""
+    currency = workbook.metadata.currency
+    converts = [
+        analysis.model_options.get("reporting_currency") == currency for analysis in _analyses_of(workbook, portfolio)
+    ]
+    return None if converts and all(converts) else currency
 
 
 def _write_csv(extract: Path, target: Path) -> int:
