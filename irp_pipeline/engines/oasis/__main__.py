@@ -7,6 +7,7 @@ are killed as a group when one fails: hence a process of its own, in the session
 
 import csv
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -162,7 +163,9 @@ def _absolute(model: Model) -> dict[str, Any]:
 def _warm_up(folder: Path) -> None:
     """Have Oasis LMF compile itself, once for each version of it and of Python; others wait meanwhile."""
     cache = _compiled()
-    done = cache / f"warm-{_version('oasislmf')}-{_version('numba')}-{platform.python_version()}"
+    # The cache goes by the places of the sources as well.
+    place = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    done = cache / f"warm-{_version('oasislmf')}-{_version('numba')}-{platform.python_version()}-{place}"
     if done.exists():
         return
     say(folder, "waits for the engine, which compiles itself once (about three minutes)")

@@ -223,8 +223,8 @@ class Metadata(Row):
         Text,
         AfterValidator(_currency),
         Column(
-            "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in it, "
-            "unless the model converts them (`reporting_currency` in model_options).",
+            "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in "
+            "it, unless the model converts them (`reporting_currency` in model_options).",
             TEXT,
             ("EUR",),
         ),
