@@ -127,7 +127,7 @@ def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict
         return JobPhase.FAILED, "Its program ended well but left no result", None
     said = text(folder / "error.txt")
     if said is None and exit_status < 0:
-        return JobPhase.FAILED, f"Its program was killed by {signal.Signals(-exit_status).name}", None
+        return JobPhase.FAILED, f"Its program was killed by {_signal_name(-exit_status)}", None
     said = said or _last_line(folder / "log.txt") or "it said nothing"
     return JobPhase.FAILED, said, None
 
@@ -151,8 +151,15 @@ def _last_line(path: Path) -> str | None:
     return next((line for line in reversed(said) if line), None)
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals between the first and the last
+        return f"signal {number}"
+
+
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:g} hours" if seconds >= 3600 else f"{seconds:g} seconds"
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class TestEnds:
         submit(engine, "slow", "hangs")
         state = wait_for(engine, "slow")
         assert state.phase is JobPhase.FAILED
-        assert state.message == "It ran longer than its limit of 1 seconds (IRP_JOB_HOURS)"
+        assert state.message == "It ran longer than its limit of 1 s (IRP_JOB_HOURS)"
         assert of_jobs(home) == []
 
     def test_of_a_job_that_fills_its_folder_is_its_quota(self, home):
