@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Every command here starts Python, and many of them start others: all find the bytecode of the first.
+export PYTHONDONTWRITEBYTECODE :=
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 

@@ -22,8 +22,8 @@ from irp_pipeline import embedded, settings
 from irp_pipeline.engines import JobPhase, engine
 from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_files
 from irp_pipeline.helpers.batch import list_batches
-from irp_pipeline.helpers.cycle import get_cycle_by_name
-from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
+from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
+from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
 from irp_pipeline.helpers.workbook import Workbook, write_workbook
@@ -341,8 +341,9 @@ def write_earthquakes(folder: Path) -> None:
 
 
 def test_another_portfolio_and_model_give_the_figures_that_oasis_gives(demo: Demo, tmp_path: Path):
-    irp("db", "init", "--db-schema", "elsewhere")
-    irp("cycle", "create", "Q3-2025", "--db-schema", "elsewhere")
+    init_database("elsewhere")
+    with schema_context("elsewhere"):
+        create_cycle("Q3-2025")
     folder = settings.cycle_dir("elsewhere", "Q3-2025")
     write_earthquakes(folder / "models" / "earthquakes")
     location = pd.DataFrame(
@@ -361,7 +362,7 @@ def test_another_portfolio_and_model_give_the_figures_that_oasis_gives(demo: Dem
                         "account": "policies.parquet"}],
         "analyses": [{"name": "shake", "portfolio": "tokyo", "engine": "oasis_stochastic",
                       "model": "models/earthquakes", "model_options": EARTHQUAKES, "samples": 2,
-                      "perspectives": ["GUL", "IL"], "return_periods": [20, 100]}],
+                      "perspectives": ["GUL", "IL"], "return_periods": [20, 100], "period_losses": False}],
         "groupings": [],
     }  # fmt: skip
     write_workbook(folder / "configuration.xlsx", Workbook.model_validate(content))
