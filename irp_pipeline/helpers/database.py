@@ -36,6 +36,7 @@ __all__ = [
     "execute_scalar",
     "fetch_all",
     "fetch_one",
+    "find_or_insert",
     "get_engine",
     "init_database",
     "transaction",
@@ -121,6 +122,29 @@ def execute_insert(query: str, params: Sequence[Any] | None = None, schema: str 
         DatabaseError, TypeError: as for :func:`execute_query`.
     """
     return execute_scalar(statements.with_returned_id(query).source, params, schema)
+
+
+def find_or_insert(find: str, key: Sequence[Any], insert: str, values: Sequence[Any]) -> Any:
+    """Return the id of a row, inserting the row if it is missing. Safe from any number of callers at once.
+
+    Args:
+        find: a query for the id.
+        key: its values.
+        insert: an ``INSERT … ON CONFLICT DO NOTHING RETURNING id`` of the row that ``find`` looks for.
+        values: its values.
+
+    Returns:
+        The id; None if another caller inserted the row and it was deleted at once.
+
+    Raises:
+        DatabaseError: as for :func:`execute_query`.
+    """
+    found = execute_scalar(find, key)
+    if found is None:
+        found = execute_scalar(insert, values)
+    if found is None:  # somebody else was faster
+        found = execute_scalar(find, key)
+    return found
 
 
 def bulk_insert(

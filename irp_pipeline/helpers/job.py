@@ -61,6 +61,14 @@ _JOB_COLUMNS = """
     j.submitted_ts, j.completed_ts, j.error_message, c.job_configuration_data, c.overridden, c.override_reason
 """
 
+_JOB_AND_ABOVE = """
+    irp_job j
+    JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+    JOIN irp_batch b ON b.id = j.batch_id
+    JOIN irp_configuration cf ON cf.id = b.configuration_id
+    JOIN irp_cycle cy ON cy.id = cf.cycle_id
+"""
+
 
 class JobError(IrpError):
     """A job cannot be handed over or changed as asked."""
@@ -113,11 +121,7 @@ def read_job(job_id: int) -> dict[str, Any] | None:
         f"""
         SELECT {_JOB_COLUMNS}, j.request_data, j.result_data, b.batch_type, b.configuration_id, cy.cycle_name,
                cf.data_folder, jsonb_path_query_array(cf.configuration_data, '$.portfolios[*].name') AS portfolios
-          FROM irp_job j
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          JOIN irp_batch b ON b.id = j.batch_id
-          JOIN irp_configuration cf ON cf.id = b.configuration_id
-          JOIN irp_cycle cy ON cy.id = cf.cycle_id
+          FROM {_JOB_AND_ABOVE}
          WHERE j.id = %s
         """,  # noqa: S608
         (job_id,),
@@ -851,11 +855,7 @@ def _require_job(job_id: int) -> dict[str, Any]:
     job = fetch_one(
         f"""
         SELECT {_JOB_COLUMNS}, j.request_data IS NOT NULL AS has_request, cy.cycle_name
-          FROM irp_job j
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          JOIN irp_batch b ON b.id = j.batch_id
-          JOIN irp_configuration cf ON cf.id = b.configuration_id
-          JOIN irp_cycle cy ON cy.id = cf.cycle_id
+          FROM {_JOB_AND_ABOVE}
          WHERE j.id = %s
         """,  # noqa: S608
         (job_id,),

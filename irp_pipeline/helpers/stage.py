@@ -3,7 +3,7 @@
 from typing import Any
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.database import DatabaseError, execute_scalar, fetch_all, fetch_one
+from irp_pipeline.helpers.database import DatabaseError, fetch_all, fetch_one, find_or_insert
 
 _FOREIGN_KEY_VIOLATION = "23503"
 
@@ -28,23 +28,20 @@ def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str) -> int:
         StageError: there is no such cycle.
         DatabaseError: the database refuses or is away.
     """
-    existing = "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s"
-    stage_id: int | None = execute_scalar(existing, (cycle_id, stage_num))
-    if stage_id is None:
-        try:
-            stage_id = execute_scalar(
-                """
-                INSERT INTO irp_stage (cycle_id, stage_num, stage_name) VALUES (%s, %s, %s)
-                ON CONFLICT (cycle_id, stage_num) DO NOTHING RETURNING id
-                """,
-                (cycle_id, stage_num, stage_name),
-            )
-        except DatabaseError as error:
-            if error.sqlstate == _FOREIGN_KEY_VIOLATION:
-                raise StageError(f"There is no cycle with the id {cycle_id} to put stage {stage_num} into") from error
-            raise
-    if stage_id is None:  # somebody else was faster
-        stage_id = execute_scalar(existing, (cycle_id, stage_num))
+    try:
+        stage_id: int | None = find_or_insert(
+            "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s",
+            (cycle_id, stage_num),
+            """
+            INSERT INTO irp_stage (cycle_id, stage_num, stage_name) VALUES (%s, %s, %s)
+            ON CONFLICT (cycle_id, stage_num) DO NOTHING RETURNING id
+            """,
+            (cycle_id, stage_num, stage_name),
+        )
+    except DatabaseError as error:
+        if error.sqlstate == _FOREIGN_KEY_VIOLATION:
+            raise StageError(f"There is no cycle with the id {cycle_id} to put stage {stage_num} into") from error
+        raise
     if stage_id is None:
         raise StageError(f"The cycle with the id {cycle_id} was deleted while its stage {stage_num} was being made")
     return stage_id

@@ -30,6 +30,7 @@ from irp_pipeline.helpers.database import (
     execute_scalar,
     fetch_all,
     fetch_one,
+    find_or_insert,
     transaction,
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
@@ -80,23 +81,20 @@ def get_or_create_step(stage_id: int, step_num: int, step_name: str, notebook_pa
         StepError: there is no such stage.
         DatabaseError: the database refuses or is away.
     """
-    existing = "SELECT id FROM irp_step WHERE stage_id = %s AND step_num = %s"
-    step_id: int | None = execute_scalar(existing, (stage_id, step_num))
-    if step_id is None:
-        try:
-            step_id = execute_scalar(
-                """
-                INSERT INTO irp_step (stage_id, step_num, step_name, notebook_path) VALUES (%s, %s, %s, %s)
-                ON CONFLICT (stage_id, step_num) DO NOTHING RETURNING id
-                """,
-                (stage_id, step_num, step_name, notebook_path),
-            )
-        except DatabaseError as error:
-            if error.sqlstate == _FOREIGN_KEY_VIOLATION:
-                raise StepError(f"There is no stage with the id {stage_id} to put step {step_num} into") from error
-            raise
-    if step_id is None:  # somebody else was faster
-        step_id = execute_scalar(existing, (stage_id, step_num))
+    try:
+        step_id: int | None = find_or_insert(
+            "SELECT id FROM irp_step WHERE stage_id = %s AND step_num = %s",
+            (stage_id, step_num),
+            """
+            INSERT INTO irp_step (stage_id, step_num, step_name, notebook_path) VALUES (%s, %s, %s, %s)
+            ON CONFLICT (stage_id, step_num) DO NOTHING RETURNING id
+            """,
+            (stage_id, step_num, step_name, notebook_path),
+        )
+    except DatabaseError as error:
+        if error.sqlstate == _FOREIGN_KEY_VIOLATION:
+            raise StepError(f"There is no stage with the id {stage_id} to put step {step_num} into") from error
+        raise
     if step_id is None:
         raise StepError(f"The stage with the id {stage_id} was deleted while its step {step_num} was being made")
     return step_id
