@@ -536,15 +536,16 @@ def test_no_password_is_in_anything_that_dagster_keeps_or_shows(ui: Ui, home: Pa
 
 
 def kept_by_dagster(home: Path) -> Iterator[tuple[str, str]]:
-    """All tables of Dagster's database, what is compressed there unpacked, and all of its files."""
+    """All tables of Dagster's database, what is compressed there unpacked, its files, and those of cycles and jobs."""
     with closing(connect(settings.dagster_database_url())) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         for (table,) in cursor.fetchall():
             cursor.execute(f'SELECT * FROM "{table}"')
             yield table, "\n".join(as_text(value) for row in cursor for value in row)
-    for path in (home / "dagster").rglob("*"):
-        if path.is_file():
-            yield str(path), path.read_bytes().decode(errors="replace")
+    for folder in ("dagster", "cycles", "engine"):
+        for path in (home / folder).rglob("*"):
+            if path.is_file():
+                yield str(path), path.read_bytes().decode(errors="replace")
 
 
 def as_text(value: object) -> str:
