@@ -28,7 +28,7 @@ demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is r
 	$(BIN)/irp demo
 
 test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/installed ## formatting, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
