@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-SECONDS = 120
+SECONDS = 300
 
 
 class Process:
