@@ -6,6 +6,11 @@ from pathlib import Path
 from irp_pipeline.exposure.oed import OedTable
 
 
+def portfolio_folder(cycle_folder: Path, portfolio: str) -> Path:
+    """Return the folder of a portfolio within that of its cycle."""
+    return cycle_folder / "portfolios" / portfolio
+
+
 def portfolio_file(folder: Path, table: OedTable) -> Path:
     """Return where a table of a portfolio is, or would be."""
     return folder / f"{table}.csv"

@@ -61,6 +61,14 @@ _JOB_COLUMNS = """
     j.submitted_ts, j.completed_ts, j.error_message, c.job_configuration_data, c.overridden, c.override_reason
 """
 
+# What becomes of a job that its batch no longer counts: one that was under way has been ended.
+_SET_ASIDE = """
+    skipped = true,
+    status = CASE WHEN status IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
+                  THEN status ELSE 'CANCELLED' END,
+    completed_ts = CASE WHEN status = 'INITIATED' THEN completed_ts
+                        ELSE coalesce(completed_ts, clock_timestamp()) END
+"""
 _JOB_AND_ABOVE = """
     irp_job j
     JOIN irp_job_configuration c ON c.id = j.job_configuration_id
@@ -319,21 +327,17 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
             return
         _end_at_engines(batch, [job])
         execute_command(
-            """
+            f"""
             WITH skipped AS (
                 UPDATE irp_job
-                   SET skipped = true,
-                       status = CASE WHEN status IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
-                                     THEN status ELSE 'CANCELLED' END,
-                       completed_ts = CASE WHEN status = 'INITIATED' THEN completed_ts
-                                           ELSE coalesce(completed_ts, clock_timestamp()) END
+                   SET {_SET_ASIDE}
                  WHERE id = %s
                 RETURNING id, job_configuration_id, status
             ), configuration AS (
                 UPDATE irp_job_configuration c SET skipped = true FROM skipped s WHERE c.id = s.job_configuration_id
             )
             INSERT INTO irp_job_tracking_log (job_id, status, message) SELECT id, status, %s FROM skipped
-            """,
+            """,  # noqa: S608
             (job_id, "skipped" if not reason else f"skipped: {_storable(reason)}"),
         )
 
@@ -440,10 +444,12 @@ def requests_of(
 
 
 def _portfolio_folder(job: Mapping[str, Any]) -> Path:
+    from irp_pipeline.exposure.portfolio import portfolio_folder
+
     wanted = job["job_configuration_data"].get("portfolio")
     for portfolio in job["portfolios"]:
         if isinstance(wanted, str) and wanted.casefold() == portfolio.casefold():
-            return settings.cycle_dir(get_current_schema(), job["cycle_name"]) / "portfolios" / str(portfolio)
+            return portfolio_folder(settings.cycle_dir(get_current_schema(), job["cycle_name"]), str(portfolio))
     raise JobError(
         f"The job is for the portfolio {wanted!r}, which its configuration does not have. Those there are: "
         + (", ".join(job["portfolios"]) or "none")
@@ -634,14 +640,10 @@ def replace_jobs(
         return []
     _end_at_engines(batch, jobs)
     new = fetch_all(
-        """
+        f"""
         WITH replaced AS (
             UPDATE irp_job
-               SET skipped = true,
-                   status = CASE WHEN status IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
-                                 THEN status ELSE 'CANCELLED' END,
-                   completed_ts = CASE WHEN status = 'INITIATED' THEN completed_ts
-                                       ELSE coalesce(completed_ts, clock_timestamp()) END
+               SET {_SET_ASIDE}
              WHERE id = ANY(%s) AND NOT skipped
             RETURNING id, batch_id, job_configuration_id, status
         ), renewed AS (
@@ -655,7 +657,7 @@ def replace_jobs(
              ORDER BY replaced.id
         )
         SELECT id FROM renewed ORDER BY parent_job_id
-        """,
+        """,  # noqa: S608
         ([job["id"] for job in jobs], job_configuration_id, reason or None),
     )
     execute_command(

@@ -7,7 +7,7 @@ from dagster import OpExecutionContext, graph
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file
+from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.orchestration.stages.extract import extracts_folder
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 STAGE = Stage(3, "Process")
 
 _FINDINGS_SHOWN = 20
-
-
-def portfolio_folder(cycle: Cycle, portfolio: str) -> Path:
-    """Return the folder of a portfolio as a model reads it: ``location.csv`` and the others, in OED."""
-    return cycle.folder / "portfolios" / portfolio
 
 
 @step(stage=STAGE, number=1)
@@ -62,7 +57,7 @@ def build_portfolios(cycle: Cycle) -> dict[str, Any]:
     workbook, _ = active_workbook(cycle.id)
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
-        folder = portfolio_folder(cycle, portfolio.name)
+        folder = portfolio_folder(cycle.folder, portfolio.name)
         extracts = _extracts(cycle, portfolio.name)
         for table in OedTable:
             target = portfolio_file(folder, table)
