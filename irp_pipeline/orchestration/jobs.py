@@ -17,13 +17,11 @@ from irp_pipeline.orchestration.tracking import STEP_TAG
 STAGES = (setup, extract_stage, process, submit, monitor, report_stage)
 """The graphs of the stages, in their order."""
 
-STEPS = {
-    node.name: f"{stage.name}.{node.name}"
-    for stage in STAGES
-    for node in stage.nodes_in_topological_order
-    if STEP_TAG in node.definition.tags
-}
-"""The tracked steps by name, as Dagster names them within ``run_cycle``; other ops are parts of one."""
+_OPS = {f"{stage.name}.{node.name}": node for stage in STAGES for node in stage.nodes_in_topological_order}
+STEPS = {node.name: name for name, node in _OPS.items() if STEP_TAG in node.definition.tags}
+"""The tracked steps by name, as Dagster names them within ``run_cycle``."""
+_PARTS = [name for name, node in _OPS.items() if STEP_TAG not in node.definition.tags]
+"""The other ops: parts of the step of their stage, to be run with it."""
 
 
 @graph(name="run_cycle")
@@ -58,7 +56,8 @@ def selection(from_stage: str | None = None, only_step: str | None = None) -> li
     if only_step is not None:
         if only_step not in STEPS:
             raise ValueError(f"There is no step {only_step!r}. The steps are: {', '.join(STEPS)}")
-        return [STEPS[only_step]]
+        parts = (name for name in _PARTS if name.rpartition(".")[0] == STEPS[only_step].rpartition(".")[0])
+        return [*parts, STEPS[only_step]]
     if from_stage is not None:
         if from_stage not in names:
             raise ValueError(f"There is no stage {from_stage!r}. The stages are: {', '.join(names)}")

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +253,25 @@ def test_a_job_that_fails_twice_is_submitted_a_third_time(launch, folder, jobs):
     jobs.behave()
     assert launch().success
     assert [status for name, status, _ in statuses() if name == "low"] == ["FAILED", "FAILED", "FINISHED"]
+    assert jobs.runs() == ["high", "low", "middle"]
+
+
+def test_a_job_that_its_engine_refuses_is_tried_once_in_a_launch(launch, folder, jobs, monkeypatch):
+    submit = LocalEngine.submit
+
+    def refuse_low(engine: LocalEngine, key: str, request: Mapping[str, Any]) -> None:
+        if request["analysis"]["name"] == "low":
+            raise engines.EngineError("the licence has ended")
+        submit(engine, key, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalEngine, "submit", refuse_low)
+        assert not launch().success
+        assert [status for name, status, _ in statuses() if name == "low"] == ["ERROR"]
+        assert "the licence has ended" in error_of("track_jobs")
+    assert launch(only="submit_jobs").success
+    assert [status for name, status, _ in statuses() if name == "low"] == ["ERROR", "SUBMITTED"]
+    assert launch().success
     assert jobs.runs() == ["high", "low", "middle"]
 
 

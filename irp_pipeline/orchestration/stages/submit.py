@@ -56,7 +56,6 @@ def _replaced_jobs(cycle: Cycle, _: Any) -> dict[str, Any]:
 def submit_jobs(cycle: Cycle) -> dict[str, Any]:
     """See that every job of the batch is with its engine."""
     batch_id = analysis_batch(cycle)["id"]
-    renew_batch(batch_id)
     submit_batch(batch_id)
     batch = read_batch(batch_id)
     return {"analysis batch": batch_id, "jobs": batch["jobs"] if batch else 0}
