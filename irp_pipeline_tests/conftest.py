@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("irp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("irp")
 
-pytest_plugins = ["irp_pipeline.testing"]
+pytest_plugins = ["irp_pipeline.testing", "irp_pipeline_tests.small_engine"]
 
 _own_home = pytest.StashKey[Path]()
 

@@ -120,14 +120,7 @@ def resubmit(
         new_id = job.resubmit_job(job_id, data, reason)
         status = job.submit_job(new_id)
         new = _require(new_id, schema)
-    if as_json:
-        output.print_json({"schema": schema, "job": new})
-    else:
-        output.say(output.styled(f"Resubmitted the job {job_id} as job {new_id}: ", output.status_text(status)))
-        if new["error_message"]:
-            output.print_note(new["error_message"])
-    if status is JobStatus.ERROR:
-        raise typer.Exit(FAILED)
+    _tell_of_new(job_id, new, status, schema, as_json, "Resubmitted")
 
 
 @app.command(epilog='Example: irp job skip 17 --reason "no such model"')
@@ -147,6 +140,23 @@ def skip(
         output.print_json({"schema": schema, "job": skipped})
     else:
         output.say(f"Skipped the job {job_id}.")
+
+
+@app.command(epilog='Example: irp job restore 17 --reason "the data was mended"')
+def restore(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the job.")] = None,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the workbook: undo an override or a skip, and submit the job with the workbook's parameters."""
+    from irp_pipeline.helpers import job
+
+    with working_in(db_schema) as schema:
+        new_id = job.restore_job(job_id, reason)
+        status = job.submit_job(new_id)
+        new = _require(new_id, schema)
+    _tell_of_new(job_id, new, status, schema, as_json, "Restored")
 
 
 @app.command(epilog="Example: irp job cancel 17")
@@ -176,6 +186,18 @@ def log(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> N
         output.say(text.rstrip("\n"))
     else:
         output.print_note(f"The risk engine printed nothing for the job {job_id} yet.")
+
+
+def _tell_of_new(job_id: int, new: Mapping[str, Any], status: JobStatus, schema: str, as_json: bool, done: str) -> None:
+    """Tell of the job that took the place of another one."""
+    if as_json:
+        output.print_json({"schema": schema, "job": new})
+    else:
+        output.say(output.styled(f"{done} the job {job_id} as job {new['id']}: ", output.status_text(status)))
+        if new["error_message"]:
+            output.print_note(new["error_message"])
+    if status is JobStatus.ERROR:
+        raise typer.Exit(FAILED)
 
 
 def print_jobs(jobs: Iterable[Mapping[str, Any]]) -> None:
@@ -209,6 +231,8 @@ def _note(job: Mapping[str, Any]) -> str:
         parts.append("skipped")
     if job["parent_job_id"] is not None:
         parts.append(f"in place of job {job['parent_job_id']}")
+    if job["work_job_id"] is not None:
+        parts.append(f"result of job {job['work_job_id']}")
     if job["error_message"]:
         parts.append(job["error_message"].partition("\n")[0])
     return "; ".join(parts)
@@ -224,6 +248,8 @@ def _facts(job: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
             yield title, output.local_time(job[name])
     if job["parent_job_id"] is not None:
         yield "Replaces", f"job {job['parent_job_id']}"
+    if job["work_job_id"] is not None:
+        yield "Result of", f"job {job['work_job_id']}, which had the same request"
     if job["override_reason"]:
         yield "Overridden", job["override_reason"]
     if job["folder"]:

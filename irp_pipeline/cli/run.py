@@ -100,7 +100,7 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
 
     steps = set(STEPS.values())
     begun: dict[str, float] = {}
-    skipped_because: dict[str, str] = {}
+    reasons: dict[str, tuple[bool, str]] = {}
     for event in events:
         key = event.step_key or ""
         if event.is_step_start:
@@ -109,11 +109,10 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
                 output.print_note(f"  {key} …")
         elif event.is_successful_output:
             metadata = event.step_output_data.metadata
-            if metadata.get("skipped") and metadata["skipped"].value:
-                done_in = metadata["work done in run"].value
-                skipped_because[key] = f"run {done_in} of this step did the work, and nothing has changed since"
+            if "why" in metadata:
+                reasons[key] = bool(metadata["skipped"].value), str(metadata["why"].value)
         elif event.is_step_failure or (event.is_step_success and key in steps):
-            ended = _ended(event, skipped_because.get(key), time.monotonic() - begun.get(key, time.monotonic()))
+            ended = _ended(event, *reasons.get(key, (False, "")), time.monotonic() - begun.get(key, time.monotonic()))
             if not quiet:
                 _print_step(ended)
             yield ended
@@ -123,16 +122,14 @@ def _print_progress(message: str) -> None:
     output.print_note(f"      {message}")
 
 
-def _ended(event: DagsterEvent, skipped_because: str | None, seconds: float) -> dict[str, Any]:
+def _ended(event: DagsterEvent, skipped: bool, reason: str, seconds: float) -> dict[str, Any]:
     ended: dict[str, Any] = {"step": event.step_key, "seconds": round(seconds, 3)}
     if event.is_step_failure:
         data = event.step_failure_data
         described = data.user_failure_data.description if data.user_failure_data else None
         cause = data.error.cause or data.error if data.error else None
         return ended | {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
-    if skipped_because:
-        return ended | {"status": "skipped", "why": skipped_because}
-    return ended | {"status": "done", "why": None}
+    return ended | {"status": "skipped" if skipped else "done", "why": reason or None}
 
 
 def _print_step(ended: dict[str, Any]) -> None:

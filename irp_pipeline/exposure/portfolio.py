@@ -1,14 +1,19 @@
 """The files of a portfolio as a model reads them: OED tables as CSV, one file each, and the hash of them all."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.hashes import file_sha256
+
+PORTFOLIOS_FOLDER = "portfolios"
+"""Where the portfolios are within the files of a cycle: a folder each."""
 
 
 def portfolio_folder(cycle_folder: Path, portfolio: str) -> Path:
     """Return the folder of a portfolio within that of its cycle."""
-    return cycle_folder / "portfolios" / portfolio
+    return cycle_folder / PORTFOLIOS_FOLDER / portfolio
 
 
 def portfolio_file(folder: Path, table: OedTable) -> Path:
@@ -22,21 +27,27 @@ def portfolio_files(folder: Path) -> dict[OedTable, Path]:
     return {table: file for table, file in files.items() if file.is_file()}
 
 
-def exposure_hash(folder: Path) -> str:
-    """Return a hash of all that a portfolio holds.
-
-    Args:
-        folder: the portfolio's folder.
-
-    Returns:
-        SHA-256, in hexadecimal, over the SHA-256 digests of its files in the order location, account, ri_info,
-        ri_scope.
+def file_hashes(files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file of a portfolio, in hexadecimal, by the name of its table.
 
     Raises:
         OSError: a file cannot be read.
     """
+    return {file.stem: file_sha256(file) for file in files}
+
+
+def exposure_hash(hashes: Mapping[str, str]) -> str:
+    """Return a hash of all that a portfolio holds.
+
+    Args:
+        hashes: the SHA-256 of each of its files, in hexadecimal, by the name of the table.
+
+    Returns:
+        SHA-256, in hexadecimal, over the SHA-256 digests of the files in the order location, account, ri_info,
+        ri_scope.
+    """
     digest = hashlib.sha256()
-    for path in portfolio_files(folder).values():
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for table in OedTable:
+        if table.value in hashes:
+            digest.update(bytes.fromhex(hashes[table.value]))
     return digest.hexdigest()

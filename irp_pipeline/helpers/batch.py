@@ -5,15 +5,30 @@ tracked and reconciled as a whole, in a number of statements that does not depen
 are the business of :mod:`irp_pipeline.helpers.job`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
+from __future__ import annotations
+
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers import job
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
-from irp_pipeline.helpers.database import bulk_insert, execute_insert, execute_scalar, fetch_all, fetch_one, transaction
+from irp_pipeline.helpers.database import (
+    bulk_insert,
+    execute_command,
+    execute_insert,
+    execute_scalar,
+    fetch_all,
+    fetch_one,
+    transaction,
+)
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.job_request import PLACES
+from irp_pipeline.helpers.parameters import json_value
 
 Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
 
@@ -26,8 +41,8 @@ _COLUMNS = """
        FROM (SELECT j.status, count(*) AS n FROM irp_job j WHERE j.batch_id = b.id AND NOT j.skipped GROUP BY j.status)
             AS of_status) AS job_counts
 """
-_PLACES = "ARRAY['inputs', 'model', 'settings']"
-"""Entries of a request that say where something is; what it is, the hashes say."""
+_PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.2
 _ENDED_WITHOUT_RESULT = "('FAILED', 'ERROR', 'CANCELLED')"
 
 
@@ -75,17 +90,8 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         BatchError: no transformer for the type, or no such configuration with valid data.
         DatabaseError: the database refuses or is away.
     """
-    transform = _transformers.get(batch_type)
-    if transform is None:
-        known = ", ".join(sorted(_transformers))
-        raise BatchError(f"Unknown batch type {batch_type!r}. The types are: {known}")
     with transaction():
-        # One batch at a time for each configuration: whoever comes second finds the first one's.
-        configuration = fetch_one(
-            "SELECT configuration_data FROM irp_configuration WHERE id = %s FOR NO KEY UPDATE", (configuration_id,)
-        )
-        if configuration is None or configuration["configuration_data"] is None:
-            raise BatchError(f"There is no valid configuration with the id {configuration_id}")
+        configuration = _lock_configuration(configuration_id)
         under_way: int | None = execute_scalar(
             """
             SELECT id FROM irp_batch
@@ -95,19 +101,168 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         )
         if under_way is not None:
             return under_way
-        batch_id: int = execute_insert(
-            "INSERT INTO irp_batch (configuration_id, step_id, batch_type) VALUES (%s, %s, %s) RETURNING id",
-            (configuration_id, step_id, batch_type),
+        wanted = _wanted(batch_type, configuration["configuration_data"])
+        return _make_batch(batch_type, configuration_id, step_id, wanted, [_Wish(item) for item in wanted])
+
+
+def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
+    """See that the newest batch of a cycle is one that has the jobs which a configuration asks for.
+
+    A batch that has them stays, whatever became of its jobs. Where other jobs are wanted a new batch is made. What a
+    person changed on purpose goes over to it, by the name of the analysis: parameters that were overridden, and jobs
+    that were skipped.
+
+    Args and errors as for :func:`create_batch`.
+
+    Returns:
+        The id of the batch.
+    """
+    with transaction():
+        configuration = _lock_configuration(configuration_id)
+        newest = _newest_batch(configuration["cycle_id"], batch_type)
+        wanted = _wanted(batch_type, configuration["configuration_data"])
+        if newest is not None and _asks_for(newest, wanted, configuration_id):
+            batch_id: int = newest["id"]
+            return batch_id
+        by_name = {} if newest is None else _wishes(newest["id"])
+        wishes = [by_name[name].over(item) if (name := item.get("name")) in by_name else _Wish(item) for item in wanted]
+        return _make_batch(batch_type, configuration_id, step_id, wanted, wishes)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a job configuration says: what the workbook asks for, and what a person made of it."""
+
+    parameters: Mapping[str, Any]
+    workbook: Mapping[str, Any] | None = None
+    override_reason: str | None = None
+    skipped: bool = False
+    skipped_reason: str | None = None
+
+    def over(self, wanted: Mapping[str, Any]) -> _Wish:
+        """Return what remains of it over other parameters of the workbook."""
+        before = self.parameters if self.workbook is None else self.workbook
+        kept = {name: value for name, value in wanted.items() if name in self.parameters or name not in before}
+        changed = {
+            name: value for name, value in self.parameters.items() if name not in before or before[name] != value
+        }
+        parameters = kept | changed
+        if parameters == dict(wanted):
+            return replace(self, parameters=wanted, workbook=None, override_reason=None)
+        return replace(self, parameters=parameters, workbook=wanted)
+
+
+def _wishes(batch_id: int) -> dict[str, _Wish]:
+    """Return what holds for each named analysis of a batch now."""
+    rows = fetch_all(
+        """
+        SELECT DISTINCT ON (name) coalesce(workbook_data, job_configuration_data) ->> 'name' AS name,
+               job_configuration_data, workbook_data, override_reason, skipped, skipped_reason
+          FROM irp_job_configuration
+         WHERE batch_id = %s
+         ORDER BY name, id DESC
+        """,
+        (batch_id,),
+    )
+    return {
+        row["name"]: _Wish(
+            row["job_configuration_data"],
+            row["workbook_data"],
+            row["override_reason"],
+            row["skipped"],
+            row["skipped_reason"],
         )
-        job_configuration_ids = bulk_insert(
-            "INSERT INTO irp_job_configuration (batch_id, job_configuration_data) VALUES (%s, %s)",
-            ((batch_id, parameters) for parameters in transform(configuration["configuration_data"])),
-        )
-        bulk_insert(
-            "INSERT INTO irp_job (batch_id, job_configuration_id) VALUES (%s, %s)",
-            ((batch_id, job_configuration_id) for job_configuration_id in job_configuration_ids),
-        )
+        for row in rows
+        if row["name"] is not None
+    }
+
+
+def _lock_configuration(configuration_id: int) -> dict[str, Any]:
+    """Return a configuration; one batch at a time is made for its cycle, and whoever comes second finds the first."""
+    configuration = fetch_one(
+        """
+        SELECT f.cycle_id, f.configuration_data
+          FROM irp_configuration f JOIN irp_cycle c ON c.id = f.cycle_id
+         WHERE f.id = %s AND f.configuration_data IS NOT NULL FOR NO KEY UPDATE OF c
+        """,
+        (configuration_id,),
+    )
+    if configuration is None:
+        raise BatchError(f"There is no valid configuration with the id {configuration_id}")
+    return configuration
+
+
+def _wanted(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    transform = _transformers.get(batch_type)
+    if transform is None:
+        known = ", ".join(sorted(_transformers))
+        raise BatchError(f"Unknown batch type {batch_type!r}. The types are: {known}")
+    return list(transform(configuration))
+
+
+def _wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:
+    return value_hash(sorted(value_hash(json_value(dict(item))) for item in wanted))
+
+
+def _asks_for(batch: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]], configuration_id: int) -> bool:
+    """Tell whether a batch was made for the jobs that are wanted."""
+    if batch["wanted_hash"] is None:  # made before that was kept
+        return bool(batch["configuration_id"] == configuration_id)
+    return bool(batch["wanted_hash"] == _wanted_hash(wanted))
+
+
+def _make_batch(
+    batch_type: str,
+    configuration_id: int,
+    step_id: int,
+    wanted: Iterable[Mapping[str, Any]],
+    wishes: Iterable[_Wish],
+) -> int:
+    batch_id: int = execute_insert(
+        """
+        INSERT INTO irp_batch (configuration_id, step_id, batch_type, wanted_hash) VALUES (%s, %s, %s, %s)
+        RETURNING id
+        """,
+        (configuration_id, step_id, batch_type, _wanted_hash(wanted)),
+    )
+    bulk_insert(
+        """
+        INSERT INTO irp_job_configuration (batch_id, job_configuration_data, workbook_data, overridden, override_reason,
+                                           skipped, skipped_reason)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            (
+                batch_id,
+                dict(wish.parameters),
+                None if wish.workbook is None else dict(wish.workbook),
+                wish.workbook is not None,
+                wish.override_reason,
+                wish.skipped,
+                wish.skipped_reason,
+            )
+            for wish in wishes
+        ),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job (batch_id, job_configuration_id, skipped)
+        SELECT batch_id, id, skipped FROM irp_job_configuration WHERE batch_id = %s ORDER BY id
+        """,
+        (batch_id,),
+    )
     return batch_id
+
+
+def _newest_batch(cycle_id: int, batch_type: str) -> dict[str, Any] | None:
+    return fetch_one(
+        f"""
+        SELECT {_COLUMNS}, b.wanted_hash
+          FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id
+         WHERE f.cycle_id = %s AND b.batch_type = %s ORDER BY b.id DESC LIMIT 1
+        """,  # noqa: S608
+        (cycle_id, batch_type),
+    )
 
 
 def read_batch(batch_id: int) -> dict[str, Any] | None:
@@ -120,25 +275,100 @@ def read_batch(batch_id: int) -> dict[str, Any] | None:
     return fetch_one(f"SELECT {_COLUMNS} FROM irp_batch b WHERE b.id = %s", (batch_id,))  # noqa: S608
 
 
-def latest_batch(configuration_id: int, batch_type: str) -> dict[str, Any] | None:
-    """Return the youngest batch of a type for a configuration, or None; the columns of :func:`read_batch`."""
-    return fetch_one(
-        f"""
-        SELECT {_COLUMNS} FROM irp_batch b
-         WHERE b.configuration_id = %s AND b.batch_type = %s ORDER BY b.id DESC LIMIT 1
-        """,  # noqa: S608
-        (configuration_id, batch_type),
-    )
-
-
 def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[str, Any] | None:
-    """Return the batch that a cycle works with: the youngest of the type for its active configuration, or None.
+    """Return the batch that a cycle works with: its newest of the type, if it has the jobs that the workbook asks for.
 
     Returns:
-        The columns of :func:`read_batch`.
+        The columns of :func:`read_batch`; None if the workbook asks for other jobs than those of the newest batch, or
+        there is none.
     """
     configuration = get_active_configuration(cycle_id)
-    return latest_batch(configuration["id"], batch_type) if configuration is not None else None
+    newest = None if configuration is None else _newest_batch(cycle_id, batch_type)
+    if configuration is None or newest is None:
+        return None
+    if not _asks_for(newest, _wanted(batch_type, configuration["configuration_data"]), configuration["id"]):
+        return None
+    del newest["wanted_hash"]
+    return newest
+
+
+def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str | None:
+    """Return a hash of the jobs that the workbook of a cycle asks for; None if the cycle has no batch of them yet."""
+    configuration = get_active_configuration(cycle_id)
+    if configuration is None or current_batch(cycle_id, batch_type) is None:
+        return None
+    return _wanted_hash(_wanted(batch_type, configuration["configuration_data"]))
+
+
+def wanted_jobs(batch_id: int) -> list[dict[str, Any]]:
+    """Return what a batch is to compute: the parameters of its jobs, without those that a person does without.
+
+    Returns:
+        Plain parameters in the order of the names; no ids and no times.
+    """
+    rows = fetch_all(
+        """
+        SELECT job_configuration_data FROM irp_job_configuration
+         WHERE batch_id = %s AND NOT skipped ORDER BY job_configuration_data ->> 'name', id
+        """,
+        (batch_id,),
+    )
+    return [row["job_configuration_data"] for row in rows]
+
+
+def job_contents(batch_id: int) -> list[dict[str, Any]]:
+    """Return what the jobs of a batch stand for by content, in the order of the names.
+
+    Returns:
+        Of each unskipped job: ``request``, a hash of what its engine was given (None before that), and ``result``, a
+        hash of the figures and files that came back (None before that). No ids, times, places or hosts.
+    """
+    rows = fetch_all(
+        f"""
+        SELECT j.request_data - {PLACES} AS request, c.job_configuration_data,
+               CASE WHEN j.status = 'FINISHED' THEN j.result_data END AS result
+          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+         WHERE j.batch_id = %s AND NOT j.skipped
+         ORDER BY c.job_configuration_data ->> 'name', j.id
+        """,  # noqa: S608
+        (batch_id,),
+    )
+    return [
+        {
+            "request": None if row["request"] is None else value_hash(row["request"]),
+            "result": None if row["result"] is None else value_hash(_result_content(row["result"])),
+        }
+        for row in rows
+    ]
+
+
+def jobs_handed_over_since(batch_id: int, step_key: str) -> int:
+    """Return how many unskipped jobs of a batch were handed over after a step of its cycle last completed."""
+    number: int = execute_scalar(
+        """
+        SELECT count(*)
+          FROM irp_batch b
+          JOIN irp_configuration f ON f.id = b.configuration_id
+          JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped
+         WHERE b.id = %s
+           AND j.submitted_ts > (
+               SELECT max(r.completed_ts)
+                 FROM irp_stage sg
+                 JOIN irp_step st ON st.stage_id = sg.id AND st.step_key = %s
+                 JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'COMPLETED'
+                WHERE sg.cycle_id = f.cycle_id)
+        """,
+        (batch_id, step_key),
+    )
+    return number
+
+
+def _result_content(result: Mapping[str, Any]) -> dict[str, Any]:
+    files = {
+        name: entry["sha256"] if isinstance(entry, Mapping) else entry
+        for name, entry in (result.get("files") or {}).items()
+    }
+    return {"figures": result.get("figures"), "currency": result.get("currency"), "files": files}
 
 
 def list_batches(cycle_id: int) -> list[dict[str, Any]]:
@@ -158,12 +388,12 @@ def get_batch_jobs(batch_id: int) -> list[dict[str, Any]]:
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, status, skipped, created_ts, submitted_ts, completed_ts,
-        error_message, job_configuration_data.
+        error_message, work_job_id, job_configuration_data.
     """
     return fetch_all(
         """
         SELECT j.id, j.batch_id, j.job_configuration_id, j.parent_job_id, j.status, j.skipped, j.created_ts,
-               j.submitted_ts, j.completed_ts, j.error_message, c.job_configuration_data
+               j.submitted_ts, j.completed_ts, j.error_message, j.work_job_id, c.job_configuration_data
           FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
          WHERE j.batch_id = %s
          ORDER BY j.id
@@ -301,12 +531,12 @@ def cancel_batch(batch_id: int) -> BatchStatus:
     return recon_batch(batch_id)
 
 
-def outdated_jobs(batch_id: int) -> list[int]:
-    """Return which jobs :func:`renew_batch` would resubmit.
+def outdated_jobs(batch_id: int) -> dict[int, str]:
+    """Return which jobs :func:`renew_batch` would resubmit, and why.
 
     Returns:
-        The ids of the unskipped jobs that ended without a result, and of those that were handed over with another
-        request than they would be given now, in order.
+        The reason by the id of the unskipped job, in order: it ended without a result, or it was handed over with
+        another request than it would be given now, or a file of its result is missing on this machine or differs.
 
     Raises:
         BatchError: there is no such batch.
@@ -314,11 +544,16 @@ def outdated_jobs(batch_id: int) -> list[int]:
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    return [row["id"] for row in _outdated(batch_id, _requests_now(_require_open_batch(batch_id)))]
+    batch = _require_open_batch(batch_id)
+    return {row["id"]: row["reason"] for row in _outdated(batch, _requests_now(batch), _changed_files(batch))}
 
 
-def renew_batch(batch_id: int) -> list[int]:
+def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
     """Resubmit the jobs of a batch that need it: see :func:`outdated_jobs`. Those under way are ended first.
+
+    Args:
+        batch_id: the batch.
+        everything: resubmit all of its jobs that were handed over, to be computed again.
 
     Returns:
         The ids of the new jobs, which are INITIATED: :func:`submit_batch` hands them over. The batch is ACTIVE again if
@@ -332,9 +567,52 @@ def renew_batch(batch_id: int) -> list[int]:
         EngineError: an engine cannot be reached to end a job.
         DatabaseError: the database refuses or is away.
     """
-    requests = _requests_now(_require_open_batch(batch_id))  # hashing may take long: nobody waits for it
+    open_batch = _require_open_batch(batch_id)
+    # Hashing may take long: nobody waits for it.
+    requests, changed = _requests_now(open_batch), _changed_files(open_batch)
     with job.lock_batch(batch_id) as batch:
-        return job.replace_jobs(batch, _outdated(batch_id, requests), "ended without a result, or its request changed")
+        outdated = _outdated(batch, requests, changed, everything=everything)
+        reasons = {row["id"]: row["reason"] for row in outdated}
+        return job.replace_jobs(batch, reasons, outdated, recompute=everything)
+
+
+def end_batches(cycle_id: int, batch_type: str, patience: float = _PATIENCE_SECONDS) -> list[int]:
+    """End the jobs of all batches of a cycle that are under way, and wait until they have ended.
+
+    Args:
+        cycle_id: the cycle.
+        batch_type: which batches.
+        patience: how many seconds to wait for the engines.
+
+    Returns:
+        The ids of the batches that were under way.
+
+    Raises:
+        BatchError: jobs have not ended in time.
+        CycleError: the cycle is archived.
+        EngineError: an engine cannot be reached.
+        DatabaseError: the database refuses or is away.
+    """
+    rows = fetch_all(
+        """
+        SELECT b.id FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id
+         WHERE f.cycle_id = %s AND b.batch_type = %s AND b.status IN ('INITIATED', 'ACTIVE') ORDER BY b.id
+        """,
+        (cycle_id, batch_type),
+    )
+    deadline = time.monotonic() + patience
+    for row in rows:
+        status = cancel_batch(row["id"])
+        while status in {BatchStatus.INITIATED, BatchStatus.ACTIVE}:
+            if time.monotonic() > deadline:
+                raise BatchError(
+                    f"The jobs of batch {row['id']} have not ended within {patience:g} s. Look at them with: "
+                    f"irp batch show {row['id']}"
+                )
+            time.sleep(_POLL_SECONDS)
+            track_batch(row["id"])
+            status = recon_batch(row["id"])
+    return [row["id"] for row in rows]
 
 
 def _requests_now(batch: job.BatchOfJobs) -> dict[int, dict[str, Any]]:
@@ -354,20 +632,56 @@ def _requests_now(batch: job.BatchOfJobs) -> dict[int, dict[str, Any]]:
     return requests
 
 
-def _outdated(batch_id: int, requests: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    return fetch_all(
-        f"""
-        SELECT j.id, j.job_key, j.status, j.request_data IS NOT NULL AS has_request, c.job_configuration_data
+def _changed_files(batch: job.BatchOfJobs) -> dict[int, str]:
+    """Say of each finished job which file of its result is missing on this machine or differs, if one does."""
+    finished = fetch_all(
+        """
+        SELECT j.id, coalesce(w.job_key, j.job_key) AS work_key, j.result_data, c.job_configuration_data
           FROM irp_job j
           JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          LEFT JOIN jsonb_to_recordset(%s -> 'rows') AS now (id bigint, request jsonb) ON now.id = j.id
-         WHERE j.batch_id = %s AND NOT j.skipped
-           AND (j.status IN {_ENDED_WITHOUT_RESULT}
-                OR (j.status <> 'INITIATED' AND now.id IS NOT NULL
-                    AND j.request_data - {_PLACES} IS DISTINCT FROM now.request - {_PLACES}))
-         ORDER BY j.id
+          LEFT JOIN irp_job w ON w.id = j.work_job_id
+         WHERE j.batch_id = %s AND NOT j.skipped AND j.status = 'FINISHED'
+        """,
+        (batch.id,),
+    )
+    changed = {row["id"]: job.changed_file(row, batch.cycle_name) for row in finished}
+    return {job_id: what for job_id, what in changed.items() if what is not None}
+
+
+def _outdated(
+    batch: job.BatchOfJobs,
+    requests: Mapping[int, dict[str, Any]],
+    changed: Mapping[int, str],
+    *,
+    everything: bool = False,
+) -> list[dict[str, Any]]:
+    rows = {
+        "rows": [
+            {"id": job_id, "request": requests.get(job_id), "changed": changed.get(job_id)}
+            for job_id in {*requests, *changed}
+        ]
+    }
+    return fetch_all(
+        f"""
+        SELECT * FROM (
+            SELECT j.id, j.job_key, j.status, j.request_data IS NOT NULL AS has_request, c.job_configuration_data,
+                   CASE WHEN j.status IN {_ENDED_WITHOUT_RESULT} THEN 'it ended without a result'
+                        WHEN j.status = 'INITIATED' THEN NULL
+                        WHEN now.request IS NOT NULL
+                             AND j.request_data - {PLACES} IS DISTINCT FROM now.request - {PLACES}
+                        THEN 'its request changed'
+                        WHEN j.status = 'FINISHED' AND now.changed IS NOT NULL THEN now.changed
+                        WHEN %s THEN 'it was asked to run again'
+                    END AS reason
+              FROM irp_job j
+              JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+              LEFT JOIN jsonb_to_recordset(%s -> 'rows') AS now (id bigint, request jsonb, changed text)
+                   ON now.id = j.id
+             WHERE j.batch_id = %s AND NOT j.skipped) judged
+         WHERE reason IS NOT NULL
+         ORDER BY id
         """,  # noqa: S608
-        ({"rows": [{"id": job_id, "request": request} for job_id, request in requests.items()]}, batch_id),
+        (everything, rows, batch.id),
     )
 
 

@@ -1,32 +1,50 @@
 """Configurations: what a cycle analyses, as read from its workbook.
 
-The file's hash names a configuration: the same file again changes nothing, another file is another configuration, and
-the earlier one is kept. What a workbook may say is the business of :mod:`irp_pipeline.helpers.workbook`. Works in the
-schema of :mod:`irp_pipeline.helpers.db_context`.
+What a workbook says names a configuration: the same content again changes nothing, whatever the file; other content is
+another configuration, and the earlier one is kept. What a workbook may say is the business of
+:mod:`irp_pipeline.helpers.workbook`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
-from irp_pipeline.helpers.database import DatabaseError, execute_command, execute_scalar, fetch_one, transaction
-from irp_pipeline.settings import models_folder
+from irp_pipeline.helpers.database import execute_command, execute_insert, execute_scalar, fetch_one, transaction
+from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.settings import cycle_dir, models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.workbook import Workbook
 
-_FOREIGN_KEY_VIOLATION = "23503"
-
-_COLUMNS = """
-    id, cycle_id, file_name, file_hash, data_folder, status, configuration_data, error_message, created_ts, updated_ts
+_SELECT = """
+    SELECT f.id, f.cycle_id, f.file_name, f.file_hash, f.data_folder, f.status, f.configuration_data, f.error_message,
+           f.created_ts, f.updated_ts, c.cycle_name
+      FROM irp_configuration f JOIN irp_cycle c ON c.id = f.cycle_id
 """
 
 
 class ConfigurationError(IrpError):
     """A cycle has no usable configuration."""
+
+
+@dataclass(frozen=True)
+class LoadedWorkbook:
+    """A workbook that was read and is free of mistakes.
+
+    Attributes:
+        path: the file.
+        file_hash: SHA-256 of what it says, sheet by sheet.
+        data: what it says, as plain data.
+    """
+
+    path: Path
+    file_hash: str
+    data: dict[str, Any]
 
 
 def load_configuration(cycle_id: int, path: Path) -> int:
@@ -38,13 +56,21 @@ def load_configuration(cycle_id: int, path: Path) -> int:
             :func:`irp_pipeline.settings.models_folder`.
 
     Returns:
-        The id of the configuration. The same file again has the same id.
+        The id of the configuration. A workbook that says the same has the same id.
 
     Raises:
         ConfigurationError: there is no such cycle, or no such file.
         WorkbookError: the workbook has mistakes; all of them are in the message and kept with the configuration,
             whose status is ERROR. The cycle goes on with the configuration it had.
         DatabaseError: the database refuses or is away.
+    """
+    return activate_configuration(cycle_id, check_configuration(cycle_id, path))
+
+
+def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
+    """Read a workbook for a cycle; :func:`activate_configuration` makes it the one that the cycle works with.
+
+    Args and errors as for :func:`load_configuration`.
     """
     from irp_pipeline.helpers.workbook import WorkbookError, read_workbook, workbook_hash
 
@@ -54,19 +80,48 @@ def load_configuration(cycle_id: int, path: Path) -> int:
             f"irp config template {path}"
         )
     path = path.absolute()
-    configuration_id = _register(cycle_id, path, workbook_hash(path))
+    cycle_name = _require_cycle(cycle_id)
+    file_hash = workbook_hash(path)
     try:
-        workbook = read_workbook(path, cycle=_cycle_name(cycle_id), models_dir=models_folder())
+        workbook = read_workbook(path, cycle=cycle_name, models_dir=models_folder())
     except WorkbookError as error:
+        _keep_mistakes(cycle_id, path, file_hash, str(error))
+        raise
+    return LoadedWorkbook(path, file_hash, workbook.to_json())
+
+
+def activate_configuration(cycle_id: int, workbook: LoadedWorkbook) -> int:
+    """Make a workbook the configuration that the cycle works with.
+
+    Returns:
+        The id of the configuration. A workbook that says the same has the same id.
+
+    Raises:
+        ConfigurationError: there is no such cycle.
+        DatabaseError: the database refuses or is away.
+    """
+    cycle_name = _require_cycle(cycle_id)
+    place = _place(workbook.path.parent, cycle_dir(get_current_schema(), cycle_name))
+    with transaction():
+        # One change of configuration at a time for each cycle.
+        execute_scalar("SELECT id FROM irp_cycle WHERE id = %s FOR NO KEY UPDATE", (cycle_id,))
+        configuration_id = _row_of(cycle_id, workbook, place)
         execute_command(
             """
-            UPDATE irp_configuration SET status = %s, error_message = %s, updated_ts = clock_timestamp()
-             WHERE id = %s AND status <> 'ACTIVE'
+            UPDATE irp_configuration SET status = 'VALID', updated_ts = clock_timestamp()
+             WHERE cycle_id = %s AND status = 'ACTIVE' AND id <> %s
             """,
-            (ConfigurationStatus.ERROR, str(error), configuration_id),
+            (cycle_id, configuration_id),
         )
-        raise
-    _activate(cycle_id, configuration_id, path, workbook.to_json())
+        execute_command(
+            """
+            UPDATE irp_configuration
+               SET status = 'ACTIVE', file_name = %s, file_hash = %s, data_folder = %s, error_message = NULL,
+                   updated_ts = clock_timestamp()
+             WHERE id = %s AND (status, file_name, file_hash, data_folder) IS DISTINCT FROM ('ACTIVE', %s, %s, %s)
+            """,
+            (*(found := (workbook.path.name, workbook.file_hash, place)), configuration_id, *found),
+        )
     return configuration_id
 
 
@@ -74,12 +129,11 @@ def get_active_configuration(cycle_id: int) -> dict[str, Any] | None:
     """Return the configuration that a cycle works with, or None.
 
     Returns:
-        id, cycle_id, file_name, file_hash, data_folder (what its file names start from), status, configuration_data
-        (the workbook as a dict), error_message, created_ts, updated_ts.
+        id, cycle_id, file_name, file_hash, data_folder (what its file names start from, on this machine), status,
+        configuration_data (the workbook as a dict), error_message, created_ts, updated_ts.
     """
-    return fetch_one(
-        f"SELECT {_COLUMNS} FROM irp_configuration WHERE cycle_id = %s AND status = 'ACTIVE'",  # noqa: S608
-        (cycle_id,),
+    return _with_folder(
+        fetch_one(f"{_SELECT} WHERE f.cycle_id = %s AND f.status = 'ACTIVE'", (cycle_id,)),
     )
 
 
@@ -97,7 +151,7 @@ def require_active_configuration(cycle_id: int) -> dict[str, Any]:
 
 def read_configuration(configuration_id: int) -> dict[str, Any] | None:
     """Return a configuration, or None; the columns of :func:`get_active_configuration`."""
-    return fetch_one(f"SELECT {_COLUMNS} FROM irp_configuration WHERE id = %s", (configuration_id,))  # noqa: S608
+    return _with_folder(fetch_one(f"{_SELECT} WHERE f.id = %s", (configuration_id,)))
 
 
 def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
@@ -112,48 +166,84 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
     return Workbook.model_validate(configuration["configuration_data"]), Path(configuration["data_folder"])
 
 
-def _cycle_name(cycle_id: int) -> str | None:
+def data_folder(cycle_name: str, stored: str) -> Path:
+    """Return the folder that the file names of a configuration start from, on this machine.
+
+    Args:
+        cycle_name: the cycle, in the current schema.
+        stored: the folder as it is recorded: within the files of the cycle, else an absolute path.
+    """
+    return Path(os.path.normpath(cycle_dir(get_current_schema(), cycle_name) / stored))
+
+
+def _place(folder: Path, cycle_folder: Path) -> str:
+    """Return how a folder is recorded: another machine has the files of the cycle somewhere else."""
+    return folder.relative_to(cycle_folder).as_posix() if folder.is_relative_to(cycle_folder) else str(folder)
+
+
+def _with_folder(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    if row is not None:
+        row["data_folder"] = str(data_folder(row.pop("cycle_name"), row["data_folder"]))
+    return row
+
+
+def _require_cycle(cycle_id: int) -> str:
     name: str | None = execute_scalar("SELECT cycle_name FROM irp_cycle WHERE id = %s", (cycle_id,))
+    if name is None:
+        raise ConfigurationError(f"There is no cycle with the id {cycle_id}")
     return name
 
 
-def _register(cycle_id: int, path: Path, file_hash: str) -> int:
-    try:
-        execute_command(
-            """
-            INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder) VALUES (%s, %s, %s, %s)
-            ON CONFLICT (cycle_id, file_hash) DO NOTHING
-            """,
-            (cycle_id, path.name, file_hash, str(path.parent)),
-        )
-    except DatabaseError as error:
-        if error.sqlstate == _FOREIGN_KEY_VIOLATION:
-            raise ConfigurationError(f"There is no cycle with the id {cycle_id}") from error
-        raise
-    configuration_id: int = execute_scalar(
-        "SELECT id FROM irp_configuration WHERE cycle_id = %s AND file_hash = %s", (cycle_id, file_hash)
+def _row_of(cycle_id: int, workbook: LoadedWorkbook, place: str) -> int:
+    """Return the row of a workbook: one that says the same, else one of this file that had mistakes, else a new one."""
+    same: int | None = execute_scalar(
+        """
+        SELECT id FROM irp_configuration
+         WHERE cycle_id = %s AND configuration_data = %s ORDER BY status = 'ACTIVE' DESC, id DESC LIMIT 1
+        """,
+        (cycle_id, workbook.data),
     )
-    return configuration_id
+    if same is not None:
+        return same
+    mended: int | None = execute_scalar(
+        """
+        UPDATE irp_configuration SET configuration_data = %s
+         WHERE id = (SELECT max(id) FROM irp_configuration
+                      WHERE cycle_id = %s AND file_hash = %s AND configuration_data IS NULL)
+        RETURNING id
+        """,
+        (workbook.data, cycle_id, workbook.file_hash),
+    )
+    if mended is not None:
+        return mended
+    new: int = execute_insert(
+        """
+        INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder, configuration_data)
+        VALUES (%s, %s, %s, %s, %s)
+        """,
+        (cycle_id, workbook.path.name, workbook.file_hash, place, workbook.data),
+    )
+    return new
 
 
-def _activate(cycle_id: int, configuration_id: int, path: Path, data: dict[str, Any]) -> None:
+def _keep_mistakes(cycle_id: int, path: Path, file_hash: str, mistakes: str) -> None:
     with transaction():
-        # One change of configuration at a time for each cycle.
         execute_scalar("SELECT id FROM irp_cycle WHERE id = %s FOR NO KEY UPDATE", (cycle_id,))
-        execute_command(
+        known: int | None = execute_scalar(
             """
-            UPDATE irp_configuration SET status = 'VALID', updated_ts = clock_timestamp()
-             WHERE cycle_id = %s AND status = 'ACTIVE' AND id <> %s
+            SELECT max(id) FROM irp_configuration
+             WHERE cycle_id = %s AND file_hash = %s AND configuration_data IS NULL
             """,
-            (cycle_id, configuration_id),
+            (cycle_id, file_hash),
         )
+        if known is None:
+            known = execute_insert(
+                "INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder) VALUES (%s, %s, %s, %s)",
+                (cycle_id, path.name, file_hash, str(path.parent)),
+            )
         execute_command(
             """
-            UPDATE irp_configuration
-               SET status = 'ACTIVE', file_name = %s, data_folder = %s, configuration_data = %s, error_message = NULL,
-                   updated_ts = clock_timestamp()
-             WHERE id = %s
-               AND (status, file_name, data_folder, configuration_data) IS DISTINCT FROM ('ACTIVE', %s, %s, %s)
+            UPDATE irp_configuration SET status = %s, error_message = %s, updated_ts = clock_timestamp() WHERE id = %s
             """,
-            (path.name, str(path.parent), data, configuration_id, path.name, str(path.parent), data),
+            (ConfigurationStatus.ERROR, mistakes, known),
         )

@@ -12,7 +12,6 @@ until then gets another key. Works in the schema of :mod:`irp_pipeline.helpers.d
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from typing import Any, Final
 from irp_pipeline import settings
 from irp_pipeline.engines import EngineError, JobPhase, JobState, RiskEngine, engine
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.artefact import difference
+from irp_pipeline.helpers.configuration import data_folder
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus, JobStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.database import (
@@ -35,6 +36,34 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
+from irp_pipeline.helpers.parameters import storable_text
+
+__all__ = [
+    "BatchOfJobs",
+    "JobError",
+    "ResultFile",
+    "cancel_job",
+    "cancel_jobs",
+    "changed_file",
+    "job_history",
+    "job_log",
+    "jobs_doing",
+    "list_jobs",
+    "lock_batch",
+    "open_batch",
+    "read_job",
+    "replace_jobs",
+    "requests_of",
+    "restore_job",
+    "resubmit_job",
+    "result_files",
+    "skip_job",
+    "submit_job",
+    "submit_jobs",
+    "track_job_status",
+    "track_jobs",
+]
 
 _UNIQUE_VIOLATION: Final = "23505"
 
@@ -49,7 +78,8 @@ _PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
 _BEING_CANCELLED: Final = frozenset({JobStatus.CANCEL_REQUESTED, JobStatus.CANCELLING})
 
 _BATCH = """
-    SELECT b.id, b.configuration_id, b.batch_type, b.status, cy.cycle_name, cy.status AS cycle_status, cf.data_folder,
+    SELECT b.id, b.configuration_id, b.batch_type, b.status, cy.id AS cycle_id, cy.cycle_name,
+           cy.status AS cycle_status, cf.data_folder,
            jsonb_path_query_array(cf.configuration_data, '$.portfolios[*].name') AS portfolios
       FROM irp_batch b
       JOIN irp_configuration cf ON cf.id = b.configuration_id
@@ -58,7 +88,8 @@ _BATCH = """
 """
 _JOB_COLUMNS = """
     j.id, j.batch_id, j.job_configuration_id, j.parent_job_id, j.job_key, j.status, j.skipped, j.created_ts,
-    j.submitted_ts, j.completed_ts, j.error_message, c.job_configuration_data, c.overridden, c.override_reason
+    j.submitted_ts, j.completed_ts, j.error_message, j.work_job_id, j.recompute,
+    c.job_configuration_data, c.overridden, c.override_reason
 """
 
 # What becomes of a job that its batch no longer counts: one that was under way has been ended.
@@ -69,17 +100,15 @@ _SET_ASIDE = """
     completed_ts = CASE WHEN status = 'INITIATED' THEN completed_ts
                         ELSE coalesce(completed_ts, clock_timestamp()) END
 """
+_SET_CONFIGURATION_ASIDE = "UPDATE irp_job_configuration SET skipped = true WHERE id = %s"
 _JOB_AND_ABOVE = """
     irp_job j
     JOIN irp_job_configuration c ON c.id = j.job_configuration_id
     JOIN irp_batch b ON b.id = j.batch_id
     JOIN irp_configuration cf ON cf.id = b.configuration_id
     JOIN irp_cycle cy ON cy.id = cf.cycle_id
+    LEFT JOIN irp_job w ON w.id = j.work_job_id
 """
-
-
-class JobError(IrpError):
-    """A job cannot be handed over or changed as asked."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +120,9 @@ class BatchOfJobs:
         configuration_id: the configuration that asks for the batch.
         batch_type: what its jobs do.
         status: how it stands.
-        cycle_name: the cycle's name.
-        data_folder: what the file names of the configuration start from.
+        cycle_id: the cycle.
+        cycle_name: its name.
+        data_folder: what the file names of the configuration start from, on this machine.
         portfolios: names of the configuration's portfolios.
     """
 
@@ -100,8 +130,9 @@ class BatchOfJobs:
     configuration_id: int
     batch_type: str
     status: BatchStatus
+    cycle_id: int
     cycle_name: str
-    data_folder: str
+    data_folder: Path
     portfolios: tuple[str, ...]
 
     def engine_of(self, job: Mapping[str, Any]) -> RiskEngine:
@@ -121,14 +152,15 @@ def read_job(job_id: int) -> dict[str, Any] | None:
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,
-        completed_ts, error_message, job_configuration_data, overridden, override_reason, request_data (what the engine
-        was given), result_data (what came back), batch_type, configuration_id, cycle_name, data_folder, portfolios,
-        folder (where the engine keeps its files; None if there is no such engine).
+        completed_ts, error_message, work_job_id (the job whose result this one has, since it had the same request),
+        recompute, job_configuration_data, overridden, override_reason, workbook_data (the workbook's parameters, if a
+        person gave others), request_data (what the engine was given), result_data (what came back), batch_type,
+        configuration_id, cycle_name, folder (where the engine keeps its files; None if there is no such engine).
     """
     job = fetch_one(
         f"""
-        SELECT {_JOB_COLUMNS}, j.request_data, j.result_data, b.batch_type, b.configuration_id, cy.cycle_name,
-               cf.data_folder, jsonb_path_query_array(cf.configuration_data, '$.portfolios[*].name') AS portfolios
+        SELECT {_JOB_COLUMNS}, c.workbook_data, j.request_data, j.result_data, b.batch_type, b.configuration_id,
+               cy.cycle_name, coalesce(w.job_key, j.job_key) AS work_key
           FROM {_JOB_AND_ABOVE}
          WHERE j.id = %s
         """,  # noqa: S608
@@ -136,7 +168,7 @@ def read_job(job_id: int) -> dict[str, Any] | None:
     )
     if job is not None:
         try:
-            folder = _engine_of(job["cycle_name"], job["job_configuration_data"]).folder(job["job_key"])
+            folder = _engine_of(job["cycle_name"], job["job_configuration_data"]).folder(job.pop("work_key"))
         except EngineError:
             folder = None
         job["folder"] = None if folder is None else str(folder)
@@ -152,7 +184,8 @@ def list_jobs(cycle_id: int, status: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,
-        completed_ts, error_message, job_configuration_data, overridden, override_reason, batch_type.
+        completed_ts, error_message, work_job_id, recompute, job_configuration_data, overridden, override_reason,
+        batch_type.
     """
     return fetch_all(
         f"""
@@ -176,7 +209,7 @@ def job_log(job_id: int) -> str:
         EngineError: there is no such engine, or it cannot be reached.
     """
     job = _require_job(job_id)
-    return _engine_of(job["cycle_name"], job["job_configuration_data"]).log(job["job_key"])
+    return _engine_of(job["cycle_name"], job["job_configuration_data"]).log(job["work_key"])
 
 
 def job_history(job_id: int) -> list[dict[str, Any]]:
@@ -257,7 +290,9 @@ def resubmit_job(
 ) -> int:
     """Make a new job in place of one, to be submitted; the old one is kept and skipped.
 
-    The batch becomes ACTIVE again. Of two that resubmit a job at once, one does it and the other is refused.
+    The engine computes it again, even if its request is the same. Other parameters stay when steps run again, until
+    :func:`restore_job`. The batch becomes ACTIVE again. Of two that resubmit a job at once, one does it and the other
+    is refused.
 
     Args:
         job_id: a job that has ended, or was not handed over yet.
@@ -280,34 +315,63 @@ def resubmit_job(
         raise JobError(f"The parameters of a job are names with values, not a {type(job_configuration_data).__name__}")
     batch_id = _require_job(job_id)["batch_id"]
     with lock_batch(batch_id) as batch:
-        job = _require_job(job_id)
+        job = _require_idle(job_id)
         if job["skipped"]:
             raise _skipped(job_id)
-        status = JobStatus(job["status"])
-        if not status.is_terminal and status is not JobStatus.INITIATED:
-            raise JobError(
-                f"The job {job_id} is under way ({status}): cancel it first, and resubmit it when it has ended"
-            )
-        job_configuration_id = None
+        configuration_id = None
         if job_configuration_data is not None:
-            job_configuration_id = execute_insert(
+            configuration_id = execute_insert(
                 """
-                INSERT INTO irp_job_configuration (batch_id, job_configuration_data, overridden, override_reason)
-                VALUES (%s, %s, true, %s)
+                INSERT INTO irp_job_configuration (batch_id, job_configuration_data, workbook_data, overridden,
+                                                   override_reason)
+                VALUES (%s, %s, %s, true, %s)
                 """,
-                (batch.id, dict(job_configuration_data), _storable(reason)),
+                (batch.id, dict(job_configuration_data), _workbook_parameters(job), storable_text(reason)),
             )
-            execute_command(
-                "UPDATE irp_job_configuration SET skipped = true WHERE id = %s", (job["job_configuration_id"],)
-            )
-        [new_id] = replace_jobs(batch, [job], _storable(reason), job_configuration_id)
+            execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
+        [new_id] = replace_jobs(batch, {job_id: storable_text(reason)}, [job], configuration_id, recompute=True)
+    return new_id
+
+
+def restore_job(job_id: int, reason: str | None = None) -> int:
+    """Go back to the workbook: undo an override or a skip.
+
+    Args:
+        job_id: a job with other parameters than the workbook's, or one that is skipped.
+        reason: why; kept in its tracking log.
+
+    Returns:
+        The id of the new job, which has the workbook's parameters and is INITIATED.
+
+    Raises:
+        JobError: there is no such job; it is under way; another took its place; it is as the workbook says.
+        CycleError: its cycle is archived.
+        DatabaseError: the database refuses or is away.
+    """
+    batch_id = _require_job(job_id)["batch_id"]
+    with lock_batch(batch_id) as batch:
+        job = _require_idle(job_id)
+        if job["skipped"] and _newer_job(job_id) is not None:
+            raise _skipped(job_id)
+        if not job["skipped"] and not job["overridden"]:
+            raise JobError(f"The job {job_id} has the workbook's parameters and is not skipped: nothing to restore")
+        configuration_id = execute_insert(
+            "INSERT INTO irp_job_configuration (batch_id, job_configuration_data) VALUES (%s, %s)",
+            (batch.id, _workbook_parameters(job)),
+        )
+        execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
+        why = "restored to the workbook" + (f": {storable_text(reason)}" if reason else "")
+        # A skipped job is no longer counted; for a moment it is, so that it can be replaced like any other.
+        execute_command("UPDATE irp_job SET skipped = false WHERE id = %s", (job_id,))
+        [new_id] = replace_jobs(batch, {job_id: why}, [job], configuration_id)
     return new_id
 
 
 def skip_job(job_id: int, reason: str | None = None) -> None:
     """Do without a job: its batch no longer waits for it, nor for its configuration.
 
-    A job that is under way is ended. Skipping a skipped job changes nothing.
+    A job that is under way is ended. Skipping a skipped job changes nothing. It stays skipped when steps run again,
+    until :func:`restore_job`.
 
     Args:
         job_id: the job.
@@ -334,11 +398,12 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
                  WHERE id = %s
                 RETURNING id, job_configuration_id, status
             ), configuration AS (
-                UPDATE irp_job_configuration c SET skipped = true FROM skipped s WHERE c.id = s.job_configuration_id
+                UPDATE irp_job_configuration c SET skipped = true, skipped_reason = %s
+                  FROM skipped s WHERE c.id = s.job_configuration_id
             )
             INSERT INTO irp_job_tracking_log (job_id, status, message) SELECT id, status, %s FROM skipped
             """,  # noqa: S608
-            (job_id, "skipped" if not reason else f"skipped: {_storable(reason)}"),
+            (job_id, storable_text(reason), "skipped" if not reason else f"skipped: {storable_text(reason)}"),
         )
 
 
@@ -360,68 +425,6 @@ def cancel_job(job_id: int) -> JobStatus:
     return track_job_status(job_id)
 
 
-# --- what an engine is given --------------------------------------------------------------------------------------
-
-
-def job_request(job: Mapping[str, Any], known: dict[Path, str] | None = None) -> dict[str, Any]:
-    """Return what an engine is given for a job: all that its result depends on, and where that is.
-
-    Args:
-        job: as :func:`read_job` returns it.
-        known: hashes of portfolio folders that need not be computed again; new ones are added.
-
-    Returns:
-        ``analysis``, the parameters of the job; ``inputs``, the absolute paths of the OED files by name;
-        ``exposure_hash`` of those files; if the analysis names them, the absolute paths ``model`` and ``settings``
-        with ``model_hash`` and ``settings_hash``.
-
-    Raises:
-        JobError: the portfolio is unknown, has not been processed, or cannot be read; or so with model and settings.
-    """
-    from irp_pipeline.exposure.oed import OedTable
-    from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_files
-
-    hashes = {} if known is None else known
-    folder = _portfolio_folder(job)
-    files = portfolio_files(folder)
-    if OedTable.LOCATION not in files:
-        raise JobError(
-            f"The portfolio {folder.name!r} has no location.csv in {folder}: run the Process stage of the cycle "
-            f"{job['cycle_name']!r} first"
-        )
-    try:
-        if folder not in hashes:
-            hashes[folder] = exposure_hash(folder)
-    except OSError as error:
-        raise JobError(f"The portfolio {folder.name!r} cannot be read: {error}") from error
-    return {
-        "analysis": job["job_configuration_data"],
-        "inputs": {path.name: str(path) for path in files.values()},
-        "exposure_hash": hashes[folder],
-        **_model_of(job, hashes),
-    }
-
-
-def _model_of(job: Mapping[str, Any], hashes: dict[Path, str]) -> dict[str, str]:
-    """Return where the model and the settings of a job are, and the hashes of both; nothing if it names no model."""
-    from irp_pipeline.engines.oasis.model import model_hash
-    from irp_pipeline.helpers.workbook import WorkbookError, resolve_model
-
-    found: dict[str, str] = {}
-    for what in ("model", "settings"):
-        named = job["job_configuration_data"].get(what)
-        if not named:
-            continue
-        try:
-            path = resolve_model(str(named), Path(job["data_folder"]), settings.models_folder())
-            if path not in hashes:
-                hashes[path] = model_hash(path) if what == "model" else hashlib.sha256(path.read_bytes()).hexdigest()
-        except (WorkbookError, OSError) as error:
-            raise JobError(f"The {what} of the analysis cannot be used: {error}") from error
-        found |= {what: str(path), f"{what}_hash": hashes[path]}
-    return found
-
-
 def requests_of(
     batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]
 ) -> tuple[dict[int, dict[str, Any]], dict[int, JobError]]:
@@ -431,29 +434,15 @@ def requests_of(
         batch: the batch of the jobs.
         jobs: rows with ``id`` and ``job_configuration_data``.
     """
-    in_common = {"cycle_name": batch.cycle_name, "data_folder": batch.data_folder, "portfolios": batch.portfolios}
+    make = Requests(batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios)
     requests: dict[int, dict[str, Any]] = {}
     refused: dict[int, JobError] = {}
-    hashes: dict[Path, str] = {}
     for job in jobs:
         try:
-            requests[job["id"]] = job_request({**job, **in_common}, hashes)
+            requests[job["id"]] = make.of(job["job_configuration_data"])
         except JobError as error:
             refused[job["id"]] = error
     return requests, refused
-
-
-def _portfolio_folder(job: Mapping[str, Any]) -> Path:
-    from irp_pipeline.exposure.portfolio import portfolio_folder
-
-    wanted = job["job_configuration_data"].get("portfolio")
-    for portfolio in job["portfolios"]:
-        if isinstance(wanted, str) and wanted.casefold() == portfolio.casefold():
-            return portfolio_folder(settings.cycle_dir(get_current_schema(), job["cycle_name"]), str(portfolio))
-    raise JobError(
-        f"The job is for the portfolio {wanted!r}, which its configuration does not have. Those there are: "
-        + (", ".join(job["portfolios"]) or "none")
-    )
 
 
 # --- many jobs of a batch -----------------------------------------------------------------------------------------
@@ -510,7 +499,8 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         job_ids: only these; those that are skipped or not INITIATED are left alone.
 
     Returns:
-        How many were handed over. One whose request cannot be made or that the engine refuses is ERROR.
+        How many were handed over. One whose request cannot be made or that the engine refuses is ERROR. One with the
+        request of a finished job of the cycle has that one's result and is FINISHED.
 
     Raises:
         JobError: there is no such batch.
@@ -524,7 +514,9 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
     requests, refused = requests_of(batch, _select_jobs(batch_id, "j.status = 'INITIATED'", job_ids))
     with lock_batch(batch_id) as batch:
         _write_requests(batch, requests)
+    done = _done_before(batch, requests)
     with lock_batch(batch_id) as batch:
+        _record(batch, done)
         jobs = _select_jobs(batch_id, "j.status = 'INITIATED'", [*requests, *refused], with_request=True)
         _end_at_engines(batch, [job for job in jobs if job["id"] in refused])
         changes = [
@@ -615,9 +607,11 @@ def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
 
 def replace_jobs(
     batch: BatchOfJobs,
+    reasons: Mapping[int, str | None],
     jobs: Collection[Mapping[str, Any]],
-    reason: str | None = None,
     job_configuration_id: int | None = None,
+    *,
+    recompute: bool = False,
 ) -> list[int]:
     """Make a new job in place of each, and the batch ACTIVE again; to be called under :func:`lock_batch`.
 
@@ -625,9 +619,10 @@ def replace_jobs(
 
     Args:
         batch: the locked batch.
+        reasons: why, by job; kept in the tracking log of the old ones.
         jobs: unskipped jobs of it, as they stand under the lock.
-        reason: why; kept in the tracking log of the old ones.
         job_configuration_id: the job configuration of the new ones; None means that of the old.
+        recompute: the engine is to compute them even if their request is that of a finished job.
 
     Returns:
         The ids of the new jobs, in the order of the old ones' ids.
@@ -641,24 +636,32 @@ def replace_jobs(
     _end_at_engines(batch, jobs)
     new = fetch_all(
         f"""
-        WITH replaced AS (
+        WITH wanted AS (
+            SELECT id, reason FROM jsonb_to_recordset(%s -> 'rows') AS w (id bigint, reason text)
+        ), replaced AS (
             UPDATE irp_job
                SET {_SET_ASIDE}
-             WHERE id = ANY(%s) AND NOT skipped
-            RETURNING id, batch_id, job_configuration_id, status
+             WHERE id IN (SELECT id FROM wanted) AND NOT skipped
+            RETURNING id, batch_id, job_configuration_id, status, recompute AND status <> 'FINISHED' AS unfinished
         ), renewed AS (
-            INSERT INTO irp_job (batch_id, job_configuration_id, parent_job_id)
-            SELECT batch_id, coalesce(%s::bigint, job_configuration_id), id FROM replaced ORDER BY id
+            INSERT INTO irp_job (batch_id, job_configuration_id, parent_job_id, recompute)
+            SELECT batch_id, coalesce(%s::bigint, job_configuration_id), id, %s OR unfinished FROM replaced ORDER BY id
             RETURNING id, parent_job_id
         ), logged AS (
             INSERT INTO irp_job_tracking_log (job_id, status, message)
-            SELECT replaced.id, status, 'resubmitted as job ' || renewed.id || coalesce(': ' || %s::text, '')
-              FROM replaced JOIN renewed ON renewed.parent_job_id = replaced.id
+            SELECT replaced.id, status, 'resubmitted as job ' || renewed.id || coalesce(': ' || wanted.reason, '')
+              FROM replaced
+              JOIN renewed ON renewed.parent_job_id = replaced.id
+              JOIN wanted ON wanted.id = replaced.id
              ORDER BY replaced.id
         )
         SELECT id FROM renewed ORDER BY parent_job_id
         """,  # noqa: S608
-        ([job["id"] for job in jobs], job_configuration_id, reason or None),
+        (
+            {"rows": [{"id": job["id"], "reason": reasons.get(job["id"]) or None} for job in jobs]},
+            job_configuration_id,
+            recompute,
+        ),
     )
     execute_command(
         """
@@ -668,6 +671,101 @@ def replace_jobs(
         (batch.id,),
     )
     return [row["id"] for row in new]
+
+
+# --- what a job left ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A result file of a finished job.
+
+    Attributes:
+        path: where it is on this machine, or should be.
+        sha256: of its bytes; None for a job that ended before hashes were kept.
+        bytes: its size; likewise.
+    """
+
+    path: Path
+    sha256: str | None
+    bytes: int | None
+
+    def difference(self) -> str | None:
+        """Say how the file differs from what its job left; None if it is that file."""
+        if self.sha256 is None or self.bytes is None:
+            return None if self.path.is_file() else "is not on this machine"
+        return difference(self.path, self.sha256, self.bytes)
+
+
+def result_files(result: Mapping[str, Any], folder: Path) -> dict[str, ResultFile]:
+    """Return the result files of a finished job by name.
+
+    Args:
+        result: what its engine reported.
+        folder: where the engine keeps the job's files.
+
+    Raises:
+        ValueError: a file is outside of the folder.
+    """
+    files = {}
+    for name, entry in (result.get("files") or {}).items():
+        is_known = isinstance(entry, Mapping)
+        path = folder / str(entry["path"] if is_known else entry)
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"the file {name} is outside of the job's folder")
+        files[str(name)] = ResultFile(path, *((entry["sha256"], entry["bytes"]) if is_known else (None, None)))
+    return files
+
+
+def changed_file(job: Mapping[str, Any], cycle_name: str) -> str | None:
+    """Say which result file of a finished job is missing on this machine or differs; None if all are as it left them.
+
+    Args:
+        job: a row with ``job_configuration_data``, ``work_key`` and ``result_data``.
+        cycle_name: the job's cycle.
+    """
+    try:
+        folder = _engine_of(cycle_name, job["job_configuration_data"]).folder(job["work_key"])
+        files = result_files(job["result_data"] or {}, folder)
+    except (EngineError, ValueError, KeyError, TypeError) as error:
+        return f"its result cannot be read: {error}"
+    for file in files.values():
+        if (differs := file.difference()) is not None:
+            return f"its file {file.path.name} {differs}"
+    return None
+
+
+def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[_Change]:
+    """Give each job that waits to be handed over the result of a finished job with the same request, if there is one.
+
+    Where such a job's files are no longer as it left them, the work is done again.
+    """
+    rows = fetch_all(
+        f"""
+        SELECT j.id, d.id AS work_job_id, d.job_key AS work_key, d.result_data, c.job_configuration_data
+          FROM irp_job j
+          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+          JOIN irp_job d ON d.request_data - {PLACES} = j.request_data - {PLACES}
+                        AND d.status = 'FINISHED' AND d.work_job_id IS NULL
+          JOIN irp_batch db ON db.id = d.batch_id
+          JOIN irp_configuration df ON df.id = db.configuration_id AND df.cycle_id = %s
+         WHERE j.batch_id = %s AND j.id = ANY(%s) AND j.status = 'INITIATED' AND NOT j.skipped AND NOT j.recompute
+         ORDER BY j.id, d.id DESC
+        """,  # noqa: S608
+        (batch.cycle_id, batch.id, list(job_ids)),
+    )
+    changes: dict[int, _Change] = {}
+    for row in rows:
+        if row["id"] not in changes and changed_file(row, batch.cycle_name) is None:
+            changes[row["id"]] = _Change(
+                row["id"],
+                JobStatus.INITIATED,
+                JobStatus.FINISHED,
+                f"has the result of job {row['work_job_id']}, which had the same request",
+                row["result_data"],
+                row["work_job_id"],
+            )
+    return list(changes.values())
 
 
 # --- how it is done -----------------------------------------------------------------------------------------------
@@ -684,6 +782,7 @@ class _Change:
     status: JobStatus
     message: str | None = None
     result: dict[str, Any] | None = None
+    work_job_id: int | None = None
 
 
 def _batch(row: dict[str, Any] | None) -> BatchOfJobs | None:
@@ -692,7 +791,12 @@ def _batch(row: dict[str, Any] | None) -> BatchOfJobs | None:
     if row.pop("cycle_status") != CycleStatus.ACTIVE:
         require_open_cycle(row["cycle_name"])
     return BatchOfJobs(
-        **{**row, "status": BatchStatus(row["status"]), "portfolios": tuple(row["portfolios"] or ())},
+        **{
+            **row,
+            "status": BatchStatus(row["status"]),
+            "data_folder": data_folder(row["cycle_name"], row["data_folder"]),
+            "portfolios": tuple(row["portfolios"] or ()),
+        },
     )
 
 
@@ -778,8 +882,9 @@ def _record(batch: BatchOfJobs, changes: Iterable[_Change]) -> None:
             "id": change.job_id,
             "seen": change.seen,
             "status": change.status,
-            "message": _storable(change.message),
+            "message": storable_text(change.message),
             "result": change.result if change.status is JobStatus.FINISHED else None,
+            "work_job_id": change.work_job_id,
         }
         for change in changes
         if change.status != change.seen
@@ -788,14 +893,16 @@ def _record(batch: BatchOfJobs, changes: Iterable[_Change]) -> None:
         """
         WITH change AS (
             SELECT *
-              FROM jsonb_to_recordset(%s -> 'rows') AS c (id bigint, seen text, status text, message text, result jsonb)
+              FROM jsonb_to_recordset(%s -> 'rows')
+                   AS c (id bigint, seen text, status text, message text, result jsonb, work_job_id bigint)
         ), changed AS (
             UPDATE irp_job j
                SET status = c.status,
                    result_data = c.result,
+                   work_job_id = c.work_job_id,
                    error_message = CASE WHEN c.status IN ('FAILED', 'ERROR') THEN c.message END,
-                   submitted_ts = CASE WHEN c.status = 'SUBMITTED' THEN coalesce(j.submitted_ts, clock_timestamp())
-                                       ELSE j.submitted_ts END,
+                   submitted_ts = CASE WHEN c.status = 'SUBMITTED' OR c.work_job_id IS NOT NULL
+                                       THEN coalesce(j.submitted_ts, clock_timestamp()) ELSE j.submitted_ts END,
                    completed_ts = CASE WHEN c.status IN ('FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
                                        THEN clock_timestamp() END
               FROM change c
@@ -856,7 +963,8 @@ def _engine_of(cycle_name: str, job_configuration_data: Mapping[str, Any]) -> Ri
 def _require_job(job_id: int) -> dict[str, Any]:
     job = fetch_one(
         f"""
-        SELECT {_JOB_COLUMNS}, j.request_data IS NOT NULL AS has_request, cy.cycle_name
+        SELECT {_JOB_COLUMNS}, c.workbook_data, j.request_data IS NOT NULL AS has_request, cy.cycle_name,
+               coalesce(w.job_key, j.job_key) AS work_key
           FROM {_JOB_AND_ABOVE}
          WHERE j.id = %s
         """,  # noqa: S608
@@ -865,6 +973,24 @@ def _require_job(job_id: int) -> dict[str, Any]:
     if job is None:
         raise _no_job(job_id)
     return job
+
+
+def _require_idle(job_id: int) -> dict[str, Any]:
+    """Return a job that can be replaced: one that has ended, or was not handed over yet."""
+    job = _require_job(job_id)
+    status = JobStatus(job["status"])
+    if not job["skipped"] and not status.is_terminal and status is not JobStatus.INITIATED:
+        raise JobError(f"The job {job_id} is under way ({status}): cancel it first, and resubmit it when it has ended")
+    return job
+
+
+def _workbook_parameters(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that the workbook gives for a job, whatever a person gave since."""
+    if not job["overridden"]:
+        return dict(job["job_configuration_data"])
+    if job["workbook_data"] is None:
+        raise JobError(f"The workbook's parameters of the job {job['id']} are not recorded")
+    return dict(job["workbook_data"])
 
 
 def _no_job(job_id: int) -> JobError:
@@ -885,13 +1011,6 @@ def _skipped(job_id: int) -> JobError:
     if newer is None:
         return JobError(f"The job {job_id} is skipped: the batch does without it")
     return JobError(f"The job {job_id} was resubmitted already: the job {newer} took its place")
-
-
-def _storable(message: str | None) -> str | None:
-    """Return a message without what PostgreSQL text cannot hold."""
-    if message is None:
-        return None
-    return message.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
 def jobs_doing(batch_id: int) -> dict[str, str]:

@@ -105,6 +105,13 @@ def json_value(value: Any) -> Any:
     return json_value(_json_value(value))
 
 
+def storable_text(text: str | None) -> str | None:
+    """Return a message with what PostgreSQL text cannot hold replaced: NUL characters and lone surrogates."""
+    if text is None:
+        return None
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
+
+
 def _json_key(key: Any) -> str:
     """Return a key as the encoder writes it: ``null``, ``true`` and ``1`` for those of Python that are no strings."""
     key = _native(key)

@@ -28,6 +28,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.job import ResultFile, result_files
 from irp_pipeline.losses import PERSPECTIVES, Figure, LossError, Member, group
 from irp_pipeline.settings import cycle_dir
 
@@ -49,6 +50,8 @@ _EP_CALC = 2
 _EP_TYPES = {"OEP": 1, "AEP": 3}
 _SAMPLE_TYPE = 2
 _SUMMARY = 1
+_CIRCUMSTANCES = frozenset({"host", "seconds", "model_folder"})
+"""What of a job's provenance may differ between two runs of the same request."""
 
 
 class ResultError(IrpError):
@@ -61,7 +64,7 @@ class JobResult:
 
     Attributes:
         job_id: the job.
-        job_key: the key by which the risk engine knows it.
+        job_key: the key by which the risk engine knows the job that did the work.
         folder: the job's folder.
         analysis: the parameters that it was made with; ``name`` among them.
         figures: the figures.
@@ -76,7 +79,7 @@ class JobResult:
     analysis: Mapping[str, Any] = field(repr=False)
     figures: tuple[Figure, ...] = field(repr=False)
     currency: str
-    files: Mapping[str, Path] = field(repr=False)
+    files: Mapping[str, ResultFile] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -102,6 +105,34 @@ class SavedResults:
     left_out: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class ComputedResults:
+    """The figures of a batch, computed and not saved yet.
+
+    Attributes:
+        batch_id: the batch.
+        job_ids: the jobs that they come from.
+        rows: the figures, as rows of ``irp_analysis_result``.
+        summary: what is told of them.
+        refused: why groups have none, if their analyses do not go together.
+    """
+
+    batch_id: int
+    job_ids: tuple[int, ...]
+    rows: tuple[tuple[object, ...], ...] = field(repr=False)
+    summary: SavedResults
+    refused: tuple[str, ...]
+
+    def save(self) -> None:
+        """Put the figures in place of the saved ones, in one transaction: a reader sees the old ones or the new.
+
+        Raises:
+            ResultError: jobs changed meanwhile. Nothing is saved.
+            DatabaseError: the database refuses or is away.
+        """
+        _replace(self.batch_id, self.rows, list(self.job_ids))
+
+
 def save_results(batch_id: int) -> SavedResults:
     """Save the figures of a batch's finished analyses and of the workbook's groups, in place of earlier ones.
 
@@ -115,6 +146,23 @@ def save_results(batch_id: int) -> SavedResults:
         ResultError: there is no such batch, the result of a job cannot be read, or jobs changed meanwhile. Nothing is
             saved.
         LossError: the analyses of a group do not go together. The figures of everything else are saved before.
+        DatabaseError: the database refuses or is away.
+    """
+    computed = compute_results(batch_id)
+    computed.save()
+    if computed.refused:
+        raise LossError("\n".join(computed.refused))
+    return computed.summary
+
+
+def compute_results(batch_id: int) -> ComputedResults:
+    """Compute the figures of a batch's finished analyses and of the workbook's groups, without saving them.
+
+    Args:
+        batch_id: a batch of analyses.
+
+    Raises:
+        ResultError: there is no such batch, or the result of a job cannot be read or is not as the job left it.
         DatabaseError: the database refuses or is away.
     """
     batch = _require_batch(batch_id)
@@ -139,10 +187,26 @@ def save_results(batch_id: int) -> SavedResults:
         groups += 1
         job_ids = [job.job_id for job in members]
         rows += [_row(batch_id, grouping.name, True, figure, members[0].currency, job_ids) for figure in figures]
-    _replace(batch_id, rows, [job.job_id for job in jobs])
-    if refused:
-        raise LossError("\n".join(refused))
-    return SavedResults(len(jobs), groups, len(rows), left_out)
+    return ComputedResults(
+        batch_id,
+        tuple(job.job_id for job in jobs),
+        tuple(rows),
+        SavedResults(len(jobs), groups, len(rows), left_out),
+        tuple(refused),
+    )
+
+
+def saved_content(batch_id: int) -> list[list[object]]:
+    """Return the saved figures of a batch as plain data without ids: what they say, in a fixed order."""
+    rows = fetch_all(
+        """
+        SELECT analysis_name, is_group, perspective, metric, return_period, loss_factor, loss, currency
+          FROM irp_analysis_result WHERE batch_id = %s
+         ORDER BY analysis_name, perspective, metric, return_period, loss_factor
+        """,
+        (batch_id,),
+    )
+    return [list(row.values()) for row in rows]
 
 
 def get_results(batch_id: int) -> pd.DataFrame:
@@ -204,8 +268,10 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
     jobs_folder = cycle_dir(get_current_schema(), batch["cycle_name"]) / "jobs"
     rows = fetch_all(
         """
-        SELECT j.id, j.job_key, j.result_data, c.job_configuration_data
-          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+        SELECT j.id, coalesce(w.job_key, j.job_key) AS job_key, j.result_data, c.job_configuration_data
+          FROM irp_job j
+          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+          LEFT JOIN irp_job w ON w.id = j.work_job_id
          WHERE j.batch_id = %s AND j.status = %s AND NOT j.skipped AND NOT c.skipped
          ORDER BY j.id
         """,
@@ -250,26 +316,56 @@ def export_results(batch_id: int, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        ResultError: no results are saved for the batch, or not those of its present jobs; a file of a job is missing.
+        ResultError: no results are saved for the batch, or not those of its present jobs; a file of a job is missing or
+            is not as the job left it.
         DatabaseError: the database refuses or is away.
     """
+    return [file.path for file in exported_files(batch_id, folder)]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that :func:`exported_files` wrote.
+
+    Attributes:
+        path: the file.
+        content: plain data that stands for what matters in it; None for the cells of a table.
+        sha256: of its bytes, where that is known.
+    """
+
+    path: Path
+    content: Any = field(default=None, repr=False)
+    sha256: str | None = None
+
+
+def exported_files(batch_id: int, folder: Path) -> list[ExportedFile]:
+    """Write the files of :func:`export_results`, and say of each what matters in it."""
     results = get_results(batch_id)
     jobs = finished_jobs(batch_id)
     if results.empty:
         raise ResultError(f"No results of the batch {batch_id} are saved: save_results first")
     if not {job_id for ids in results["job_ids"] for job_id in ids} <= {job.job_id for job in jobs}:
         raise ResultError(f"Jobs of the batch {batch_id} changed after its results were saved: save_results again")
-    written: list[Path] = []
+    written: list[ExportedFile] = []
     for name, table in _exported_tables(results, jobs):
-        written += [_write_parquet(table, folder / f"{name}.parquet"), _write_csv(table, folder / f"{name}.csv")]
+        # The numbers of the jobs stand beside the figures, and are none.
+        content = saved_content(batch_id) if name == "results" else None
+        parquet, as_text = _write_parquet(table, folder / f"{name}.parquet"), _write_csv(table, folder / f"{name}.csv")
+        written += [ExportedFile(parquet, content), ExportedFile(as_text, content)]
     provenance = folder / "provenance.json"
     write_atomically(provenance, json.dumps({job.name: _provenance(job) for job in jobs}, indent=2) + "\n")
-    written.append(provenance)
+    written.append(ExportedFile(provenance, {job.name: provenance_content(job.provenance) for job in jobs}))
     for job in jobs:
-        for name, path in job.files.items():
+        for name, file in job.files.items():
             if "plt" in name.split("_") or "elt" in name.split("_"):
-                written.append(_link_or_copy(_existing(job, name), folder / "analyses" / job.name / path.name))
+                target = folder / "analyses" / job.name / file.path.name
+                written.append(ExportedFile(_link_or_copy(_existing(job, name), target), file.sha256, file.sha256))
     return written
+
+
+def provenance_content(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where figures come from, without on which machine and how long it took."""
+    return {name: value for name, value in provenance.items() if name not in _CIRCUMSTANCES}
 
 
 def _provenance(job: JobResult) -> dict[str, Any]:
@@ -279,10 +375,15 @@ def _provenance(job: JobResult) -> dict[str, Any]:
 def _require_batch(batch_id: int) -> dict[str, Any]:
     batch = fetch_one(
         """
-        SELECT b.id, b.status, f.configuration_data, c.cycle_name
+        SELECT b.id, b.status, c.cycle_name,
+               -- The workbook may have changed since, in other things than its analyses.
+               coalesce(active.configuration_data, f.configuration_data) AS configuration_data
           FROM irp_batch b
           JOIN irp_configuration f ON f.id = b.configuration_id
           JOIN irp_cycle c ON c.id = f.cycle_id
+          LEFT JOIN irp_configuration active
+                 ON active.cycle_id = c.id AND active.status = 'ACTIVE'
+                AND active.configuration_data -> 'analyses' = f.configuration_data -> 'analyses'
          WHERE b.id = %s
         """,
         (batch_id,),
@@ -305,7 +406,7 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
     folder = jobs_folder / row["job_key"]
     try:
         figures = tuple(Figure.from_json(figure) for figure in result["figures"])
-        files = {str(name): folder / str(path) for name, path in result.get("files", {}).items()}
+        files = result_files(result, folder)
         found = JobResult(
             row["id"],
             row["job_key"],
@@ -322,8 +423,6 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
         ) from error
     if not figures or not all(math.isfinite(figure.loss) for figure in figures):
         raise ResultError(f"Job {row['id']} of the analysis {analysis['name']} reported no figures, or not a number")
-    if any(not path.resolve().is_relative_to(folder.resolve()) for path in files.values()):
-        raise ResultError(f"Job {row['id']} of the analysis {analysis['name']} reported files outside of its folder")
     return found
 
 
@@ -344,7 +443,7 @@ def _member(grouping: Grouping, job: JobResult) -> Member:
     try:
         return Member(
             job.name,
-            {perspective: job.files[name] for perspective, name in names.items() if name in job.files},
+            {perspective: _existing(job, name) for perspective, name in names.items() if name in job.files},
             int(job.provenance["periods"]),
             int(job.provenance["samples"]),
             job.currency,
@@ -427,10 +526,14 @@ def _location_losses(job: JobResult) -> pa.Table:
 
 
 def _existing(job: JobResult, name: str) -> Path:
-    path = job.files[name]
-    if not path.is_file():
-        raise ResultError(f"The file {name} of job {job.job_id} of {job.name} is missing: {path}")
-    return path
+    """Return where a file of a job is, checked against what the job left."""
+    file = job.files[name]
+    if (differs := file.difference()) is not None:
+        raise ResultError(
+            f"The file {file.path}, the {name} of job {job.job_id} of {job.name}, {differs}. It is not used. Run the "
+            "cycle again: the job is then submitted anew"
+        )
+    return file.path
 
 
 def _write_parquet(table: pa.Table, path: Path) -> Path:

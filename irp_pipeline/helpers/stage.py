@@ -7,37 +7,55 @@ from irp_pipeline.helpers.database import DatabaseError, fetch_all, fetch_one, f
 
 _FOREIGN_KEY_VIOLATION = "23503"
 
-_COLUMNS = "id, cycle_id, stage_num, stage_name, created_ts"
+_COLUMNS = "id, cycle_id, stage_num, stage_name, stage_key, created_ts"
 
 
 class StageError(IrpError):
     """A stage cannot be made as asked."""
 
 
-def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str) -> int:
+def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, stage_key: str | None = None) -> int:
     """Return the id of a cycle's stage, making the stage if it is missing.
 
     An existing stage comes back as it is, whatever name is given. Safe from any number of callers at once.
 
     Args:
         cycle_id: the cycle.
-        stage_num: number of the stage within the cycle, from 0.
+        stage_num: number of the stage within the cycle, from 0. Without a key it says which stage is meant; with one
+            it is only the order in which stages are shown.
         stage_name: its name, if it is new.
+        stage_key: says which stage is meant, whatever its number. A stage with a key takes the number and the name
+            that are given.
 
     Raises:
         StageError: there is no such cycle.
         DatabaseError: the database refuses or is away.
     """
     try:
-        stage_id: int | None = find_or_insert(
-            "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s",
-            (cycle_id, stage_num),
-            """
-            INSERT INTO irp_stage (cycle_id, stage_num, stage_name) VALUES (%s, %s, %s)
-            ON CONFLICT (cycle_id, stage_num) DO NOTHING RETURNING id
-            """,
-            (cycle_id, stage_num, stage_name),
-        )
+        if stage_key is None:
+            stage_id: int | None = find_or_insert(
+                "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s AND stage_key IS NULL",
+                (cycle_id, stage_num),
+                """
+                INSERT INTO irp_stage (cycle_id, stage_num, stage_name) VALUES (%s, %s, %s)
+                ON CONFLICT (cycle_id, stage_num) WHERE stage_key IS NULL DO NOTHING RETURNING id
+                """,
+                (cycle_id, stage_num, stage_name),
+            )
+        else:
+            stage_id = find_or_insert(
+                """
+                SELECT id FROM irp_stage
+                 WHERE cycle_id = %s AND stage_key = %s AND (stage_num, stage_name) = (%s, %s)
+                """,
+                (cycle_id, stage_key, stage_num, stage_name),
+                """
+                INSERT INTO irp_stage (cycle_id, stage_key, stage_num, stage_name) VALUES (%s, %s, %s, %s)
+                ON CONFLICT (cycle_id, stage_key) WHERE stage_key IS NOT NULL
+                DO UPDATE SET stage_num = excluded.stage_num, stage_name = excluded.stage_name RETURNING id
+                """,
+                (cycle_id, stage_key, stage_num, stage_name),
+            )
     except DatabaseError as error:
         if error.sqlstate == _FOREIGN_KEY_VIOLATION:
             raise StageError(f"There is no cycle with the id {cycle_id} to put stage {stage_num} into") from error
@@ -48,7 +66,7 @@ def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str) -> int:
 
 
 def get_stage_by_id(stage_id: int) -> dict[str, Any] | None:
-    """Return a stage, or None: id, cycle_id, stage_num, stage_name, created_ts."""
+    """Return a stage, or None: id, cycle_id, stage_num, stage_name, stage_key, created_ts."""
     return fetch_one(f"SELECT {_COLUMNS} FROM irp_stage WHERE id = %s", (stage_id,))  # noqa: S608
 
 

@@ -2,16 +2,14 @@
 
 :func:`step` turns a plain function into an op. The function says what is done; the op adds, around each execution: the
 schema of the run, the cycle of the partition, one tracked step run (:func:`irp_pipeline.helpers.step.track_step`) with
-a fingerprint of all that the result depends on, and the output data as op metadata.
+all inputs that the result depends on, and the output data as op metadata.
 
 https://docs.dagster.io/guides/build/ops
 """
 
 import functools
-import hashlib
 import inspect
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +29,13 @@ from dagster import (
 )
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
+from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
 from irp_pipeline.helpers.parameters import json_value
 from irp_pipeline.helpers.stage import get_or_create_stage
-from irp_pipeline.helpers.step import StepRun, completed_work_before, get_or_create_step, track_step
+from irp_pipeline.helpers.step import StepRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource
 
@@ -45,10 +45,20 @@ STARTED_BY_TAG = "irp/started_by"
 
 @dataclass(frozen=True)
 class Stage:
-    """A numbered phase of a cycle; each module of :mod:`irp_pipeline.orchestration.stages` declares its own."""
+    """A phase of a cycle; each module of :mod:`irp_pipeline.orchestration.stages` declares its own.
+
+    Attributes:
+        number: its place among the stages; may change from release to release.
+        name: what people call it. In lower case it is the key by which its records are found.
+    """
 
     number: int
     name: str
+
+    @property
+    def key(self) -> str:
+        """By what the records of the stage are found."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,105 @@ class Cycle:
     schema: str
     folder: Path
 
+    def artefacts(self, folder: str) -> dict[str, Path]:
+        """Return the files that earlier steps left in a folder of the cycle, checked against their recorded hashes.
+
+        Args:
+            folder: within the files of the cycle, such as ``extracts/main``.
+
+        Returns:
+            The paths by file name, or by the rest of the key for files further down.
+
+        Raises:
+            ArtefactError: a file is missing on this machine or differs.
+        """
+        return {
+            key.removeprefix(f"{folder}/"): read_artefact(self.name, artefact)
+            for key, artefact in list_artefacts(self.id, folder).items()
+        }
+
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
-Inputs = Callable[[Cycle, Any], Any]
+Inputs = Callable[[Cycle, Any], Mapping[str, Any]]
+Records = Callable[[Cycle], Mapping[str, Any]]
+Pending = Callable[[Cycle], str | None]
+
+SPECS: dict[str, "Spec"] = {}
+"""What is declared of each step, by its key."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is declared of a step; the attributes are those of :func:`step`."""
+
+    stage: Stage
+    function: StepFunction
+    number: int
+    version: int
+    name: str
+    workbook: Sequence[str]
+    after: Sequence[str]
+    inputs: Inputs | None
+    records: Records | None
+    pending: Pending | None
+    foreseen: Pending | None
+    without_config: Sequence[str]
+    config: type[Config] | None
+
+    @property
+    def key(self) -> str:
+        """By what the records of the step are found: stage and op, as Dagster names them within ``run_cycle``."""
+        return f"{self.stage.key}.{self.function.__name__}"
+
+    def inputs_now(self, cycle: Cycle, config: Config | None) -> dict[str, Any]:
+        """Return all inputs that the result of the step depends on, by name, as they are now.
+
+        Args:
+            cycle: the cycle.
+            config: the op's config.
+        """
+        found: dict[str, Any] = {"step": f"{self.key} version {self.version}"}
+        if config is not None:
+            values = config.model_dump(mode="json", exclude=set(self.without_config))
+            found |= {f"config {name}": value for name, value in values.items()}
+        if self.workbook:
+            configuration = get_active_configuration(cycle.id)
+            data = configuration["configuration_data"] if configuration else None
+            found |= {f"workbook {part}": _part(data, part) for part in self.workbook}
+        if self.after:
+            outputs = outputs_of_steps(cycle.id)
+            found |= {f"output of {key}": outputs.get(key, "none yet") for key in self.after}
+        if self.inputs is not None:
+            found |= self.inputs(cycle, config)
+        return {name: json_value(value) for name, value in found.items()}
+
+    def step_id(self, cycle: Cycle) -> int:
+        """Return the id of the step in a cycle, making the step if it is missing."""
+        stage_id = get_or_create_stage(cycle.id, self.stage.number, self.stage.name, self.stage.key)
+        return get_or_create_step(stage_id, self.number, self.name, step_key=self.key)
+
+    def records_of(self, cycle: Cycle) -> Callable[[], Mapping[str, Any]] | None:
+        """Return what gives the records that the step keeps in the database, as they are when it is called."""
+        records = self.records
+        return None if records is None else lambda: json_value(dict(records(cycle)))
+
+    def verdict(self, cycle: Cycle) -> Verdict:
+        """Say whether the step would run now, with the default config, or be skipped. Nothing is run or changed."""
+        inputs = self.inputs_now(cycle, self.config() if self.config is not None else None)
+        waiting = (ask(cycle) for ask in (self.foreseen, self.pending) if ask is not None)
+        pending = next((what for what in waiting if what is not None), None)
+        step_id = find_step(cycle.id, self.key)
+        found = None
+        if step_id is not None:
+            found = decide(step_id, fingerprint_of(inputs), inputs, records=self.records_of(cycle), pending=pending)
+        return found or Verdict.never_ran(cycle.name)
+
+
+def _part(data: Any, part: str) -> Any:
+    """Return a part of the workbook, such as ``portfolios`` or ``metadata.currency``."""
+    for name in part.split("."):
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
 
 
 def step(
@@ -78,26 +184,42 @@ def step(
     number: int,
     version: int = 1,
     name: str | None = None,
-    configured: bool = True,
+    workbook: Sequence[str] = (),
+    after: Sequence[str] = (),
     inputs: Inputs | None = None,
+    records: Records | None = None,
+    pending: Pending | None = None,
+    foreseen: Pending | None = None,
+    without_config: Sequence[str] = (),
     retry_policy: RetryPolicy | None = None,
 ) -> Callable[[StepFunction], OpDefinition]:
     """Turn a plain function into an op that runs as a tracked step.
 
-    The function may take any of: ``cycle`` (a :class:`Cycle`), ``step_id``, ``context`` (the op's), ``config`` (a
-    ``dagster.Config``), and resources by annotation, as in any op. What it returns is the output data of the step:
-    recorded with the run, shown as metadata of the op. It hands nothing to the next op: steps read what earlier ones
-    left in the database and in the cycle's folder.
+    The function may take any of: ``cycle`` (a :class:`Cycle`), ``run`` (its step run: scratch space, files, records),
+    ``step_id``, ``context`` (the op's), ``config`` (a ``dagster.Config``), and resources by annotation, as in any op.
+    What it returns is the output data of the step: recorded with the run, shown as metadata of the op. It hands nothing
+    to the next op: steps read what earlier ones left in the database and among the files of the cycle.
+
+    A step is known by its key, which is made of the names of its stage and its function. Inserting a step before
+    another one, or giving it another number, leaves the records of both where they are.
 
     Args:
         stage: the stage it belongs to.
-        number: number of the step within the stage, from 1. Steps run in this order.
+        number: number of the step within the stage, from 1. Steps are shown in this order.
         version: raise it when the function gives other results than before, and cycles run it again.
         name: what people call it; default: the function's name as words.
-        configured: whether the result depends on the cycle's configuration. False for the steps that come before there
-            is one.
+        workbook: the parts of the cycle's workbook that the result depends on, such as ``portfolios`` or
+            ``metadata.currency``.
+        after: keys of the steps whose outputs the result depends on, such as ``extract.extract_exposure``. They count
+            by their content: one that runs again and ends with the same leaves this step as it is.
         inputs: called with the cycle and the op's config (None without one); returns what else the result depends
-            on, JSON-like, such as the hash of a file.
+            on, JSON-like, by name, such as the hash of a file.
+        records: called with the cycle; returns the content of the records that the step keeps in the database,
+            JSON-like, by name. The step runs again when they are no longer as it left them.
+        pending: called with the cycle; says what is waiting to be done, whatever was done before, or None.
+        foreseen: called with the cycle to explain the step without running it; says what earlier ops of a launch would
+            find to do, or None.
+        without_config: fields of the config that make no difference to the result, such as how long to wait.
         retry_policy: Dagster's; each retry is a step run of its own.
 
     Returns:
@@ -106,64 +228,70 @@ def step(
 
     def make_op(function: StepFunction) -> OpDefinition:
         title = name or function.__name__.replace("_", " ").capitalize()
-        spec = _Spec(stage, number, version, title, configured, inputs)
+        config = inspect.signature(function, eval_str=True).parameters.get("config")
+        spec = Spec(
+            stage,
+            function,
+            number,
+            version,
+            title,
+            workbook,
+            after,
+            inputs,
+            records,
+            pending,
+            foreseen,
+            without_config,
+            config.annotation if config is not None else None,
+        )
+        SPECS[spec.key] = spec
         return op(
             name=function.__name__,
             description=inspect.cleandoc(function.__doc__ or title),
             ins={"start": In(Nothing)},
             out=Out(Nothing),
-            tags={STEP_TAG: f"{stage.number}.{number}"},
+            tags={STEP_TAG: spec.key},
             code_version=str(version),
             retry_policy=retry_policy,
-        )(_tracked(function, spec))
+        )(_tracked(spec))
 
     return make_op
 
 
-@dataclass(frozen=True)
-class _Spec:
-    stage: Stage
-    number: int
-    version: int
-    name: str
-    configured: bool
-    inputs: Inputs | None
-
-
-def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
-    parameters = dict(inspect.signature(function, eval_str=True).parameters)
-    wants_cycle = parameters.pop("cycle", None) is not None
-    wants_context = parameters.pop("context", None) is not None
-    wants_database = parameters.pop("database", None) is not None
-    wants_step_id = parameters.pop("step_id", None) is not None
+def _tracked(spec: Spec) -> Callable[..., None]:
+    parameters = dict(inspect.signature(spec.function, eval_str=True).parameters)
+    ours = {
+        name for name in ("cycle", "run", "step_id", "context", "database") if parameters.pop(name, None) is not None
+    }
 
     def run_step(context: OpExecutionContext, database: DatabaseResource, **given: Any) -> None:
-        arguments = dict(given)
-        if wants_context:
-            arguments["context"] = context
-        if wants_database:
-            arguments["database"] = database
         with cycle_of_run(context, database) as cycle:
-            stage_id = get_or_create_stage(cycle.id, spec.stage.number, spec.stage.name)
-            step_id = get_or_create_step(stage_id, spec.number, spec.name)
-            if wants_cycle:
-                arguments["cycle"] = cycle
-            if wants_step_id:
-                arguments["step_id"] = step_id
+            step_id = spec.step_id(cycle)
             with track_step(
                 step_id,
-                started_by=database.started_by or context.run.tags.get(STARTED_BY_TAG),
-                fingerprint=_fingerprint(spec, cycle, step_id, given.get("config")),
+                started_by=started_by(context, database),
+                inputs=spec.inputs_now(cycle, given.get("config")),
                 rerun=database.rerun_completed,
                 dagster_run_id=context.run_id,
+                records=spec.records_of(cycle),
+                pending=spec.pending(cycle) if spec.pending is not None else None,
             ) as run:
                 if not run.skipped:
-                    run.output.update(function(**arguments) or {})
+                    context.log.debug(f"Runs, since {run.reason}.")
+                    offered = {
+                        "cycle": cycle,
+                        "run": run,
+                        "step_id": step_id,
+                        "context": context,
+                        "database": database,
+                    }
+                    arguments = given | {name: value for name, value in offered.items() if name in ours}
+                    run.output.update(spec.function(**arguments) or {})
         _report(context, run)
 
     # Dagster reads which resources and config an op takes from its signature. It is given as evaluated types, since
     # the annotations of a module with postponed evaluation are only strings.
-    functools.update_wrapper(run_step, function)
+    functools.update_wrapper(run_step, spec.function)
     del run_step.__wrapped__  # type: ignore[attr-defined]
     config = [parameters.pop("config")] if "config" in parameters else []
     signature = inspect.Signature(
@@ -177,6 +305,37 @@ def _tracked(function: StepFunction, spec: _Spec) -> Callable[..., None]:
     run_step.__signature__ = signature  # type: ignore[attr-defined]
     run_step.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return run_step
+
+
+def started_by(context: OpExecutionContext, database: DatabaseResource) -> str | None:
+    """Return who started the run that an op belongs to, as far as the run says; None for the user of the system."""
+    return database.started_by or context.run.tags.get(STARTED_BY_TAG)
+
+
+@contextmanager
+def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResource) -> Iterator[Cycle]:
+    """Work within an op that is only a part of a step, such as one of many that share its work.
+
+    Args:
+        key: of the step. What goes wrong in the block is recorded as a failed run of that step.
+        context: the op's.
+        database: the run's.
+
+    Yields:
+        The cycle.
+
+    Raises:
+        Failure: as for :func:`cycle_of_run`.
+    """
+    with cycle_of_run(context, database) as cycle:
+        try:
+            yield cycle
+        except Exception as error:
+            with track_step(
+                SPECS[key].step_id(cycle), started_by(context, database), rerun=True, dagster_run_id=context.run_id
+            ):
+                error.add_note(f"in {context.op.name}, a part of the step")
+                raise
 
 
 @contextmanager
@@ -213,24 +372,15 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
         raise Failure(description=str(error)) from error
 
 
-def _fingerprint(spec: _Spec, cycle: Cycle, step_id: int, config: Config | None) -> str:
-    """Return a digest of all that the result of a step depends on."""
-    configuration = get_active_configuration(cycle.id) if spec.configured else None
-    depends_on = {
-        "step": f"{spec.stage.number}.{spec.number} {spec.name}",
-        "version": spec.version,
-        "configuration": configuration["file_hash"] if configuration else None,
-        "config": config.model_dump(mode="json") if config is not None else None,
-        "inputs": spec.inputs(cycle, config) if spec.inputs else None,
-        "work_before": completed_work_before(step_id),
-    }
-    return hashlib.sha256(json.dumps(json_value(depends_on), sort_keys=True).encode()).hexdigest()
-
-
 def _report(context: OpExecutionContext, run: StepRun) -> None:
     if run.skipped:
-        context.log.debug(f"Skipped: run {run.work_run_num} of this step did the work, and nothing has changed since.")
-    about: dict[str, Any] = {"run": run.run_num, "skipped": run.skipped, "work done in run": run.work_run_num}
+        context.log.debug(f"Skipped: {run.reason}.")
+    about: dict[str, Any] = {
+        "run": run.run_num,
+        "skipped": run.skipped,
+        "why": run.reason,
+        "work done in run": run.work_run_num,
+    }
     output = {key: _metadata(value) for key, value in json_value(run.output).items()}
     context.add_output_metadata(about | output)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from irp_pipeline.helpers.result import (
     get_results,
     missing_of_groups,
     previous_cycle_results,
+    provenance_content,
 )
 from irp_pipeline.losses import CURVES, PERSPECTIVES, Figure
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from irp_pipeline.helpers.workbook import Workbook
 
-_REPORT_STAGE = "Report"
+_REPORT_STEP = ("Report", 2)
 _LISTED_NAMES = 10
 _ENDED_BADLY = {BatchStatus.FAILED, BatchStatus.ERROR, BatchStatus.CANCELLED}
 
@@ -236,6 +237,38 @@ class Report:
     skipped_jobs: int
     previous_cycle: str | None
 
+    def content(self) -> dict[str, Any]:
+        """Return what the report says as plain data, without ids, times, places and hosts.
+
+        What says the same has the same content, whenever and wherever it was computed.
+        """
+        return {
+            "state": self.state.value,
+            "missing": list(self.missing),
+            "notes": list(self.notes),
+            "about": dict(self.about),
+            "portfolios": [asdict(portfolio) for portfolio in self.portfolios],
+            "subjects": [
+                {
+                    "name": subject.name,
+                    "currency": subject.currency,
+                    "members": list(subject.members),
+                    "figures": [
+                        asdict(figure) | ({"before": change.before} if (change := subject.changes.get(figure)) else {})
+                        for figure in subject.figures
+                    ],
+                }
+                for subject in self.subjects
+            ],
+            "sources": [
+                [source.analysis, source.portfolio, source.override_reason, provenance_content(source.provenance)]
+                for source in self.sources
+            ],
+            "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
+            "jobs": dict(self.jobs),
+            "previous cycle": self.previous_cycle,
+        }
+
     @property
     def headline_subject(self) -> Subject | None:
         """The subject that stands for the cycle: the last group, which contains most; else the only analysis."""
@@ -282,7 +315,7 @@ def collect(cycle_name: str) -> Report:
         *(_missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
     ]
     failed = (
-        any(step.status == StepStatus.FAILED for stage in stages for step in stage.steps)
+        any(step.status == StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step))
         or bool(failures)
         or (batch is not None and batch["status"] in _ENDED_BADLY)
     )
@@ -358,7 +391,7 @@ def _jobs(batch_id: int) -> list[dict[str, Any]]:
     return fetch_all(
         """
         SELECT j.id, j.status, j.skipped OR c.skipped AS skipped, j.error_message, c.override_reason,
-               c.job_configuration_data ->> 'name' AS name
+               c.skipped_reason, c.job_configuration_data ->> 'name' AS name
           FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
          WHERE j.batch_id = %s ORDER BY j.id
         """,
@@ -428,13 +461,20 @@ def _changes(figures: Iterable[Figure], before: Iterable[Figure]) -> dict[Figure
 def _missing_steps(stages: Iterable[StageRecord]) -> Iterator[str]:
     for stage in stages:
         for step in stage.steps:
+            if _is_report(stage, step):
+                continue
             name = f"Step {stage.number}.{step.number} {step.name}"
             if step.status == StepStatus.FAILED:
                 yield f"{name} failed: {first_line(step.error)}"
-            elif step.status == StepStatus.ACTIVE and stage.name != _REPORT_STAGE:  # the step that writes this
+            elif step.status == StepStatus.ACTIVE:
                 yield f"{name} is at work"
             elif step.status is None:
                 yield f"{name} has not run"
+
+
+def _is_report(stage: StageRecord, step: StepRecord) -> bool:
+    """Tell whether a step is the one that writes the report, which says nothing of itself."""
+    return (stage.name, step.number) == _REPORT_STEP
 
 
 def _missing_work(
@@ -495,7 +535,9 @@ def _notes(
     if workbook is None or not jobs:
         return
     if skipped := _skipped_analyses(workbook, jobs):
-        yield f"Skipped on purpose: {', '.join(skipped)}"
+        why = {job["name"]: job["skipped_reason"] for job in jobs if job["skipped_reason"]}
+        named = (f"{name} ({why[name]})" if name in why else name for name in skipped)
+        yield f"Skipped on purpose: {', '.join(named)}"
     for grouping in workbook.groupings_in_order():
         if without := [item.name for item in workbook.analyses_in(grouping.name) if item.name in skipped]:
             yield f"The group {grouping.name} has no figures, since it needs {', '.join(without)}"

@@ -20,7 +20,7 @@ import pytest
 
 from irp_pipeline import embedded, settings
 from irp_pipeline.engines import JobPhase, engine
-from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_files
+from irp_pipeline.exposure.portfolio import exposure_hash, file_hashes, portfolio_files
 from irp_pipeline.helpers.batch import list_batches
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all, init_database
@@ -61,6 +61,11 @@ def irp(*arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def hash_of(folder: Path) -> str:
+    """Return the hash of the OED files in a folder."""
+    return exposure_hash(file_hashes(portfolio_files(folder).values()))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,7 @@ def test_every_result_says_where_it_came_from(demo: Demo):
         assert came_from["engine"] == "Oasis LMF"
         assert came_from["engine_version"]
         assert came_from["processes"] == 1
-        assert came_from["exposure_hash"] == exposure_hash(demo.folder / "portfolios" / name.partition("_")[0])
+        assert came_from["exposure_hash"] == hash_of(demo.folder / "portfolios" / name.partition("_")[0])
         if name != "commercial_stress":
             assert came_from["model_version"]
             assert came_from["samples"] == SAMPLES
@@ -256,7 +261,7 @@ def test_faults_of_a_model_are_told_in_one_line(demo: Demo, tmp_path: Path):
         analysis = {"name": key, "engine": "oasis_stochastic", "samples": 1, "perspectives": ["GUL"], "currency": "GBP",
                     "model_options": options}  # fmt: skip
         inputs = {path.name: str(path) for path in portfolio_files(source).values()}
-        request = {"analysis": analysis, "model": str(model), "inputs": inputs, "exposure_hash": exposure_hash(source)}
+        request = {"analysis": analysis, "model": str(model), "inputs": inputs, "exposure_hash": hash_of(source)}
         oasis.submit(key, request)
     while any(state.phase in {JobPhase.QUEUED, JobPhase.RUNNING} for state in oasis.states(list(faults)).values()):
         pass

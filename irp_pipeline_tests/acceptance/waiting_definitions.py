@@ -17,13 +17,13 @@ STAGE = Stage(9, "Waiting")
 SECONDS = 120
 
 
-@step(stage=STAGE, number=1, configured=False)
+@step(stage=STAGE, number=1)
 def leave_a_trace() -> None:
     """Write into the schema of the run, and name neither it nor the database."""
     execute_command("CREATE TABLE irp_trace AS SELECT current_schema() AS left_in")
 
 
-@step(stage=STAGE, number=2, configured=False)
+@step(stage=STAGE, number=2)
 def wait_for_word(cycle: Cycle) -> dict[str, Any]:
     """Wait until there is a file ``go`` in the cycle's folder."""
     deadline = time.monotonic() + SECONDS

@@ -135,7 +135,7 @@ def _tracked_op(number: int) -> OpDefinition:
         """Do nothing."""
 
     empty.__name__ = f"empty_{number}"
-    return step(stage=_STAGE, number=number, configured=False)(empty)
+    return step(stage=_STAGE, number=number)(empty)
 
 
 def _bare_op(number: int) -> OpDefinition:

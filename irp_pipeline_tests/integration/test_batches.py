@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, count
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from irp_pipeline.engines import JobPhase
-from irp_pipeline.exposure import portfolio
-from irp_pipeline.helpers import connections, job
+from irp_pipeline.exposure.portfolio import file_hashes
+from irp_pipeline.helpers import connections, job, job_request
 from irp_pipeline.helpers.batch import (
     BatchError,
     cancel_batch,
-    latest_batch,
+    current_batch,
     list_batches,
     outdated_jobs,
     read_batch,
@@ -30,7 +30,7 @@ from irp_pipeline.helpers.batch import (
     submit_batch,
     track_batch,
 )
-from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, archive_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, transaction
 from irp_pipeline.helpers.job import JobError, cancel_job, resubmit_job, skip_job
@@ -248,9 +248,9 @@ class TestBatch:
         batch, cycle = read_batch(batch_id), get_cycle_by_name("Q1")
         assert batch is not None
         assert cycle is not None
-        assert latest_batch(batch["configuration_id"], BatchType.ANALYSIS) == batch
+        assert current_batch(cycle["id"]) == batch
         assert list_batches(cycle["id"]) == [batch]
-        assert latest_batch(0, BatchType.ANALYSIS) is None
+        assert current_batch(0) is None
 
     @pytest.mark.parametrize("do", [submit_batch, track_batch, recon_batch, cancel_batch, renew_batch, outdated_jobs])
     def test_that_does_not_exist_is_named(self, do):
@@ -282,7 +282,7 @@ class TestRenewing:
             engine.let(row["job_key"], phase)
         track_batch(batch_id)
         assert recon_batch(batch_id) is BatchStatus.ERROR
-        assert outdated_jobs(batch_id) == [second, third, refused]
+        assert [*outdated_jobs(batch_id)] == [second, third, refused]
         new = renew_batch(batch_id)
         assert [row["parent_job_id"] for row in jobs_of(batch_id) if row["id"] in new] == [second, third, refused]
         assert (read_batch(batch_id) or {})["status"] == "ACTIVE"
@@ -301,7 +301,7 @@ class TestRenewing:
         track_batch(batch_id)
         assert renew_batch(batch_id) == []
         write_portfolio("Q1", "LocNumber\n1\n2\n")
-        assert outdated_jobs(batch_id) == [finished, running]
+        assert [*outdated_jobs(batch_id)] == [finished, running]
         new = renew_batch(batch_id)
         assert len(new) == 2
         assert engine.phases() == {keys[finished]: "FINISHED", keys[running]: "CANCELLED"}
@@ -317,21 +317,21 @@ class TestRenewing:
         (model / "oasislmf.json").write_text("{}")
         batch_id = make_batch(analyses(1, model="wind"))
         submit_batch(batch_id)
-        assert outdated_jobs(batch_id) == []
+        assert [*outdated_jobs(batch_id)] == []
         (model / "oasislmf.json").write_text('{"model_version_id": "2"}')
-        assert outdated_jobs(batch_id) == ids_of(batch_id)
+        assert [*outdated_jobs(batch_id)] == ids_of(batch_id)
 
     def test_leaves_alone_what_only_lies_elsewhere_now(self):
         batch_id = make_batch(analyses(1))
         submit_batch(batch_id)
         execute_command("UPDATE irp_configuration SET data_folder = '/moved'")
         execute_command("""UPDATE irp_job SET request_data = request_data || '{"inputs": {}, "model": "/moved"}'""")
-        assert outdated_jobs(batch_id) == []
+        assert [*outdated_jobs(batch_id)] == []
 
     def test_numbers_of_any_size_are_no_change(self):
         batch_id = make_batch(analyses(1, options={"large": 1e22, "small": 1e-9, "whole": 1.0, "text": "ä\u2028"}))
         submit_batch(batch_id)
-        assert outdated_jobs(batch_id) == []
+        assert [*outdated_jobs(batch_id)] == []
 
     def test_changes_nothing_if_the_portfolio_is_gone(self):
         batch_id = make_batch(analyses(1))
@@ -348,14 +348,13 @@ class TestRenewing:
 def statements_for(number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Return how many statements each part of the life of a batch with so many jobs sends."""
     counts: dict[str, int] = {}
-    hashed: list[Path] = []
-    exposure_hash = portfolio.exposure_hash
+    hashed: list[object] = []
 
-    def noted_hash(folder: Path) -> str:
-        hashed.append(folder)
-        return exposure_hash(folder)
+    def noted_hashes(files: Iterable[Path]) -> dict[str, str]:
+        hashed.append(files)
+        return file_hashes(files)
 
-    monkeypatch.setattr(portfolio, "exposure_hash", noted_hash)
+    monkeypatch.setattr(job_request, "file_hashes", noted_hashes)
 
     def counted(name: str, work: Callable[[], Any]) -> Any:
         hashed.clear()
@@ -377,7 +376,7 @@ def statements_for(number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, in
     assert len(counted("renew what failed", lambda: renew_batch(batch_id))) == number
     assert counted("cancel", lambda: cancel_batch(batch_id)) is BatchStatus.CANCELLED
     execute_command("DELETE FROM irp_cycle")
-    monkeypatch.setattr(portfolio, "exposure_hash", exposure_hash)
+    monkeypatch.setattr(job_request, "file_hashes", file_hashes)
     return counts
 
 
@@ -461,7 +460,7 @@ def test_after_a_death_at_any_point_each_job_runs_once(exposure_changes):
         )
         if not exposure_changes:
             assert len(engine.requests()) == 2
-        assert outdated_jobs(batch_id) == []
+        assert [*outdated_jobs(batch_id)] == []
         if not died:
             break
         deaths += 1
@@ -633,7 +632,7 @@ class Batch(RuleBasedStateMachine):
             if found.status in {"FAILED", "ERROR", "CANCELLED"}
             or (found.status != "INITIATED" and found.exposure != self.exposure)
         ]
-        assert outdated_jobs(self.batch_id) == outdated
+        assert [*outdated_jobs(self.batch_id)] == outdated
         for job_id, new_id in zip(outdated, renew_batch(self.batch_id), strict=True):
             self.renewed(job_id, new_id)
 

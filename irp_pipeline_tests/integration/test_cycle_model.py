@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from irp_pipeline.helpers import step as step_module
+from irp_pipeline.helpers import lease as lease_module
 from irp_pipeline.helpers.constants import CycleStatus, StepStatus
 from irp_pipeline.helpers.cycle import (
     CycleError,
@@ -393,8 +393,8 @@ class Records(RuleBasedStateMachine):
 def leases_without_a_clock() -> Iterator[None]:
     """Only the model says when a worker was not heard of."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "HEARTBEAT_SECONDS", 3600)
-        patch.setattr(step_module, "LEASE_SECONDS", 86_400)
+        patch.setattr(lease_module, "HEARTBEAT_SECONDS", 3600)
+        patch.setattr(lease_module, "LEASE_SECONDS", 86_400)
         yield
 
 

@@ -335,7 +335,13 @@ class TestAStage:
         stage = get_stage_by_id(stage_id)
         assert stage is not None
         assert stage.pop("created_ts") <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
-        assert stage == {"id": stage_id, "cycle_id": cycle_id, "stage_num": 1, "stage_name": "Setup"}
+        assert stage == {
+            "id": stage_id,
+            "cycle_id": cycle_id,
+            "stage_num": 1,
+            "stage_name": "Setup",
+            "stage_key": None,
+        }
         assert get_stage_by_id(UNKNOWN_ID) is None
 
     def test_comes_in_the_order_of_numbers(self, cycle_id):
@@ -385,6 +391,7 @@ class TestAStep:
             "stage_id": stage_id,
             "step_num": 4,
             "step_name": "Extract",
+            "step_key": None,
             "notebook_path": "notebooks/extract.ipynb",
             "stage_num": 1,
             "stage_name": "Setup",

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
 from irp_pipeline.engines import JobPhase
-from irp_pipeline.helpers.batch import create_batch, latest_batch, read_batch, recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.batch import create_batch, list_batches, read_batch, recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, archive_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
@@ -19,9 +20,10 @@ from irp_pipeline.helpers.job import (
     cancel_job,
     job_history,
     job_log,
-    job_request,
     list_jobs,
+    open_batch,
     read_job,
+    requests_of,
     resubmit_job,
     skip_job,
     submit_job,
@@ -65,6 +67,16 @@ def key_of(job_id: int) -> str:
     return str(execute_scalar("SELECT job_key FROM irp_job WHERE id = %s", (job_id,)))
 
 
+def request_of(job: dict[str, Any]) -> dict[str, Any]:
+    """Return what the engine would be given for a job."""
+    batch = open_batch(job["batch_id"])
+    assert batch is not None
+    requests, refused = requests_of(batch, [job])
+    if refused:
+        raise refused[job["id"]]
+    return requests[job["id"]]
+
+
 def let(job_id: int, phase: JobPhase, message: str | None = None, result: dict[str, object] | None = None) -> JobStatus:
     """Let the engine go on with a job, and track it."""
     engine_of("Q1").let(key_of(job_id), phase, message, result)
@@ -75,7 +87,7 @@ class TestRequest:
     def test_holds_all_that_the_result_depends_on(self, job_id):
         job = read_job(job_id)
         assert job is not None
-        request = job_request(job)
+        request = request_of(job)
         folder = write_portfolio("Q1")
         digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in ("location.csv", "account.csv")]
         assert request == {
@@ -88,7 +100,7 @@ class TestRequest:
         job = read_job(job_id)
         assert job is not None
         job["job_configuration_data"]["portfolio"] = "PROPERTY"
-        assert job_request(job)["inputs"]["location.csv"].endswith("/portfolios/property/location.csv")
+        assert request_of(job)["inputs"]["location.csv"].endswith("/portfolios/property/location.csv")
 
     @pytest.mark.parametrize("portfolio", ["../property", "other", "", None, 1])
     def test_is_only_for_portfolios_of_the_configuration(self, job_id, portfolio):
@@ -96,7 +108,7 @@ class TestRequest:
         assert job is not None
         job["job_configuration_data"]["portfolio"] = portfolio
         with pytest.raises(JobError, match="Those there are: property"):
-            job_request(job)
+            request_of(job)
 
     def test_needs_the_process_stage(self, job_id):
         (write_portfolio("Q1") / "location.csv").unlink()
@@ -261,7 +273,9 @@ class TestResubmitting:
         batch = read_batch(batch_id)
         assert batch is not None
         other = create_batch(batch["batch_type"], batch["configuration_id"], batch["step_id"])
-        assert (latest_batch(batch["configuration_id"], batch["batch_type"]) or {})["id"] == other
+        cycle = get_cycle_by_name("Q1")
+        assert cycle is not None
+        assert [row["id"] for row in list_batches(cycle["id"])] == [batch_id, other]
         with pytest.raises(JobError, match=f"the batch {other} of the same configuration and type is under way"):
             resubmit_job(job_id)
         assert len(jobs_of(batch_id)) == 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import batch, cycle, job, result, stage, step
+from irp_pipeline.helpers import artefact, batch, cycle, decision, job, lease, result, stage, step
 from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
 from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
@@ -77,13 +77,16 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "get_or_create_step, existing": lambda place: step.get_or_create_step(place.stage_id, 2, "Step 2"),
     "get_or_create_step, new": lambda place: step.get_or_create_step(place.stage_id, 9, "Step 9"),
     "get_step_info": lambda place: step.get_step_info(place.step_id),
-    "completed_work_before": lambda place: step.completed_work_before(place.step_id),
+    "outputs_of_steps": lambda place: decision.outputs_of_steps(place.cycle["id"]),
+    "list_artefacts": lambda place: artefact.list_artefacts(place.cycle["id"], "portfolios"),
+    "find_step": lambda place: step.find_step(place.cycle["id"], "extract.extract_exposure"),
+    "decide": lambda place: decision.decide(place.step_id, None),
     "get_last_step_run": lambda place: step.get_last_step_run(place.step_id),
     "create_step_run": lambda place: step.create_step_run(place.step_id, "analyst"),
     "update_step_run": lambda place: step.update_step_run(place.run_id, "COMPLETED", output_data={"locations": 1}),
     "track_step": work_twice_and_fail_once,
-    "close_lost_runs": lambda place: step.close_lost_runs(),
-    "latest_run_of_dagster_run": lambda place: step.latest_run_of_dagster_run("no such run"),
+    "close_lost_runs": lambda place: lease.close_lost_runs(),
+    "latest_run_of_dagster_run": lambda place: lease.latest_run_of_dagster_run("no such run"),
     "current_batch": lambda place: batch.current_batch(place.cycle["id"]),
     "list_batches": lambda place: batch.list_batches(place.cycle["id"]),
     "batches_under_way": lambda place: batch.batches_under_way(),

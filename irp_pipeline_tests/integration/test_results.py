@@ -156,7 +156,7 @@ class TestSaving:
             ("{figures}", "null", "is not a result"),
             ("{figures}", "[]", "reported no figures"),
             ("{figures,0,loss}", '"much"', "is not a result"),
-            ("{files}", '{"losses": "../../other"}', "outside of its folder"),
+            ("{files}", '{"losses": "../../other"}', "outside of the job"),
         ],
     )
     def test_a_result_that_is_none_is_an_error(self, finished, path, value, message):
@@ -218,10 +218,10 @@ class TestExport:
         for _ in "twice":
             export_results(finished, tmp_path / "out")
         for job in finished_jobs(finished):
-            for name, path in job.files.items():
-                exported = tmp_path / "out" / "analyses" / job.name / path.name
+            for name, file in job.files.items():
+                exported = tmp_path / "out" / "analyses" / job.name / file.path.name
                 assert exported.exists() == name.endswith("plt_sample")
-                assert not exported.exists() or exported.samefile(path)
+                assert not exported.exists() or exported.samefile(file.path)
         provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
         assert provenance["property_wind"]["model_version"] == "1.2"
         assert not list((tmp_path / "out").rglob("*.partial"))
@@ -234,9 +234,9 @@ class TestExport:
         save_results(finished)
         export_results(finished, tmp_path / "out")
         [job] = [job for job in finished_jobs(finished) if job.name == "property_wind"]
-        copied = tmp_path / "out" / "analyses" / "property_wind" / job.files["ri_plt_sample"].name
-        assert copied.read_bytes() == job.files["ri_plt_sample"].read_bytes()
-        assert not copied.samefile(job.files["ri_plt_sample"])
+        copied = tmp_path / "out" / "analyses" / "property_wind" / job.files["ri_plt_sample"].path.name
+        assert copied.read_bytes() == job.files["ri_plt_sample"].path.read_bytes()
+        assert not copied.samefile(job.files["ri_plt_sample"].path)
 
     def test_a_group_or_two_without_deterministic_losses(self, finished, tmp_path):
         skip("property_stress")
@@ -249,9 +249,9 @@ class TestExport:
         with pytest.raises(ResultError, match=r"No results of the batch \d+ are saved"):
             export_results(finished, tmp_path)
         save_results(finished)
-        [path] = [job.files["losses"] for job in finished_jobs(finished) if "losses" in job.files]
-        path.unlink()
-        with pytest.raises(ResultError, match=r"The file losses of job \d+ of property_stress is missing"):
+        [losses] = [job.files["losses"] for job in finished_jobs(finished) if "losses" in job.files]
+        losses.path.unlink()
+        with pytest.raises(ResultError, match=r"the losses of job \d+ of property_stress, is not on this machine"):
             export_results(finished, tmp_path)
         skip("property_wind")
         with pytest.raises(ResultError, match="changed after its results were saved"):

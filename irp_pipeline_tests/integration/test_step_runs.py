@@ -95,6 +95,8 @@ class TestCreatingARun:
             "input_hash": None,
             "work_run_num": None,
             "dagster_run_id": None,
+            "output_hash": None,
+            "reason": None,
         }
 
     def test_gives_numbers_of_plain_python(self, step_id):

@@ -27,7 +27,7 @@ import psycopg2
 import pytest
 
 from irp_pipeline import embedded
-from irp_pipeline.helpers import connections, step
+from irp_pipeline.helpers import connections, lease
 from irp_pipeline.helpers.cycle import create_cycle, delete_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -74,7 +74,7 @@ def another_step(cycle_id: int) -> int:
 
 @pytest.fixture
 def fast_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.02)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -563,7 +563,7 @@ class TestTheHeartbeat:
                 raise error
             return real(query, params)
 
-        monkeypatch.setattr(step, "execute_command", fail_once)
+        monkeypatch.setattr(lease, "execute_command", fail_once)
         with track_step(step_id):
             assert failed.wait(60)
             self.wait_for_renewal(step_id)
@@ -669,7 +669,7 @@ class TestAnAnswerThatIsLost:
 
     @staticmethod
     def once(monkeypatch: pytest.MonkeyPatch, name: str, applies: Callable[..., bool]) -> threading.Event:
-        real, lost = getattr(step, name), threading.Event()
+        real, lost = getattr(lease, name), threading.Event()
 
         def lose_answer(*args: Any) -> Any:
             answer = real(*args)
@@ -678,7 +678,7 @@ class TestAnAnswerThatIsLost:
                 raise DatabaseError("server closed the connection unexpectedly", disconnected=True)
             return answer
 
-        monkeypatch.setattr(step, name, lose_answer)
+        monkeypatch.setattr(lease, name, lose_answer)
         return lost
 
     def test_of_the_start_makes_no_second_run(self, step_id, monkeypatch):
@@ -689,7 +689,7 @@ class TestAnAnswerThatIsLost:
         assert runs(step_id) == [(1, "COMPLETED")]
 
     def test_of_the_success_is_a_success(self, step_id, monkeypatch):
-        lost = self.once(monkeypatch, "execute_command", lambda query, *_: "SET status" in query)
+        lost = self.once(monkeypatch, "execute_scalar", lambda query, *_: "SET status" in query)
         with track_step(step_id) as run:
             run.output["rows"] = 3
         assert lost.is_set()
@@ -747,7 +747,7 @@ Process: TypeAlias = subprocess.Popen[str]
 
 PRELUDE = """
 import json, logging, os, signal, sys
-from irp_pipeline.helpers import step
+from irp_pipeline.helpers import lease
 from irp_pipeline.helpers.database import execute_scalar
 from irp_pipeline.helpers.step import StepError, get_last_step_run, track_step
 
@@ -887,11 +887,11 @@ class TestAStoppedProcess:
         worker = launch(
             """
 def stop_first(active):
-    step.is_lost = judge
+    lease.is_lost = judge
     os.kill(os.getpid(), signal.SIGSTOP)
     return judge(active)
 
-judge, step.is_lost, step._START_LOCK_SECONDS = step.is_lost, stop_first, 1
+judge, lease.is_lost, lease._START_LOCK_SECONDS = lease.is_lost, stop_first, 1
 """
             + AT_WORK,
             step_id,
@@ -1046,7 +1046,7 @@ step_id = step.get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 1, 
 def heartbeat():
     return get_last_step_run(step_id)["heartbeat_ts"]
 
-step.HEARTBEAT_SECONDS = 0.05
+lease.HEARTBEAT_SECONDS = 0.05
 with track_step(step_id) as run:
     embedded.stop(settings.irp_home())
     before = heartbeat()
@@ -1093,7 +1093,7 @@ say(get_last_step_run(step_id)["status"])
             self.MAKE_A_STEP
             + """
 from pathlib import Path
-home, step.LEASE_SECONDS = Path(sys.argv[1]), 0.1
+home, lease.LEASE_SECONDS = Path(sys.argv[1]), 0.1
 for error in (ValueError("no such column"), None):
     try:
         with track_step(step_id):

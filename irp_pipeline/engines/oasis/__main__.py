@@ -31,7 +31,7 @@ from irp_pipeline.engines.oasis.figures import deterministic_figures, occurrence
 from irp_pipeline.engines.oasis.model import Model, check_model, read_model, read_object
 from irp_pipeline.engines.program import end_with_supervisor, say
 from irp_pipeline.errors import IrpError
-from irp_pipeline.exposure.portfolio import exposure_hash
+from irp_pipeline.exposure.portfolio import exposure_hash, file_hashes, portfolio_files
 from irp_pipeline.files import write_atomically
 
 _PROCESSES: Final = 1
@@ -60,7 +60,7 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     analysis = request["analysis"]
     inputs = folder / "inputs"
-    if exposure_hash(inputs) != request["exposure_hash"]:
+    if exposure_hash(file_hashes(portfolio_files(inputs).values())) != request["exposure_hash"]:
         raise OasisError("The exposure was replaced while the job was being submitted: run the cycle again")
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = _deterministic(folder, analysis) if is_deterministic else _stochastic(folder, request)

@@ -1,7 +1,5 @@
 """Extract: the exposure of each portfolio, copied from its source, and the proof that all of it arrived."""
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,9 @@ from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
 from irp_pipeline.exposure.totals import compare_totals, extract_totals, totals_from_json, totals_to_json
 from irp_pipeline.files import write_atomically
-from irp_pipeline.helpers.configuration import active_workbook
+from irp_pipeline.hashes import file_sha256
+from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
+from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(2, "Extract")
@@ -49,46 +49,62 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
     return sources
 
 
-def extracts_folder(cycle: Cycle, portfolio: str) -> Path:
-    """Return the folder of a portfolio's extracted tables, one Parquet file each."""
-    return cycle.folder / "extracts" / portfolio
+def extracts_key(portfolio: str) -> str:
+    """Return where the extracted tables of a portfolio are within the files of its cycle: one Parquet file each."""
+    return f"extracts/{portfolio}"
+
+
+def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
+    """Return the extracted tables of a portfolio, checked against what their step recorded.
+
+    Raises:
+        ExposureError: the portfolio has not been extracted.
+        ArtefactError: a file is missing on this machine or differs.
+    """
+    files = cycle.artefacts(extracts_key(portfolio))
+    found = {table: files[name] for table in OedTable if (name := f"{table}.parquet") in files}
+    if not found:
+        raise ExposureError(f"The portfolio {portfolio} has not been extracted: run extract_exposure first")
+    return found
 
 
 def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
     """Return what the source files hold, so that a changed one is extracted again. Databases are not asked."""
-    return dict(sorted(_hashes(portfolio_sources(cycle))))
+    if get_active_configuration(cycle.id) is None:
+        return {}
+    return {
+        f"source {portfolio}/{table}": file_sha256(source.path)
+        for portfolio, tables in portfolio_sources(cycle).items()
+        for table, source in tables.items()
+        if isinstance(source, FileSource) and source.path.is_file()
+    }
 
 
-def _hashes(sources: dict[str, dict[OedTable, Source]]) -> Iterator[tuple[str, str]]:
-    for portfolio, tables in sources.items():
-        for table, source in tables.items():
-            if isinstance(source, FileSource) and source.path.is_file():
-                with source.path.open("rb") as file:
-                    yield f"{portfolio}/{table}", hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@step(stage=STAGE, number=1, inputs=_file_hashes)
-def extract_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any]:
+@step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
+def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
     """Copy the OED tables of each portfolio to Parquet, with the control totals of the source of that moment."""
     extracted: dict[str, Any] = {}
     for portfolio, sources in portfolio_sources(cycle).items():
-        folder = extracts_folder(cycle, portfolio)
+        key = extracts_key(portfolio)
         for table in OedTable:
-            path = folder / f"{table}.parquet"
             if table not in sources:
-                path.unlink(missing_ok=True)
+                run.remove_file(f"{key}/{table}.parquet")
                 continue
+            path = run.scratch / key / f"{table}.parquet"
             result = extract(sources[table], table, path, with_totals=table is OedTable.LOCATION)
+            run.add_file(path, sha256=result.sha256, metadata={"records": result.rows})
             context.log.info(f"{portfolio}: {result.rows:,} {table} records from {result.source}")
             if result.source_totals is not None:
-                write_atomically(folder / _TOTALS_FILE, totals_to_json(result.source_totals))
+                totals = run.scratch / key / _TOTALS_FILE
+                write_atomically(totals, totals_to_json(result.source_totals))
+                run.add_file(totals)
             extracted[f"{portfolio} {table} records"] = result.rows
             extracted[f"{portfolio} {table} sha256"] = result.sha256
     return extracted
 
 
-@step(stage=STAGE, number=2)
-def control_totals(cycle: Cycle) -> dict[str, Any]:
+@step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
+def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
     from irp_pipeline.exposure.control_total import ALL_PERILS
 
@@ -96,12 +112,11 @@ def control_totals(cycle: Cycle) -> dict[str, Any]:
     differences: list[str] = []
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
-        folder = extracts_folder(cycle, portfolio.name)
-        totals_file = folder / _TOTALS_FILE
-        if not totals_file.is_file():
+        files = cycle.artefacts(extracts_key(portfolio.name))
+        if _TOTALS_FILE not in files:
             raise ExposureError(f"The portfolio {portfolio.name} has not been extracted: run extract_exposure first")
-        source = totals_from_json(totals_file.read_text())
-        extracted = extract_totals(folder / f"{OedTable.LOCATION}.parquet")
+        source = totals_from_json(files[_TOTALS_FILE].read_text())
+        extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]
         whole = [total for total in extracted if total.peril == ALL_PERILS]
         figures[f"{portfolio.name} locations"] = sum(total.locations for total in whole)
@@ -113,6 +128,7 @@ def control_totals(cycle: Cycle) -> dict[str, Any]:
         shown = differences[:_DIFFERENCES_SHOWN]
         more = f"\n… and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""
         raise ExposureError("The extract does not agree with its source:\n" + "\n".join(shown) + more)
+    run.add_records("totals", figures)
     return figures
 
 

@@ -7,10 +7,19 @@ from typing import Any, Final
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline.helpers.batch import BatchError, get_batch_jobs, recon_batch, track_batch
+from irp_pipeline.helpers.batch import (
+    BatchError,
+    current_batch,
+    get_batch_jobs,
+    job_contents,
+    recon_batch,
+    track_batch,
+)
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.job import jobs_doing
-from irp_pipeline.helpers.result import save_results
+from irp_pipeline.helpers.result import compute_results, saved_content
+from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.losses import LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
@@ -33,7 +42,27 @@ class TrackingConfig(Config):
     )
 
 
-@step(stage=STAGE, number=1)
+def _results(cycle: Cycle) -> dict[str, Any]:
+    """What came back of the jobs."""
+    batch = current_batch(cycle.id)
+    return {"results": None if batch is None else job_contents(batch["id"])}
+
+
+def _under_way(cycle: Cycle) -> str | None:
+    batch = current_batch(cycle.id)
+    counts = {} if batch is None else batch["job_counts"]
+    under_way = sum(number for status, number in counts.items() if not JobStatus(status).is_terminal)
+    return f"{under_way} jobs have not ended" if under_way else None
+
+
+@step(
+    stage=STAGE,
+    number=1,
+    after=("submit.submit_jobs",),
+    records=_results,
+    pending=_under_way,
+    without_config=("patience_minutes",),
+)
 def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
     """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
     batch_id = analysis_batch(cycle)["id"]
@@ -59,15 +88,25 @@ def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig
     return {"analysis batch": batch_id} | {f"jobs {status.lower()}": number for status, number in counts.items()}
 
 
-@step(stage=STAGE, number=2)
-def group_results(cycle: Cycle) -> dict[str, Any]:
+def _figures(cycle: Cycle) -> dict[str, Any]:
+    """The saved figures."""
+    batch = current_batch(cycle.id)
+    return {"figures": None if batch is None else saved_content(batch["id"])}
+
+
+@step(stage=STAGE, number=2, workbook=("analyses", "groupings"), after=("monitor.track_jobs",), records=_figures)
+def group_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
-    saved = save_results(analysis_batch(cycle)["id"])
+    computed = compute_results(analysis_batch(cycle)["id"])
+    if computed.refused:
+        computed.save()  # the figures of everything else
+        raise LossError("\n".join(computed.refused))
+    run.when_complete(computed.save)
     return {
-        "analyses": saved.analyses,
-        "groups": saved.groups,
-        "figures": saved.figures,
-        "groups left out": dict(saved.left_out),
+        "analyses": computed.summary.analyses,
+        "groups": computed.summary.groups,
+        "figures": computed.summary.figures,
+        "groups left out": dict(computed.summary.left_out),
     }
 
 

@@ -6,33 +6,57 @@ from typing import Any
 from dagster import MetadataValue, OpExecutionContext, graph
 
 from irp_pipeline.helpers import result
+from irp_pipeline.helpers.artefact import list_artefacts
+from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(6, "Report")
 
+_RESULTS, _REPORT = "results", "report"
+"""Where they are within the files of a cycle."""
 
-@step(stage=STAGE, number=1)
-def export_results(cycle: Cycle) -> dict[str, Any]:
+
+@step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
+def export_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD."""
-    folder = cycle.folder / "results"
-    files = result.export_results(analysis_batch(cycle)["id"], folder)
-    return {"folder": str(folder), "files": [file.name for file in files]}
+    files = result.exported_files(analysis_batch(cycle)["id"], run.scratch / _RESULTS)
+    keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
+    for key in set(list_artefacts(cycle.id, _RESULTS)) - set(keys):
+        run.remove_file(key)
+    return {"folder": str(cycle.folder / _RESULTS), "files": [file.path.name for file in files]}
 
 
-@step(stage=STAGE, number=2)
-def cycle_report(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any]:
+def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
+    """What the report would say now."""
+    from irp_pipeline.report import collect
+
+    return {"content of the report": collect(cycle.name).content()}
+
+
+@step(
+    stage=STAGE,
+    number=2,
+    after=("extract.control_totals", "process.validate_exposure", "report.export_results"),
+    inputs=_content,
+)
+def cycle_report(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the report of the cycle: a page, its chart as a picture, and a summary, which is shown here."""
-    from irp_pipeline.report import write_report
+    from irp_pipeline.report import collect, write
 
-    report = write_report(cycle.name, cycle.folder / "report")
-    summary = report.with_name("report.md").read_text(encoding="utf-8")
-    chart = report.with_name("ep_curves.png")
+    report = collect(cycle.name)
+    page = write(report, run.scratch / _REPORT)
+    summary = page.with_name("report.md").read_text(encoding="utf-8")
+    chart = page.with_name("ep_curves.png")
     if chart.is_file():
         picture = base64.b64encode(chart.read_bytes()).decode()
         summary += f"\n\n![Exceedance-probability curves](data:image/png;base64,{picture})\n"
+    else:
+        run.remove_file(f"{_REPORT}/{chart.name}")
+    for file in sorted(page.parent.iterdir()):
+        run.add_file(file, content=report.content())
     context.add_output_metadata({"summary": MetadataValue.md(summary)})
-    return {"report": str(report)}
+    return {"report": str(cycle.folder / _REPORT / page.name)}
 
 
 @graph(name="report")

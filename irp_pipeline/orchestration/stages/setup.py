@@ -5,12 +5,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dagster import Config, graph
+from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline.helpers.batch import BatchError, create_batch, current_batch, get_batch_jobs
-from irp_pipeline.helpers.configuration import active_workbook, load_configuration, require_active_configuration
+from irp_pipeline.helpers.batch import BatchError, current_batch, end_batches, ensure_batch, wanted_content, wanted_jobs
+from irp_pipeline.helpers.configuration import (
+    activate_configuration,
+    check_configuration,
+    get_active_configuration,
+    require_active_configuration,
+)
 from irp_pipeline.helpers.constants import BatchType
+from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(1, "Setup")
@@ -30,27 +36,38 @@ def workbook_of(cycle: Cycle, config: ConfigurationConfig) -> Path:
 
 
 def analysis_batch(cycle: Cycle) -> dict[str, Any]:
-    """Return the batch of the cycle's configuration that this stage made; the columns of ``read_batch``.
+    """Return the batch that has the jobs of the cycle's workbook; the columns of ``read_batch``.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
-        BatchError: no batch has been made yet.
+        BatchError: no batch has been made for the workbook as it is now.
     """
     require_active_configuration(cycle.id)
     batch = current_batch(cycle.id)
     if batch is None:
-        raise BatchError("No batch of jobs has been made for this cycle: run create_batches first")
+        raise BatchError("No batch has been made for the analyses of the workbook: run create_batches first")
     return batch
 
 
-def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> str | None:
+def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
     from irp_pipeline.helpers.workbook import workbook_hash
 
     path = workbook_of(cycle, config)
-    return workbook_hash(path) if path.is_file() else None
+    return {"workbook": workbook_hash(path) if path.is_file() else None}
 
 
-@step(stage=STAGE, number=1, configured=False)
+def _configuration(cycle: Cycle) -> dict[str, Any]:
+    """The configuration that the cycle works with."""
+    configuration = get_active_configuration(cycle.id)
+    return {"configuration": configuration["configuration_data"] if configuration else None}
+
+
+def _batch(cycle: Cycle) -> dict[str, str | None]:
+    """The jobs that the workbook asks for, if there is a batch of them."""
+    return {"batch": wanted_content(cycle.id)}
+
+
+@step(stage=STAGE, number=1)
 def initialize_environment(cycle: Cycle) -> dict[str, Any]:
     """Make the cycle's folder and record which software the cycle began with."""
     cycle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,27 +80,45 @@ def initialize_environment(cycle: Cycle) -> dict[str, Any]:
     }
 
 
-@step(stage=STAGE, number=2, configured=False, inputs=_workbook_hash)
-def validate_configuration(cycle: Cycle, config: ConfigurationConfig) -> dict[str, Any]:
+@step(stage=STAGE, number=2, inputs=_workbook_hash, records=_configuration)
+def validate_configuration(cycle: Cycle, run: StepRun, config: ConfigurationConfig) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
     path = workbook_of(cycle, config)
-    configuration_id = load_configuration(cycle.id, path)
-    workbook, _ = active_workbook(cycle.id)
+    workbook = check_configuration(cycle.id, path)
+
+    def activate() -> None:
+        run.output["configuration_id"] = activate_configuration(cycle.id, workbook)
+
+    run.when_complete(activate)
     return {
-        "configuration_id": configuration_id,
         "workbook": str(path),
-        "portfolios": len(workbook.portfolios),
-        "analyses": len(workbook.analyses),
-        "groupings": len(workbook.groupings),
+        "portfolios": len(workbook.data["portfolios"]),
+        "analyses": len(workbook.data["analyses"]),
+        "groupings": len(workbook.data["groupings"]),
     }
 
 
-@step(stage=STAGE, number=3)
-def create_batches(cycle: Cycle, step_id: int) -> dict[str, Any]:
-    """Make the batches of jobs that the configuration asks for; nothing is submitted yet."""
+@step(
+    stage=STAGE,
+    number=3,
+    workbook=("metadata.currency", "analyses"),
+    records=_batch,
+)
+def create_batches(cycle: Cycle, run: StepRun, step_id: int, context: OpExecutionContext) -> None:
+    """See that there is a batch of the jobs that the workbook asks for; nothing is submitted yet.
+
+    Jobs that are still at work for a workbook of before are ended.
+    """
     configuration = require_active_configuration(cycle.id)
-    batch_id = create_batch(BatchType.ANALYSIS, configuration["id"], step_id)
-    return {"analysis batch": batch_id, "analysis jobs": len(get_batch_jobs(batch_id))}
+    if current_batch(cycle.id) is None:
+        for earlier in end_batches(cycle.id, BatchType.ANALYSIS):
+            context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
+
+    def make() -> None:
+        batch_id = ensure_batch(BatchType.ANALYSIS, configuration["id"], step_id)
+        run.output |= {"analysis batch": batch_id, "analysis jobs": len(wanted_jobs(batch_id))}
+
+    run.when_complete(make)
 
 
 @graph

@@ -5,14 +5,26 @@ from typing import Any
 
 from dagster import DynamicOut, DynamicOutput, In, Nothing, OpExecutionContext, Out, graph, op
 
-from irp_pipeline.helpers.batch import get_batch_jobs, read_batch, renew_batch, submit_batch
+from irp_pipeline.helpers.batch import (
+    current_batch,
+    get_batch_jobs,
+    job_contents,
+    jobs_handed_over_since,
+    outdated_jobs,
+    read_batch,
+    renew_batch,
+    submit_batch,
+    wanted_jobs,
+)
 from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.job import JobError
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, cycle_of_run, step
+from irp_pipeline.orchestration.tracking import Cycle, Stage, part_of_step, step
 
 STAGE = Stage(4, "Submit")
 
+_STEP = "submit.submit_jobs"
 _CHUNKS = 20
 """At most so many ops share the jobs of a batch: an op costs a second, handing over a job some milliseconds."""
 
@@ -20,14 +32,12 @@ _CHUNKS = 20
 @op(ins={"start": In(Nothing)}, out=DynamicOut(list))
 def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> Iterator[DynamicOutput[list[int]]]:
     """Resubmit what failed or has other inputs now, and share out all jobs that wait to be handed over."""
-    with cycle_of_run(context, database) as cycle:
+    with part_of_step(_STEP, context, database) as cycle:
         batch_id = analysis_batch(cycle)["id"]
-        renewed = renew_batch(batch_id)
+        renewed = renew_batch(batch_id, everything=database.rerun_completed)
         if renewed:
-            context.log.info(f"{len(renewed)} jobs are submitted again: they failed, or their inputs have changed")
-        waiting = [
-            job["id"] for job in get_batch_jobs(batch_id) if job["status"] == JobStatus.INITIATED and not job["skipped"]
-        ]
+            context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID tells why")
+        waiting = [job["id"] for job in _waiting(batch_id)]
     size = -(-len(waiting) // _CHUNKS) or 1
     for first in range(0, len(waiting), size):
         yield DynamicOutput(waiting[first : first + size], mapping_key=str(first))
@@ -36,23 +46,60 @@ def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> I
 @op(out=Out(Nothing))
 def hand_over_jobs(context: OpExecutionContext, database: DatabaseResource, job_ids: list[int]) -> None:
     """Hand some of the jobs to their engines."""
-    with cycle_of_run(context, database) as cycle:
+    with part_of_step(_STEP, context, database) as cycle:
         submit_batch(analysis_batch(cycle)["id"], job_ids)
 
 
-def _replaced_jobs(cycle: Cycle, _: Any) -> dict[str, Any]:
-    """Which jobs had to be replaced: a batch with another one to replace has something to submit."""
-    batch_id = analysis_batch(cycle)["id"]
-    ended_badly = {JobStatus.FAILED, JobStatus.ERROR, JobStatus.CANCELLED}
-    return {
-        "batch": batch_id,
-        "replaced": [
-            job["id"] for job in get_batch_jobs(batch_id) if job["skipped"] or JobStatus(job["status"]) in ended_badly
-        ],
-    }
+def _waiting(batch_id: int) -> list[dict[str, Any]]:
+    return [job for job in get_batch_jobs(batch_id) if job["status"] == JobStatus.INITIATED and not job["skipped"]]
 
 
-@step(stage=STAGE, number=1, inputs=_replaced_jobs)
+def _jobs(cycle: Cycle, _: Any) -> dict[str, Any]:
+    """What the jobs are to compute, with what a person changed on purpose."""
+    batch = current_batch(cycle.id)
+    return {"jobs": None if batch is None else wanted_jobs(batch["id"])}
+
+
+def _requests(cycle: Cycle) -> dict[str, Any]:
+    """What the engines were given for the jobs."""
+    batch = current_batch(cycle.id)
+    return {"requests": None if batch is None else [content["request"] for content in job_contents(batch["id"])]}
+
+
+def _handed_over_or_waiting(cycle: Cycle) -> str | None:
+    batch = current_batch(cycle.id)
+    if batch is None:
+        return None
+    if waiting := len(_waiting(batch["id"])):
+        return f"{waiting} jobs wait to be handed over"
+    handed_over = jobs_handed_over_since(batch["id"], _STEP)
+    return f"{handed_over} jobs were handed over since" if handed_over else None
+
+
+def _to_resubmit(cycle: Cycle) -> str | None:
+    """What sharing out the jobs would find."""
+    batch = current_batch(cycle.id)
+    if batch is None:
+        return None
+    try:
+        outdated = outdated_jobs(batch["id"])
+    except JobError as error:
+        return str(error)
+    if not outdated:
+        return None
+    job_id, reason = next(iter(outdated.items()))
+    return f"{len(outdated)} jobs are to be submitted again; the first is job {job_id}: {reason}"
+
+
+@step(
+    stage=STAGE,
+    number=1,
+    after=("setup.create_batches", "process.build_portfolios"),
+    inputs=_jobs,
+    records=_requests,
+    pending=_handed_over_or_waiting,
+    foreseen=_to_resubmit,
+)
 def submit_jobs(cycle: Cycle) -> dict[str, Any]:
     """See that every job of the batch is with its engine."""
     batch_id = analysis_batch(cycle)["id"]

@@ -1,0 +1,150 @@
+"""What a risk engine is given for a job: all that its result depends on, known by hashes, and where that is.
+
+Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from irp_pipeline import settings
+from irp_pipeline.errors import IrpError
+from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.portfolio import (
+    PORTFOLIOS_FOLDER,
+    exposure_hash,
+    file_hashes,
+    portfolio_files,
+    portfolio_folder,
+)
+from irp_pipeline.hashes import file_sha256
+from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
+from irp_pipeline.helpers.db_context import get_current_schema
+
+PLACES: Final = "ARRAY['inputs', 'model', 'settings']"
+"""Entries of a request that say where something is, as SQL; what it is, the hashes say."""
+
+
+class JobError(IrpError):
+    """A job cannot be handed over or changed as asked."""
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    """The OED files of a portfolio, and the hash of them all."""
+
+    files: tuple[Path, ...]
+    hash: str
+
+
+class Requests:
+    """Makes the requests of a batch's jobs. Each portfolio, model and settings file is looked at once.
+
+    Args:
+        cycle_id: the cycle.
+        cycle_name: its name.
+        data_folder: what the file names of its configuration start from.
+        portfolios: names of the configuration's portfolios.
+    """
+
+    def __init__(self, cycle_id: int, cycle_name: str, data_folder: Path, portfolios: Collection[str]) -> None:
+        self._cycle_name = cycle_name
+        self._data_folder = data_folder
+        self._portfolios = portfolios
+        self._recorded: dict[str, list[Artefact]] = defaultdict(list)
+        for artefact in list_artefacts(cycle_id, PORTFOLIOS_FOLDER).values():
+            self._recorded[artefact.key.split("/")[1]].append(artefact)
+        self._exposures: dict[str, _Exposure | JobError] = {}
+        self._hashes: dict[Path, str] = {}
+
+    def of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an engine is given for a job.
+
+        Args:
+            parameters: those of the job.
+
+        Returns:
+            ``analysis``, the parameters; ``inputs``, the absolute paths of the OED files by name; ``exposure_hash`` of
+            those files; if the analysis names them, the absolute paths ``model`` and ``settings`` with ``model_hash``
+            and ``settings_hash``.
+
+        Raises:
+            JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or model
+                or settings cannot be read.
+        """
+        exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
+        return {
+            "analysis": dict(parameters),
+            "inputs": {path.name: str(path) for path in exposure.files},
+            "exposure_hash": exposure.hash,
+            **self._model(parameters),
+        }
+
+    def _portfolio_name(self, wanted: object) -> str:
+        for portfolio in self._portfolios:
+            if isinstance(wanted, str) and wanted.casefold() == portfolio.casefold():
+                return portfolio
+        raise JobError(
+            f"The job is for the portfolio {wanted!r}, which its configuration does not have. Those there are: "
+            + (", ".join(self._portfolios) or "none")
+        )
+
+    def _exposure(self, portfolio: str) -> _Exposure:
+        if portfolio not in self._exposures:
+            try:
+                self._exposures[portfolio] = self._read_exposure(portfolio)
+            except JobError as error:
+                self._exposures[portfolio] = error
+        found = self._exposures[portfolio]
+        if isinstance(found, JobError):
+            raise JobError(str(found)) from found
+        return found
+
+    def _read_exposure(self, portfolio: str) -> _Exposure:
+        """Find the files of a portfolio: those that are recorded, checked; else those that somebody put there."""
+        folder = portfolio_folder(settings.cycle_dir(get_current_schema(), self._cycle_name), portfolio)
+        recorded = self._recorded.get(portfolio, [])
+        try:
+            if recorded:
+                files = tuple(read_artefact(self._cycle_name, artefact) for artefact in recorded)
+                digests = {path.stem: artefact.sha256 for path, artefact in zip(files, recorded, strict=True)}
+            else:
+                files = tuple(portfolio_files(folder).values())
+                digests = file_hashes(files)
+        except ArtefactError as error:
+            raise JobError(f"The portfolio {portfolio!r} cannot be used. {error}") from error
+        except OSError as error:
+            raise JobError(f"The portfolio {portfolio!r} cannot be read: {error}") from error
+        if OedTable.LOCATION.value not in digests:
+            raise JobError(
+                f"The portfolio {portfolio!r} has no location.csv in {folder}: run the Process stage of the cycle "
+                f"{self._cycle_name!r} first"
+            )
+        return _Exposure(files, exposure_hash(digests))
+
+    def _model(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Return where model and settings are, and the hashes of both; nothing of what the job does not name."""
+        from irp_pipeline.helpers.workbook import WorkbookError, resolve_model
+
+        found: dict[str, str] = {}
+        for what in ("model", "settings"):
+            named = parameters.get(what)
+            if not named:
+                continue
+            try:
+                path = resolve_model(str(named), self._data_folder, settings.models_folder())
+                found |= {what: str(path), f"{what}_hash": self._hash_of(what, path)}
+            except (WorkbookError, OSError) as error:
+                raise JobError(f"The {what} of the analysis cannot be used: {error}") from error
+        return found
+
+    def _hash_of(self, what: str, path: Path) -> str:
+        from irp_pipeline.engines.oasis.model import model_hash
+
+        if path not in self._hashes:
+            self._hashes[path] = model_hash(path) if what == "model" else file_sha256(path)
+        return self._hashes[path]

@@ -1,0 +1,733 @@
+"""Tracked step runs: a block of work under a fenced lease.
+
+:func:`track_step` refuses a second start, skips what is done already, notices dead workers, and never records the
+result of a worker that lost its lease. Whether there is anything to do is the business of
+:mod:`irp_pipeline.helpers.decision`; what a file is, of :mod:`irp_pipeline.helpers.artefact`.
+
+Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from irp_pipeline import hashes, settings
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference, make_scratch, publish, remove_scratch
+from irp_pipeline.helpers.connections import in_transaction
+from irp_pipeline.helpers.constants import StepStatus
+from irp_pipeline.helpers.database import (
+    DatabaseError,
+    execute_command,
+    execute_scalar,
+    fetch_all,
+    fetch_one,
+    transaction,
+)
+from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
+from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
+from irp_pipeline.helpers.parameters import json_value, storable_text
+from irp_pipeline.worker import Worker, this_worker
+
+_R = TypeVar("_R")
+
+LEASE_SECONDS: Final = 60
+"""A tracked run whose heartbeat is older than this has lost its lease."""
+
+HEARTBEAT_SECONDS: Final = 10
+"""How often a tracked run renews its lease."""
+
+_START_PATIENCE_SECONDS: Final = 5
+_START_LOCK_SECONDS: Final = 30
+_RETRY_SECONDS: Final = 0.5
+_TRACEBACK_CHARACTERS: Final = 4000
+_FILES_FROM_ELSEWHERE: Final = "files"
+
+_log = logging.getLogger(__name__)
+
+
+class StepError(IrpError):
+    """A step or a step run cannot be made, changed or tracked as asked."""
+
+
+@dataclass
+class StepRun:
+    """A tracked run, as the block of work sees it.
+
+    Attributes:
+        id: the run's id.
+        step_id: the step's id.
+        run_num: the run's number within the step.
+        skipped: the work was done before: do nothing. ``output`` is then what that run produced.
+        work_run_num: number of the run that did the work; ``run_num`` itself unless skipped.
+        reason: why it runs, or why it is skipped.
+        output: what the work produces, JSON-like; recorded when the block ends well.
+        lease_lost: whether the lease was seen to be lost. Long work may look here and give up early.
+    """
+
+    id: int
+    step_id: int
+    run_num: int
+    skipped: bool
+    work_run_num: int
+    reason: str = ""
+    output: dict[str, Any] = field(default_factory=dict)
+    lease_lost: bool = False
+    _schema: str = field(default="", repr=False)
+    _cycle_name: str = field(default="", repr=False)
+    _token: str = field(default="", repr=False)
+    _scratch: Path | None = field(default=None, repr=False)
+    _files: dict[str, _File] = field(default_factory=dict, repr=False)
+    _removed: set[str] = field(default_factory=set, repr=False)
+    _records: dict[str, Any] = field(default_factory=dict, repr=False)
+    _writes: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for the files of this run. What :meth:`add_file` names in it is published when the run completes.
+
+        ``scratch / "results" / "losses.csv"`` becomes ``results/losses.csv`` among the files of the cycle. Everything
+        else in it is thrown away.
+        """
+        if self._scratch is None:
+            self._scratch = make_scratch(self._folder, self.step_id, self._token)
+        return self._scratch
+
+    def add_file(
+        self,
+        path: Path,
+        *,
+        key: str | None = None,
+        content: Any = None,
+        sha256: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Artefact:
+        """Declare a file that the run wrote. It is published, whole, when the run completes with its lease.
+
+        Args:
+            path: the file: in :attr:`scratch`, from where it is moved into its place; among the files of the cycle,
+                where it stays; or anywhere else, from where it is copied.
+            key: its place among the files of the cycle. None: its place in the scratch space or the cycle's folder;
+                for a file from elsewhere ``files/<name>``.
+            content: plain data that stands for what matters in it, where that is not every byte. None: the cells of a
+                Parquet file, else the bytes.
+            sha256: of its bytes in hexadecimal, if that is known already.
+            metadata: what Dagster shows of it.
+
+        Returns:
+            What is recorded of it.
+
+        Raises:
+            StepError: there is no such file, or it cannot have that key.
+        """
+        path = path.absolute()
+        folder = self._folder
+        is_scratch = self._scratch is not None and path.is_relative_to(self._scratch)
+        if key is None:
+            base = self._scratch if is_scratch else folder
+            inside = base is not None and path.is_relative_to(base)
+            key = path.relative_to(base or folder).as_posix() if inside else f"{_FILES_FROM_ELSEWHERE}/{path.name}"
+        if not key or key.startswith("/") or ".." in key.split("/"):
+            raise StepError(f"The file {path} cannot be kept as {key!r}: a key is a path within the files of the cycle")
+        try:
+            artefact = artefact_of(path, key, content, sha256, json_value(dict(metadata or {})))
+        except OSError as error:
+            raise StepError(f"The file {path} cannot be recorded: {error.strerror or error}") from error
+        self._files[key] = _File(artefact, path, moves=is_scratch)
+        return artefact
+
+    def remove_file(self, key: str) -> None:
+        """Declare that a file no longer belongs to the cycle: it goes away when the run completes.
+
+        Args:
+            key: its place among the files of the cycle; it need not be there.
+        """
+        self._removed.add(key)
+
+    def add_records(self, name: str, content: Any, write: Callable[[], None] | None = None) -> None:
+        """Declare records that the run leaves in the database.
+
+        Args:
+            name: what they are.
+            content: plain data that stands for them: figures, parameters, hashes; no ids, times or places.
+            write: changes them. It is called in the transaction that completes the run, if it holds its lease.
+        """
+        self._records[name] = json_value(content)
+        if write is not None:
+            self.when_complete(write)
+
+    def when_complete(self, write: Callable[[], None]) -> None:
+        """Have the database changed in the transaction that completes the run, if it holds its lease.
+
+        Args:
+            write: changes it. It must be safe to repeat: a transaction that is lost with its connection is tried again.
+        """
+        self._writes.append(write)
+
+    @property
+    def _folder(self) -> Path:
+        return settings.cycle_dir(self._schema, self._cycle_name)
+
+    def _has_outputs(self) -> bool:
+        return bool(self._files or self._removed or self._records or self._writes)
+
+    def _publish(self) -> None:
+        """Put the files into their places. Those that an earlier try put there stay."""
+        for file in self._files.values():
+            target = self._folder / file.artefact.key
+            is_there = not file.path.exists() if file.moves else file.path == target
+            if not is_there:
+                publish(file.path, target, move=file.moves)
+                hashes.remember(target, file.artefact.sha256)
+            elif (differs := difference(target, file.artefact.sha256, file.artefact.bytes)) is not None:
+                raise StepError(f"The file {target} {differs}: somebody changed it while the run was at work")
+        for key in self._removed - set(self._files):
+            (self._folder / key).unlink(missing_ok=True)
+
+    def _output_hash(self, records: Mapping[str, str]) -> str | None:
+        """Return what stands for the content of the outputs; None if none were declared."""
+        if not self._files and not records:
+            return None
+        files = {key: file.artefact.content_hash for key, file in self._files.items()}
+        return hashes.value_hash({"files": files, "records": dict(records)})
+
+    def _clean_up(self) -> None:
+        if self._scratch is not None:
+            remove_scratch(self._scratch)
+
+
+@dataclass(frozen=True)
+class _File:
+    artefact: Artefact
+    path: Path
+    moves: bool
+
+
+@contextmanager
+def track_step(
+    step_id: int,
+    started_by: str | None = None,
+    fingerprint: str | None = None,
+    rerun: bool = False,
+    dagster_run_id: str | None = None,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    records: Records | None = None,
+    pending: str | None = None,
+) -> Iterator[StepRun]:
+    """Run a block of work as one run of a step.
+
+    The run is recorded as ACTIVE before the block and as COMPLETED after it; as FAILED with the error if the block
+    raises, which goes on. The newest tracked run of the step that is not SKIPPED decides what happens at the start:
+    COMPLETED with the same fingerprint, and with all that it wrote still there as recorded, and this one is SKIPPED;
+    ACTIVE with its worker alive, and this one is refused; ACTIVE with its worker dead, and that one becomes FAILED
+    ("worker lost") and this one works.
+
+    While the block runs, a thread renews the lease. Every later write is fenced by it: a worker that was taken for
+    dead and comes back cannot record a result over the run that took its place, nor publish a file.
+
+    Args:
+        step_id: the step.
+        started_by: who started it; None means the user of the operating system.
+        fingerprint: stands for everything the result depends on. None is a fingerprint too: work that depends on
+            nothing, unless ``inputs`` are given.
+        rerun: work even if it is done already.
+        dagster_run_id: the Dagster run that this belongs to, if any.
+        inputs: everything that the result depends on, as plain data by name. Recorded, so that people see which one
+            changed; the fingerprint is made of it if none is given.
+        records: gives the content of the records that the step keeps in the database, by name, as they are when it is
+            called. A step whose records are no longer as it left them works again.
+        pending: what is waiting to be done, whatever was done before; None if nothing is.
+
+    Yields:
+        The run. Check ``skipped`` first, and put results into ``output``; declare files by ``add_file``.
+
+    Raises:
+        StepError: there is no such step, the step is at work elsewhere, the lease was lost, the output has no JSON
+            form, a file cannot be published, or the fingerprint is not text.
+        DatabaseError: the database refuses or is away.
+
+    Example:
+        >>> with track_step(step_id, inputs={"workbook": workbook_hash}) as run:
+        ...     if not run.skipped:
+        ...         run.output["locations"] = extract(portfolio, run.scratch / "location.parquet")
+        ...         run.add_file(run.scratch / "location.parquet")
+    """
+    if in_transaction():
+        raise StepError(
+            "track_step cannot be used inside a transaction(): nobody would see its lease before the commit. Open the "
+            "transaction inside the block"
+        )
+    if fingerprint is None and inputs is not None:
+        fingerprint = fingerprint_of(inputs)
+    _check_fingerprint(fingerprint)
+    lease = _Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_worker())
+    start = _Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
+    run = _insist(lambda: _start(start, lease), _START_PATIENCE_SECONDS)
+    if run.skipped:
+        yield run
+        return
+    heartbeat = _Heartbeat(run, lease)
+    try:
+        try:
+            heartbeat.start()
+            yield run
+        finally:
+            if _is_owner(lease):
+                heartbeat.stop()
+    except BaseException as error:
+        if _is_owner(lease):
+            _fail(run, lease, error)
+            run._clean_up()
+        raise
+    if _is_owner(lease):
+        try:
+            _complete(run, lease, start)
+        finally:
+            run._clean_up()
+
+
+@dataclass(frozen=True)
+class _Lease:
+    token: str
+    schema: str
+    owner: Worker
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What :func:`track_step` was asked for."""
+
+    step_id: int
+    started_by: str
+    fingerprint: str | None
+    inputs: Mapping[str, Any] | None
+    rerun: bool
+    dagster_run_id: str | None
+    records: Records | None
+    pending: str | None
+
+    def decide(self) -> Verdict:
+        verdict = decide(
+            self.step_id,
+            self.fingerprint,
+            self.inputs,
+            rerun=self.rerun,
+            records=self.records,
+            pending=self.pending,
+        )
+        if verdict is None:
+            raise no_step(self.step_id)
+        return verdict
+
+
+def _is_owner(lease: _Lease) -> bool:
+    """Tell whether this process holds the lease: a forked child that walks out of the block has nothing to say."""
+    return os.getpid() == lease.owner.pid
+
+
+def _check_fingerprint(fingerprint: object) -> None:
+    """Refuse now what could not be recorded, or compared with what is recorded, when the work is done."""
+    if fingerprint is not None and (not isinstance(fingerprint, str) or fingerprint != storable_text(fingerprint)):
+        raise StepError(f"A fingerprint is text that PostgreSQL can hold, or None, and not {fingerprint!r}")
+
+
+def _start(start: _Start, lease: _Lease) -> StepRun:
+    """Begin or skip a run. Files are hashed before the step is locked; whoever changes it meanwhile is judged anew."""
+    while True:
+        verdict = start.decide()
+        run = _start_as_decided(start, lease, verdict)
+        if run is not None:
+            return run
+
+
+def _start_as_decided(start: _Start, lease: _Lease, verdict: Verdict) -> StepRun | None:
+    """Begin or skip a run under the lock of its step; None if the verdict no longer holds."""
+    with transaction():
+        # One start at a time for each step: whoever comes second sees what the first one did. A starter that is
+        # stopped here, or whose host is lost, must not keep the others out, nor a worker from renewing its lease.
+        step = fetch_one(
+            """
+            SELECT step_name, set_config('idle_in_transaction_session_timeout', %s, true)
+              FROM irp_step WHERE id = %s FOR NO KEY UPDATE
+            """,
+            (f"{_START_LOCK_SECONDS}s", start.step_id),
+        )
+        if step is None:
+            raise no_step(start.step_id)
+        # The lock waits for a worker that is just recording how it ended.
+        newest = fetch_one(
+            """
+            SELECT id, run_num, status, reason, output_data, coalesce(work_run_num, run_num) AS work_run_num,
+                   lease_token, host, pid, pid_started, heartbeat_ts,
+                   heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+              FROM irp_step_run
+             WHERE step_id = %s AND tracked AND status <> 'SKIPPED'
+             ORDER BY run_num DESC LIMIT 1
+               FOR NO KEY UPDATE
+            """,
+            (LEASE_SECONDS, start.step_id),
+        )
+        reason = verdict.reason
+        seen = (newest["id"], newest["status"]) if newest else (None, None)
+        if newest and str(newest["lease_token"]) == lease.token:  # our own, of a try whose answer was lost
+            return _begun(newest, start, lease, verdict, newest["reason"])
+        if newest and newest["status"] == StepStatus.ACTIVE:
+            _take_over(newest, step["step_name"])
+            reason = f"the worker of run {newest['run_num']} was lost"
+        elif seen != (verdict.newest_id, verdict.newest_status):
+            return None
+        elif verdict.skip and newest:
+            return _skip(start, newest, reason)
+        run = fetch_one(
+            """
+            WITH step AS (
+                UPDATE irp_step SET last_run_num = last_run_num + 1 WHERE id = %s RETURNING id, last_run_num
+            )
+            INSERT INTO irp_step_run (step_id, run_num, status, started_by, tracked, lease_token, heartbeat_ts,
+                                      host, pid, pid_started, dagster_run_id, reason)
+            SELECT id, last_run_num, 'ACTIVE', %s, true, %s, clock_timestamp(), %s, %s, %s, %s, %s FROM step
+            RETURNING id, run_num
+            """,
+            (
+                start.step_id,
+                start.started_by,
+                lease.token,
+                lease.owner.host,
+                lease.owner.pid,
+                lease.owner.started,
+                start.dagster_run_id,
+                reason,
+            ),
+        )
+    if run is None:
+        raise no_step(start.step_id)
+    return _begun(run, start, lease, verdict, reason)
+
+
+def _begun(row: Mapping[str, Any], start: _Start, lease: _Lease, verdict: Verdict, reason: str) -> StepRun:
+    return StepRun(
+        row["id"],
+        start.step_id,
+        row["run_num"],
+        skipped=False,
+        work_run_num=row["run_num"],
+        reason=reason,
+        _schema=lease.schema,
+        _cycle_name=verdict.cycle_name,
+        _token=lease.token,
+    )
+
+
+def _skip(start: _Start, done: dict[str, Any], reason: str) -> StepRun:
+    run = fetch_one(
+        """
+        WITH step AS (
+            UPDATE irp_step SET last_run_num = last_run_num + 1 WHERE id = %s RETURNING id, last_run_num
+        )
+        INSERT INTO irp_step_run (step_id, run_num, status, started_ts, completed_ts, started_by, tracked, input_hash,
+                                  inputs, records, output_hash, reason, work_run_num, output_data, dagster_run_id)
+        SELECT step.id, step.last_run_num, 'SKIPPED', now.ts, now.ts, %s, true, done.input_hash,
+               done.inputs, done.records, done.output_hash, %s, %s, done.output_data, %s
+          FROM step, irp_step_run done, (SELECT clock_timestamp() AS ts) now
+         WHERE done.id = %s
+        RETURNING id, run_num
+        """,
+        (start.step_id, start.started_by, reason, done["work_run_num"], start.dagster_run_id, done["id"]),
+    )
+    if run is None:
+        raise no_step(start.step_id)
+    return StepRun(
+        run["id"],
+        start.step_id,
+        run["run_num"],
+        skipped=True,
+        work_run_num=done["work_run_num"],
+        reason=reason,
+        output=done["output_data"] or {},
+    )
+
+
+def _take_over(active: dict[str, Any], step_name: str) -> None:
+    """Close an ACTIVE tracked run whose worker is dead; refuse if it is alive."""
+    if not is_lost(active):
+        raise StepError(
+            f"Step {step_name!r} is at work already: run {active['run_num']} on host {active['host']}, process "
+            f"{active['pid']}, last heard of at {active['heartbeat_ts']:%Y-%m-%d %H:%M:%S} UTC. Wait for it, or end "
+            "that process first"
+        )
+    close_lost_run(active["id"], active["lease_token"])
+
+
+def is_lost(active: dict[str, Any]) -> bool:
+    """Tell whether the worker of an ACTIVE tracked run is dead.
+
+    Args:
+        active: ``host``, ``pid`` and ``pid_started`` of the run, and ``expired``: whether its heartbeat is older than
+            :data:`LEASE_SECONDS` by the server's clock.
+    """
+    return active["expired"] or Worker(active["host"], active["pid"], active["pid_started"]).is_gone()
+
+
+def close_lost_runs() -> list[dict[str, Any]]:
+    """Record every tracked run as FAILED whose worker is dead, in the current schema.
+
+    Returns:
+        The runs that were closed: id, step_id, run_num, step_name, host, pid, dagster_run_id.
+    """
+    active = fetch_all(
+        """
+        SELECT r.id, r.step_id, r.run_num, st.step_name, r.host, r.pid, r.pid_started, r.lease_token, r.dagster_run_id,
+               r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+          FROM irp_step_run r JOIN irp_step st ON st.id = r.step_id
+         WHERE r.tracked AND r.status = 'ACTIVE'
+        """,
+        (LEASE_SECONDS,),
+    )
+    shown = ("id", "step_id", "run_num", "step_name", "host", "pid", "dagster_run_id")
+    return [
+        {name: run[name] for name in shown}
+        for run in active
+        if is_lost(run) and close_lost_run(run["id"], run["lease_token"])
+    ]
+
+
+def latest_run_of_dagster_run(dagster_run_id: str) -> dict[str, Any] | None:
+    """Return the step run that a Dagster run began last, in the current schema, or None if it began none.
+
+    Returns:
+        id, step_id, run_num, status, completed_ts, and lost: whether it was closed because its worker was lost.
+    """
+    return fetch_one(
+        """
+        SELECT id, step_id, run_num, status, completed_ts,
+               status = 'FAILED' AND error_message LIKE 'worker lost%' AS lost
+          FROM irp_step_run WHERE dagster_run_id = %s
+         ORDER BY started_ts DESC, id DESC LIMIT 1
+        """,
+        (dagster_run_id,),
+    )
+
+
+def close_lost_run(run_id: int, lease_token: str) -> bool:
+    """Record a tracked run as FAILED, "worker lost", unless it has ended or is another's meanwhile.
+
+    Returns:
+        Whether it was recorded.
+    """
+    return (
+        execute_command(
+            """
+            UPDATE irp_step_run
+               SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL,
+                   error_message = format(
+                       'worker lost: process %s on host %s ended without a word; it was last heard of at %s',
+                       pid, host, heartbeat_ts)
+             WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+            """,
+            (run_id, lease_token),
+        )
+        > 0
+    )
+
+
+def _complete(run: StepRun, lease: _Lease, start: _Start) -> None:
+    try:
+        held = _insist(lambda: _write_completion(run, lease, start), LEASE_SECONDS)
+    except Exception as error:
+        if isinstance(error, DatabaseError) and error.disconnected:
+            raise
+        problem = error if isinstance(error, IrpError) and not isinstance(error, DatabaseError) else None
+        problem = problem or StepError(f"The output of run {run.run_num} cannot be recorded: {_text_of(error)}")
+        _fail(run, lease, problem)
+        if problem is error:
+            raise
+        raise problem from error
+    if not held:
+        raise _lease_lost(run)
+
+
+def _write_completion(run: StepRun, lease: _Lease, start: _Start) -> bool:
+    """Publish and record what the run produced if the lease is still held; return whether it was."""
+    with schema_context(lease.schema):
+        if start.records is None and not run._has_outputs():
+            return _end(run, lease, start, {}) or _has_ended_as(run, lease, StepStatus.COMPLETED)
+        with transaction():
+            held = execute_scalar(
+                "SELECT true FROM irp_step_run WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s FOR UPDATE",
+                (run.id, lease.token),
+            )
+            if not held:
+                return _has_ended_as(run, lease, StepStatus.COMPLETED)
+            run._publish()
+            for write in run._writes:
+                write()
+            now = start.records() if start.records is not None else {}
+            return _end(run, lease, start, kept_inputs({**run._records, **now}))
+
+
+def _end(run: StepRun, lease: _Lease, start: _Start, records: Mapping[str, str]) -> bool:
+    """Record the end of a run and its artefacts; return whether the lease was held."""
+    rows = [file.artefact.as_row() for file in run._files.values()]
+    with_artefacts = """
+        INSERT INTO irp_artefact (step_run_id, artefact_key, sha256, content_hash, bytes, metadata)
+        SELECT ended.id, a.artefact_key, a.sha256, a.content_hash, a.bytes, a.metadata
+          FROM ended, jsonb_to_recordset(%s -> 'rows')
+               AS a (artefact_key text, sha256 text, content_hash text, bytes bigint, metadata jsonb)
+    """
+    return bool(
+        execute_scalar(
+            f"""
+            WITH ended AS (
+                UPDATE irp_step_run
+                   SET status = 'COMPLETED', completed_ts = clock_timestamp(), error_message = NULL, output_data = %s,
+                       input_hash = %s, inputs = %s, records = %s, output_hash = %s, work_run_num = run_num
+                 WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+                RETURNING id
+            ) {", kept AS (" + with_artefacts + ")" if rows else ""}
+            SELECT true FROM ended
+            """,  # noqa: S608
+            (
+                json_value(run.output),
+                start.fingerprint,
+                None if start.inputs is None else kept_inputs(start.inputs),
+                dict(records) or None,
+                run._output_hash(records),
+                run.id,
+                lease.token,
+                *([{"rows": rows}] if rows else []),
+            ),
+        )
+    )
+
+
+def _has_ended_as(run: StepRun, lease: _Lease, status: StepStatus) -> bool:
+    """Tell whether an earlier try was written although its answer was lost."""
+    recorded: str | None = execute_scalar(
+        "SELECT status FROM irp_step_run WHERE id = %s AND lease_token = %s", (run.id, lease.token)
+    )
+    return recorded == status
+
+
+def _fail(run: StepRun, lease: _Lease, error: BaseException) -> None:
+    """Record how the block failed. What goes wrong here is logged: the block's own error must go on."""
+    try:
+        message = _in_words(error) if isinstance(error, Exception) else f"cancelled ({type(error).__name__})"
+        if not _insist(lambda: _write_failure(run, lease, message), LEASE_SECONDS):
+            _log.warning("%s", _lease_lost(run))
+            error.add_note(str(_lease_lost(run)))
+    except Exception as failure:
+        _log.error("The failure of step run %s could not be recorded: %s", run.id, failure)
+        error.add_note(f"The step run {run.id} could not be recorded as FAILED: {failure}")
+
+
+def _write_failure(run: StepRun, lease: _Lease, message: str) -> bool:
+    """Record the run as FAILED if the lease is still held; return whether it was."""
+    with schema_context(lease.schema):
+        written = execute_command(
+            """
+            UPDATE irp_step_run SET status = 'FAILED', completed_ts = clock_timestamp(), error_message = %s
+             WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+            """,
+            (storable_text(message), run.id, lease.token),
+        )
+        return written > 0 or _has_ended_as(run, lease, StepStatus.FAILED)
+
+
+class _Heartbeat:
+    """A thread that renews the lease of a run until it is stopped or the lease is lost."""
+
+    def __init__(self, run: StepRun, lease: _Lease) -> None:
+        self._run = run
+        self._lease = lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=carry_schema(self._beat), name=f"irp-heartbeat-{run.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _beat(self) -> None:
+        pause: float = HEARTBEAT_SECONDS
+        while not self._stopped.wait(pause):
+            try:
+                renewed = execute_command(
+                    """
+                    UPDATE irp_step_run SET heartbeat_ts = clock_timestamp()
+                     WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+                    """,
+                    (self._run.id, self._lease.token),
+                )
+            except Exception as error:  # only the end of the lease ends this thread
+                _log.warning("The lease of step run %s could not be renewed, trying again: %s", self._run.id, error)
+                pause = 1
+                continue
+            pause = HEARTBEAT_SECONDS
+            if not renewed and not self._stopped.is_set():
+                self._run.lease_lost = True
+                _log.error("%s", _lease_lost(self._run))
+                return
+
+
+def _insist(write: Callable[[], _R], patience: float) -> _R:
+    """Call ``write``, which must be safe to repeat, until the server is there to answer it.
+
+    A restart of the server takes seconds; the work that it would throw away may have taken hours.
+
+    Args:
+        write: what to call.
+        patience: for how many seconds a server that is away is tried again.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return write()
+        except DatabaseError as error:
+            if not error.disconnected or time.monotonic() > deadline:
+                raise
+            _log.warning("The database is away, trying again: %s", error)
+            time.sleep(_RETRY_SECONDS)
+
+
+def _lease_lost(run: StepRun) -> StepError:
+    return StepError(
+        f"Run {run.run_num} of the step with the id {run.step_id} lost its lease: it was taken for dead and its place "
+        "given to another run, or it was ended or deleted by hand. Its result is not recorded"
+    )
+
+
+def no_step(step_id: int) -> StepError:
+    """Return the error for a step that is not there."""
+    return StepError(f"There is no step with the id {step_id} in schema {get_current_schema()!r}")
+
+
+def _in_words(error: Exception) -> str:
+    tail = "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
+    return f"{type(error).__name__}: {_text_of(error)}\n\n{tail}"
+
+
+def _text_of(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"without a message, since its __str__ raised {type(failure).__name__}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in many containers
+        return f"uid {os.getuid()}"

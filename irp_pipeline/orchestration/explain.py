@@ -1,0 +1,81 @@
+"""Explaining a cycle: which steps would run now and why, without running anything.
+
+The verdict on each step is that of :mod:`irp_pipeline.helpers.decision`, which a launch stands on too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from irp_pipeline import settings
+from irp_pipeline.helpers.constants import StepStatus
+from irp_pipeline.helpers.cycle import require_open_cycle
+from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.orchestration.jobs import STEPS
+from irp_pipeline.orchestration.tracking import SPECS, Cycle, Spec
+
+_READS_WORKBOOK = "setup.validate_configuration"
+
+
+class Foresight(StrEnum):
+    """What a launch would do with a step."""
+
+    RUN = "run"
+    SKIP = "skip"
+    DEPENDS = "depends"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a launch would do with a step, and why.
+
+    Attributes:
+        step: the key of the step, such as ``extract.extract_exposure``.
+        foresight: whether it would run. DEPENDS: an earlier step runs first, and what it ends with decides.
+        reason: why, as a sentence without its full stop.
+    """
+
+    step: str
+    foresight: Foresight
+    reason: str
+
+
+def explain(cycle_name: str) -> list[Explanation]:
+    """Say of each step of a cycle whether a launch would run it now, in the order of the steps.
+
+    Args:
+        cycle_name: the cycle, in the current schema.
+
+    Raises:
+        CycleError: there is no such open cycle.
+        IrpError: an input cannot be read.
+    """
+    row = require_open_cycle(cycle_name)
+    schema, name = get_current_schema(), row["cycle_name"]
+    return list(_explanations(Cycle(row["id"], name, schema, settings.cycle_dir(schema, name))))
+
+
+def _explanations(cycle: Cycle) -> Iterator[Explanation]:
+    unsettled: set[str] = set()
+    for key in STEPS.values():
+        spec = SPECS[key]
+        verdict = spec.verdict(cycle)
+        waits_for = [earlier for earlier in _depends_on(spec) if earlier in unsettled]
+        if verdict.newest_status == StepStatus.ACTIVE:
+            foresight, reason = Foresight.DEPENDS, f"run {verdict.newest_num} is at work, or its worker was lost"
+        elif not verdict.skip:
+            foresight, reason = Foresight.RUN, verdict.reason
+        elif waits_for:
+            foresight = Foresight.DEPENDS
+            reason = f"it runs if {' or '.join(waits_for)} ends with other content than before"
+        else:
+            foresight, reason = Foresight.SKIP, verdict.reason
+        if foresight is not Foresight.SKIP:
+            unsettled.add(key)
+        yield Explanation(key, foresight, reason)
+
+
+def _depends_on(spec: Spec) -> Iterator[str]:
+    if spec.workbook:
+        yield _READS_WORKBOOK
+    yield from spec.after
