@@ -22,7 +22,6 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from irp_pipeline import settings
 from irp_pipeline.helpers import connections
-from irp_pipeline.helpers.connections import quote_identifier
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_status
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -39,7 +38,8 @@ from irp_pipeline.helpers.database import (
     init_database,
     transaction,
 )
-from irp_pipeline.helpers.db_context import carry_schema, reset_schema, schema_context, set_schema
+from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, reset_schema, schema_context, set_schema
+from irp_pipeline.helpers.statements import quote_identifier
 
 PREFIX = f"isolation_{os.getpid()}"
 
@@ -234,17 +234,19 @@ def callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ca
     monkeypatch.setenv("IRP_POOL_SIZE", "5")
     monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")  # what is tested is not the disk
     dispose_engine()
-    set_search_path = connections._set_search_path
+    take_connection = connections._take_connection
     last_schema: dict[Any, str] = {}
     passed_on = 0
 
-    def count(dbapi: Any, schema: str, *rest: Any) -> None:
+    def count() -> Any:
         nonlocal passed_on
-        passed_on += last_schema.get(dbapi, schema) != schema
-        last_schema[dbapi] = schema
-        set_search_path(dbapi, schema, *rest)
+        lent = take_connection()
+        schema = get_current_schema()
+        passed_on += last_schema.get(lent.dbapi, schema) != schema
+        last_schema[lent.dbapi] = schema
+        return lent
 
-    monkeypatch.setattr(connections, "_set_search_path", count)
+    monkeypatch.setattr(connections, "_take_connection", count)
     names = [f"{PREFIX}_caller_{number}" for number in range(CALLERS)]
     with schemas(server, *names):
         yield [Caller(name) for name in names]
@@ -365,8 +367,11 @@ def test_a_schema_without_tables_is_an_error_that_says_what_to_run(server, there
 def test_sqlalchemy_and_pandas_do_not_fall_through_to_public_either(server):
     frame = pd.DataFrame({"cycle_name": ["Q1"]})
     with schema_context(f"{PREFIX}_missing"):
-        with pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"):
-            get_engine().connect()
+        with (
+            get_engine().connect() as connection,
+            pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"),
+        ):
+            connection.exec_driver_sql("DELETE FROM irp_cycle")
         with pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"):
             frame.to_sql("irp_cycle", get_engine(), if_exists="replace")
     with schemas(server, f"{PREFIX}_empty"), schema_context(f"{PREFIX}_empty"):
@@ -591,36 +596,6 @@ def test_a_forgotten_connection_is_rolled_back_and_serves_the_next(two, one_conn
     gc.collect()
     note(1, mine)
     assert owners(mine) == [mine]
-
-
-def test_common_work_pays_for_a_search_path_only_where_the_schema_changes(two, one_connection, monkeypatch):
-    mine, other = two
-    note(0, mine)
-    changes: list[str] = []
-    set_search_path = connections._set_search_path
-
-    def count(dbapi: Any, schema: str, *rest: Any) -> None:
-        changes.append(schema)
-        set_search_path(dbapi, schema, *rest)
-
-    def refuse(_: object) -> None:
-        raise AssertionError("nothing was left behind that had to be undone")
-
-    monkeypatch.setattr(connections, "_set_search_path", count)
-    monkeypatch.setattr(connections, "_restore_session", refuse)
-    for number in (1, 2):
-        note(number, mine)
-        with pytest.raises(DatabaseError):
-            execute_command("SELECT 1 / 0")
-        with transaction():
-            note(-number, mine)
-        bulk_insert("INSERT INTO note (owner) VALUES (%s)", [(mine,)])
-    assert changes == []
-    with schema_context(other):
-        note(1, other)
-        note(2, other)
-    note(3, mine)
-    assert changes == [other, mine]
 
 
 # --- threads, forks -----------------------------------------------------------------------------------------------
