@@ -148,6 +148,20 @@ def administrative_connection() -> Iterator[sa.Connection]:
         raise database_error(cause, statement=error.statement) from error
 
 
+def is_pooled() -> bool:
+    """Tell whether a connection pooler stands between this process and the server.
+
+    The process at the other end, as it was named when the connection was made, is then not the one that answers.
+
+    Raises:
+        DatabaseError: no connection to the server.
+    """
+    with administrative_connection() as connection:
+        answering = connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar()
+        driver: Any = connection.connection.dbapi_connection
+        return bool(answering != driver.info.backend_pid)
+
+
 def _connect_arguments() -> dict[str, Any]:
     from irp_pipeline import settings
 

@@ -117,8 +117,9 @@ class SchemaCursor(DriverCursor):
     def run(self, statement: Statement, values: Sequence[Any]) -> None:
         """Run a statement of the helpers, which was read already."""
         text = statement.text if values else statement.source
-        if statement.is_savepoint:
-            DriverCursor.execute(self, text)  # needs no path, and must be alone if the statement before failed
+        if statement.is_savepoint or statement.is_discard:
+            # They need no path, and must be alone: a savepoint if the statement before failed, DISCARD ALL always.
+            DriverCursor.execute(self, text)
         elif statement.changes_session and self.connection.is_between_transactions():
             send_and_clean(self, text, values or None)
         else:
@@ -142,10 +143,10 @@ class SchemaCursor(DriverCursor):
         statement = statements.read_commands(query if isinstance(query, str) else query.decode(errors="replace"))
         if self.name is not None:
             self._declare(query, vars)
-        elif statement.controls_transaction:
+        elif statement.controls_transaction or statement.is_discard:
             if not statement.is_one_command:
                 raise _mixed_with_transaction_control(statement)
-            super().execute(query, vars)  # needs no path, and must be alone if the last one failed
+            super().execute(query, vars)
         elif connection.is_between_transactions():
             self._execute_by_itself(query, vars, statement)
         else:

@@ -32,6 +32,7 @@ _TRANSACTION_CONTROL = re.compile(
     r"\s*(?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b"
 )
 _SAVEPOINT = re.compile(r"\s*(?:savepoint|release|rollback\s+(?:work\s+|transaction\s+)?to)\b")
+_DISCARD = re.compile(r"\s*discard\b")
 _SQL_BODY = re.compile(r"\bbegin\s+atomic\b")  # of a function; the END of it ends no transaction
 _SESSION_COMMAND = re.compile(r"\s*(?:set(?!\s+(?:local|constraints|transaction)\b)|prepare|listen|load|declare)\b")
 _PROCEDURE = re.compile(r"\s*(?:do|call)\b")
@@ -72,6 +73,7 @@ class Statement:
         returns: whether it has a RETURNING clause; that of a CTE does not count.
         controls_transaction: whether it begins or ends a transaction, or sets or uses a savepoint.
         is_savepoint: whether it is one command, which sets or uses a savepoint.
+        is_discard: whether it is one command, which resets the session.
         is_one_command: whether it is one command and not several.
         sets_session: whether it leaves something behind in the connection it runs on: a setting, a prepared
             statement, a cursor. What a function does that it calls is not seen.
@@ -87,6 +89,7 @@ class Statement:
     returns: bool
     controls_transaction: bool
     is_savepoint: bool
+    is_discard: bool
     is_one_command: bool
     sets_session: bool
     changes_session: bool
@@ -171,6 +174,7 @@ def _parse(source: str) -> Statement:
             for command in commands
         ),
         is_savepoint=len(commands) == 1 and _SAVEPOINT.match(folded) is not None,
+        is_discard=len(commands) == 1 and _DISCARD.match(folded) is not None,
         is_one_command=len(commands) <= 1,
         sets_session=sets_session,
         changes_session=sets_session or any(_PROCEDURE.match(command) for command in commands),
