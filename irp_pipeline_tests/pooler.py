@@ -235,16 +235,14 @@ class Worker:
         with get_engine().connect() as connection:
             assert connection.execute(sa.text("SELECT current_schema()")).scalar() == self.schema
             connection.execute(sa.text("INSERT INTO note (owner) VALUES (:owner)"), {"owner": self.schema})
-        with get_engine().connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            with connection.begin():
-                connection.exec_driver_sql("SELECT go_astray(%s)", (self.elsewhere,))
-                with connection.begin_nested() as savepoint:
-                    connection.exec_driver_sql("SET LOCAL search_path TO pg_catalog")
-                    savepoint.rollback()
-                connection.execute(
-                    sa.text("INSERT INTO note (owner) VALUES (:owner)"),
-                    [{"owner": self.schema}, {"owner": self.schema}],
-                )
+        engine = get_engine().execution_options(isolation_level="READ COMMITTED")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SELECT go_astray(%s)", (self.elsewhere,))
+            with connection.begin_nested() as savepoint:
+                connection.exec_driver_sql("SET LOCAL search_path TO pg_catalog")
+                savepoint.rollback()
+            rows = [{"owner": self.schema}, {"owner": self.schema}]
+            connection.execute(sa.text("INSERT INTO note (owner) VALUES (:owner)"), rows)
         self.notes += 3
 
     def use_pandas(self) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg2
 import pytest
@@ -195,8 +196,7 @@ def test_what_is_sent_without_a_schema_on_a_direct_connection_finds_nothing(serv
     init_database("public")
     with schema_context("public"):
         connection = get_engine().raw_connection()
-        driver = connection.dbapi_connection
-        assert driver is not None
+        driver: Any = connection.dbapi_connection
         cursor = psycopg2.extensions.cursor(driver)
         with pytest.raises(psycopg2.errors.UndefinedTable):
             cursor.execute("SELECT * FROM irp_cycle")
