@@ -62,13 +62,14 @@ def _program() -> str:
 
 
 @contextmanager
-def pooler(server: sa.URL, mode: str, connections: int) -> Iterator[sa.URL]:
+def pooler(server: sa.URL, mode: str, connections: int, settings: str = "") -> Iterator[sa.URL]:
     """Start PgBouncer in front of a database.
 
     Args:
         server: the database.
         mode: ``transaction`` or ``session``.
         connections: how many it opens to the server.
+        settings: further lines of its configuration.
 
     Yields:
         The URL of the same database through it.
@@ -95,7 +96,7 @@ def pooler(server: sa.URL, mode: str, connections: int) -> Iterator[sa.URL]:
         f"[databases]\n* = host={host} port={server.query.get('port') or server.port or 5432}"
         f" user={server.username or 'postgres'}{password}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 200\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {connections}\nmax_client_conn = 200\n{settings}\n"
     )
     folder.chmod(0o755)
     log = (folder / "log").open("wb")

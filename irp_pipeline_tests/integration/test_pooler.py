@@ -191,6 +191,18 @@ def test_times_are_read_in_utc_and_statements_as_read_committed(mode, schemas):
                 assert connection.exec_driver_sql("SHOW TimeZone").scalar() == "UTC"
 
 
+def test_a_pooler_that_drops_the_options_of_a_connection_is_no_direct_connection(server, schemas, monkeypatch):
+    with pooler(server, "transaction", 1, "ignore_startup_parameters = options") as through:
+        monkeypatch.setenv("IRP_DATABASE_URL", through.render_as_string(hide_password=False))
+        dispose_engine()
+        session = fetch_one(SESSION, schema=schemas[0])
+        with pytest.raises(DatabaseError, match="naming the server itself"):
+            execute_command("VACUUM note", schema=schemas[0])
+        dispose_engine()
+    assert session is not None
+    assert (session["schema"], session["zone"], session["isolation"]) == (schemas[0], "UTC", "read committed")
+
+
 def test_what_is_sent_without_a_schema_on_a_direct_connection_finds_nothing(server, schemas):
     dispose_engine()
     init_database("public")

@@ -793,9 +793,14 @@ def test_every_way_through_the_driver_takes_the_schema_along(two):
 def test_a_server_side_cursor_needs_a_transaction(two):
     mine, _ = two
     bulk_insert("INSERT INTO note (owner, number) VALUES (%s, %s)", [(mine, number) for number in range(5)])
-    with pytest.raises(DatabaseError, match="server-side cursor needs a transaction"):
-        next(pd.read_sql("SELECT owner FROM note", get_engine(), chunksize=2))
-    with get_engine().connect().execution_options(isolation_level="READ COMMITTED") as connection:
+    streamed = {"stream_results": True}
+    with (
+        get_engine().connect().execution_options(**streamed) as connection,
+        pytest.raises(DatabaseError, match="server-side cursor needs a transaction"),
+    ):
+        connection.exec_driver_sql("SELECT owner FROM note")
+    with get_engine().connect().execution_options(isolation_level="READ COMMITTED", **streamed) as connection:
+        assert connection.exec_driver_sql("SELECT owner FROM note").scalars().all() == [mine] * 5
         chunks = list(pd.read_sql("SELECT owner FROM note", connection, chunksize=2))
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
 

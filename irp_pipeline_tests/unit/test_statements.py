@@ -228,7 +228,8 @@ def test_a_common_statement_leaves_its_session_and_transaction_as_they_are(sourc
 @pytest.mark.parametrize(
     "source",
     ["BEGIN", "START TRANSACTION", "COMMIT", "END;", "ROLLBACK", "ABORT", "PREPARE TRANSACTION 'x'", "-- x\n  commit",
-     "INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2)", "SELECT 1;/* x */rollback", "SELECT ';'; SAVEPOINT a",
+     "INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2)", "SELECT 1;/* x */rollback",
+     "SELECT ';'; SAVEPOINT a",
      "INSERT INTO t VALUES ('" + "x" * 5000 + "'); /* ; */ COMMIT"],
 )  # fmt: skip
 def test_a_statement_that_begins_or_ends_a_transaction_is_known(source):
