@@ -220,6 +220,8 @@ def _connection_made(
     dbapi.autocommit = True
     entry.info["process"] = os.getpid()
     dbapi.is_direct = _began_as_asked(dbapi, path="")
+    dbapi.watcher = select.poll()
+    dbapi.watcher.register(dbapi.fileno(), select.POLLIN)
     dbapi.extensions = extensions
     dbapi.known = known
     dbapi.send_alone = send_alone
@@ -272,9 +274,7 @@ def _may_be_dead(dbapi: SchemaConnection) -> bool:
         return False
     if time.monotonic() - dbapi.idle_since > _IDLE_SECONDS_BEFORE_TEST:
         return True
-    poll = select.poll()
-    poll.register(dbapi.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(dbapi.watcher.poll(0))
 
 
 def _run_alone(engine: sa.Engine, extensions: str | None, work: Callable[[LoneCursor], _R]) -> _R:
@@ -315,7 +315,7 @@ def _no_direct_connection() -> DatabaseError:
 # --- transactions and cursors -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Lent:
     """A connection that the pool lent to a helper, without what SQLAlchemy wraps around one for other people."""
 
@@ -479,7 +479,7 @@ def _give_back(lent: _Lent) -> None:
     try:
         if dbapi.closed:
             lent.entry.invalidate()
-        elif dbapi.info.transaction_status != TRANSACTION_STATUS_IDLE:
+        elif dbapi.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             _connection_given_back(dbapi, lent.entry)
         else:
             dbapi.idle_since = time.monotonic()

@@ -11,6 +11,7 @@ connections come from is the business of :mod:`irp_pipeline.helpers.connections`
 
 import functools
 import re
+import select
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -54,6 +55,7 @@ class SchemaConnection(DriverConnection):
         extensions: the schema behind each other one, if there is one.
         known: the schemas that this process has seen to exist; shared by its connections.
         send_alone: hands out a cursor for a statement that cannot be part of a transaction.
+        watcher: watches its socket.
         idle_since: when it was given back to the pool, by :func:`time.monotonic`; None before.
     """
 
@@ -61,6 +63,7 @@ class SchemaConnection(DriverConnection):
     is_direct: bool = False
     extensions: str | None = None
     known: set[str]
+    watcher: select.poll
     idle_since: float | None = None
     send_alone: Callable[[Callable[["LoneCursor"], Any]], Any]
 
@@ -75,7 +78,7 @@ class SchemaConnection(DriverConnection):
 
     def is_between_transactions(self) -> bool:
         """Tell whether the next statement is a transaction of its own."""
-        return self.autocommit and self.info.transaction_status == TRANSACTION_STATUS_IDLE
+        return self.autocommit and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
 
     def plain_cursor(self) -> DriverCursor:
         """Return a cursor that sends what it is told and nothing else."""
@@ -248,9 +251,9 @@ class SchemaCursor(DriverCursor):
             schema,
             extensions,
             is_bound,
-            must_exist=extensions is not None and not (isinstance(query, str) and _SET.match(query)),
-            sets_zone=not is_direct or connection.get_parameter_status("TimeZone") != "UTC",
-            sets_isolation=not is_direct and connection.is_between_transactions(),
+            extensions is not None and not (isinstance(query, str) and _SET.match(query)),
+            not is_direct or connection.get_parameter_status("TimeZone") != "UTC",
+            not is_direct and connection.is_between_transactions(),
         )
 
 
@@ -279,7 +282,7 @@ def _with_schema(cursor_class: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _preamble(
-    schema: str, extensions: str | None, is_bound: bool, *, must_exist: bool, sets_zone: bool, sets_isolation: bool
+    schema: str, extensions: str | None, is_bound: bool, must_exist: bool, sets_zone: bool, sets_isolation: bool
 ) -> str:
     """Return what goes in front of a statement.
 

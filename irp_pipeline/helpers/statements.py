@@ -39,7 +39,9 @@ _PROCEDURE = re.compile(r"\s*(?:do|call)\b")
 _SET_CONFIG = re.compile(r"\bset_config\s*\(")
 _SET_CONFIG_LOCAL = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)")
 _TEMPORARY = re.compile(
-    r"\b(?:create|into)\s+(?:or\s+replace\s+)?(?:(?:global|local)\s+)?temp(?:orary)?\b"
+    r"\bcreate\s+(?:or\s+replace\s+)?(?:(?:global|local)\s+)?temp(?:orary)?\b"
+    # Not a table of that name, which is legal, as in INSERT INTO temp VALUES.
+    r"|\binto\s+(?:(?:global|local)\s+)?temp(?:orary)?\s+(?!values\b|select\b|default\b|as\b|overriding\b|with\b|using\b)[\w'\"]"
     r"|\b(?:table|view|sequence|into)\s+(?:if\s+not\s+exists\s+)?pg_temp\s*\."
 )
 _DROPPED_AT_COMMIT = re.compile(r"\bon\s+commit\s+drop\b")

@@ -215,6 +215,8 @@ def test_a_statement_that_may_change_its_session_is_known(source):
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
         "SELECT CASE WHEN true THEN 1 END",
         "INSERT INTO t (a) VALUES ('; COMMIT')",
+        "INSERT INTO temp (a) VALUES (1)",
+        "INSERT INTO temp SELECT 1",
         "SELECT 1 -- ; COMMIT",
     ],
 )
