@@ -27,10 +27,10 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConn
 
 from irp_pipeline.helpers.cursors import (
     BEGIN,
-    LEAVE_NOTHING,
     LoneCursor,
     SchemaConnection,
     SchemaCursor,
+    commit_message,
     must_go_alone,
     search_path,
 )
@@ -388,7 +388,7 @@ def transaction() -> Iterator[None]:
                     "The transaction cannot be committed: a statement in it failed, and its error was caught. Nothing "
                     "was written. Let the error pass, or catch it outside the transaction() block"
                 )
-            _say(dbapi, LEAVE_NOTHING + "COMMIT" if opened.session_changed else "COMMIT")
+            _say(dbapi, commit_message(opened.schema, dbapi.extensions, leave_nothing=opened.session_changed))
         except BaseException:
             _roll_back(opened)
             raise

@@ -28,10 +28,10 @@ from irp_pipeline.helpers.statements import Statement, quote_identifier
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-LEAVE_NOTHING: Final = (
+# Undoes what commands leave in a session. Unlike DISCARD ALL it can be sent inside a transaction.
+_LEAVE_NOTHING: Final = (
     "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; "
 )
-"""Undoes what commands leave in a session. Unlike DISCARD ALL it can be sent inside a transaction."""
 
 # VACUUM, CREATE INDEX CONCURRENTLY and others; DO and CALL with COMMIT in them.
 _NOT_IN_A_TRANSACTION: Final = frozenset({"25001", "2D000"})
@@ -312,6 +312,19 @@ def search_path(schema: str, extensions: str | None) -> str:
     return ", ".join(quote_identifier(name) for name in (schema, extensions) if name)
 
 
+def commit_message(schema: str, extensions: str | None, *, leave_nothing: bool) -> str:
+    """Return what ends a transaction: deferred triggers run at the COMMIT, and they run in the schema too.
+
+    Args:
+        schema: the schema of the transaction.
+        extensions: the schema behind it.
+        leave_nothing: something in it may have changed the session.
+    """
+    return (
+        f"{_LEAVE_NOTHING if leave_nothing else ''}SET LOCAL search_path TO {search_path(schema, extensions)}; COMMIT"
+    )
+
+
 def send_and_clean(cursor: SchemaCursor, query: str | bytes, values: Any) -> None:
     """Run a statement that may leave something in its session, and undo that in the same transaction.
 
@@ -321,7 +334,7 @@ def send_and_clean(cursor: SchemaCursor, query: str | bytes, values: Any) -> Non
         around.execute(BEGIN)
         try:
             cursor.send(query, values)
-            around.execute(LEAVE_NOTHING + "COMMIT")
+            around.execute(commit_message(get_current_schema(), cursor.connection.extensions, leave_nothing=True))
         except BaseException:
             if not cursor.connection.closed:
                 around.execute("ROLLBACK")

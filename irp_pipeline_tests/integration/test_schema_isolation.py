@@ -635,6 +635,25 @@ def test_a_function_that_changes_the_session_does_not_take_the_next_statement_al
     assert (owners(mine), owners(other)) == ([mine] * 4, [])
 
 
+@pytest.mark.parametrize(
+    "change", ["SELECT go_astray()", "SET search_path TO {other}", "DO $$ BEGIN PERFORM go_astray(); END $$"]
+)
+def test_a_trigger_that_runs_at_the_commit_runs_in_the_schema(two, one_connection, server, change):
+    mine, other = two
+    server(go_astray(mine))
+    server(f"""
+        CREATE FUNCTION {mine}.copy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO note (owner) VALUES ('by the trigger'); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON {mine}.note DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION {mine}.copy();
+    """)
+    note(1, mine)
+    with transaction():
+        execute_command("UPDATE note SET number = 2")
+        execute_command(change.format(other=other))
+    assert (owners(mine), owners(other)) == ([mine, "by the trigger"], [])
+
+
 def test_suspended_generators_read_and_write_in_their_own_schemas(two):
     def steps(schema: str) -> Iterator[str]:
         with schema_context(schema):
