@@ -59,16 +59,17 @@ class _Block:
         generators: the generators that were running then, in whose code or for whose callees it was opened.
         strangers: generators of blocks around it that were suspended then. When one of them goes on, this block is
             none of its business.
-        is_open: False once it was closed from elsewhere, by a thread or a task that cannot change this one's list.
+        has_ended: whether it was closed; a task that began inside of it stays in it all the same.
+        is_gone: whether it was closed from elsewhere, by a thread or a task that cannot change this one's list.
     """
 
-    __slots__ = ("frame", "generators", "is_open", "owner", "strangers")
+    __slots__ = ("frame", "generators", "has_ended", "is_gone", "owner", "strangers")
 
     def __init__(self, frame: FrameType, around: tuple[tuple[_Block, str | None], ...]) -> None:
         self.frame: FrameType | None = frame
         self.owner = this_caller()
         self.generators = _running_generators(frame)
-        self.is_open = True
+        self.has_ended = self.is_gone = False
         self.strangers = [
             (block, generator)
             for block, _ in around
@@ -78,12 +79,12 @@ class _Block:
 
     def is_visible(self) -> bool:
         """Tell whether code that runs now is inside of this block."""
-        if not self.is_open:
+        if self.is_gone:
             return False
         if not self.strangers or self.owner[0] != threading.get_ident():
             return True
         # The frame of a suspended generator has nothing below it.
-        return not any(block.is_open and generator.f_back is not None for block, generator in self.strangers)
+        return not any(not block.has_ended and generator.f_back is not None for block, generator in self.strangers)
 
     def close(self) -> None:
         """Take it away: from this thread's or task's list, and from everybody's if somebody else closes it."""
@@ -91,10 +92,11 @@ class _Block:
         remaining = tuple([entry for entry in blocks if entry[0] is not self])
         if len(remaining) != len(blocks):
             _blocks.set(remaining)
-        if len(remaining) == len(blocks) or self.owner != this_caller():
-            self.is_open = False
+        self.has_ended = True
+        self.is_gone = len(remaining) == len(blocks) or self.owner != this_caller()
         self.frame = None
         self.generators = ()
+        self.strangers = []
 
 
 def _running_generators(frame: FrameType | None) -> tuple[FrameType, ...]:
@@ -244,7 +246,7 @@ class SchemaContext:
 
     def __exit__(self, *exc_info: object) -> None:
         opened = self._opened
-        block = opened[-1] if len(opened) == 1 else self._opened_here(sys._getframe(1))
+        block = opened[0] if len(opened) == 1 else self._opened_here(sys._getframe(1))
         opened.remove(block)
         block.close()
 

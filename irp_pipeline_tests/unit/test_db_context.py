@@ -392,6 +392,19 @@ def test_a_generator_stays_in_its_schema_within_a_block_that_its_consumer_opened
     assert get_current_schema() == "public"
 
 
+def test_a_generator_that_left_its_block_is_in_that_of_its_consumer():
+    def steps() -> Iterator[str]:
+        with schema_context("inside"):
+            yield get_current_schema()
+        yield get_current_schema()
+
+    generator = steps()
+    next(generator)
+    with schema_context("consumer"):
+        assert next(generator) == "consumer"
+    assert get_current_schema() == "public"
+
+
 @pytest.mark.parametrize("how", ["closed", "exhausted", "collected"])
 def test_a_generator_that_ends_within_anothers_block_takes_nothing_and_leaves_nothing(how):
     set_schema("outside")
