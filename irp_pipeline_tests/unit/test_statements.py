@@ -248,6 +248,11 @@ def test_a_savepoint_is_known(source):
     assert parse(source).is_savepoint
 
 
+def test_a_discard_is_known():
+    assert parse("/* all */ DISCARD ALL;").is_discard
+    assert not parse("DISCARD ALL; SELECT 1").is_discard
+
+
 @pytest.mark.parametrize(
     ("source", "stays"),
     [
