@@ -174,6 +174,7 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
     answer = _server_answers(used)
     yield answer
     if answer.state is State.OK:
+        yield examine_connection()
         yield from _examine_schema(db_schema)
 
 
@@ -217,6 +218,25 @@ def _server_answers(used: "DatabaseDescription") -> Finding:
             remedy = "Start that server, or correct the DB_* variables; without them the embedded server is used"
         return Finding("PostgreSQL", State.WRONG, str(error), remedy)
     return Finding("PostgreSQL", State.OK, f"answers, version {version}")
+
+
+def examine_connection() -> Finding:
+    """Find out whether a connection pooler stands between this process and the server."""
+    from irp_pipeline.helpers.connections import is_pooled
+
+    try:
+        pooled = is_pooled()
+    except IrpError as error:
+        return Finding("Connection", State.WRONG, str(error))
+    if not pooled:
+        return Finding("Connection", State.OK, "directly to the server")
+    return Finding(
+        "Connection",
+        State.NOTE,
+        "through a connection pooler: each statement takes its schema along. VACUUM, CREATE INDEX CONCURRENTLY and "
+        "other statements that cannot be part of a transaction are refused; Dagster's records need a direct connection",
+        "See docs/deployment.md for the poolers that were tried. IRP_DAGSTER_DATABASE_URL names Dagster's database",
+    )
 
 
 def _examine_schema(db_schema: str | None) -> Iterator[Finding]:

@@ -1,16 +1,13 @@
-"""The engine, and the promise that each of its connections works in its caller's schema.
+"""The engine, its pool, and transactions.
 
-The search path is set when a connection leaves the pool, before any BEGIN, whoever asks for it: the helpers,
-``get_engine().connect()``, or pandas. There a ``SET`` is in no transaction, so no ROLLBACK undoes it. A connection
-remembers its path, and only a different one costs a round trip.
+No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.helpers.cursors`), whoever sends it:
+the helpers, ``get_engine().connect()``, or pandas. The search path holds the caller's schema and, if
+``IRP_EXTENSIONS_SCHEMA`` is set, that one behind it. It never falls through to ``public``: a schema that does not exist
+is an error.
 
-The search path holds the caller's schema and, if ``IRP_EXTENSIONS_SCHEMA`` is set, that one behind it. It never falls
-through to ``public``: a schema that does not exist is an error.
-
-Here belong connections, transactions and errors. Statements are run in :mod:`irp_pipeline.helpers.database`.
+Here belong connections and transactions. Statements are run in :mod:`irp_pipeline.helpers.database`.
 """
 
-import asyncio
 import functools
 import os
 import re
@@ -18,7 +15,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -26,69 +23,33 @@ from typing import Any, Final, TypeVar, cast
 import psycopg2
 import sqlalchemy as sa
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
-from psycopg2.extensions import connection as DriverConnection  # noqa: N812
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
-from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.cursors import (
+    BEGIN,
+    LoneCursor,
+    SchemaConnection,
+    SchemaCursor,
+    commit_message,
+    must_go_alone,
+    search_path,
+)
+from irp_pipeline.helpers.database_error import DatabaseError, database_error, is_disconnect
+from irp_pipeline.helpers.db_context import get_current_schema, this_caller
 
 _R = TypeVar("_R")
 
 _IDLE_SECONDS_BEFORE_TEST: Final = 1.0
-_STATEMENT_CHARACTERS_SHOWN: Final = 2000
 
-_SET_PATH = """
-SELECT set_config('search_path', %(path)s, false),
-       EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)
+# What a session begins with, where the server takes it. An empty search path: a statement that comes without its schema
+# finds nothing, instead of another's tables.
+_SESSION: Final = """
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'),
+       pg_catalog.current_setting('default_transaction_isolation')
 """
-_EXTENSIONS_CHECK = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s),
-       (SELECT min(tablename) FROM pg_catalog.pg_tables WHERE schemaname = %(schema)s AND tablename LIKE 'irp\\_%%')
-"""
-
-_UNDEFINED_TABLE = "42P01"
-_INVALID_SCHEMA_NAME = "3F000"
-_DATA_EXCEPTION_CLASS = "22"
-_SYNTAX_ERROR = "42601"
-_QUOTED_VALUE = re.compile(r'".*"', re.DOTALL)
-
-
-class DatabaseError(IrpError):
-    """The database could not be reached, or refused a statement.
-
-    The message has no parameter values and no password in it. The driver's own error is the ``__cause__``.
-
-    Attributes:
-        sqlstate: the five characters of the SQLSTATE, or None if the server said nothing.
-        statement: the statement as it was written, with its placeholders, or None.
-        disconnected: the server was away or went away, so that the same call may succeed later. Whether a statement
-            took effect that was under way then is unknown.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        sqlstate: str | None = None,
-        statement: str | None = None,
-        disconnected: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
-        self.statement = statement
-        self.disconnected = disconnected
-
-    def __str__(self) -> str:
-        parts = [super().__str__()]
-        if self.sqlstate:
-            parts.append(f"SQLSTATE: {self.sqlstate}")
-        if self.statement:
-            shown = self.statement.strip()
-            if len(shown) > _STATEMENT_CHARACTERS_SHOWN:
-                shown = shown[:_STATEMENT_CHARACTERS_SHOWN] + " …"
-            parts.append(f"Statement: {shown}")
-        return "\n".join(parts)
+_OPTION_SPECIAL: Final = re.compile(r"[\\\s]")
+_ESCAPED: Final = r"\\\g<0>"
+_NO_OPTIONS: Final = "unsupported startup parameter"  # what PgBouncer says
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------
@@ -101,8 +62,8 @@ def get_engine() -> sa.Engine:
     """Return the process's one SQLAlchemy engine, made at the first call.
 
     It is in AUTOCOMMIT: each statement is its own transaction unless :func:`transaction` or SQLAlchemy's own
-    ``begin()`` on a connection with another isolation level says otherwise. Every connection from it works in the
-    schema of whoever asks, at the moment of asking.
+    ``begin()`` on a connection with another isolation level says otherwise. Each statement runs in the schema of
+    whoever sends it, at the moment of sending.
 
     Raises:
         SettingsError: the environment names no usable database.
@@ -132,13 +93,19 @@ def _make_engine() -> sa.Engine:
                 isolation_level="AUTOCOMMIT",
                 pool_size=settings.pool_size(),
                 pool_use_lifo=True,
-                pool_reset_on_return=None,  # _connection_given_back does it, without a call where none is needed
+                pool_reset_on_return=None,  # _connection_given_back does it
                 connect_args=_connect_arguments(),
             )
-            taken = functools.partial(_connection_taken, extensions=settings.extensions_schema())
-            sa.event.listen(engine, "do_connect", _start_embedded_server)
-            sa.event.listen(engine, "connect", _connection_made)
-            sa.event.listen(engine, "checkout", taken)
+            extensions = settings.extensions_schema()
+            made = functools.partial(
+                _connection_made,
+                extensions=extensions,
+                known=set(),
+                send_alone=functools.partial(_run_alone, engine, extensions),
+            )
+            sa.event.listen(engine, "do_connect", _connect)
+            sa.event.listen(engine, "connect", made)
+            sa.event.listen(engine, "checkout", _connection_taken)
             sa.event.listen(engine, "checkin", _connection_given_back)
             _engine = engine
         return _engine
@@ -167,13 +134,32 @@ def administrative_connection() -> Iterator[sa.Connection]:
     """
     from irp_pipeline import settings
 
-    engine = sa.create_engine(settings.database_url(), poolclass=NullPool, connect_args=_connect_arguments())
+    engine = sa.create_engine(
+        settings.database_url(),
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",  # what waits for a lock must then see what the other wrote
+        connect_args=_connect_arguments(),
+    )
     try:
         with engine.connect() as connection:
             yield connection
     except sa.exc.DBAPIError as error:
         cause = error.orig if isinstance(error.orig, psycopg2.Error) else error
         raise database_error(cause, statement=error.statement) from error
+
+
+def is_pooled() -> bool:
+    """Tell whether a connection pooler stands between this process and the server.
+
+    The process at the other end, as it was named when the connection was made, is then not the one that answers.
+
+    Raises:
+        DatabaseError: no connection to the server.
+    """
+    with administrative_connection() as connection:
+        answering = connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar()
+        driver: Any = connection.connection.dbapi_connection
+        return bool(answering != driver.info.backend_pid)
 
 
 def _connect_arguments() -> dict[str, Any]:
@@ -193,40 +179,58 @@ def _connect_arguments() -> dict[str, Any]:
 # --- what happens to a connection ---------------------------------------------------------------------------------
 
 
-def _start_embedded_server(*_: object) -> None:
-    """Before a new connection: an embedded server that was stopped meanwhile is started again."""
+def _connect(
+    dialect: sa.Dialect, _: ConnectionPoolEntry, arguments: list[Any], named: dict[str, Any]
+) -> SchemaConnection:
+    """Open a connection for the pool; an embedded server that was stopped meanwhile is started again."""
     from irp_pipeline import settings
 
     if settings.database_source() == "embedded":
         settings.database_url()
+    named = named | {"connection_factory": SchemaConnection}
+    try:
+        return cast("SchemaConnection", psycopg2.connect(*arguments, **named | _session_options(named, path="")))
+    except psycopg2.OperationalError as error:
+        if _NO_OPTIONS not in str(error):
+            raise
+    return cast("SchemaConnection", psycopg2.connect(*arguments, **named))
 
 
-def _connection_made(dbapi: DriverConnection, entry: ConnectionPoolEntry) -> None:
+def _session_options(named: dict[str, Any], path: str) -> dict[str, str]:
+    """Return the argument ``options``: what the URL or the environment says, and what a session begins with."""
+    settings = {"search_path": path, "TimeZone": "UTC", "default_transaction_isolation": "read committed"}
+    ours = [f"-c {name}={_OPTION_SPECIAL.sub(_ESCAPED, value)}" for name, value in settings.items()]
+    return {"options": " ".join([named.get("options") or os.environ.get("PGOPTIONS", ""), *ours]).strip()}
+
+
+def _began_as_asked(dbapi: SchemaConnection, path: str) -> bool:
+    """Tell whether the server's session is the connection's own, and began with the options that were asked for."""
+    with dbapi.plain_cursor() as cursor:
+        cursor.execute(_SESSION)
+        return cursor.fetchone() == (dbapi.info.backend_pid, path, "UTC", "read committed")
+
+
+def _connection_made(
+    dbapi: SchemaConnection,
+    entry: ConnectionPoolEntry,
+    extensions: str | None,
+    known: set[str],
+    send_alone: Callable[[Callable[[LoneCursor], Any]], Any],
+) -> None:
     dbapi.autocommit = True
     entry.info["process"] = os.getpid()
-    _prepare_session(dbapi)
+    dbapi.is_direct = _began_as_asked(dbapi, path="")
+    dbapi.watcher = select.poll()
+    dbapi.watcher.register(dbapi.fileno(), select.POLLIN)
+    dbapi.extensions = extensions
+    dbapi.known = known
+    dbapi.send_alone = send_alone
+    dbapi.is_ready = True
 
 
-def _prepare_session(dbapi: DriverConnection) -> None:
-    with dbapi.cursor() as cursor:
-        # Times come back in one offset, whatever the server's zone and its summer time. What waits for a lock must
-        # then see what the other wrote, whatever the server's default.
-        cursor.execute("SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'")
-
-
-def _connection_taken(
-    dbapi: DriverConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection, extensions: str | None
-) -> None:
-    schema = get_current_schema()
-    info = entry.info
+def _connection_taken(dbapi: SchemaConnection, _: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
     try:
-        if info.get("schema") != schema:
-            info.pop("schema", None)
-            _set_search_path(dbapi, schema, extensions, info.setdefault("schemas_seen", set()))
-            info["schema"] = schema
-        elif _may_be_dead(dbapi, info.get("idle_since")):
-            with dbapi.cursor() as cursor:
-                cursor.execute("SELECT 1")
+        _test(dbapi)
     except psycopg2.Error as error:
         if is_disconnect(error, dbapi):
             # One dead connection means that the others of the pool died with it.
@@ -234,107 +238,101 @@ def _connection_taken(
         raise
 
 
-def _connection_given_back(dbapi: DriverConnection | None, entry: ConnectionPoolEntry) -> None:
-    info = entry.info
-    if dbapi is None or dbapi.closed or info.get("process") != os.getpid():
-        return
-    session_kept = info.pop("session_kept", False)
-    if not session_kept or dbapi.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-        info.pop("schema", None)
-        try:
-            _restore_session(dbapi)
-        except psycopg2.Error as error:
-            entry.invalidate(error)
-            return
-    info["idle_since"] = time.monotonic()
-
-
-def _restore_session(dbapi: DriverConnection) -> None:
+def _connection_given_back(dbapi: SchemaConnection | None, entry: ConnectionPoolEntry) -> None:
     """Undo whatever a caller did to a connection that it had for itself.
 
     That is a BEGIN without an end, which the next caller would find itself inside, and anything that SET, PREPARE,
-    LISTEN or a temporary table (it would hide a table of the next caller's schema) leaves behind.
+    LISTEN or a temporary table leaves behind.
     """
-    if dbapi.info.transaction_status != TRANSACTION_STATUS_IDLE:
-        with dbapi.cursor() as cursor:
-            cursor.execute("ROLLBACK")
-    dbapi.reset()
-    dbapi.autocommit = True
-    _prepare_session(dbapi)
+    if dbapi is None or dbapi.closed or entry.info.get("process") != os.getpid():
+        return
+    try:
+        if dbapi.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            with dbapi.plain_cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        dbapi.reset()
+        dbapi.autocommit = True
+    except psycopg2.Error as error:
+        entry.invalidate(error)
+        return
+    dbapi.idle_since = time.monotonic()
 
 
-def _may_be_dead(dbapi: DriverConnection, idle_since: float | None) -> bool:
+def _test(dbapi: SchemaConnection) -> None:
+    if _may_be_dead(dbapi):
+        with dbapi.plain_cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+
+def _may_be_dead(dbapi: SchemaConnection) -> bool:
     """Tell whether a connection should be tested before use.
 
     A server that goes away closes the socket, and an idle socket with something to read is a closed one (or one
     with a notice, which costs a test for nothing). A network that went away says nothing: after a second, ask.
     """
-    if idle_since is None:
+    if dbapi.idle_since is None:
         return False
-    if time.monotonic() - idle_since > _IDLE_SECONDS_BEFORE_TEST:
+    if time.monotonic() - dbapi.idle_since > _IDLE_SECONDS_BEFORE_TEST:
         return True
-    poll = select.poll()
-    poll.register(dbapi.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(dbapi.watcher.poll(0))
 
 
-def _set_search_path(dbapi: DriverConnection, schema: str, extensions: str | None, seen: set[str]) -> None:
-    path = ", ".join(quote_identifier(name) for name in (schema, extensions) if name)
-    with dbapi.cursor() as cursor:
-        if schema in seen:  # looking again would take the server as long as a query of the caller's
-            cursor.execute(f"SET search_path TO {path}")
-            return
-        cursor.execute(_SET_PATH, {"path": path, "schema": schema})
-        _, exists = cursor.fetchone() or (None, False)
-        if not exists:
-            raise missing_schema(schema)
-        if extensions and extensions != schema:
-            cursor.execute(_EXTENSIONS_CHECK, {"schema": extensions})
-            extensions_exist, table = cursor.fetchone() or (False, None)
-            if not extensions_exist:
-                raise DatabaseError(
-                    f"IRP_EXTENSIONS_SCHEMA names the schema {extensions!r}, which does not exist: create it or "
-                    "correct the variable"
-                )
-            if table:
-                raise DatabaseError(
-                    f"IRP_EXTENSIONS_SCHEMA names the schema {extensions!r}, which holds the table {table}: a schema "
-                    "for extensions must hold no irp_* table, or other schemas would fall through to it"
-                )
-        seen.add(schema)
+def _run_alone(engine: sa.Engine, extensions: str | None, work: Callable[[LoneCursor], _R]) -> _R:
+    """Call ``work`` with a cursor on a connection of its own, which is in the caller's schema from its beginning.
+
+    It is for what cannot be part of a transaction, as each statement with its schema is.
+
+    Raises:
+        DatabaseError: the schema does not exist, or a connection pooler stands between, which takes no such beginning.
+    """
+    schema = get_current_schema()
+    path = search_path(schema, extensions)
+    arguments, named = engine.dialect.create_connect_args(engine.url)
+    named = dict(named) | _connect_arguments() | {"connection_factory": SchemaConnection}
+    connection: SchemaConnection
+    try:
+        connection = psycopg2.connect(*arguments, **named | _session_options(named, path))
+    except psycopg2.OperationalError as error:
+        if _NO_OPTIONS in str(error):
+            raise _no_direct_connection() from error
+        raise
+    with closing(connection):
+        connection.autocommit = True
+        if not _began_as_asked(connection, path):
+            raise _no_direct_connection()
+        connection.extensions, connection.known = extensions, set()
+        connection.check_schema(schema)
+        return work(LoneCursor(connection))
 
 
-def missing_schema(schema: str) -> DatabaseError:
-    """Return the error for a schema that is not there."""
+def _no_direct_connection() -> DatabaseError:
     return DatabaseError(
-        f"The schema {schema!r} does not exist in this database. To make it, run: {_init_command(schema)}",
-        sqlstate=_INVALID_SCHEMA_NAME,
+        "This statement cannot be part of a transaction, and behind a connection pooler its schema can only go with it "
+        "in one. Run it with IRP_DATABASE_URL naming the server itself instead of the pooler"
     )
 
 
-def _init_command(schema: str) -> str:
-    import shlex
-
-    return f"irp db init --db-schema {shlex.quote(schema)}"
-
-
-def quote_identifier(name: str) -> str:
-    """Return ``name`` as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 # --- transactions and cursors -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Lent:
+    """A connection that the pool lent to a helper, without what SQLAlchemy wraps around one for other people."""
+
+    pool: Pool
+    entry: ConnectionPoolEntry
+    dbapi: SchemaConnection
 
 
 @dataclass
 class _Transaction:
     """The open transaction of one thread or task."""
 
-    connection: PoolProxiedConnection
+    lent: _Lent
     schema: str
     owner: tuple[int, int, object]
     broken: bool = False
-    session_kept: bool = True
+    session_changed: bool = False
 
 
 _transaction: ContextVar[_Transaction | None] = ContextVar("irp_transaction", default=None)
@@ -366,12 +364,14 @@ def transaction() -> Iterator[None]:
             raise
         return
 
-    connection = _take_connection()
-    dbapi = _dbapi(connection)
-    opened = _Transaction(connection, get_current_schema(), _caller())
+    lent = _take_connection()
+    dbapi = lent.dbapi
+    opened = _Transaction(lent, get_current_schema(), _caller())
     token = _transaction.set(opened)
     try:
-        dbapi.autocommit = False
+        if opened.schema not in dbapi.known:
+            dbapi.check_schema(opened.schema)
+        _say(dbapi, BEGIN)
         try:
             yield
             if not _is_ours(opened):
@@ -388,34 +388,30 @@ def transaction() -> Iterator[None]:
                     "The transaction cannot be committed: a statement in it failed, and its error was caught. Nothing "
                     "was written. Let the error pass, or catch it outside the transaction() block"
                 )
-            dbapi.commit()
+            _say(dbapi, commit_message(opened.schema, dbapi.extensions, leave_nothing=opened.session_changed))
         except BaseException:
             _roll_back(opened)
             raise
-        finally:
-            if _is_usable(opened):
-                dbapi.autocommit = True
     except psycopg2.Error as error:
-        if is_disconnect(error, dbapi) and connection.is_valid:
-            connection.invalidate(error)
+        if is_disconnect(error, dbapi):
+            lent.entry.invalidate(error)
         raise database_error(error, dbapi=dbapi) from error
     finally:
-        if _is_ours(opened):
-            connection.info["session_kept"] = opened.session_kept
-            connection.close()
-        else:
-            connection.detach()  # closing it in a forked child could end the parent's session
+        if _is_ours(opened):  # a forked child shares the connection, and has no pool that it belongs to
+            _give_back(lent)
         _transaction.reset(token)
 
 
-def with_cursor(work: Callable[[Cursor], _R], statement: str, *, changes_session: bool = False) -> _R:
-    """Call ``work`` with a driver's cursor in the caller's schema and return its result.
+def with_cursor(
+    work: Callable[[SchemaCursor | LoneCursor], _R], statement: str, *, changes_session: bool = False
+) -> _R:
+    """Call ``work`` with a cursor of the caller's open transaction, else of a pooled connection, and return its result.
 
-    The cursor is on the caller's open transaction, else on a pooled connection for this once. (A function and not a
-    context manager: on a local socket two generators cost as much as the query.)
+    (A function and not a context manager: on a local socket two generators cost as much as the query.)
 
     Args:
-        work: runs the statement and reads what it needs from the cursor.
+        work: runs the statement and reads what it needs from the cursor. A statement that cannot be part of a
+            transaction is run once more, alone.
         statement: what is going to run, for the error message.
         changes_session: the statement may leave something behind in the session, which the next caller must not find.
 
@@ -425,31 +421,46 @@ def with_cursor(work: Callable[[Cursor], _R], statement: str, *, changes_session
     current = _transaction.get()
     if current is not None:
         _check_transaction(current)
-        connection = current.connection
+        current.session_changed = current.session_changed or changes_session
+        lent = current.lent
     else:
-        connection = _take_connection()
-    dbapi = _dbapi(connection)
+        lent = _take_connection()
+    dbapi = lent.dbapi
     try:
-        return work(dbapi.cursor())
+        return work(SchemaCursor(dbapi))
     except psycopg2.Error as error:
         if is_disconnect(error, dbapi):
-            connection.invalidate(error)
-        elif _names_nothing(error):
-            connection.info.pop("schema", None)
-            connection.info.pop("schemas_seen", None)
+            lent.entry.invalidate(error)
+        elif current is None and must_go_alone(error):
+            return _alone(dbapi, work, statement)
         raise database_error(error, statement=statement, dbapi=dbapi) from error
     finally:
         if current is None:
-            connection.info["session_kept"] = not changes_session
-            connection.close()
-        elif changes_session:
-            current.session_kept = False
+            _give_back(lent)
 
 
-def _take_connection() -> PoolProxiedConnection:
-    engine = get_engine()
+def _alone(dbapi: SchemaConnection, work: Callable[[LoneCursor], _R], statement: str) -> _R:
     try:
-        return engine.raw_connection()
+        return cast("_R", dbapi.send_alone(work))
+    except psycopg2.Error as error:
+        raise database_error(error, statement=statement) from error
+
+
+def _take_connection() -> _Lent:
+    """Take a connection from the pool; one that died while it was idle is replaced."""
+    pool = get_engine().pool
+    try:
+        entry: Any = pool._do_get()
+        try:
+            dbapi: SchemaConnection = entry.get_connection()
+            try:
+                _test(dbapi)
+            except psycopg2.Error as error:
+                entry.invalidate(error)
+                dbapi = entry.get_connection()
+        except BaseException:
+            pool._do_return_conn(entry)
+            raise
     except psycopg2.Error as error:
         raise database_error(error) from error
     except sa.exc.DBAPIError as error:
@@ -459,24 +470,31 @@ def _take_connection() -> PoolProxiedConnection:
             "All connections of the pool are in use, and none came free in time. Close what holds them, or raise "
             "IRP_POOL_SIZE"
         ) from error
-    except sa.exc.InvalidRequestError as error:
-        raise DatabaseError(
-            f"No connection to {_database_in_words()}: one after the other was closed as soon as it was made",
-            disconnected=True,
-        ) from error
+    return _Lent(pool, entry, dbapi)
 
 
-def _dbapi(connection: PoolProxiedConnection) -> DriverConnection:
-    return cast("DriverConnection", connection.dbapi_connection)
+def _give_back(lent: _Lent) -> None:
+    """Give a connection back to the pool as the helpers leave one: between transactions, with nothing left in it."""
+    dbapi = lent.dbapi
+    try:
+        if dbapi.closed:
+            lent.entry.invalidate()
+        elif dbapi.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            _connection_given_back(dbapi, lent.entry)
+        else:
+            dbapi.idle_since = time.monotonic()
+    finally:
+        lent.pool._do_return_conn(lent.entry)
+
+
+def _say(dbapi: SchemaConnection, command: str) -> None:
+    with dbapi.plain_cursor() as cursor:
+        cursor.execute(command)
 
 
 def _caller() -> tuple[int, int, object]:
     """Return what tells this flow of control from any other: process, thread and asyncio task."""
-    try:
-        task: object = asyncio.current_task()
-    except RuntimeError:
-        task = None
-    return os.getpid(), threading.get_ident(), task
+    return os.getpid(), *this_caller()
 
 
 def _is_ours(current: _Transaction) -> bool:
@@ -485,15 +503,15 @@ def _is_ours(current: _Transaction) -> bool:
 
 
 def _is_usable(current: _Transaction) -> bool:
-    return _is_ours(current) and current.connection.is_valid and not _dbapi(current.connection).closed
+    return _is_ours(current) and not current.lent.dbapi.closed
 
 
 def _roll_back(current: _Transaction) -> None:
     if _is_usable(current):
         try:
-            _dbapi(current.connection).rollback()
+            _say(current.lent.dbapi, "ROLLBACK")
         except psycopg2.Error as error:
-            current.connection.invalidate(error)  # what was not committed is gone with the connection
+            current.lent.entry.invalidate(error)  # what was not committed is gone with the connection
 
 
 def _check_connected(current: _Transaction) -> None:
@@ -518,66 +536,3 @@ def _check_transaction(current: _Transaction) -> None:
             "it. End the transaction first"
         )
     _check_connected(current)
-
-
-# --- errors -------------------------------------------------------------------------------------------------------
-
-
-def is_disconnect(error: BaseException, dbapi: DriverConnection | None = None) -> bool:
-    """Tell whether an error means that the connection is gone, rather than that a statement was wrong."""
-    if dbapi is not None and dbapi.closed:
-        return True
-    if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return False
-    # 57P01 to 57P03: the server is shutting down or starting up. 08: connection exceptions.
-    state = error.pgcode or ""
-    return state.startswith(("57P0", "08")) or (not state and "connection" in str(error).lower())
-
-
-def _names_nothing(error: psycopg2.Error) -> bool:
-    return error.pgcode in {_UNDEFINED_TABLE, _INVALID_SCHEMA_NAME}
-
-
-def database_error(
-    error: BaseException, statement: str | None = None, dbapi: DriverConnection | None = None
-) -> DatabaseError:
-    """Return our error for one of the driver's.
-
-    Args:
-        error: what the driver raised.
-        statement: what was being run; None while connecting.
-        dbapi: the connection it happened on, if there was one.
-    """
-    disconnected = is_disconnect(error, dbapi)
-    state = getattr(error, "pgcode", None)
-    diagnostics = getattr(error, "diag", None)
-    primary = getattr(diagnostics, "message_primary", None)
-    if statement is None and state is None and isinstance(error, psycopg2.OperationalError):
-        return DatabaseError(f"No connection to {_database_in_words()}: {_first_line(error)}", disconnected=True)
-    if primary is None or disconnected:
-        return DatabaseError(
-            primary or _first_line(error), sqlstate=state, statement=statement, disconnected=disconnected
-        )
-    if state and state.startswith(_DATA_EXCEPTION_CLASS):
-        primary = _QUOTED_VALUE.sub("a value", primary)
-    if state == _SYNTAX_ERROR and statement is not None:
-        # The place of the error may be a value in the wrong place, since the driver writes values into the statement.
-        primary = _QUOTED_VALUE.sub(lambda m: m[0] if m[0][1:-1] in statement else "a value", primary)
-    message = primary[:1].upper() + primary[1:]
-    if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA_NAME}:
-        schema = get_current_schema()
-        message += (
-            f". It was looked for in schema {schema!r}, which may be missing or not initialised; "
-            f"to make its irp_* tables, run: {_init_command(schema)}"
-        )
-    return DatabaseError(message, sqlstate=state, statement=statement)
-
-
-def _database_in_words() -> str:
-    from irp_pipeline import settings
-
-    return str(settings.describe_database())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

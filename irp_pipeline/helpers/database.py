@@ -2,8 +2,9 @@
 
 Every function takes its schema from :mod:`irp_pipeline.helpers.db_context`; ``schema=`` names another for one call.
 Placeholders are the driver's ``%s``, values come in a tuple or a list and may be whatever a DataFrame cell holds (see
-:mod:`irp_pipeline.helpers.parameters`). A connection and its search path are the business of
-:mod:`irp_pipeline.helpers.connections`; cycles, stages and steps have modules of their own.
+:mod:`irp_pipeline.helpers.parameters`). Connections are the business of :mod:`irp_pipeline.helpers.connections`, and
+how the schema goes with a statement that of :mod:`irp_pipeline.helpers.cursors`; cycles, stages and steps have modules
+of their own.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from irp_pipeline.helpers import connections, parameters, statements
-from irp_pipeline.helpers.connections import DatabaseError, dispose_engine, get_engine
+from irp_pipeline.helpers.connections import dispose_engine, get_engine
+from irp_pipeline.helpers.cursors import LoneCursor, SchemaCursor, refuse_in_helper
+from irp_pipeline.helpers.database_error import DatabaseError
 from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema, schema_context
 
 if TYPE_CHECKING:
     import pandas as pd
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+    Cursor = SchemaCursor | LoneCursor
 
 __all__ = [
     "DatabaseError",
@@ -189,7 +193,7 @@ def bulk_insert(
                 rendered = b",".join([cursor.mogrify(template.row, row) for row in bound])
             except _NO_FORM_IN_SQL as error:
                 raise _unsendable_value(error, query) from error
-            cursor.execute(head + rendered + tail)
+            cursor.send(head + rendered + tail)
             ids.extend([row[0] for row in cursor.fetchall()])
 
     with transaction(schema):
@@ -261,10 +265,12 @@ def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None,
     """Run a statement and return what ``work`` reads from its cursor."""
     statement = _parse(query)
     values = _bind(statement, parameters.check_values(params))
+    if statement.controls_transaction or statement.makes_temporary:
+        refuse_in_helper(statement, connections.in_transaction())
 
     def run(cursor: Cursor) -> _R:
         try:
-            cursor.execute(statement.text if values else query, values or None)
+            cursor.run(statement, values)
         except _NO_FORM_IN_SQL as error:
             raise _unsendable_value(error, query) from error
         return work(cursor)

@@ -13,13 +13,24 @@ existence) belongs in :mod:`irp_pipeline.helpers.database`.
 
 A new thread starts from the chain, not from its parent's schema; ``asyncio.to_thread`` copies the parent's;
 :func:`carry_schema` binds the caller's to a function that a pool will run.
+
+The schema is derived from the blocks that are open, and never restored: a block that closes takes itself away and
+nothing else, whenever and wherever it closes. A generator that is suspended inside a block leaves the block open, and
+its consumer works in that schema until the generator goes on (context managers and fixtures that are written as
+generators live from this). The generator itself stays in its own schema, whatever was opened while it was suspended.
+As a decorator, :func:`schema_context` leaves the schema at every ``yield``, and the consumer never sees it.
 """
+
+from __future__ import annotations
 
 import functools
 import inspect
 import os
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 
 _P = ParamSpec("_P")
@@ -30,10 +41,89 @@ DEFAULT_SCHEMA = "public"
 
 _MAX_IDENTIFIER_BYTES = 63  # NAMEDATALEN - 1 of a standard PostgreSQL build
 
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+# What was set outside of all blocks.
 _schema: ContextVar[str | None] = ContextVar("irp_schema", default=None)
-# The open blocks of this thread or task, each with the schema from before it. Not in the SchemaContext itself: one
-# object may be entered again, and by several threads at once.
-_blocks: ContextVar[tuple[tuple["SchemaContext", str | None], ...]] = ContextVar("irp_schema_blocks", default=())
+# The open blocks of this thread or task from the outermost to the innermost, each with its schema, or with what was
+# set inside of it since.
+_blocks: ContextVar[tuple[tuple[_Block, str | None], ...]] = ContextVar("irp_schema_blocks", default=())
+
+
+class _Block:
+    """A block that was opened: one ``with``, once.
+
+    Attributes:
+        frame: where it was opened.
+        owner: the thread and the task that opened it.
+        generators: the generators that were running then, in whose code or for whose callees it was opened.
+        strangers: generators of blocks around it that were suspended then. When one of them goes on, this block is
+            none of its business.
+        has_ended: whether it was closed; a task that began inside of it stays in it all the same.
+        is_gone: whether it was closed from elsewhere, by a thread or a task that cannot change this one's list.
+    """
+
+    __slots__ = ("frame", "generators", "has_ended", "is_gone", "owner", "strangers")
+
+    def __init__(self, frame: FrameType, around: tuple[tuple[_Block, str | None], ...]) -> None:
+        self.frame: FrameType | None = frame
+        self.owner = this_caller()
+        self.generators = _running_generators(frame)
+        self.has_ended = self.is_gone = False
+        self.strangers = [
+            (block, generator)
+            for block, _ in around
+            for generator in block.generators
+            if generator not in self.generators and block.owner == self.owner
+        ]
+
+    def is_visible(self) -> bool:
+        """Tell whether code that runs now is inside of this block."""
+        if self.is_gone:
+            return False
+        if not self.strangers or self.owner[0] != threading.get_ident():
+            return True
+        # The frame of a suspended generator has nothing below it.
+        return not any(not block.has_ended and generator.f_back is not None for block, generator in self.strangers)
+
+    def close(self) -> None:
+        """Take it away: from this thread's or task's list, and from everybody's if somebody else closes it."""
+        blocks = _blocks.get()
+        remaining = tuple([entry for entry in blocks if entry[0] is not self])
+        if len(remaining) != len(blocks):
+            _blocks.set(remaining)
+        self.has_ended = True
+        self.is_gone = len(remaining) == len(blocks) or self.owner != this_caller()
+        self.frame = None
+        self.generators = ()
+        self.strangers = []
+
+
+def _running_generators(frame: FrameType | None) -> tuple[FrameType, ...]:
+    generators = []
+    while frame is not None:
+        if frame.f_code.co_flags & _GENERATOR:
+            generators.append(frame)
+        frame = frame.f_back
+    return tuple(generators)
+
+
+def this_caller() -> tuple[int, object]:
+    """Return what tells this flow of control from any other of the process: its thread and its asyncio task."""
+    asyncio = sys.modules.get("asyncio")  # where nobody imported it, there is no task
+    try:
+        return threading.get_ident(), asyncio and asyncio.current_task()
+    except RuntimeError:
+        return threading.get_ident(), None
+
+
+def _innermost() -> int | None:
+    """Return the position of the innermost open block, or None if no block is open."""
+    blocks = _blocks.get()
+    for position in range(len(blocks) - 1, -1, -1):
+        if blocks[position][0].is_visible():
+            return position
+    return None
 
 
 def check_schema_name(name: object) -> str:
@@ -89,30 +179,42 @@ def get_current_schema() -> str:
     Raises:
         ValueError: nothing is set in this thread or task, and ``DB_SCHEMA`` is not a schema name.
     """
-    return _schema.get() or get_schema_from_env()
+    position = _innermost()
+    named = _schema.get() if position is None else _blocks.get()[position][1]
+    return named or get_schema_from_env()
 
 
 def set_schema(name: str) -> None:
-    """Work in schema ``name`` from now on, in this thread or asyncio task.
+    """Work in schema ``name`` from now on, in this thread or asyncio task; inside a block, until the block ends.
 
     ``set_schema("public")`` means public, whatever ``DB_SCHEMA`` says; :func:`reset_schema` goes back to the chain.
 
     Raises:
         ValueError: ``name`` cannot be a schema name; the schema stays what it was.
     """
-    _schema.set(check_schema_name(name))
+    _set(check_schema_name(name))
 
 
 def reset_schema() -> None:
     """Forget what was set in this thread or task: back to ``DB_SCHEMA``, else ``public``."""
-    _schema.set(None)
+    _set(None)
 
 
-def schema_context(name: str) -> "SchemaContext":
+def _set(name: str | None) -> None:
+    position = _innermost()
+    if position is None:
+        _schema.set(name)
+        return
+    blocks = _blocks.get()
+    _blocks.set((*blocks[:position], (blocks[position][0], name), *blocks[position + 1 :]))
+
+
+def schema_context(name: str) -> SchemaContext:
     """Work in schema ``name`` inside a ``with`` block, or as a decorator inside a function.
 
-    The schema from before comes back at the end, however the block ends. Blocks nest. As a decorator it serves
-    plain and ``async`` functions.
+    At its end the block is gone, however it ends, and the schema is again that of the blocks around it. Blocks nest,
+    and may close in any order. As a decorator it serves plain and ``async`` functions and generators of both kinds: a
+    generator works in the schema while it runs, and its consumer never does.
 
     Args:
         name: the schema; checked here, before any block starts.
@@ -133,48 +235,94 @@ class SchemaContext:
 
     def __init__(self, name: str) -> None:
         self._name = check_schema_name(name)
+        self._opened: list[_Block] = []
 
     def __enter__(self) -> str:
-        _blocks.set((*_blocks.get(), (self, _schema.get())))
-        _schema.set(self._name)
+        blocks = _blocks.get()
+        block = _Block(sys._getframe(1), blocks)
+        self._opened.append(block)
+        _blocks.set((*blocks, (block, self._name)))
         return self._name
 
     def __exit__(self, *exc_info: object) -> None:
-        blocks = _blocks.get()
-        for position in reversed(range(len(blocks))):
-            block, before = blocks[position]
-            if block is self:
-                _blocks.set(blocks[:position])
-                _schema.set(before)
-                return
+        opened = self._opened
+        block = opened[0] if len(opened) == 1 else self._opened_here(sys._getframe(1))
+        opened.remove(block)
+        block.close()
+
+    def _opened_here(self, frame: FrameType) -> _Block:
+        """Return which block ends here: one object may be entered again, and by several threads at once."""
+        mine = [block for block, _ in _blocks.get() if block in self._opened]
+        candidates = mine or self._opened
+        return next((block for block in reversed(candidates) if block.frame is frame), candidates[-1])
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return ``function`` so that each call runs in the schema.
-
-        Raises:
-            TypeError: for a generator function, whose caller would find itself in the schema between two values.
-        """
+        """Return ``function`` so that each call runs in the schema; a generator each time that it goes on."""
         name = self._name
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"schema_context cannot decorate the generator {function.__name__}: "
-                f"put `with schema_context({name!r}):` around the statements inside it"
-            )
-        if inspect.iscoroutinefunction(function):
+        wrapper: Any
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def in_schema_async_generator(*args: _P.args, **kwargs: _P.kwargs) -> AsyncGenerator[Any, Any]:
+                generator = function(*args, **kwargs)
+                go_on, value = generator.asend, None
+                while True:
+                    try:
+                        with SchemaContext(name):
+                            item = await go_on(value)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        value = yield item
+                        go_on = generator.asend
+                    except GeneratorExit:
+                        with SchemaContext(name):
+                            await generator.aclose()
+                        raise
+                    except BaseException as error:
+                        go_on, value = generator.athrow, error
+
+            wrapper = in_schema_async_generator
+        elif inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def in_schema_generator(*args: _P.args, **kwargs: _P.kwargs) -> Generator[Any, Any, Any]:
+                generator = function(*args, **kwargs)
+                go_on, value = generator.send, None
+                while True:
+                    try:
+                        with SchemaContext(name):
+                            item = go_on(value)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        value = yield item
+                        go_on = generator.send
+                    except GeneratorExit:
+                        with SchemaContext(name):
+                            generator.close()
+                        raise
+                    except BaseException as error:
+                        go_on, value = generator.throw, error
+
+            wrapper = in_schema_generator
+        elif inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def in_schema_async(*args: _P.args, **kwargs: _P.kwargs) -> Any:
                 with SchemaContext(name):
                     return await function(*args, **kwargs)
 
-            return cast("Callable[_P, _R]", in_schema_async)
+            wrapper = in_schema_async
+        else:
 
-        @functools.wraps(function)
-        def in_schema(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            with SchemaContext(name):
-                return function(*args, **kwargs)
+            @functools.wraps(function)
+            def in_schema(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+                with SchemaContext(name):
+                    return function(*args, **kwargs)
 
-        return in_schema
+            wrapper = in_schema
+        return cast("Callable[_P, _R]", wrapper)
 
 
 def init_from_environment() -> None:

@@ -51,7 +51,7 @@ def bind(value: Any) -> Any:
     if kind is float:
         return None if math.isnan(value) else value
     if isinstance(value, dict):
-        return bind_jsonb(value)
+        return _Jsonb(value, dumps=json_text)
     if isinstance(value, list):
         return [bind(item) for item in value]
     if isinstance(value, tuple):

@@ -28,11 +28,30 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
-_SESSION_COMMAND = re.compile(
-    r"\s*(?:set(?!\s+(?:local|constraints|transaction)\b)|reset|discard|do|call|prepare|listen|load|declare)\b"
+_TRANSACTION_CONTROL = re.compile(
+    r"\s*(?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|prepare\s+transaction)\b"
 )
+_SAVEPOINT = re.compile(r"\s*(?:savepoint|release|rollback\s+(?:work\s+|transaction\s+)?to)\b")
+_DISCARD = re.compile(r"\s*discard\b")
+_SQL_BODY = re.compile(r"\bbegin\s+atomic\b")  # of a function; the END of it ends no transaction
+_SESSION_COMMAND = re.compile(r"\s*(?:set(?!\s+(?:local|constraints|transaction)\b)|prepare|listen|load|declare)\b")
+_PROCEDURE = re.compile(r"\s*(?:do|call)\b")
+_SET_CONFIG = re.compile(r"\bset_config\s*\(")
 _SET_CONFIG_LOCAL = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)")
-_TEMPORARY = re.compile(r"\btemp(?:orary)?\b")
+_TEMPORARY = re.compile(
+    r"\bcreate\s+(?:or\s+replace\s+)?(?:(?:global|local)\s+)?temp(?:orary)?\b"
+    # Not a table of that name, which is legal, as in INSERT INTO temp VALUES.
+    r"|\binto\s+(?:(?:global|local)\s+)?temp(?:orary)?\s+(?!values\b|select\b|default\b|as\b|overriding\b|with\b|using\b)[\w'\"]"
+    r"|\b(?:table|view|sequence|into)\s+(?:if\s+not\s+exists\s+)?pg_temp\s*\."
+)
+_DROPPED_AT_COMMIT = re.compile(r"\bon\s+commit\s+drop\b")
+# What a large statement must have in it to be read in the driver's way, where no placeholder is looked for.
+_WORTH_READING = re.compile(
+    r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*+"
+    r"(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|listen|load|declare|do|call)\b"
+    r"|\b(?:temp|temporary|pg_temp|set_config)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _RETURNING = re.compile(r"\breturning\b")
 _INSERT_COLUMNS = re.compile(
     r"\binsert\s+into\s+(?:[^\s(]+)(?:\s+as\s+\S+)?\s*\(([^()]*)\)\s*(?:overriding\s+\w+\s+value\s*)?values\s*\(",
@@ -54,8 +73,15 @@ class Statement:
             search; as long as ``source``, so that positions agree.
         placeholders: how many values it takes.
         returns: whether it has a RETURNING clause; that of a CTE does not count.
-        changes_session: whether it may leave something behind in the connection it runs on: a search path, another
-            setting, a temporary table.
+        controls_transaction: whether it begins or ends a transaction, or sets or uses a savepoint.
+        is_savepoint: whether it is one command, which sets or uses a savepoint.
+        is_discard: whether it is one command, which resets the session.
+        is_one_command: whether it is one command and not several.
+        sets_session: whether it leaves something behind in the connection it runs on: a setting, a prepared
+            statement, a cursor. What a function does that it calls is not seen.
+        changes_session: whether it does, or runs a procedure that may.
+        leaves_temporary: whether it makes a temporary table, view or sequence that outlives its transaction.
+        makes_temporary: whether it makes any.
     """
 
     source: str
@@ -63,7 +89,14 @@ class Statement:
     bare: str
     placeholders: int
     returns: bool
+    controls_transaction: bool
+    is_savepoint: bool
+    is_discard: bool
+    is_one_command: bool
+    sets_session: bool
     changes_session: bool
+    leaves_temporary: bool
+    makes_temporary: bool
 
 
 @dataclass(frozen=True)
@@ -126,24 +159,55 @@ def _parse(source: str) -> Statement:
     bare.append(source[position:])
     bare_text = "".join(bare)
     folded = bare_text.lower()
+    commands = [command for command in folded.split(";") if command.strip()]
+    has_sql_body = _SQL_BODY.search(folded) is not None
+    temporary = len(_TEMPORARY.findall(folded))
+    sets_session = any(_SESSION_COMMAND.match(command) for command in commands) or (
+        len(_SET_CONFIG.findall(folded)) > len(_SET_CONFIG_LOCAL.findall(folded))
+    )
     return Statement(
         source=source,
         text="".join(text),
         bare=bare_text,
         placeholders=placeholders,
         returns=any(_depth(folded, match.start()) == 0 for match in _RETURNING.finditer(folded)),
-        changes_session=_changes_session(source.lower(), folded),
+        controls_transaction=any(
+            _TRANSACTION_CONTROL.match(command) and not (has_sql_body and command.split()[0] == "end")
+            for command in commands
+        ),
+        is_savepoint=len(commands) == 1 and _SAVEPOINT.match(folded) is not None,
+        is_discard=len(commands) == 1 and _DISCARD.match(folded) is not None,
+        is_one_command=len(commands) <= 1,
+        sets_session=sets_session,
+        changes_session=sets_session or any(_PROCEDURE.match(command) for command in commands),
+        leaves_temporary=temporary > len(_DROPPED_AT_COMMIT.findall(folded)),
+        makes_temporary=temporary > 0,
     )
 
 
-def _changes_session(source: str, bare: str) -> bool:
-    # Inside of quotes, too: a function's body, an EXECUTE.
-    if "search_path" in source or source.count("set_config") > len(_SET_CONFIG_LOCAL.findall(bare)):
-        return True
-    return _TEMPORARY.search(bare) is not None or any(_SESSION_COMMAND.match(command) for command in bare.split(";"))
-
-
 _parse_cached = functools.lru_cache(maxsize=1024)(_parse)
+
+
+_NOTHING_SPECIAL = _parse("SELECT 1")
+
+
+def read_commands(source: str) -> Statement:
+    """Read a statement for its commands alone, which does not take long for a large one.
+
+    Args:
+        source: one SQL statement, or several separated by semicolons.
+
+    Returns:
+        What it does to transaction and session; of what else there is to know of it, nothing is meant.
+    """
+    if len(source) <= _LONGEST_CACHED or _WORTH_READING.search(source):
+        return parse(source)
+    return _NOTHING_SPECIAL
+
+
+def quote_identifier(name: str) -> str:
+    """Return ``name`` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def with_returned_id(source: str) -> Statement:

@@ -21,7 +21,7 @@ from psycopg2 import sql
 from sqlalchemy import URL
 
 from irp_pipeline import settings
-from irp_pipeline.helpers.connections import database_error
+from irp_pipeline.helpers.database_error import database_error
 
 
 def dagster_files() -> Path:

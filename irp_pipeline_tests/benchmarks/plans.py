@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
-import sqlalchemy as sa
-from psycopg2.extensions import connection as DriverConnection  # noqa: N812
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
-from irp_pipeline.helpers.database import get_engine
+from irp_pipeline.helpers import connections
+from irp_pipeline.helpers.cursors import SchemaCursor
 
 _HAS_A_PLAN = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"WITH")
 
@@ -40,13 +38,13 @@ def explained_statements() -> Iterator[list[Explained]]:
     """Yield a list that receives each statement that this process sends through the helpers, explained."""
     explained: list[Explained] = []
 
-    class ExplainingCursor(Cursor):
-        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name
-            sent = self.mogrify(query, vars)
+    class ExplainingCursor(SchemaCursor):
+        def send(self, query: str | bytes, values: Any = None) -> None:
+            sent = self.mogrify(query, values)
             if sent.lstrip().startswith(_HAS_A_PLAN):
-                super().execute(b"EXPLAIN (FORMAT JSON) " + sent)
+                super().send(b"EXPLAIN (FORMAT JSON) " + sent)
                 explained.append(Explained(sent.decode(), self.fetchall()[0][0][0]["Plan"]))
-            super().execute(query, vars)
+            super().send(query, values)
 
     with _working_through(ExplainingCursor):
         yield explained
@@ -57,34 +55,20 @@ def sent_statements() -> Iterator[list[bytes]]:
     """Yield a list that receives each statement that this process sends through the helpers."""
     sent: list[bytes] = []
 
-    class NotingCursor(Cursor):
-        def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name
-            sent.append(self.mogrify(query, vars))
-            super().execute(query, vars)
+    class NotingCursor(SchemaCursor):
+        def send(self, query: str | bytes, values: Any = None) -> None:
+            sent.append(self.mogrify(query, values))
+            super().send(query, values)
 
     with _working_through(NotingCursor):
         yield sent
 
 
 @contextmanager
-def _working_through(cursor: type[Cursor]) -> Iterator[None]:
-    """Give the connections of this process another kind of cursor."""
-
-    def begin(dbapi: DriverConnection, *_: object) -> None:
-        dbapi.cursor_factory = cursor
-
-    def end(dbapi: DriverConnection | None, *_: object) -> None:
-        if dbapi is not None:
-            dbapi.cursor_factory = Cursor
-
-    engine = get_engine()
-    sa.event.listen(engine, "checkout", begin)
-    sa.event.listen(engine, "checkin", end)
-    try:
+def _working_through(cursor: type[SchemaCursor]) -> Iterator[None]:
+    """Give the helpers of this process another kind of cursor."""
+    with mock.patch.object(connections, "SchemaCursor", cursor):
         yield
-    finally:
-        sa.event.remove(engine, "checkout", begin)
-        sa.event.remove(engine, "checkin", end)
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

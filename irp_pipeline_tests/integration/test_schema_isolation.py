@@ -4,8 +4,10 @@ import asyncio
 import functools
 import gc
 import hashlib
+import io
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -13,16 +15,17 @@ from typing import Any
 
 import pandas as pd
 import psycopg2
+import psycopg2.extras
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from psycopg2 import sql
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from irp_pipeline import settings
 from irp_pipeline.helpers import connections
-from irp_pipeline.helpers.connections import quote_identifier
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_status
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -39,7 +42,8 @@ from irp_pipeline.helpers.database import (
     init_database,
     transaction,
 )
-from irp_pipeline.helpers.db_context import carry_schema, reset_schema, schema_context, set_schema
+from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, reset_schema, schema_context, set_schema
+from irp_pipeline.helpers.statements import quote_identifier
 
 PREFIX = f"isolation_{os.getpid()}"
 
@@ -234,17 +238,19 @@ def callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ca
     monkeypatch.setenv("IRP_POOL_SIZE", "5")
     monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")  # what is tested is not the disk
     dispose_engine()
-    set_search_path = connections._set_search_path
+    take_connection = connections._take_connection
     last_schema: dict[Any, str] = {}
     passed_on = 0
 
-    def count(dbapi: Any, schema: str, *rest: Any) -> None:
+    def count() -> Any:
         nonlocal passed_on
-        passed_on += last_schema.get(dbapi, schema) != schema
-        last_schema[dbapi] = schema
-        set_search_path(dbapi, schema, *rest)
+        lent = take_connection()
+        schema = get_current_schema()
+        passed_on += last_schema.get(lent.dbapi, schema) != schema
+        last_schema[lent.dbapi] = schema
+        return lent
 
-    monkeypatch.setattr(connections, "_set_search_path", count)
+    monkeypatch.setattr(connections, "_take_connection", count)
     names = [f"{PREFIX}_caller_{number}" for number in range(CALLERS)]
     with schemas(server, *names):
         yield [Caller(name) for name in names]
@@ -365,8 +371,11 @@ def test_a_schema_without_tables_is_an_error_that_says_what_to_run(server, there
 def test_sqlalchemy_and_pandas_do_not_fall_through_to_public_either(server):
     frame = pd.DataFrame({"cycle_name": ["Q1"]})
     with schema_context(f"{PREFIX}_missing"):
-        with pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"):
-            get_engine().connect()
+        with (
+            get_engine().connect() as connection,
+            pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"),
+        ):
+            connection.exec_driver_sql("DELETE FROM irp_cycle")
         with pytest.raises(DatabaseError, match=f"'{PREFIX}_missing' does not exist"):
             frame.to_sql("irp_cycle", get_engine(), if_exists="replace")
     with schemas(server, f"{PREFIX}_empty"), schema_context(f"{PREFIX}_empty"):
@@ -593,34 +602,244 @@ def test_a_forgotten_connection_is_rolled_back_and_serves_the_next(two, one_conn
     assert owners(mine) == [mine]
 
 
-def test_common_work_pays_for_a_search_path_only_where_the_schema_changes(two, one_connection, monkeypatch):
+# --- what gets around a schema --------------------------------------------------------------------------------------
+
+
+def go_astray(schema: str, function: str = "go_astray") -> str:
+    return f"""
+    CREATE FUNCTION {schema}.{function}() RETURNS int LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM set_config('search_path', '{PREFIX}_other', false);
+        PERFORM set_config('TimeZone', 'Asia/Tokyo', false);
+        RETURN 1;
+    END $$
+    """
+
+
+def test_a_function_that_changes_the_session_does_not_take_the_next_statement_along(two, one_connection, server):
     mine, other = two
-    note(0, mine)
-    changes: list[str] = []
-    set_search_path = connections._set_search_path
+    server(go_astray(mine))
+    execute_scalar("SELECT go_astray()")
+    note(1, mine)
+    assert execute_scalar("SELECT current_setting('TimeZone')") == "UTC"
+    with transaction():
+        execute_scalar("SELECT go_astray()")
+        note(2, mine)
+        execute_command("SAVEPOINT here")
+        execute_command("SET LOCAL search_path TO pg_catalog")
+        execute_command("ROLLBACK TO SAVEPOINT here")
+        bulk_insert("INSERT INTO note (owner, number) VALUES (%s, %s)", [(mine, 3)])
+    with get_engine().execution_options(isolation_level="READ COMMITTED").begin() as connection:
+        connection.exec_driver_sql("SELECT go_astray()")
+        connection.execute(sa.text("INSERT INTO note (owner, number) VALUES (:owner, 4)"), {"owner": mine})
+    assert (owners(mine), owners(other)) == ([mine] * 4, [])
 
-    def count(dbapi: Any, schema: str, *rest: Any) -> None:
-        changes.append(schema)
-        set_search_path(dbapi, schema, *rest)
 
-    def refuse(_: object) -> None:
-        raise AssertionError("nothing was left behind that had to be undone")
+@pytest.mark.parametrize(
+    "change", ["SELECT go_astray()", "SET search_path TO {other}", "DO $$ BEGIN PERFORM go_astray(); END $$"]
+)
+def test_a_trigger_that_runs_at_the_commit_runs_in_the_schema(two, one_connection, server, change):
+    mine, other = two
+    server(go_astray(mine))
+    server(f"""
+        CREATE FUNCTION {mine}.copy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO note (owner) VALUES ('by the trigger'); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON {mine}.note DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION {mine}.copy();
+    """)
+    note(1, mine)
+    with transaction():
+        execute_command("UPDATE note SET number = 2")
+        execute_command(change.format(other=other))
+    assert (owners(mine), owners(other)) == ([mine, "by the trigger"], [])
 
-    monkeypatch.setattr(connections, "_set_search_path", count)
-    monkeypatch.setattr(connections, "_restore_session", refuse)
-    for number in (1, 2):
-        note(number, mine)
-        with pytest.raises(DatabaseError):
-            execute_command("SELECT 1 / 0")
-        with transaction():
-            note(-number, mine)
-        bulk_insert("INSERT INTO note (owner) VALUES (%s)", [(mine,)])
-    assert changes == []
+
+def test_suspended_generators_read_and_write_in_their_own_schemas(two):
+    def steps(schema: str) -> Iterator[str]:
+        with schema_context(schema):
+            for number in range(3):
+                note(number, schema)
+                yield execute_scalar("SELECT current_schema()")
+
+    mine, other = two
+    assert list(zip(steps(mine), steps(other), strict=True)) == [(mine, other)] * 3
+    late = steps(mine)
+    note(9, mine)
+    with suppress(DatabaseError):
+        next(late)  # its first row is there already
     with schema_context(other):
-        note(1, other)
-        note(2, other)
-    note(3, mine)
-    assert changes == [other, mine]
+        late.close()  # type: ignore[attr-defined]
+        note(10, other)
+    assert (owners(mine), owners(other)) == ([mine] * 4, [other] * 4)
+
+
+def test_a_decorated_generator_works_in_its_schema_and_its_consumer_in_its_own(two):
+    mine, other = two
+
+    @schema_context(other)
+    def steps() -> Iterator[str]:
+        for number in range(3):
+            note(number, other)
+            yield execute_scalar("SELECT current_schema()")
+
+    for number, schema in enumerate(steps()):
+        assert schema == other
+        note(number, mine)
+    assert (owners(mine), owners(other)) == ([mine] * 3, [other] * 3)
+
+
+TRANSACTION_CONTROL = [
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
+    "END",
+    "START TRANSACTION",
+    "INSERT INTO note (owner) VALUES ('first'); COMMIT; INSERT INTO note (owner) VALUES ('second')",
+    "INSERT INTO note (owner) VALUES ('first'); ROLLBACK; INSERT INTO note (owner) VALUES ('second')",
+]
+
+
+@pytest.mark.parametrize("statement", TRANSACTION_CONTROL)
+def test_a_helper_begins_and_ends_no_transaction(two, statement):
+    for call in (execute_command, execute_query, execute_scalar, fetch_one, fetch_all):
+        with pytest.raises(DatabaseError, match=r"with transaction\(\)") as caught:
+            call(statement)
+        assert caught.value.statement == statement
+        with pytest.raises(DatabaseError, match=r"with transaction\(\)"), transaction():
+            call(statement)
+    with pytest.raises(DatabaseError, match=r"with transaction\(\)"):
+        execute_command("SAVEPOINT a")
+    assert owners(two[0]) == []
+
+
+def test_in_a_message_of_sqlalchemy_nothing_follows_the_end_of_a_transaction(two):
+    mine, _ = two
+    with get_engine().connect() as connection:
+        for statement in TRANSACTION_CONTROL[-2:]:
+            with pytest.raises(DatabaseError, match="each by itself"):
+                connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("INSERT INTO note (owner, number) VALUES (%s, 1)", (mine,))
+        connection.exec_driver_sql("COMMIT")
+    assert owners(mine) == [mine]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VACUUM note",
+        "CREATE INDEX CONCURRENTLY note_owner ON note (owner)",
+        "DO $$ BEGIN INSERT INTO note (number) VALUES (1); COMMIT; INSERT INTO note (number) VALUES (2); END $$",
+        "CALL in_two_steps()",
+    ],
+)
+@pytest.mark.parametrize(
+    "by", [execute_command, lambda statement: sqlalchemy_runs(statement)], ids=["helper", "engine"]
+)
+def test_what_cannot_be_part_of_a_transaction_runs_alone_in_its_schema(two, server, statement, by):
+    mine, other = two
+    for schema in two:
+        server(
+            f"CREATE PROCEDURE {schema}.in_two_steps() LANGUAGE plpgsql AS $$ BEGIN"
+            f" INSERT INTO note (number) VALUES (1); COMMIT; INSERT INTO note (number) VALUES (2); END $$"
+        )
+    by(statement)
+    assert len(owners(mine)) == (2 if "note_owner" not in statement and "VACUUM" not in statement else 0)
+    assert owners(other) == []
+    indexes = server("SELECT schemaname FROM pg_indexes WHERE indexname = 'note_owner'")
+    assert indexes == ([(mine,)] if "note_owner" in statement else [])
+    with pytest.raises(DatabaseError, match="does not exist"), schema_context(f"{PREFIX}_missing"):
+        by(statement)
+
+
+def sqlalchemy_runs(statement: str) -> None:
+    with get_engine().connect() as connection:
+        connection.exec_driver_sql(statement)
+
+
+def test_what_cannot_be_part_of_a_transaction_is_an_error_in_one(two):
+    with pytest.raises(DatabaseError, match="VACUUM") as caught, transaction():
+        execute_command("VACUUM note")
+    assert caught.value.sqlstate == "25001"
+
+
+def test_a_temporary_table_lives_in_a_transaction_and_ends_with_it(two, one_connection):
+    mine, _ = two
+    for statement in ("CREATE TEMP TABLE note (owner text)", "SELECT 1 AS owner INTO TEMPORARY note"):
+        with pytest.raises(DatabaseError, match="ON COMMIT DROP"):
+            execute_command(statement)
+        with pytest.raises(DatabaseError, match="ON COMMIT DROP"), transaction():
+            execute_command(statement)
+    with transaction():
+        execute_command("CREATE TEMP TABLE note ON COMMIT DROP AS SELECT 'draft' AS owner")
+        assert execute_scalar("SELECT owner FROM note") == "draft"
+    note(1, mine)
+    assert owners(mine) == [mine]
+
+
+def test_every_way_through_the_driver_takes_the_schema_along(two):
+    mine, other = two
+    connection = get_engine().raw_connection()
+    driver: Any = connection.dbapi_connection
+    cursor = driver.cursor()
+    insert = "INSERT INTO note (owner, number) VALUES (%s, %s)"
+    cursor.executemany(insert, [(mine, 1), (mine, 2)])
+    assert cursor.rowcount == 2
+    psycopg2.extras.execute_values(cursor, "INSERT INTO note (owner, number) VALUES %s", [(mine, 3), (mine, 4)])
+    psycopg2.extras.execute_batch(cursor, insert, [(mine, 5), (mine, 6)])
+    cursor.copy_expert("COPY note (owner, number) FROM STDIN", io.StringIO(f"{mine}\t7\n"))
+    assert cursor.rowcount == 1
+    cursor.copy_from(io.StringIO(f"{mine}|8\n"), "note", sep="|", columns=("owner", "number"))
+    cursor.execute(cursor.mogrify(insert, (mine, 9)))
+    cursor.execute(sql.SQL("INSERT INTO {} (owner, number) VALUES (%s, 10)").format(sql.Identifier("note")), (mine,))
+    with driver.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as rows:
+        rows.execute("INSERT INTO note (owner, number) VALUES (%s, 11) RETURNING number", (mine,))
+        assert rows.fetchall() == [{"number": 11}]
+    cursor.callproc("concat", ["100%", mine])
+    assert cursor.fetchone() == (f"100%{mine}",)
+    copied = io.StringIO()
+    cursor.copy_to(copied, "note", columns=("number",))
+    assert sorted(map(int, copied.getvalue().split())) == list(range(1, 12))
+    with schema_context(other):
+        cursor.execute("SELECT current_schema()")
+        assert cursor.fetchone() == (other,)
+        cursor.executemany(insert, [(other, 1)])
+    cursor.execute("-- nothing but a comment")
+    connection.close()
+    assert (owners(mine), owners(other)) == ([mine] * 11, [other])
+
+
+def test_a_server_side_cursor_needs_a_transaction(two):
+    mine, _ = two
+    bulk_insert("INSERT INTO note (owner, number) VALUES (%s, %s)", [(mine, number) for number in range(5)])
+    streamed = {"stream_results": True}
+    with (
+        get_engine().connect().execution_options(**streamed) as connection,
+        pytest.raises(DatabaseError, match="server-side cursor needs a transaction"),
+    ):
+        connection.exec_driver_sql("SELECT owner FROM note")
+    with get_engine().connect().execution_options(isolation_level="READ COMMITTED", **streamed) as connection:
+        assert connection.exec_driver_sql("SELECT owner FROM note").scalars().all() == [mine] * 5
+        chunks = list(pd.read_sql("SELECT owner FROM note", connection, chunksize=2))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 1]
+
+
+def test_the_schema_of_a_connection_is_that_of_the_moment(two):
+    mine, other = two
+    with get_engine().execution_options(isolation_level="SERIALIZABLE").begin() as connection:
+        for schema in (mine, other, mine):
+            with schema_context(schema):
+                assert connection.exec_driver_sql("SELECT current_schema()").scalar() == schema
+        assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "serializable"
+
+
+def test_an_error_shows_the_callers_statement_alone(two):
+    with pytest.raises(DatabaseError) as caught:
+        execute_command("SELECT * FORM note")
+    assert "search_path" not in "".join(traceback.format_exception(caught.value))
+    with get_engine().connect() as connection, pytest.raises(sa.exc.ProgrammingError) as raised:
+        connection.exec_driver_sql("SELECT * FORM note")
+    assert "search_path" not in str(raised.value)
 
 
 # --- threads, forks -----------------------------------------------------------------------------------------------
@@ -725,6 +944,26 @@ def test_a_schema_of_extensions_is_behind_each_schema(two, extensions):
             assert execute_scalar("SELECT current_schema()") == schema
             note(1, schema)
         assert owners(schema) == [schema]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE made (id int)", "SELECT 1 AS id INTO made", "DO $$ BEGIN CREATE TABLE made (id int); END $$",
+     "VACUUM", "SELECT 1; CREATE TABLE made (id int)"],
+)  # fmt: skip
+def test_nothing_is_made_in_the_schema_of_extensions_when_the_callers_is_gone(extensions, server, statement):
+    name = f"{PREFIX}_gone"
+    with schemas(server, name), schema_context(name):
+        note(1, name)
+        server(f"DROP SCHEMA {name} CASCADE")
+        with pytest.raises(DatabaseError, match=f"{name}"):
+            execute_command(statement)
+        with (
+            pytest.raises((DatabaseError, sa.exc.ProgrammingError), match=f"{name}"),
+            get_engine().connect() as connection,
+        ):
+            connection.exec_driver_sql(statement)
+    assert server("SELECT schemaname FROM pg_tables WHERE tablename = 'made'") == []
 
 
 def test_without_it_nothing_is_behind_a_schema(two):

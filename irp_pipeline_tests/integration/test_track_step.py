@@ -1121,10 +1121,10 @@ with track_step(step_id):
 
 class TestAConnectionThatBreaks:
     def test_as_soon_as_it_is_made_time_after_time_is_a_server_that_is_away(self, test_schema, monkeypatch):
-        def break_down(*_: object) -> None:
+        def break_down(*_: object, **__: object) -> None:
             raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-        monkeypatch.setattr(connections, "_set_search_path", break_down)
+        monkeypatch.setattr(connections, "_began_as_asked", break_down)
         dispose_engine()
         with pytest.raises(DatabaseError, match="No connection to") as raised:
             execute_scalar("SELECT 1")

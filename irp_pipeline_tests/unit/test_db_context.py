@@ -3,9 +3,11 @@
 import asyncio
 import contextvars
 import gc
+import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -231,16 +233,252 @@ def test_a_decorated_coroutine_stays_in_the_schema_over_its_pauses():
     assert asyncio.run(main()) == (["inside", "inside"], "public")
 
 
-def test_a_generator_cannot_be_decorated():
-    def plain() -> Iterator[int]:
-        yield 1
+@schema_context("inside")
+def echoing() -> Generator[str, Any, str]:
+    """Say the schema at each step, and at the end which end it was."""
+    try:
+        while True:
+            try:
+                sent = yield get_current_schema()
+            except LookupError:
+                sent = "thrown"
+            seen.append((sent, get_current_schema()))
+            if sent == "return":
+                return get_current_schema()
+    finally:
+        seen.append(("end", get_current_schema()))
 
-    async def asynchronous() -> Any:
-        yield 1
 
-    for function in (plain, asynchronous):
-        with pytest.raises(TypeError, match=rf"{function.__name__}.*with schema_context\('inside'\)"):
-            schema_context("inside")(function)
+seen: list[tuple[Any, str]] = []
+
+
+def test_a_decorated_generator_is_in_its_schema_while_it_runs_and_its_consumer_never():
+    seen.clear()
+    generator = echoing()
+    assert next(generator) == "inside"
+    assert get_current_schema() == "public"
+    with schema_context("other"):
+        assert generator.send("sent") == "inside"
+        assert get_current_schema() == "other"
+        assert generator.throw(LookupError()) == "inside"
+        set_schema("changed")
+        next(generator)
+        assert get_current_schema() == "changed"
+    generator.close()
+    assert get_current_schema() == "public"
+    assert seen == [("sent", "inside"), ("thrown", "inside"), (None, "inside"), ("end", "inside")]
+
+
+def test_a_decorated_generator_returns_and_raises_as_it_is():
+    generator = echoing()
+    next(generator)
+    with pytest.raises(StopIteration) as stopped:
+        generator.send("return")
+    assert stopped.value.value == "inside"
+    failing = echoing()
+    next(failing)
+    with pytest.raises(ZeroDivisionError):
+        failing.throw(ZeroDivisionError())
+    assert list(schema_context("inside")(lambda: iter(()))()) == []
+    assert inspect.isgeneratorfunction(echoing)
+    assert echoing.__doc__ == "Say the schema at each step, and at the end which end it was."
+    assert get_current_schema() == "public"
+
+
+def test_a_decorated_generator_that_is_forgotten_ends_in_its_schema():
+    seen.clear()
+    with schema_context("other"):
+        generator = echoing()
+        next(generator)
+        del generator
+        gc.collect()
+        assert get_current_schema() == "other"
+    assert seen == [("end", "inside")]
+
+
+def test_a_decorated_async_generator_is_in_its_schema_while_it_runs_and_its_consumer_never():
+    ends: list[tuple[Any, str]] = []
+
+    @schema_context("inside")
+    async def steps() -> AsyncGenerator[str, Any]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                try:
+                    sent = yield get_current_schema()
+                except LookupError:
+                    sent = "thrown"
+                ends.append((sent, get_current_schema()))
+        finally:
+            await asyncio.sleep(0)
+            ends.append(("end", get_current_schema()))
+
+    async def main() -> None:
+        set_schema("consumer")
+        generator = steps()
+        assert await anext(generator) == "inside"
+        assert get_current_schema() == "consumer"
+        with schema_context("other"):
+            assert await generator.asend("sent") == "inside"
+            assert get_current_schema() == "other"
+        assert await generator.athrow(LookupError()) == "inside"
+        await generator.aclose()
+        assert get_current_schema() == "consumer"
+        assert [schema async for schema in short()] == ["short", "short"]
+        assert get_current_schema() == "consumer"
+
+    @schema_context("short")
+    async def short() -> AsyncIterator[str]:
+        yield get_current_schema()
+        yield get_current_schema()
+
+    asyncio.run(main())
+    assert ends == [("sent", "inside"), ("thrown", "inside"), ("end", "inside")]
+
+
+def test_carry_schema_serves_a_generator():
+    with schema_context("carried"):
+        carried = carry_schema(schemas_in_steps)
+    with schema_context("mine"):
+        assert list(zip(carried(), ["mine", "mine"], strict=True)) == [("carried", "mine")] * 2
+
+
+def schemas_in_steps() -> Iterator[str]:
+    yield get_current_schema()
+    yield get_current_schema()
+
+
+# --- blocks in generators -----------------------------------------------------------------------------------------
+
+
+def in_block(name: str, steps: int = 3) -> Iterator[str]:
+    with schema_context(name):
+        for _ in range(steps):
+            yield get_current_schema()
+
+
+def test_generators_in_step_each_stay_in_their_own_schema():
+    assert list(zip(in_block("a"), in_block("b"), in_block("c"), strict=True)) == [("a", "b", "c")] * 3
+    assert get_current_schema() == "public"
+
+
+def test_generators_in_step_stay_in_their_own_schema_in_blocks_of_context_managers():
+    @contextmanager
+    def working_in(name: str) -> Iterator[None]:
+        with schema_context(name):
+            yield
+
+    def steps(name: str) -> Iterator[str]:
+        with working_in(name):
+            yield get_current_schema()
+            with working_in(f"{name}{name}"):
+                yield get_current_schema()
+            yield get_current_schema()
+
+    assert list(zip(steps("a"), steps("b"), strict=True)) == [("a", "b"), ("aa", "bb"), ("a", "b")]
+    with working_in("mine"):
+        assert get_current_schema() == "mine"
+    assert get_current_schema() == "public"
+
+
+def test_a_generator_stays_in_its_schema_within_a_block_that_its_consumer_opened_meanwhile():
+    generator = in_block("inside")
+    next(generator)
+    with schema_context("consumer"):
+        assert next(generator) == "inside"
+        assert get_current_schema() == "consumer"
+        assert list(generator) == ["inside"]
+        assert get_current_schema() == "consumer"
+    assert get_current_schema() == "public"
+
+
+def test_a_generator_that_left_its_block_is_in_that_of_its_consumer():
+    def steps() -> Iterator[str]:
+        with schema_context("inside"):
+            yield get_current_schema()
+        yield get_current_schema()
+
+    generator = steps()
+    next(generator)
+    with schema_context("consumer"):
+        assert next(generator) == "consumer"
+    assert get_current_schema() == "public"
+
+
+@pytest.mark.parametrize("how", ["closed", "exhausted", "collected"])
+def test_a_generator_that_ends_within_anothers_block_takes_nothing_and_leaves_nothing(how):
+    set_schema("outside")
+    generators = [in_block("a")]
+    next(generators[0])
+    with schema_context("b"):
+        if how == "closed":
+            generators[0].close()  # type: ignore[attr-defined]
+        elif how == "exhausted":
+            list(generators[0])
+        generators.clear()
+        gc.collect()
+        assert get_current_schema() == "b"
+        set_schema("c")
+        assert get_current_schema() == "c"
+    assert get_current_schema() == "outside"
+
+
+def test_a_generator_that_another_thread_ends_takes_its_block_with_it():
+    generator = in_block("a")
+    next(generator)
+    assert get_current_schema() == "a"  # its consumer works in its block until it goes on
+    in_new_thread(generator.close)  # type: ignore[attr-defined]
+    assert get_current_schema() == "public"
+
+
+def test_an_async_generator_that_the_loop_ends_takes_its_block_with_it():
+    async def steps() -> AsyncIterator[str]:
+        with schema_context("a"):
+            yield get_current_schema()
+            yield get_current_schema()
+
+    async def main() -> str:
+        async for _ in steps():
+            break
+        gc.collect()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return get_current_schema()
+
+    assert asyncio.run(main()) == "public"
+
+
+def test_a_task_keeps_the_block_that_it_began_in_after_its_parent_left_it():
+    async def child(left: asyncio.Event) -> str:
+        await left.wait()
+        return get_current_schema()
+
+    async def main() -> str:
+        left = asyncio.Event()
+        with schema_context("a"):
+            task = asyncio.create_task(child(left))
+        left.set()
+        return await task
+
+    assert asyncio.run(main()) == "a"
+
+
+def test_one_block_object_serves_generators_in_step():
+    block = schema_context("shared")
+
+    def steps() -> Iterator[str]:
+        with block:
+            yield get_current_schema()
+            with schema_context("deeper"):
+                yield get_current_schema()
+
+    first, second = steps(), steps()
+    assert [next(first), next(second), next(first), next(second)] == ["shared", "shared", "deeper", "deeper"]
+    assert list(first) == []
+    with schema_context("mine"):
+        assert list(second) == []
+        assert get_current_schema() == "mine"
+    assert get_current_schema() == "public"
 
 
 # --- threads and tasks --------------------------------------------------------------------------------------------

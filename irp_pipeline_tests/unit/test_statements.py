@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irp_pipeline.helpers import statements
-from irp_pipeline.helpers.statements import parse, row_template, with_returned_id
+from irp_pipeline.helpers.statements import parse, read_commands, row_template, with_returned_id
 
 # What only quotes text: nothing inside of these is a placeholder.
 QUOTED = [
@@ -171,7 +171,7 @@ def test_what_has_not_one_row_with_every_placeholder_is_not_taken_apart(source):
     assert row_template(source) is None
 
 
-# --- what a statement leaves in its session -----------------------------------------------------------------------
+# --- what a statement does to its session and transaction ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,25 +181,21 @@ def test_what_has_not_one_row_with_every_placeholder_is_not_taken_apart(source):
         "  /* first */ set role somebody",
         "SELECT 1; SET TIME ZONE 'Asia/Tokyo'",
         "SET SCHEMA 'other'",
-        "SET LOCAL search_path TO other",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-        "RESET ALL",
-        "-- all\nDISCARD ALL",
         "SELECT set_config('search_path', 'other', false)",
         "SELECT pg_catalog.SET_CONFIG('Search_Path', %s, false)",
         "SELECT set_config('role', ', true)', false)",
         "SELECT set_config('lock_timeout', '5', true), set_config('role', 'other', %s)",
         "DO $$ BEGIN EXECUTE 'SET search_path TO other'; END $$",
         "CALL anything()",
-        "CREATE TEMP TABLE irp_cycle (id int)",
-        "CREATE LOCAL TEMPORARY TABLE irp_cycle (id int)",
-        "SELECT 1 AS a INTO TEMP irp_cycle",
         "PREPARE x AS SELECT 1",
         "LISTEN x",
+        "DECLARE x CURSOR WITH HOLD FOR SELECT 1",
     ],
 )
 def test_a_statement_that_may_change_its_session_is_known(source):
     assert parse(source).changes_session
+    assert parse(source).sets_session is not source.startswith(("DO", "CALL"))
 
 
 @pytest.mark.parametrize(
@@ -215,11 +211,64 @@ def test_a_statement_that_may_change_its_session_is_known(source):
         "SELECT set_config('lock_timeout', %s, TRUE) FROM t WHERE id = %s FOR UPDATE",
         "SET CONSTRAINTS ALL DEFERRED",
         "SET TRANSACTION READ ONLY",
-        "BEGIN",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path = x AS 'SELECT 1'",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END",
+        "SELECT CASE WHEN true THEN 1 END",
+        "INSERT INTO t (a) VALUES ('; COMMIT')",
+        "INSERT INTO temp (a) VALUES (1)",
+        "INSERT INTO temp SELECT 1",
+        "SELECT 1 -- ; COMMIT",
     ],
 )
-def test_a_common_statement_leaves_its_session_as_it_is(source):
-    assert not parse(source).changes_session
+def test_a_common_statement_leaves_its_session_and_transaction_as_they_are(source):
+    statement = parse(source)
+    assert not statement.changes_session
+    assert not statement.controls_transaction
+    assert not statement.makes_temporary
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["BEGIN", "START TRANSACTION", "COMMIT", "END;", "ROLLBACK", "ABORT", "PREPARE TRANSACTION 'x'", "-- x\n  commit",
+     "INSERT INTO t VALUES (1); COMMIT; INSERT INTO t VALUES (2)", "SELECT 1;/* x */rollback",
+     "SELECT ';'; SAVEPOINT a",
+     "INSERT INTO t VALUES ('" + "x" * 5000 + "'); /* ; */ COMMIT"],
+)  # fmt: skip
+def test_a_statement_that_begins_or_ends_a_transaction_is_known(source):
+    assert parse(source).controls_transaction
+    assert read_commands(source).controls_transaction
+    assert not parse(source).is_savepoint
+
+
+@pytest.mark.parametrize(
+    "source", ["SAVEPOINT a", "RELEASE SAVEPOINT a", "rollback to a", "ROLLBACK WORK TO SAVEPOINT a;"]
+)
+def test_a_savepoint_is_known(source):
+    assert parse(source).controls_transaction
+    assert parse(source).is_savepoint
+
+
+def test_a_discard_is_known():
+    assert parse("/* all */ DISCARD ALL;").is_discard
+    assert not parse("DISCARD ALL; SELECT 1").is_discard
+
+
+@pytest.mark.parametrize(
+    ("source", "stays"),
+    [
+        ("CREATE TEMP TABLE irp_cycle (id int)", True),
+        ("CREATE LOCAL TEMPORARY TABLE irp_cycle (id int)", True),
+        ("CREATE OR REPLACE TEMP VIEW irp_cycle AS SELECT 1", True),
+        ("SELECT 1 AS a INTO TEMP irp_cycle", True),
+        ("CREATE TABLE pg_temp.irp_cycle (id int)", True),
+        ("CREATE TEMP TABLE a (id int) ON COMMIT DROP; CREATE TEMP TABLE b (id int)", True),
+        ("CREATE TEMP TABLE a ON COMMIT DROP AS SELECT 1", False),
+        ("CREATE TEMP TABLE a (id int) ON COMMIT DROP; CREATE TEMP TABLE b (id int) ON COMMIT DROP", False),
+    ],
+)
+def test_a_temporary_table_is_known(source, stays):
+    assert parse(source).makes_temporary
+    assert parse(source).leaves_temporary is stays
 
 
 # --- size ---------------------------------------------------------------------------------------------------------
