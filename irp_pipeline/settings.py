@@ -246,7 +246,7 @@ def describe_database() -> DatabaseDescription:
         host=url.host or _query_value(url, "host") or "the local socket",
         port=url.port or _whole_number(_query_value(url, "port")) or 5432,
         database=url.database or "",
-        user=url.username or os.environ.get("PGUSER") or _user_of_system(),
+        user=url.username or os.environ.get("PGUSER") or user_of_system(),
     )
 
 
@@ -459,7 +459,8 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _user_of_system() -> str:
+def user_of_system() -> str:
+    """Name who runs this process, as the operating system knows him."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's number without a name
