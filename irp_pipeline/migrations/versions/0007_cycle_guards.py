@@ -1,4 +1,4 @@
-"""Cycles: names that are one without regard to capitals, archiving by hand, and no step in an archived one."""
+"""Cycles: names that are one without regard to capitals, and archiving by a plain UPDATE."""
 
 from alembic import op
 
@@ -46,33 +46,10 @@ CREATE TRIGGER irp_cycle_checked BEFORE INSERT OR UPDATE ON irp_cycle
     FOR EACH ROW EXECUTE FUNCTION irp_check_cycle();
 """
 
-RUNS = """
--- Archiving locks the steps: a run that waited for that sees the archived cycle here.
-CREATE FUNCTION irp_check_run_start() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    archived text;
-BEGIN
-    EXECUTE format(
-        'SELECT c.cycle_name FROM %1$I.irp_step st JOIN %1$I.irp_stage sg ON sg.id = st.stage_id'
-        ' JOIN %1$I.irp_cycle c ON c.id = sg.cycle_id WHERE st.id = $1 AND c.status = ''ARCHIVED''', TG_TABLE_SCHEMA)
-       INTO archived USING NEW.step_id;
-    IF archived IS NOT NULL THEN
-        RAISE check_violation USING MESSAGE = format(
-            'the cycle %L is archived and takes no more work; to take that back: irp cycle reopen %s',
-            archived, archived);
-    END IF;
-    RETURN NEW;
-END
-$$;
-CREATE TRIGGER irp_run_start_checked BEFORE INSERT ON irp_step_run
-    FOR EACH ROW WHEN (NEW.tracked AND NEW.status = 'ACTIVE') EXECUTE FUNCTION irp_check_run_start();
-"""
-
 
 def upgrade() -> None:
     op.execute(NAMES)
     op.execute(CYCLES)
-    op.execute(RUNS)
 
 
 def downgrade() -> None:
