@@ -35,12 +35,16 @@ def run(
         str | None, typer.Option("--only", metavar="STEP", help="Run this step alone, such as control_totals.")
     ] = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that has the cycle, instead of refusing.")
+    ] = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a cycle: its steps one after the other, past those that are done.
 
-    Ctrl-C ends the run as cancelled; the same command goes on from there.
+    One run at a time has a cycle, also beside those of the UI. Ctrl-C ends the run as cancelled; the same command goes
+    on from there.
     """
     with loading():
         from dagster import DagsterInstance
@@ -68,10 +72,11 @@ def run(
         ):
             workbook = {"config": {"workbook": str(config.absolute())}}
             run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
+        waiting = (_ignore if as_json else _print_waiting) if wait else None
         started = time.monotonic()
         with DagsterInstance.get() as instance:
             with (
-                running_cycle(instance, cycle, run_config, selected) as (dagster_run, events),
+                running_cycle(instance, cycle, run_config, selected, waiting) as (dagster_run, events),
                 nullcontext() if as_json else following_log(instance, dagster_run.run_id, _print_progress),
             ):
                 steps = list(_shown(events, quiet=as_json))
@@ -117,6 +122,14 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
             if not quiet:
                 _print_step(ended)
             yield ended
+
+
+def _print_waiting(busy: Exception) -> None:
+    output.print_note(f"Waiting. {busy}")
+
+
+def _ignore(_: Exception) -> None:
+    pass
 
 
 def _print_progress(message: str) -> None:

@@ -14,6 +14,9 @@ from irp_pipeline import settings
 from irp_pipeline.files import write_atomically
 from irp_pipeline.orchestration.storage import dagster_files
 
+CODE_LOCATION = "irp_pipeline.definitions"
+"""The name under which the UI loads the definitions: runs of the command line carry it to be found there."""
+
 _CONFIGURATION = "dagster.yaml"
 
 

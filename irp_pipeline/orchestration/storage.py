@@ -7,12 +7,14 @@ code of ours could fall back.) Dagster's records are in a database of their own.
 https://docs.dagster.io/deployment/oss/oss-instance-configuration
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg2
 import psycopg2.errors
+from dagster import DagsterInstance
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
@@ -22,6 +24,9 @@ from sqlalchemy import URL
 
 from irp_pipeline import settings
 from irp_pipeline.helpers.connections import database_error
+
+# Any number that is the same in every process.
+_DECISIONS_LOCK = 7_391_645_221
 
 
 def dagster_files() -> Path:
@@ -111,6 +116,30 @@ def ensure_database(url: URL) -> None:
     finally:
         if connection is not None:
             connection.close()
+
+
+@contextmanager
+def sole_decision(instance: DagsterInstance) -> Iterator[None]:
+    """Decide within the block which run gets a cycle; everybody else who decides waits.
+
+    The lock belongs to a transaction, and so to nobody who was killed. Where Dagster keeps its records in no
+    PostgreSQL, there is no lock, and two that come at once are told apart by the leases of their steps alone.
+
+    Raises:
+        DatabaseError: the database with Dagster's records is away.
+    """
+    url = getattr(instance.run_storage, "postgres_url", None)
+    if url is None:
+        yield
+        return
+    try:
+        connection = psycopg2.connect(url, connect_timeout=settings.connect_timeout_seconds())
+    except psycopg2.Error as error:
+        raise database_error(error) from error
+    with closing(connection):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_DECISIONS_LOCK,))
+        yield  # the end of the connection is the end of the lock
 
 
 def _connect(url: URL) -> psycopg2.extensions.connection:
