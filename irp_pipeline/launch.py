@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from typing import Any
 
@@ -133,7 +133,12 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
                 if entry.dagster_event is None and int(entry.level) >= logging.INFO:
                     show(entry.user_message)
 
-    thread = threading.Thread(target=follow, name="irp-follow-log", daemon=True)
+    def follow_while_it_can_be_read() -> None:
+        # A database that is away ends the run, which tells so; here it must not print a traceback beside it.
+        with suppress(Exception):
+            follow()
+
+    thread = threading.Thread(target=follow_while_it_can_be_read, name="irp-follow-log", daemon=True)
     thread.start()
     try:
         yield
@@ -156,7 +161,8 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         signal.sigwait({signal.SIGINT})
         if done.is_set():
             return
-        instance.report_run_canceling(run)
+        with suppress(Exception):  # a database that is away must not keep anybody from interrupting
+            instance.report_run_canceling(run)
         # It is blocked in the main thread, but here it serves: Python runs the handler over there all the same, once
         # it is woken from what it waits for.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

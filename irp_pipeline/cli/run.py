@@ -47,11 +47,9 @@ def run(
     on from there.
     """
     with loading():
-        from dagster import DagsterInstance
-
         from irp_pipeline.helpers.cycle import require_open_cycle
         from irp_pipeline.launch import following_log, running_cycle
-        from irp_pipeline.orchestration.instance import use_dagster_home
+        from irp_pipeline.orchestration.instance import opened_instance
         from irp_pipeline.orchestration.jobs import selection
 
     if from_stage and only:
@@ -62,7 +60,6 @@ def run(
         raise typer.BadParameter(str(error)) from None
     with working_in(db_schema) as schema:
         require_open_cycle(cycle)
-        use_dagster_home()
         run_config: dict[str, Any] = {
             "resources": {"database": {"config": {"db_schema": schema, "rerun_completed": rerun}}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},  # progress is shown here instead
@@ -74,7 +71,7 @@ def run(
             run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
         waiting = (_ignore if as_json else _print_waiting) if wait else None
         started = time.monotonic()
-        with DagsterInstance.get() as instance:
+        with opened_instance() as instance:
             with (
                 running_cycle(instance, cycle, run_config, selected, waiting) as (dagster_run, events),
                 nullcontext() if as_json else following_log(instance, dagster_run.run_id, _print_progress),

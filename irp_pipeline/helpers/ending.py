@@ -139,6 +139,18 @@ def has_live_step(dagster_run_id: str) -> bool:
     )
 
 
+def workers_of(dagster_run_id: str) -> list[Worker]:
+    """Return the processes that worked on the steps of a Dagster run in the current schema."""
+    rows = fetch_all(
+        """
+        SELECT DISTINCT host, pid, pid_started FROM irp_step_run
+         WHERE dagster_run_id = %s AND host IS NOT NULL AND pid_started IS NOT NULL
+        """,
+        (dagster_run_id,),
+    )
+    return [Worker(row["host"], row["pid"], row["pid_started"]) for row in rows]
+
+
 @contextmanager
 def nothing_at_work(cycle_ids: Collection[int], doing: str, *, force: bool) -> Iterator[None]:
     """Open a transaction in which nothing is at work for some cycles, and nothing can begin.

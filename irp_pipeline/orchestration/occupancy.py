@@ -9,16 +9,18 @@ it was on this host, else the leases of its steps and how long it has said nothi
 """
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
+import psutil
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline.helpers.ending import has_live_step
+from irp_pipeline.helpers.ending import has_live_step, workers_of
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.worker import Worker, this_worker
 
@@ -28,6 +30,7 @@ PROCESS_TAG = "irp/process"
 IN_PROGRESS = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 _UNFINISHED = (DagsterRunStatus.QUEUED, *IN_PROGRESS)
 
+_EXECUTING = re.compile(r"Executing steps .*\(pid: (\d+)\)")
 _SILENT_FOR = dt.timedelta(minutes=5)
 _LOST = "The process of this run ended without a word; start it again to go on from there"
 
@@ -103,7 +106,14 @@ def is_lost(instance: DagsterInstance, run: DagsterRun, schema: str) -> bool:
             return True
         if health.run_worker_id is not None and health.status is WorkerStatus.RUNNING:
             return False
-    return _is_silent(instance, run, schema)
+    try:
+        with schema_context(schema):
+            if has_live_step(run.run_id):
+                return False
+            hosted_here = any(worker.is_here() for worker in workers_of(run.run_id))
+    except (DatabaseError, ValueError):
+        return False  # nothing is known of it
+    return (hosted_here and _executor_is_gone(instance, run)) or _is_silent(instance, run)
 
 
 def is_over(instance: DagsterInstance, run_id: str, schema: str) -> bool:
@@ -119,14 +129,15 @@ def process_of(run: DagsterRun) -> Worker | None:
     return Worker(host, int(pid), started) if pid.isdecimal() else None
 
 
-def _is_silent(instance: DagsterInstance, run: DagsterRun, schema: str) -> bool:
-    """Tell whether neither a step's lease nor the run's log says that somebody is at it."""
-    try:
-        with schema_context(schema):
-            if has_live_step(run.run_id):
-                return False
-    except (DatabaseError, ValueError):
-        return False  # nothing is known of it
+def _executor_is_gone(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tell whether the process that executes a run, and whose number its log tells, is not on this host."""
+    events = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    found = [match[1] for event in events if (match := _EXECUTING.search(event.user_message or event.message or ""))]
+    return bool(found) and not psutil.pid_exists(int(found[-1]))
+
+
+def _is_silent(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Tell whether a run has said nothing in its log for long."""
     newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     if not newest:
         return False
