@@ -153,9 +153,10 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
     yield answer
     if answer.state is State.OK:
         yield from _examine_server()
-        yield from _examine_schema(db_schema)
     if answer.state is State.OK or os.environ.get("IRP_DAGSTER_DATABASE_URL"):
         yield from checks.check_dagster_database()
+    if answer.state is State.OK:
+        yield from _examine_schema(db_schema)
 
 
 def _examine_server() -> Iterator[Finding]:

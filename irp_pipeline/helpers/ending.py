@@ -26,7 +26,7 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import recon_batch
 from irp_pipeline.helpers.connections import in_transaction
 from irp_pipeline.helpers.cycle import CycleError
-from irp_pipeline.helpers.database import DatabaseError, execute_command, execute_scalar, fetch_all, transaction
+from irp_pipeline.helpers.database import DatabaseError, execute_command, fetch_all, transaction
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.job import track_jobs
 from irp_pipeline.helpers.step import HEARTBEAT_SECONDS, LEASE_SECONDS, is_lost
@@ -125,18 +125,15 @@ def work_at(cycle_ids: Collection[int] | None = None) -> Work:
 
 
 def has_live_step(dagster_run_id: str) -> bool:
-    """Tell whether a step of a Dagster run is at work in the current schema, as far as its lease tells."""
-    return bool(
-        execute_scalar(
-            """
-            SELECT EXISTS (
-                SELECT FROM irp_step_run
-                 WHERE dagster_run_id = %s AND tracked AND status = 'ACTIVE'
-                   AND heartbeat_ts > clock_timestamp() - make_interval(secs => %s))
-            """,
-            (dagster_run_id, LEASE_SECONDS),
-        )
+    """Tell whether a step of a Dagster run is at work in the current schema."""
+    active = fetch_all(
+        """
+        SELECT host, pid, pid_started, heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+          FROM irp_step_run WHERE dagster_run_id = %s AND tracked AND status = 'ACTIVE'
+        """,
+        (LEASE_SECONDS, dagster_run_id),
     )
+    return any(not is_lost(run) for run in active)
 
 
 def workers_of(dagster_run_id: str) -> list[Worker]:
