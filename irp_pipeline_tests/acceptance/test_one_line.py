@@ -7,14 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
 from irp_pipeline import embedded
+from irp_pipeline.cli import app
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import dispose_engine, init_database
 
@@ -81,8 +84,35 @@ def server(home: Path) -> Iterator[Server]:
     embedded.stop(home)
 
 
-def irp(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def irp(*arguments: str, **variables: Any) -> Ended:
+    """Run the command in this process; an exception that would be a traceback goes on."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, str(value))
+        dispose_engine()
+        try:
+            result = CliRunner().invoke(app, arguments)
+        finally:
+            dispose_engine()
+            # `irp run` points at the instance of its IRP_HOME, as a process of its own does.
+            os.environ.pop("DAGSTER_HOME", None)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ended(result.exit_code, result.stdout, result.stderr)
+
+
+def irp_process(*arguments: str, **variables: Any) -> Ended:
+    """Run the command in a process of its own, which reads all of its settings anew."""
+    result = subprocess.run(
         [sys.executable, "-m", "irp_pipeline.cli", *arguments],
         env={**os.environ, **{name: str(value) for name, value in variables.items()}},
         stdin=subprocess.DEVNULL,
@@ -91,9 +121,10 @@ def irp(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         timeout=SECONDS,
         check=False,
     )
+    return Ended(result.returncode, result.stdout, result.stderr)
 
 
-def told(result: subprocess.CompletedProcess[str], *words: str) -> None:
+def told(result: Ended, *words: str) -> None:
     """Check that a command failed, and said why in one line that has these words."""
     everything = result.stdout + result.stderr
     assert result.returncode == 1, everything
@@ -221,7 +252,7 @@ def test_doctor_names_a_setting_that_is_wrong(server, variable, value):
     "variable", ["IRP_EXECUTOR", "IRP_TIME_ZONE", "IRP_CONNECT_TIMEOUT", "IRP_DAGSTER_DATABASE_URL"]
 )
 def test_a_run_with_a_setting_that_is_wrong_is_told_in_one_line(server, variable):
-    told(irp("run", CYCLE, **{variable: SETTINGS[variable]}), variable)
+    told(irp_process("run", CYCLE, **{variable: SETTINGS[variable]}), variable)
 
 
 @contextmanager
