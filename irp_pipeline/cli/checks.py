@@ -174,7 +174,8 @@ def _missing_rights(connection: Connection, schema: str) -> str:
           FROM pg_catalog.pg_namespace n
           JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname LIKE 'irp\\_%%'
          CROSS JOIN (VALUES (1, 'SELECT'), (2, 'INSERT'), (3, 'UPDATE'), (4, 'DELETE')) wanted (place, name)
-         WHERE n.nspname = %s AND c.relname <> 'irp_schema_version' AND NOT has_table_privilege(c.oid, wanted.name)
+         WHERE n.nspname = %s AND (c.relname <> 'irp_schema_version' OR wanted.name = 'SELECT')
+           AND NOT has_table_privilege(c.oid, wanted.name)
          GROUP BY c.relname ORDER BY c.relname
         """,
         (schema,),

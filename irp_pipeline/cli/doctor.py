@@ -245,7 +245,7 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
     try:
         rights = list(_schema_rights(schema))
         yield from rights
-        if any("may not use the schema" in finding.found for finding in rights):
+        if any(finding.state is State.WRONG for finding in rights):
             return
         tables = _tables(schema)
         yield tables

@@ -134,12 +134,16 @@ def _print_progress(message: str) -> None:
 
 
 def _ended(event: DagsterEvent, skipped_because: str | None, seconds: float) -> dict[str, Any]:
+    from irp_pipeline.orchestration.resources import PROBLEMS
+
     ended: dict[str, Any] = {"step": event.step_key, "seconds": round(seconds, 3)}
     if event.is_step_failure:
         data = event.step_failure_data
         described = data.user_failure_data.description if data.user_failure_data else None
         cause = data.error.cause or data.error if data.error else None
-        return ended | {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+        ended |= {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+        problems = data.user_failure_data.metadata.get(PROBLEMS) if data.user_failure_data else None
+        return ended | ({"problems": problems.value} if problems else {})
     if skipped_because:
         return ended | {"status": "skipped", "why": skipped_because}
     return ended | {"status": "done", "why": None}

@@ -3,14 +3,14 @@
 The partitions of Dagster follow at once for the default schema; for whatever else changes the cycles there is a sensor.
 """
 
-from dagster import Config, Failure, OpExecutionContext, graph, op
+from dagster import Config, OpExecutionContext, graph, op
 from pydantic import Field
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers import cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.orchestration.partitions import CYCLES
-from irp_pipeline.orchestration.resources import DatabaseResource
+from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 
 
 class CycleConfig(Config):
@@ -38,7 +38,7 @@ def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: Da
         with database.entered() as schema:
             opened = cycle.replace_active_cycle(config.name)
     except IrpError as error:
-        raise Failure(description=str(error)) from error
+        raise failure_of(error) from error
     if schema == get_schema_from_env():
         context.instance.add_dynamic_partitions(CYCLES, [config.name])
     if opened.archived:
@@ -64,7 +64,7 @@ def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, d
                 cycle.refuse_while_at_work(found)
             cycle.archive_cycle(found["id"], config.force)
     except IrpError as error:
-        raise Failure(description=str(error)) from error
+        raise failure_of(error) from error
     context.add_output_metadata({"cycle": config.name, "schema": schema})
 
 

@@ -25,6 +25,8 @@ from irp_pipeline.orchestration.storage import dagster_files, records_error
 CODE_LOCATION = "irp_pipeline.definitions"
 """The name under which the UI loads the definitions: runs of the command line carry it to be found there."""
 
+# Dagster loads these when they are first used, in the middle of a run.
+_PARTS = ("run_launcher", "run_coordinator", "compute_log_manager")
 _LONGEST = 500  # characters of what Dagster says
 
 _CONFIGURATION = "dagster.yaml"
@@ -65,6 +67,8 @@ def opened_instance() -> Iterator[DagsterInstance]:
     home = use_dagster_home()
     try:
         instance = DagsterInstance.get()
+        for part in _PARTS:
+            getattr(instance, part)
     except (IrpError, OSError):
         raise
     except (sa.exc.SQLAlchemyError, psycopg2.Error, DagsterPostgresException) as error:

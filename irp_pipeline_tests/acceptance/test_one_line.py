@@ -267,6 +267,7 @@ WRONG_FILES = {
     "no YAML": "storage: [",
     "an unknown setting": "strage: {}",
     "a module that is not there": "run_launcher: {module: nowhere, class: Nobody}",
+    "a storage that is not there": "storage: {custom: {module: nowhere, class: Nobody, config: {}}}",
     "a list": "- one",
     "a class that is not there": "run_launcher: {module: irp_pipeline.orchestration.launcher, class: Nobody}",
 }
@@ -328,6 +329,17 @@ def test_mistakes_in_a_workbook_are_sentences_for_people_and_objects_for_program
     for problem in error["problems"]:
         assert {"sheet", "row", "column", "message"} <= problem.keys()
         assert problem["message"] in error["message"]
+
+
+def test_a_run_with_a_wrong_workbook_has_its_mistakes_as_objects(server, tmp_path):
+    file = tmp_path / "configuration.xlsx"
+    assert irp("config", "template", str(file)).returncode == 0
+    result = irp("run", CYCLE, "--config", str(file), "--json")
+    assert result.returncode == 1
+    [failed] = [step for step in json.loads(result.stdout)["steps"] if step["status"] == "failed"]
+    assert failed["step"] == "setup.validate_configuration"
+    assert failed["problems"]
+    assert all(problem["message"] in failed["why"] for problem in failed["problems"])
 
 
 @pytest.mark.parametrize("content", [b"", b"no workbook", b"PK\x03\x04" + b"\0" * 50])

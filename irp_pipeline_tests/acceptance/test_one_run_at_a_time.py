@@ -118,13 +118,13 @@ class TestBesideTheUi:
         assert statuses("ui_second", "Extract exposure") == ["COMPLETED", "SKIPPED"]
 
     def test_its_run_is_found_under_the_job_and_as_the_partitions(self, ui: Ui, monkeypatch: pytest.MonkeyPatch):
-        open_gated("found")
+        open_gated("public")
         monkeypatch.setenv("DAGSTER_HOME", str(REPOSITORY))
         with DagsterInstance.get() as instance:
             instance.add_dynamic_partitions("cycles", [CYCLE])
-        with irp_run("found") as process:
+        with irp_run("public") as process:
             assert process.end() == 0, process.output
-        run_id = step_runs("found")[0]["dagster_run_id"]
+        run_id = step_runs("public")[0]["dagster_run_id"]
         assert run_id in runs_of_job(ui)
         assert partition_statuses(ui)[CYCLE] == "SUCCESS"
 
