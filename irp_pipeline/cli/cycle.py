@@ -141,7 +141,7 @@ def archive(
                 raise CommandError(_with_force(error)) from None
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not archive_cycle(found["id"], force):
+        if not archive_cycle(found["id"], force=force):
             raise cycle_not_found(cycle, schema)
         archived = find_cycle(cycle, schema)
     if as_json:
@@ -195,7 +195,7 @@ def delete(
         )
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not delete_cycle(found["id"], force):
+        if not delete_cycle(found["id"], force=force):
             raise cycle_not_found(cycle, schema)
     files = _files(schema, cycle)
     if as_json:

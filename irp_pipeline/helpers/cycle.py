@@ -262,7 +262,7 @@ def get_cycle_status() -> pd.DataFrame:
     )
 
 
-def archive_cycle(cycle_id: int, force: bool = False) -> bool:
+def archive_cycle(cycle_id: int, *, force: bool = False) -> bool:
     """Archive a cycle: its records stay, and it takes no more work.
 
     Args:
@@ -301,7 +301,7 @@ def reopen_cycle(cycle_id: int) -> bool:
     return execute_command("UPDATE irp_cycle SET status = %s WHERE id = %s", (CycleStatus.ACTIVE, cycle_id)) > 0
 
 
-def delete_cycle(cycle_id: int, force: bool = False) -> bool:
+def delete_cycle(cycle_id: int, *, force: bool = False) -> bool:
     """Delete a cycle with all its stages, steps, runs, batches and jobs.
 
     Args:
@@ -320,7 +320,7 @@ def delete_cycle(cycle_id: int, force: bool = False) -> bool:
         return execute_command("DELETE FROM irp_cycle WHERE id = %s", (cycle_id,)) > 0
 
 
-def delete_archived_cycles(force: bool = False) -> int:
+def delete_archived_cycles(*, force: bool = False) -> int:
     """Delete every ARCHIVED cycle with all it has; return how many there were.
 
     Args:

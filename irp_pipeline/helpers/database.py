@@ -381,7 +381,8 @@ def _forward(name: str) -> Callable[..., Any]:
     signature = inspect.signature(function)
     with_schema = signature.replace(
         parameters=[
-            *signature.parameters.values(),
+            # What came later is keyword-only, and not for old scripts: there the schema follows at once.
+            *(p for p in signature.parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY),
             inspect.Parameter("schema", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation="str | None"),
         ]
     )

@@ -12,7 +12,7 @@ import pytest
 
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers import ending, schemas
+from irp_pipeline.helpers import database, ending, schemas
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.connections import administrative_connection
 from irp_pipeline.helpers.cycle import (
@@ -449,3 +449,12 @@ def test_archiving_by_a_plain_update_as_old_notebooks_do_fills_the_time():
     assert get_cycle_by_name(CYCLE) == first
     execute_command(statement, ("ACTIVE", cycle_id))
     assert (get_cycle_by_name(CYCLE) or {})["archived_ts"] is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_scripts_schema_in_second_place_forces_nothing(other_schema):
+    init_database(other_schema)
+    with schema_context(other_schema):
+        cycle_id = create_cycle(CYCLE)
+        with step_at_work(), pytest.raises(CycleError, match="cannot be archived while it is at work"):
+            database.archive_cycle(cycle_id, other_schema)
