@@ -3,21 +3,29 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from typing import Any
 
-from dagster import DagsterEvent, DagsterInstance, DagsterRun, JobDefinition, reconstructable
+from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition, reconstructable
 from dagster._core.execution.api import execute_run_iterator
-from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
+from dagster._core.storage.tags import PARTITION_NAME_TAG, PARTITION_SET_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.interrupts import setup_interrupt_handlers
 
 from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
-from irp_pipeline.orchestration.coordinator import run_tags
+from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
 from irp_pipeline.orchestration.executors import PRELOADED
+from irp_pipeline.orchestration.instance import CODE_LOCATION
+from irp_pipeline.orchestration.occupancy import BusyError, busy, is_over, process_tag, run_in_the_way
+from irp_pipeline.orchestration.storage import sole_decision
 
+_WAIT_POLL_SECONDS = 1.0
 _LOG_POLL_SECONDS = 1.0
 _WAKE = signal.SIGURG  # means nothing here and is ignored by whoever does not ask for it
 
@@ -29,29 +37,78 @@ def run_cycle_job() -> JobDefinition:
 
 @contextmanager
 def running_cycle(
-    instance: DagsterInstance, cycle: str, run_config: Mapping[str, Any], op_selection: Sequence[str] | None = None
+    instance: DagsterInstance,
+    cycle: str,
+    run_config: Mapping[str, Any],
+    op_selection: Sequence[str] | None = None,
+    waiting: Callable[[BusyError], None] | None = None,
 ) -> Iterator[tuple[DagsterRun, Iterator[DagsterEvent]]]:
     """Run ``run_cycle`` here and now, past the queue, as ``dagster job execute`` does.
 
-    Inside the block Ctrl-C cancels the run: what is running is interrupted, and the run ends as CANCELED.
+    One run at a time has a cycle of a schema, wherever it was started.
 
     Args:
         instance: where the run is recorded.
         cycle: the partition.
         run_config: config of resources and ops.
         op_selection: which ops; None means all.
+        waiting: called once before a run that has the cycle is waited for; None means that it is not.
 
     Yields:
         The run, and its events as they happen. The run makes progress as the events are taken.
+
+    Raises:
+        BusyError: another run has the cycle, and ``waiting`` is None.
     """
-    partition = {PARTITION_NAME_TAG: cycle}
-    tags = partition | run_tags(run_config, partition)
-    run = instance.create_run_for_job(run_cycle_job(), run_config=run_config, tags=tags, op_selection=op_selection)
+    run = _claim(instance, cycle, run_config, op_selection, waiting)
     job = reconstructable(run_cycle_job)
     if op_selection:
         job = job.get_subset(op_selection=op_selection)
     with _cancelling_on_interrupt(instance, run):
         yield run, execute_run_iterator(job, run, instance)
+
+
+def _claim(
+    instance: DagsterInstance,
+    cycle: str,
+    run_config: Mapping[str, Any],
+    op_selection: Sequence[str] | None,
+    waiting: Callable[[BusyError], None] | None,
+) -> DagsterRun:
+    """Make the run as soon as no other has its cycle."""
+    schema = schema_of_run(run_config)
+    while True:
+        with sole_decision(instance):
+            other = run_in_the_way(instance, schema, cycle)
+            if other is None:
+                return _make_run(instance, cycle, run_config, op_selection)
+        problem = busy(other, schema, cycle)
+        if waiting is None:
+            raise problem
+        waiting(problem)
+        while not is_over(instance, other.dagster_run.run_id, schema):
+            time.sleep(_WAIT_POLL_SECONDS)
+
+
+def _make_run(
+    instance: DagsterInstance, cycle: str, run_config: Mapping[str, Any], op_selection: Sequence[str] | None
+) -> DagsterRun:
+    job = run_cycle_job()
+    partition = {PARTITION_NAME_TAG: cycle}
+    # Without these two the UI shows the run neither under its job nor as its partition's.
+    found_by = {PARTITION_SET_TAG: partition_set_snap_name_for_job_name(job.name)}
+    origin = RemoteRepositoryOrigin(
+        ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=CODE_LOCATION), CODE_LOCATION),
+        definitions.get_repository_def().name,
+    )
+    return instance.create_run_for_job(
+        job,
+        run_config=run_config,
+        status=DagsterRunStatus.STARTING,  # the queue counts it from here on
+        tags=partition | found_by | run_tags(run_config, partition) | process_tag(),
+        op_selection=op_selection,
+        remote_job_origin=origin.get_job_origin(job.name),
+    )
 
 
 @contextmanager
@@ -76,7 +133,12 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
                 if entry.dagster_event is None and int(entry.level) >= logging.INFO:
                     show(entry.user_message)
 
-    thread = threading.Thread(target=follow, name="irp-follow-log", daemon=True)
+    def follow_while_it_can_be_read() -> None:
+        # A database that is away ends the run, which tells so; here it must not print a traceback beside it.
+        with suppress(Exception):
+            follow()
+
+    thread = threading.Thread(target=follow_while_it_can_be_read, name="irp-follow-log", daemon=True)
     thread.start()
     try:
         yield
@@ -99,7 +161,8 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         signal.sigwait({signal.SIGINT})
         if done.is_set():
             return
-        instance.report_run_canceling(run)
+        with suppress(Exception):  # a database that is away must not keep anybody from interrupting
+            instance.report_run_canceling(run)
         # It is blocked in the main thread, but here it serves: Python runs the handler over there all the same, once
         # it is woken from what it waits for.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -35,6 +35,7 @@ import getpass
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -246,7 +247,7 @@ def describe_database() -> DatabaseDescription:
         host=url.host or _query_value(url, "host") or "the local socket",
         port=url.port or _whole_number(_query_value(url, "port")) or 5432,
         database=url.database or "",
-        user=url.username or os.environ.get("PGUSER") or _user_of_system(),
+        user=url.username or os.environ.get("PGUSER") or user_of_system(),
     )
 
 
@@ -344,6 +345,37 @@ def webhook_url() -> str | None:
     """Give the address that failed runs are announced to, which may hold a secret: ``IRP_WEBHOOK_URL``."""
     url = _read(_Dagster).webhook_url
     return url.get_secret_value() if url is not None else None
+
+
+def problems() -> list[str]:
+    """Say what is wrong with the variables that are set, each with what to do; neither connects nor starts anything."""
+    found = []
+    for variables in (_Home, _Url, _Server, _Connections, _Jobs, _Dagster):
+        try:
+            _read(variables)
+        except SettingsError as error:
+            found.append(str(error))
+    if found:
+        return found
+    checks: tuple[Callable[[], object], ...] = (irp_home, describe_database, _check_dagster_url, _check_webhook)
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            found.append(str(error))
+    return found
+
+
+def _check_dagster_url() -> None:
+    named = _read(_Dagster).url
+    if named is not None:
+        _url_of_text("IRP_DAGSTER_DATABASE_URL", named.get_secret_value().strip())
+
+
+def _check_webhook() -> None:
+    url = webhook_url()
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise SettingsError("IRP_WEBHOOK_URL must begin with http:// or https://. Correct it, or unset it.")
 
 
 def _read(variables: type[_AnyVariables]) -> _AnyVariables:
@@ -459,7 +491,8 @@ def _whole_number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _user_of_system() -> str:
+def user_of_system() -> str:
+    """Name who runs this process, as the operating system knows him."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's number without a name

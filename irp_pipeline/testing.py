@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from irp_pipeline.helpers.database import drop_schema, init_database
+from irp_pipeline.helpers import schemas
+from irp_pipeline.helpers.database import init_database
 from irp_pipeline.helpers.db_context import schema_context
 
 _STEM_CHARACTERS = 40
@@ -58,10 +59,10 @@ def test_schema(request: pytest.FixtureRequest) -> Iterator[str]:
         Its name.
     """
     schema = schema_for(request.path, os.environ.get("PYTEST_XDIST_WORKER"))
-    drop_schema(schema)
+    schemas.drop(schema)
     init_database(schema)
     with schema_context(schema):
         yield schema
     if request.config.getoption("--preserve-schema", default=False):
         return
-    drop_schema(schema)
+    schemas.drop(schema)

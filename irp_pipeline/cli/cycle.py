@@ -1,4 +1,4 @@
-"""``irp cycle``: making, listing, archiving and deleting cycles."""
+"""``irp cycle``: making, listing, archiving, reopening and deleting cycles."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +17,13 @@ from irp_pipeline.cli.options import (
     make_sure,
     working_in,
 )
+from irp_pipeline.errors import IrpError
 
-app = typer.Typer(no_args_is_help=True, help="Make, list, archive and delete cycles.")
+Force = Annotated[
+    bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
+]
+
+app = typer.Typer(no_args_is_help=True, help="Make, list, archive, reopen and delete cycles.")
 
 
 @app.command(epilog="Example: irp cycle create Q1-2024")
@@ -115,13 +120,14 @@ def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) 
 @app.command(epilog="Example: irp cycle archive Q1-2024")
 def archive(
     cycle: CycleName,
-    force: Annotated[bool, typer.Option("--force", help="Archive it even if a step run is ACTIVE.")] = False,
+    force: Force = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
     """Archive a cycle.
 
-    Its records stay and can be read; it takes no more work.
+    Its records stay and can be read; it takes no more work. It is refused while steps or jobs are at work. To take it
+    back: irp cycle reopen.
     """
     from irp_pipeline.helpers.constants import CycleStatus
     from irp_pipeline.helpers.cycle import CycleError, archive_cycle, refuse_while_at_work
@@ -132,8 +138,10 @@ def archive(
             try:
                 refuse_while_at_work(found)
             except CycleError as error:
-                raise CommandError(f"{error}; or say --force, if it did end and nobody recorded it") from None
-        if not archive_cycle(found["id"]):
+                raise CommandError(_with_force(error)) from None
+        if force and not as_json:
+            output.print_note("Ending what is at work …")
+        if not archive_cycle(found["id"], force=force):
             raise cycle_not_found(cycle, schema)
         archived = find_cycle(cycle, schema)
     if as_json:
@@ -144,11 +152,36 @@ def archive(
         output.say(f"Archived the cycle {cycle} in schema {schema!r}.")
 
 
+@app.command(epilog="Example: irp cycle reopen Q1-2024")
+def reopen(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+    """Take the archiving of a cycle back.
+
+    It takes work again. No other cycle is archived for it.
+    """
+    from irp_pipeline.helpers.constants import CycleStatus
+    from irp_pipeline.helpers.cycle import reopen_cycle
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        if not reopen_cycle(found["id"]):
+            raise cycle_not_found(cycle, schema)
+        reopened = find_cycle(cycle, schema)
+    if as_json:
+        output.print_json({"schema": schema, "cycle": reopened})
+    elif found["status"] == CycleStatus.ACTIVE:
+        output.say(f"The cycle {cycle} is open already.")
+    else:
+        output.say(f"Reopened the cycle {cycle} in schema {schema!r}.")
+
+
 @app.command(epilog="Example: irp cycle delete Q1-2024")
-def delete(cycle: CycleName, db_schema: DbSchema = None, yes: Yes = False, as_json: AsJson = False) -> None:
+def delete(
+    cycle: CycleName, force: Force = False, db_schema: DbSchema = None, yes: Yes = False, as_json: AsJson = False
+) -> None:
     """Delete a cycle with all its records.
 
-    Its stages, steps and step runs go with it; its files are left alone. Asks first.
+    Its stages, steps, runs, batches and jobs go with it; its files are left alone. It is refused while steps or jobs
+    are at work. Asks first.
     """
     from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_progress
 
@@ -160,7 +193,9 @@ def delete(cycle: CycleName, db_schema: DbSchema = None, yes: Yes = False, as_js
             yes,
             f"Deleting the cycle {cycle!r}",
         )
-        if not delete_cycle(found["id"]):
+        if force and not as_json:
+            output.print_note("Ending what is at work …")
+        if not delete_cycle(found["id"], force=force):
             raise cycle_not_found(cycle, schema)
     files = _files(schema, cycle)
     if as_json:
@@ -169,6 +204,11 @@ def delete(cycle: CycleName, db_schema: DbSchema = None, yes: Yes = False, as_js
     output.say(f"Deleted the cycle {cycle} in schema {schema!r} with {extent}.")
     if files:
         output.print_note(f"Its files are still in {files}")
+
+
+def _with_force(error: IrpError) -> str:
+    """Add the way out that only a person can judge: a notebook's run that did end, and nobody recorded it."""
+    return str(error) if "--force" in str(error) else f"{error}; or say --force, if it did end and nobody recorded it"
 
 
 def _summary(stage: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:

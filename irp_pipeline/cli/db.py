@@ -8,28 +8,34 @@ from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import AsJson, DbSchema, SchemaName, Yes, make_sure, schema_option, working_in
 
+Force = Annotated[
+    bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
+]
+
 app = typer.Typer(no_args_is_help=True, help="Make, upgrade and drop schemas; find and stop the server.")
 
 _SECRET_PARAMETERS = ("sslpassword",)
 
 
 @app.command(epilog="Example: irp db init --db-schema test_cycle")
-def init(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+def init(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Make the schema and its tables.
 
-    Tables of an earlier version are brought up to date. Nothing is ever deleted, and it is safe to repeat.
+    Tables of an earlier version are brought up to date, unless steps or jobs are at work in them. Nothing is ever
+    deleted, and it is safe to repeat.
     """
     from irp_pipeline.helpers.schemas import current_version
 
     with working_in(db_schema) as schema:
-        _bring_up_to_date(schema, current_version(schema), as_json)
+        _bring_up_to_date(schema, current_version(schema), force, as_json)
 
 
 @app.command(epilog="Example: irp db upgrade --db-schema test_cycle")
-def upgrade(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+def upgrade(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Bring an existing schema up to date.
 
-    Its tables are changed to what this version of irp-pipeline wants. Every row is kept.
+    Its tables are changed to what this version of irp-pipeline wants. Every row is kept. It is refused while steps or
+    jobs are at work.
     """
     from irp_pipeline.helpers.schemas import current_version
 
@@ -40,7 +46,7 @@ def upgrade(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
                 f"There is nothing to upgrade: the schema {schema!r} does not exist in {_database()}, or was never "
                 f"initialised. To make it, run: irp db init {schema_option(schema)}"
             )
-        _bring_up_to_date(schema, before, as_json)
+        _bring_up_to_date(schema, before, force, as_json)
 
 
 @app.command(epilog="Example: irp db stop")
@@ -102,14 +108,18 @@ def drop(
     schema_name: SchemaName = None,
     db_schema: DbSchema = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also drop public, or a schema that irp did not make.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Also drop public, or a schema that irp did not make; and end steps and jobs first that are at work.",
+        ),
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop a schema with everything in it.
 
-    Asks first. The schema must be named: none is dropped by default.
+    It is refused while steps or jobs are at work. Asks first. The schema must be named: none is dropped by default.
     """
     from irp_pipeline.helpers.database import drop_schema
     from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA
@@ -136,11 +146,11 @@ def drop(
         output.say(f"Dropped the schema {schema!r} with {contents}.")
 
 
-def _bring_up_to_date(schema: str, before: str | None, as_json: bool) -> None:
+def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: bool) -> None:
     from irp_pipeline.helpers.database import init_database
     from irp_pipeline.helpers.schemas import latest_version
 
-    init_database(schema)
+    init_database(schema, force)
     after = latest_version()
     if as_json:
         output.print_json({"schema": schema, "version": after, "version_before": before, "changed": before != after})

@@ -1,20 +1,22 @@
 """``irp doctor``: what is installed, which server and schema would be used, whether they answer, and what to do.
 
 Every finding comes from the settings and the helpers; nothing heavy is imported to ask for its version. No password
-is shown: descriptions and errors of the settings have none.
+is shown: descriptions and errors of the settings have none. What is looked at on the server is in
+:mod:`irp_pipeline.cli.checks`.
 """
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
 from irp_pipeline import __version__
-from irp_pipeline.cli import output
+from irp_pipeline.cli import checks, output
+from irp_pipeline.cli.checks import Finding, State
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson, DbSchema, schema_option
 from irp_pipeline.errors import IrpError
@@ -39,32 +41,8 @@ _OPTIONAL = (
     ("ipykernel", "notebooks", "notebook"),
 )
 
+_LITTLE_SPACE_BYTES = 1e9
 _NAME_WIDTH = 20
-
-
-class State(StrEnum):
-    """What a finding means."""
-
-    OK = "ok"
-    NOTE = "note"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: what was looked at.
-        state: ok; worth knowing; or wrong, which makes the exit status 1.
-        found: what there is.
-        remedy: what to do about it, if there is something.
-    """
-
-    subject: str
-    state: State
-    found: str
-    remedy: str | None = None
 
 
 @app.command(epilog="Example: irp doctor --db-schema test_cycle")
@@ -159,12 +137,12 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
     except IrpError as error:
         yield Finding("IRP_HOME", State.WRONG, str(error))
         return
+    yield from checks.check_settings()
+    yield from checks.check_dagster_home()
     try:
         used = settings.describe_database()
         settings.connect_timeout_seconds()
-        settings.extensions_schema()
-    except IrpError as error:
-        yield Finding("Settings", State.WRONG, str(error))
+    except IrpError:  # told already, as a setting
         return
     wheel = _embedded_package(used.source == "embedded")
     yield wheel
@@ -175,7 +153,22 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
     yield answer
     if answer.state is State.OK:
         yield examine_connection()
+        yield from _examine_server()
+    if answer.state is State.OK or os.environ.get("IRP_DAGSTER_DATABASE_URL"):
+        yield from checks.check_dagster_database()
+    if answer.state is State.OK:
         yield from _examine_schema(db_schema)
+
+
+def _examine_server() -> Iterator[Finding]:
+    from irp_pipeline.helpers.connections import administrative_connection
+
+    try:
+        with administrative_connection() as connection:
+            for check in checks.SERVER_CHECKS:
+                yield from check(connection)
+    except IrpError as error:
+        yield Finding("Server", State.WRONG, str(error))
 
 
 def _home() -> Finding:
@@ -189,13 +182,27 @@ def _home() -> Finding:
     else:
         why = "nothing names another"
     if not home.is_dir():
-        return Finding("IRP_HOME", State.OK, f"{home}, made when it is needed: {why}")
+        obstacle = next(folder for folder in (home, *home.parents) if folder.exists())
+        if obstacle.is_dir() and os.access(obstacle, os.W_OK | os.X_OK):
+            return Finding("IRP_HOME", State.OK, f"{home}, made when it is needed: {why}")
+        problem = "cannot be written" if obstacle.is_dir() else "is a file, where a folder should be"
+        return Finding(
+            "IRP_HOME", State.WRONG, f"{home} cannot be made: {obstacle} {problem}", "Set IRP_HOME to another folder"
+        )
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
         return Finding(
             "IRP_HOME",
             State.WRONG,
             f"{home} cannot be written: {why}",
             "Set IRP_HOME to a folder of your own, or have this one given to you",
+        )
+    free = shutil.disk_usage(home).free
+    if free < _LITTLE_SPACE_BYTES:
+        return Finding(
+            "IRP_HOME",
+            State.WRONG if free < _LITTLE_SPACE_BYTES / 100 else State.NOTE,
+            f"{home}: {why}; its disk has {free / 1e6:,.0f} MB left",
+            "Make room, or set IRP_HOME to a folder on another disk",
         )
     return Finding("IRP_HOME", State.OK, f"{home}: {why}")
 
@@ -256,6 +263,10 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
         why = "nothing names another"
     yield Finding("Schema", State.OK, f"{schema!r}: {why}")
     try:
+        rights = list(_schema_rights(schema))
+        yield from rights
+        if any(finding.state is State.WRONG for finding in rights):
+            return
         tables = _tables(schema)
         yield tables
         if tables.state is State.OK:
@@ -263,6 +274,14 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
                 execute_scalar("SELECT 1")  # the way every helper goes: pool, search path, extensions
     except IrpError as error:
         yield Finding("Access", State.WRONG, str(error))
+
+
+def _schema_rights(schema: str) -> Iterator[Finding]:
+    from irp_pipeline.helpers.connections import administrative_connection
+
+    with administrative_connection() as connection:
+        for check in checks.SCHEMA_CHECKS:
+            yield from check(connection, schema)
 
 
 def _tables(schema: str) -> Finding:

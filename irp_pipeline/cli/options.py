@@ -101,8 +101,13 @@ def cycle_not_found(cycle: str, schema: str) -> CommandError:
     """Return the error for a cycle that is not in the schema that the context names."""
     from difflib import get_close_matches
 
-    from irp_pipeline.helpers.cycle import list_cycle_names
+    from irp_pipeline.helpers.cycle import list_cycle_names, other_spelling
 
+    if (other := other_spelling(cycle)) is not None:
+        return CommandError(
+            f"There is no cycle {cycle!r} in schema {schema!r}. There is a cycle {other!r}; names are not "
+            "case-sensitive: write it like that"
+        )
     alike = get_close_matches(cycle, list_cycle_names())
     question = f" Did you mean {' or '.join(alike)}?" if alike else ""
     return CommandError(

@@ -7,6 +7,7 @@ terminal no control sequences. Rich is imported by the first line that is printe
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
 _AS_JSON = "irp_pipeline.cli.as_json"
 _UNLIMITED = 1_000_000  # columns: no line of ours is that long
 _NARROW = 80  # columns: as terminals have them, unless somebody makes them smaller
+
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full: make room, or set IRP_HOME to a folder on another one",
+    errno.EDQUOT: "Your share of the disk is used up: make room, or set IRP_HOME to a folder on another one",
+    errno.EROFS: "The disk can only be read: set IRP_HOME to a folder that can be written",
+    errno.EACCES: "Have the right given to you, or use another folder",
+    errno.EPERM: "Have the right given to you, or use another folder",
+    errno.ENOTDIR: "A part of that path is a file where a folder should be: move it away, or use another folder",
+    errno.EEXIST: "A file is where a folder should be: move it away, or use another folder",
+    errno.EISDIR: "A folder is where a file should be: name a file",
+    errno.EMFILE: "Too many files are open in this process: raise the limit (ulimit -n)",
+}
 
 _STATUS_STYLES = {
     "ACTIVE": "yellow",
@@ -93,22 +106,38 @@ def styled(*parts: str | tuple[str, str] | Text) -> Text:
 
 
 def print_error(error: BaseException, *, as_json: bool) -> None:
-    """Print why a command failed.
+    """Print why a command failed, with the notes that the error carries.
 
     Args:
         error: what it raised.
-        as_json: as an object with ``type`` and ``message``, and ``sqlstate`` and ``statement`` if the database refused.
+        as_json: as an object with ``type`` and ``message``; ``notes`` if there are any; ``problems``, a list of
+            objects, if it is about a workbook; ``sqlstate`` and ``statement`` if the database refused.
     """
-    sqlstate = getattr(error, "sqlstate", None)
-    # The message alone: the statement that str() of a DatabaseError adds is for whoever wrote it.
-    message = str(error.args[0]) if len(error.args) == 1 else str(error)
+    message = _message(error)
+    notes: list[str] = list(getattr(error, "__notes__", ()))
     if as_json:
         described: dict[str, Any] = {"type": type(error).__name__, "message": message}
+        if notes:
+            described["notes"] = notes
+        if hasattr(error, "problems"):
+            described["problems"] = [problem.as_dict() for problem in error.problems]
         if hasattr(error, "sqlstate"):
-            described |= {"sqlstate": sqlstate, "statement": getattr(error, "statement", None)}
+            described |= {"sqlstate": error.sqlstate, "statement": getattr(error, "statement", None)}
         print_json({"error": described}, to_stderr=True)
         return
     print_note(styled(("Error: ", "bold red"), message))
+    for note in notes:
+        print_note(note)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        place = "".join(f": {name}" for name in (error.filename, error.filename2) if name is not None)
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{error.strerror}{place}" + (f". {remedy}" if remedy else "")
+    # The message alone: the statement that str() of a DatabaseError adds is for whoever wrote it.
+    first = error.args[0] if len(error.args) == 1 else None
+    return first if isinstance(first, str) else str(error) or type(error).__name__
 
 
 def ask(question: str) -> bool | None:

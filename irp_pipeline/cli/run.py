@@ -35,19 +35,21 @@ def run(
         str | None, typer.Option("--only", metavar="STEP", help="Run this step alone, such as control_totals.")
     ] = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that has the cycle, instead of refusing.")
+    ] = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a cycle: its steps one after the other, past those that are done.
 
-    Ctrl-C ends the run as cancelled; the same command goes on from there.
+    One run at a time has a cycle, also beside those of the UI. Ctrl-C ends the run as cancelled; the same command goes
+    on from there.
     """
     with loading():
-        from dagster import DagsterInstance
-
         from irp_pipeline.helpers.cycle import require_open_cycle
         from irp_pipeline.launch import following_log, running_cycle
-        from irp_pipeline.orchestration.instance import use_dagster_home
+        from irp_pipeline.orchestration.instance import opened_instance
         from irp_pipeline.orchestration.jobs import selection
 
     if from_stage and only:
@@ -58,7 +60,6 @@ def run(
         raise typer.BadParameter(str(error)) from None
     with working_in(db_schema) as schema:
         require_open_cycle(cycle)
-        use_dagster_home()
         run_config: dict[str, Any] = {
             "resources": {"database": {"config": {"db_schema": schema, "rerun_completed": rerun}}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},  # progress is shown here instead
@@ -68,10 +69,11 @@ def run(
         ):
             workbook = {"config": {"workbook": str(config.absolute())}}
             run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
+        waiting = (_ignore if as_json else _print_waiting) if wait else None
         started = time.monotonic()
-        with DagsterInstance.get() as instance:
+        with opened_instance() as instance:
             with (
-                running_cycle(instance, cycle, run_config, selected) as (dagster_run, events),
+                running_cycle(instance, cycle, run_config, selected, waiting) as (dagster_run, events),
                 nullcontext() if as_json else following_log(instance, dagster_run.run_id, _print_progress),
             ):
                 steps = list(_shown(events, quiet=as_json))
@@ -118,17 +120,29 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
             yield ended
 
 
+def _print_waiting(busy: Exception) -> None:
+    output.print_note(f"Waiting. {busy}")
+
+
+def _ignore(_: Exception) -> None:
+    pass
+
+
 def _print_progress(message: str) -> None:
     output.print_note(f"      {message}")
 
 
 def _ended(event: DagsterEvent, skipped: bool, reason: str, seconds: float) -> dict[str, Any]:
+    from irp_pipeline.orchestration.resources import PROBLEMS
+
     ended: dict[str, Any] = {"step": event.step_key, "seconds": round(seconds, 3)}
     if event.is_step_failure:
         data = event.step_failure_data
         described = data.user_failure_data.description if data.user_failure_data else None
         cause = data.error.cause or data.error if data.error else None
-        return ended | {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+        ended |= {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+        problems = data.user_failure_data.metadata.get(PROBLEMS) if data.user_failure_data else None
+        return ended | ({"problems": problems.value} if problems else {})
     return ended | {"status": "skipped" if skipped else "done", "why": reason or None}
 
 

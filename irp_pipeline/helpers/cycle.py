@@ -1,12 +1,15 @@
 """Cycles: one complete risk analysis each, such as ``Q1-2024``.
 
 Several cycles may be ACTIVE at once; the youngest is *the* active cycle for callers who do not name one. Deleting a
-cycle deletes its stages, steps and runs with it. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+cycle deletes its stages, steps and runs with it. What takes a cycle away or out of work is refused while steps or jobs
+of it are at work; ``force=True`` ends those first. Names are not case-sensitive: ``Q1-2024`` and ``q1-2024`` cannot
+both be cycles. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
@@ -16,6 +19,7 @@ from irp_pipeline.helpers.database import (
     execute_command,
     execute_insert,
     execute_query,
+    execute_scalar,
     fetch_all,
     fetch_one,
     transaction,
@@ -57,7 +61,7 @@ def create_cycle(cycle_name: str) -> int:
     """Create an ACTIVE cycle and return its id.
 
     Raises:
-        CycleError: not a name for a cycle, or there is one of that name already.
+        CycleError: not a name for a cycle, or there is one of that name already, perhaps with other capitals.
         DatabaseError: the database refuses or is away.
     """
     check_cycle_name(cycle_name)
@@ -67,26 +71,49 @@ def create_cycle(cycle_name: str) -> int:
         )
     except DatabaseError as error:
         if error.sqlstate == _UNIQUE_VIOLATION:
-            raise CycleError(f"There is a cycle {cycle_name!r} already: use it, or choose another name") from error
+            other = other_spelling(cycle_name) or cycle_name
+            hint = "" if other == cycle_name else "; names are not case-sensitive"
+            raise CycleError(f"There is a cycle {other!r} already{hint}: use it, or choose another name") from error
         raise
     return cycle_id
 
 
-def open_cycle(cycle_name: str) -> int:
-    """Make a cycle the one that is worked on: create it, and archive the one that was active before.
+@dataclass(frozen=True)
+class Opened:
+    """What opening a cycle did.
 
-    Safe to repeat: an ACTIVE cycle of that name stays as it is, and nothing is archived for it.
+    Attributes:
+        cycle_id: the cycle that is open now.
+        created: whether it is new.
+        archived: name of the cycle that was active before and was archived for it, if there was one.
+    """
+
+    cycle_id: int
+    created: bool
+    archived: str | None
+
+
+def open_cycle(cycle_name: str) -> int:
+    """Make a cycle the one that is worked on: create it, **and archive the one that was active before**.
+
+    Of several ACTIVE cycles the youngest is archived; :func:`reopen_cycle` takes that back, and :func:`create_cycle`
+    archives nothing. Safe to repeat: an ACTIVE cycle of that name stays as it is, and nothing is archived for it.
 
     Args:
         cycle_name: name of the cycle to open.
 
     Returns:
-        Its id.
+        Its id; :func:`replace_active_cycle` also says what was archived.
 
     Raises:
-        CycleError: not a name for a cycle, the cycle is archived, or the active one has a step run at work.
+        CycleError: not a name for a cycle, the cycle is archived, or the active one has steps or jobs at work.
         DatabaseError: the database refuses or is away.
     """
+    return replace_active_cycle(cycle_name).cycle_id
+
+
+def replace_active_cycle(cycle_name: str) -> Opened:
+    """Open a cycle as :func:`open_cycle` does, and say what was done. Errors as there."""
     check_cycle_name(cycle_name)
     with transaction():
         # One opening at a time; readers and everybody's step runs go on.
@@ -95,15 +122,20 @@ def open_cycle(cycle_name: str) -> int:
         if existing is not None:
             if existing["status"] != CycleStatus.ACTIVE:
                 raise CycleError(
-                    f"The cycle {cycle_name!r} is archived and cannot be opened again: choose another name"
+                    f"The cycle {cycle_name!r} is archived and cannot be opened again: choose another name, or take "
+                    f"the archiving back with: irp cycle reopen {cycle_name}"
                 )
-            existing_id: int = existing["id"]
-            return existing_id
+            return Opened(existing["id"], created=False, archived=None)
+        other = other_spelling(cycle_name)
+        if other is not None:
+            raise CycleError(
+                f"There is a cycle {other!r} already; names are not case-sensitive: use it, or choose another name"
+            )
         previous = get_active_cycle()
         if previous is not None:
             refuse_while_at_work(previous)
             archive_cycle(previous["id"])
-        return create_cycle(cycle_name)
+        return Opened(create_cycle(cycle_name), created=True, archived=previous["cycle_name"] if previous else None)
 
 
 def require_open_cycle(cycle_name: str) -> dict[str, Any]:
@@ -117,7 +149,15 @@ def require_open_cycle(cycle_name: str) -> dict[str, Any]:
         return cycle
     schema = get_current_schema()
     if cycle is not None:
-        raise CycleError(f"The cycle {cycle_name!r} in schema {schema!r} is archived and takes no more work")
+        raise CycleError(
+            f"The cycle {cycle_name!r} in schema {schema!r} is archived and takes no more work. To take that back: "
+            f"irp cycle reopen {cycle_name}"
+        )
+    if (other := other_spelling(cycle_name)) is not None:
+        raise CycleError(
+            f"There is no cycle {cycle_name!r} in schema {schema!r}. There is a cycle {other!r}; names are not "
+            "case-sensitive: write it like that"
+        )
     open_names = [
         row["cycle_name"]
         for row in fetch_all("SELECT cycle_name FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC")
@@ -130,30 +170,35 @@ def require_open_cycle(cycle_name: str) -> dict[str, Any]:
 
 
 def refuse_while_at_work(cycle: dict[str, Any]) -> None:
-    """Raise if a step run of the cycle is ACTIVE.
+    """Raise if a step run of the cycle is ACTIVE, be it by a notebook's bookkeeping, or a job of it has not ended.
 
     Args:
         cycle: as :func:`get_cycle_by_name` returns it.
 
     Raises:
-        CycleError: names the step and its run.
+        CycleError: names the steps and jobs.
     """
-    at_work = fetch_one(
+    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+
+    recorded = fetch_one(
         """
         SELECT st.step_name, r.run_num
           FROM irp_stage sg
           JOIN irp_step st ON st.stage_id = sg.id
-          JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE'
+          JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE' AND NOT r.tracked
          WHERE sg.cycle_id = %s
          LIMIT 1
         """,
         (cycle["id"],),
     )
-    if at_work:
+    if recorded:
         raise CycleError(
             f"The cycle {cycle['cycle_name']!r} cannot be archived while it is at work: run "
-            f"{at_work['run_num']} of step {at_work['step_name']!r} is ACTIVE. Wait for it, or end it first"
+            f"{recorded['run_num']} of step {recorded['step_name']!r} is ACTIVE. Wait for it, or record how it ended: "
+            "update_step_run"
         )
+    with nothing_at_work([cycle["id"]], "archived", force=False):
+        pass
 
 
 def get_active_cycle() -> dict[str, Any] | None:
@@ -172,6 +217,22 @@ def get_active_cycle_id() -> int | None:
 def get_cycle_by_name(cycle_name: str) -> dict[str, Any] | None:
     """Return the cycle of that name, or None: id, cycle_name, status, created_ts, archived_ts."""
     return fetch_one(f"SELECT {_COLUMNS} FROM irp_cycle WHERE cycle_name = %s", (cycle_name,))  # noqa: S608
+
+
+def other_spelling(cycle_name: str) -> str | None:
+    """Return the name of the cycle that differs from this name in capitals only, or None.
+
+    There is at most one, but in a database from before names were one without regard to capitals.
+    """
+    other: str | None = execute_scalar(
+        """
+        SELECT cycle_name FROM irp_cycle
+         WHERE lower(cycle_name COLLATE "C") = lower(%s::text COLLATE "C") AND cycle_name <> %s
+         ORDER BY shares_name, id LIMIT 1
+        """,
+        (cycle_name, cycle_name),
+    )
+    return other
 
 
 def list_cycle_names() -> list[str]:
@@ -201,36 +262,80 @@ def get_cycle_status() -> pd.DataFrame:
     )
 
 
-def archive_cycle(cycle_id: int) -> bool:
-    """Archive a cycle.
+def archive_cycle(cycle_id: int, *, force: bool = False) -> bool:
+    """Archive a cycle: its records stay, and it takes no more work.
+
+    Args:
+        cycle_id: the cycle.
+        force: end its steps and jobs first that are at work, and wait until they have ended.
 
     Returns:
         Whether there is such a cycle; archiving an archived one changes nothing.
+
+    Raises:
+        CycleError: steps or jobs of it are at work, and ``force`` is not said; the message names them.
+        EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
     """
-    return (
-        execute_command(
-            """
-            UPDATE irp_cycle
-               SET status = %s, archived_ts = coalesce(archived_ts, clock_timestamp())
-             WHERE id = %s
-            """,
-            (CycleStatus.ARCHIVED, cycle_id),
+    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+
+    with nothing_at_work([cycle_id], "archived", force=force):
+        return (
+            execute_command(
+                """
+                UPDATE irp_cycle
+                   SET status = %s, archived_ts = coalesce(archived_ts, clock_timestamp())
+                 WHERE id = %s
+                """,
+                (CycleStatus.ARCHIVED, cycle_id),
+            )
+            > 0
         )
-        > 0
-    )
 
 
-def delete_cycle(cycle_id: int) -> bool:
-    """Delete a cycle with all its stages, steps and runs; return whether there was one.
+def reopen_cycle(cycle_id: int) -> bool:
+    """Take the archiving of a cycle back: it takes work again.
 
-    A step run that is at work loses its lease with its row: its result is recorded nowhere.
+    Returns:
+        Whether there is such a cycle; reopening an ACTIVE one changes nothing.
     """
-    return execute_command("DELETE FROM irp_cycle WHERE id = %s", (cycle_id,)) > 0
+    return execute_command("UPDATE irp_cycle SET status = %s WHERE id = %s", (CycleStatus.ACTIVE, cycle_id)) > 0
 
 
-def delete_archived_cycles() -> int:
-    """Delete every ARCHIVED cycle with all it has; return how many there were."""
-    return execute_command("DELETE FROM irp_cycle WHERE status = %s", (CycleStatus.ARCHIVED,))
+def delete_cycle(cycle_id: int, *, force: bool = False) -> bool:
+    """Delete a cycle with all its stages, steps, runs, batches and jobs.
+
+    Args:
+        cycle_id: the cycle.
+        force: end its steps and jobs first that are at work, and wait until they have ended.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        CycleError, EngineError: as :func:`archive_cycle`.
+    """
+    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+
+    with nothing_at_work([cycle_id], "deleted", force=force):
+        return execute_command("DELETE FROM irp_cycle WHERE id = %s", (cycle_id,)) > 0
+
+
+def delete_archived_cycles(*, force: bool = False) -> int:
+    """Delete every ARCHIVED cycle with all it has; return how many there were.
+
+    Args:
+        force: end their steps and jobs first that are at work, and wait until they have ended.
+
+    Raises:
+        CycleError, EngineError: as :func:`archive_cycle`. Nothing is deleted then.
+    """
+    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+
+    archived = [row["id"] for row in fetch_all("SELECT id FROM irp_cycle WHERE status = %s", (CycleStatus.ARCHIVED,))]
+    with nothing_at_work(archived, "deleted", force=force):
+        return execute_command(
+            "DELETE FROM irp_cycle WHERE id = ANY(%s) AND status = %s", (archived, CycleStatus.ARCHIVED)
+        )
 
 
 def get_cycle_progress(cycle_name: str) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, g
 
 if TYPE_CHECKING:
     import pandas as pd
+    import sqlalchemy as sa
 
     Cursor = SchemaCursor | LoneCursor
 
@@ -219,7 +220,7 @@ def transaction(schema: str | None = None) -> Iterator[None]:
         yield
 
 
-def init_database(schema: str | None = None) -> None:
+def init_database(schema: str | None = None, force: bool = False) -> None:
     """Make the schema, if it is missing, and bring its tables to this version of the package.
 
     Safe to repeat and safe from any number of processes and threads at once; never destructive. Either all of it
@@ -227,14 +228,23 @@ def init_database(schema: str | None = None) -> None:
 
     Args:
         schema: the schema to make; None means the context.
+        force: end steps and jobs first that are at work in a schema of an earlier version.
 
     Raises:
         DatabaseError: the server refuses or is away; the schema holds irp_* tables that this package did not make,
-            or was made by a newer version of it.
+            or was made by a newer version of it; tables are to be changed, and steps or jobs are at work in them.
+        EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
     """
-    from irp_pipeline.helpers import schemas
+    from irp_pipeline.helpers import ending, schemas
 
-    schemas.upgrade(check_schema_name(schema) if schema is not None else get_current_schema())
+    name = check_schema_name(schema) if schema is not None else get_current_schema()
+
+    def guard(connection: sa.Connection, schema: str, version: str) -> None:
+        ending.refuse_in_schema(connection, schema, version, "upgraded")
+
+    if force and schemas.current_version(name) not in {None, schemas.latest_version()}:
+        ending.end_schema(name, "its schema is to be upgraded")
+    schemas.upgrade(name, guard=guard)
 
 
 def drop_schema(schema: str, force: bool = False) -> bool:
@@ -242,23 +252,30 @@ def drop_schema(schema: str, force: bool = False) -> bool:
 
     Args:
         schema: the schema to drop.
-        force: needed for ``public``.
+        force: needed for ``public``; and it ends steps and jobs first that are at work in the schema.
 
     Returns:
         Whether there was such a schema.
 
     Raises:
-        DatabaseError: ``public`` without ``force``, or the server refuses.
+        DatabaseError: without ``force``: ``public``, or steps or jobs are at work in the schema; the server refuses.
+        EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
         ValueError: not a schema name.
     """
-    from irp_pipeline.helpers import schemas
+    from irp_pipeline.helpers import ending, schemas
 
     check_schema_name(schema)
     if schema == DEFAULT_SCHEMA and not force:
         raise DatabaseError(
             f"Dropping the schema {DEFAULT_SCHEMA!r} would delete the production records: say force=True"
         )
-    return schemas.drop(schema)
+    if force:
+        ending.end_schema(schema, "its schema is to be dropped")
+
+    def guard(connection: sa.Connection, schema: str, version: str) -> None:
+        ending.refuse_in_schema(connection, schema, version, "dropped")
+
+    return schemas.drop(schema, guard)
 
 
 def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None, schema: str | None) -> _R:
@@ -370,7 +387,8 @@ def _forward(name: str) -> Callable[..., Any]:
     signature = inspect.signature(function)
     with_schema = signature.replace(
         parameters=[
-            *signature.parameters.values(),
+            # What came later is keyword-only, and not for old scripts: there the schema follows at once.
+            *(p for p in signature.parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY),
             inspect.Parameter("schema", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation="str | None"),
         ]
     )

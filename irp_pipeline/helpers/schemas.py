@@ -9,6 +9,7 @@ Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -68,12 +69,17 @@ def list_initialised_schemas() -> list[str]:
         return list(connection.execute(query, {"table": VERSION_TABLE}).scalars())
 
 
-def upgrade(schema: str, target: str = "head") -> None:
+Guard = Callable[[sa.Connection, str, str], None]
+"""Raises if a schema must not be changed now: given the connection of the change, the schema and its revision."""
+
+
+def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> None:
     """Make the schema if it is missing and migrate it, in one transaction.
 
     Args:
         schema: a checked schema name.
         target: the revision to stop at.
+        guard: called before tables that exist are changed.
 
     Raises:
         DatabaseError: the server refuses or is away; there are tables of ours without a version, or a newer version.
@@ -100,6 +106,8 @@ def upgrade(schema: str, target: str = "head") -> None:
                     "Nothing was changed. Use another schema, or move the old tables away and copy their rows in "
                     "afterwards"
                 )
+            if guard is not None and current is not None and current < wanted:
+                guard(connection, schema, current)
             if not _schema_exists(connection, schema):
                 connection.exec_driver_sql(f"CREATE SCHEMA {quote_identifier(schema).replace('%', '%%')}")
             connection.execute(
@@ -108,8 +116,12 @@ def upgrade(schema: str, target: str = "head") -> None:
             _run_alembic(connection, schema, target)
 
 
-def drop(schema: str) -> bool:
+def drop(schema: str, guard: Guard | None = None) -> bool:
     """Drop a schema with everything in it; return whether there was one.
+
+    Args:
+        schema: a checked schema name.
+        guard: called before tables of ours are dropped.
 
     Raises:
         DatabaseError: the server refuses or is away.
@@ -120,6 +132,8 @@ def drop(schema: str) -> bool:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         if not _schema_exists(connection, schema):
             return False
+        if guard is not None and (current := _current_version(connection, schema)) is not None:
+            guard(connection, schema, current)
         connection.exec_driver_sql(f"DROP SCHEMA {quote_identifier(schema).replace('%', '%%')} CASCADE")
     return True
 

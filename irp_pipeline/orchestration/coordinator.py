@@ -2,7 +2,8 @@
 
 Dagster can limit runs by tag but not by config, and the schema of a run is config. So the schema is read from it
 when the run is submitted, and the run is tagged. Runs that bypass the queue (``dagster job execute``) bypass this too:
-the leases of the steps have the last word.
+the leases of the steps have the last word. ``irp run`` bypasses the queue and is counted by it: its run has the tag,
+and :mod:`irp_pipeline.orchestration.occupancy` lets one of the two go.
 
 https://docs.dagster.io/guides/operate/managing-concurrency
 """
@@ -15,6 +16,7 @@ from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.helpers.db_context import get_schema_from_env
+from irp_pipeline.orchestration.storage import sole_decision
 
 SCHEMA_TAG = "irp/schema"
 LOCK_TAG = "irp/lock"
@@ -27,7 +29,8 @@ class RunCoordinator(QueuedRunCoordinator):
         """Tag the run ``irp/schema`` and ``irp/lock``, and put it into the queue."""
         run = context.dagster_run
         self._instance.add_run_tags(run.run_id, run_tags(run.run_config, run.tags))
-        return super().submit_run(context)
+        with sole_decision(self._instance):
+            return super().submit_run(context)
 
 
 def run_tags(run_config: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, str]:

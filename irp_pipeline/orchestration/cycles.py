@@ -3,14 +3,14 @@
 The partitions of Dagster follow at once for the default schema; for whatever else changes the cycles there is a sensor.
 """
 
-from dagster import Config, Failure, OpExecutionContext, graph, op
+from dagster import Config, OpExecutionContext, graph, op
 from pydantic import Field
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers import cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.orchestration.partitions import CYCLES
-from irp_pipeline.orchestration.resources import DatabaseResource
+from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 
 
 class CycleConfig(Config):
@@ -19,42 +19,65 @@ class CycleConfig(Config):
     name: str = Field(description="Name of the cycle, for example Q1-2024.")
 
 
+class ArchivedCycleConfig(CycleConfig):
+    """Which cycle is to be archived, and how."""
+
+    force: bool = Field(
+        default=False,
+        description="End the steps and jobs first that are at work for it, and wait until they have ended.",
+    )
+
+
 @op(name="open_cycle")
 def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: DatabaseResource) -> None:
-    """Open a cycle: create it, and archive the one that was active before."""
+    """Open a cycle: create it, and archive the one that was active before, if it is not at work.
+
+    The archived one is named in the metadata. To take its archiving back: irp cycle reopen.
+    """
     try:
         with database.entered() as schema:
-            cycle_id = cycle.open_cycle(config.name)
+            opened = cycle.replace_active_cycle(config.name)
     except IrpError as error:
-        raise Failure(description=str(error)) from error
+        raise failure_of(error) from error
     if schema == get_schema_from_env():
         context.instance.add_dynamic_partitions(CYCLES, [config.name])
-    context.add_output_metadata({"cycle": config.name, "cycle_id": cycle_id, "schema": schema})
+    if opened.archived:
+        context.log.info(f"Archived the cycle {opened.archived}, which was active before.")
+    context.add_output_metadata(
+        {
+            "cycle": config.name,
+            "cycle_id": opened.cycle_id,
+            "schema": schema,
+            "created": opened.created,
+            "archived": opened.archived or "none",
+        }
+    )
 
 
 @op(name="archive_cycle")
-def archive_cycle_op(context: OpExecutionContext, config: CycleConfig, database: DatabaseResource) -> None:
-    """Archive a cycle: it takes no more work, and its records stay."""
+def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, database: DatabaseResource) -> None:
+    """Archive a cycle: it takes no more work, and its records stay. Refused while steps or jobs are at work."""
     try:
         with database.entered() as schema:
             found = cycle.require_open_cycle(config.name)
-            cycle.refuse_while_at_work(found)
-            cycle.archive_cycle(found["id"])
+            if not config.force:
+                cycle.refuse_while_at_work(found)
+            cycle.archive_cycle(found["id"], force=config.force)
     except IrpError as error:
-        raise Failure(description=str(error)) from error
+        raise failure_of(error) from error
     context.add_output_metadata({"cycle": config.name, "schema": schema})
 
 
 # A graph must not have the name of an op in it.
 @graph(name="opening")
 def open_cycle_graph() -> None:
-    """Open a cycle: create it, and archive the one that was active before."""
+    """Open a cycle: create it, and archive the one that was active before, if it is not at work."""
     open_cycle_op()
 
 
 @graph(name="archiving")
 def archive_cycle_graph() -> None:
-    """Archive a cycle: it takes no more work, and its records stay."""
+    """Archive a cycle: it takes no more work, and its records stay. Refused while steps or jobs are at work."""
     archive_cycle_op()
 
 

@@ -1,6 +1,8 @@
 """The run launcher that ``dagster.yaml`` names: Dagster's own, able to tell whether a run's process still lives.
 
-Without that, a run whose process was killed together with its code server stays STARTED for ever.
+Without that, a run whose process was killed together with its code server stays STARTED for ever. A process can be
+looked for only where it runs, so a run carries where it was launched. Of one that was launched elsewhere the check says
+RUNNING, since Dagster fails a run of which it says UNKNOWN; what is lost there is found by the leases of its steps.
 
 https://docs.dagster.io/deployment/execution/run-monitoring
 """
@@ -8,8 +10,17 @@ https://docs.dagster.io/deployment/execution/run-monitoring
 import re
 
 import psutil
-from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from irp_pipeline.orchestration.coordinator import schema_of_run
+from irp_pipeline.orchestration.occupancy import IN_PROGRESS, busy, run_in_the_way
+from irp_pipeline.orchestration.storage import sole_decision
+from irp_pipeline.worker import this_worker
+
+LAUNCHED_ON_TAG = "irp/launched_on"
+"""Where a run was launched: host, boot and container."""
 
 _PROCESS_STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 _CLOCK_TOLERANCE_SECONDS = 2.0
@@ -18,13 +29,31 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 class RunLauncher(DefaultRunLauncher):
     """Dagster's launcher with a health check: is there such a process, and is it that one?"""
 
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run from the queue, with a tag that says where.
+
+        Raises:
+            BusyError: an ``irp run`` got the cycle of the run while the queue let it go.
+        """
+        run = context.dagster_run
+        cycle = run.tags.get(PARTITION_NAME_TAG)
+        if cycle is not None:
+            with sole_decision(self._instance):
+                _refuse_beside_command_line(self._instance, schema_of_run(run.run_config), cycle)
+        self._instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: _here()})
+        super().launch_run(context)
+
     @property
     def supports_check_run_worker_health(self) -> bool:
         """True."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return RUNNING, also while no process is known yet, or FAILED once the run's process is gone."""
+        """Return FAILED once the run's process is gone; RUNNING also while none is known yet, or it is elsewhere."""
+        if run.tags.get(LAUNCHED_ON_TAG, _here()) != _here():
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING, f"Launched on {run.tags[LAUNCHED_ON_TAG]}: its process cannot be seen from here"
+            )
         worker = self._worker_of(run.run_id)
         if worker is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "No process of the run is known yet")
@@ -55,3 +84,15 @@ class RunLauncher(DefaultRunLauncher):
             if match:
                 return int(match[1]), entry.timestamp
         return None
+
+
+def _here() -> str:
+    worker = this_worker()
+    return f"{worker.host}/{worker.started.rpartition('/')[0]}"
+
+
+def _refuse_beside_command_line(instance: DagsterInstance, schema: str, cycle: str) -> None:
+    """Raise if a run of the command line has a cycle: the queue may have looked before that run began."""
+    record = run_in_the_way(instance, schema, cycle, IN_PROGRESS, only_command_line=True)
+    if record is not None:
+        raise busy(record, schema, cycle)

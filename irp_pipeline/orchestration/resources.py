@@ -9,11 +9,21 @@ https://docs.dagster.io/guides/build/external-resources
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagster import ConfigurableResource
+from dagster import ConfigurableResource, Failure, MetadataValue
 from pydantic import Field
 
+from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+
+PROBLEMS = "problems"
+"""Under this name a failed op carries the mistakes of a workbook."""
+
+
+def failure_of(error: IrpError) -> Failure:
+    """Return how an op fails with what a person can act on; mistakes of a workbook are its metadata, for programs."""
+    problems = [problem.as_dict() for problem in getattr(error, "problems", ())]
+    return Failure(description=str(error), metadata={PROBLEMS: MetadataValue.json(problems)} if problems else {})
 
 
 class DatabaseResource(ConfigurableResource[None]):

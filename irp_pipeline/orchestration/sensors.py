@@ -34,6 +34,7 @@ from irp_pipeline.helpers.lease import close_lost_runs, latest_run_of_dagster_ru
 from irp_pipeline.helpers.schemas import list_initialised_schemas
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
+from irp_pipeline.orchestration.occupancy import IN_PROGRESS, process_of
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
 
 _LOST_FOR = dt.timedelta(seconds=60)
@@ -80,11 +81,18 @@ def _close_in(schema: str) -> list[dict[str, object]]:
 
 
 def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
-    """Fail each started run whose newest step run was closed as lost, and that did nothing for a while since.
+    """Fail each started run whose process is gone, or whose newest step run was closed as lost a while ago.
 
     A run whose own process lives reports the failure of a step by itself, within seconds.
     """
-    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
+    for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS))):
+        process = process_of(run)
+        if process is not None and process.is_gone():
+            instance.report_run_failed(run, "The process of the run is gone; launch it again to go on from there")
+            yield run.run_id
+            continue
+        if run.status is not DagsterRunStatus.STARTED:
+            continue
         try:
             with schema_context(schema_of_run(run.run_config)):
                 latest = latest_run_of_dagster_run(run.run_id)

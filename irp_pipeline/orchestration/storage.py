@@ -7,21 +7,27 @@ code of ours could fall back.) Dagster's records are in a database of their own.
 https://docs.dagster.io/deployment/oss/oss-instance-configuration
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg2
 import psycopg2.errors
+from dagster import DagsterInstance
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 from psycopg2 import sql
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from irp_pipeline import settings
-from irp_pipeline.helpers.database_error import database_error
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.database_error import DatabaseError, database_error
+
+# Any number that is the same in every process.
+_DECISIONS_LOCK = 7_391_645_221
 
 
 def dagster_files() -> Path:
@@ -89,7 +95,7 @@ def ensure_database(url: URL) -> None:
         _connect(url).close()
         return
     except psycopg2.OperationalError as error:
-        refusal = error
+        refusal = records_error(error, url)
     connection = None
     try:
         connection = _connect(settings.database_url())
@@ -97,7 +103,7 @@ def ensure_database(url: URL) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)", (url.database,))
             if cursor.fetchone() == (True,):
-                raise database_error(refusal) from refusal
+                raise refusal
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(url.database or "")))
     except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
         pass  # somebody else was faster, which is as good
@@ -105,12 +111,61 @@ def ensure_database(url: URL) -> None:
         problem = database_error(error)
         problem.add_note(
             f"Dagster keeps its records in the database {url.database!r}, which is not there. Ask for it to be made, "
-            "or name another one in IRP_DAGSTER_DATABASE_URL"
+            "or name another one in IRP_DAGSTER_DATABASE_URL, which may be that of the pipeline"
         )
         raise problem from error
     finally:
         if connection is not None:
             connection.close()
+
+
+def records_error(error: BaseException, url: URL | None = None) -> DatabaseError:
+    """Return our error for one of the database that holds Dagster's records.
+
+    Args:
+        error: what SQLAlchemy or the driver raised.
+        url: the database; None means that of the settings.
+    """
+    cause = getattr(error, "orig", None) or error
+    diagnostics = getattr(cause, "diag", None)
+    said = getattr(diagnostics, "message_primary", None) or (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    try:
+        database = str((url or settings.dagster_database_url()).set(query={}))
+    except IrpError as problem:
+        database = str(problem)
+    return DatabaseError(
+        f"Dagster's records in {database} cannot be used: {said}. To find out what is missing: irp doctor. "
+        "IRP_DAGSTER_DATABASE_URL names another database for them",
+        sqlstate=getattr(cause, "pgcode", None),
+        disconnected=isinstance(cause, psycopg2.OperationalError),
+    )
+
+
+@contextmanager
+def sole_decision(instance: DagsterInstance) -> Iterator[None]:
+    """Decide within the block which run gets a cycle; everybody else who decides waits.
+
+    The lock belongs to a transaction, and so to nobody who was killed. Where Dagster keeps its records in no
+    PostgreSQL, there is no lock, and two that come at once are told apart by the leases of their steps alone.
+
+    Raises:
+        DatabaseError: the database with Dagster's records is away.
+    """
+    url = getattr(instance.run_storage, "postgres_url", None)
+    if url is None:
+        yield
+        return
+    try:
+        connection = _connect(make_url(url))
+    except psycopg2.Error as error:
+        raise records_error(error, make_url(url)) from error
+    with closing(connection):
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_DECISIONS_LOCK,))
+        except psycopg2.Error as error:
+            raise records_error(error, make_url(url)) from error
+        yield  # the end of the connection is the end of the lock
 
 
 def _connect(url: URL) -> psycopg2.extensions.connection:

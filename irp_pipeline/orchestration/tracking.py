@@ -17,7 +17,6 @@ from typing import Any
 
 from dagster import (
     Config,
-    Failure,
     In,
     MetadataValue,
     Nothing,
@@ -37,7 +36,7 @@ from irp_pipeline.helpers.parameters import json_value
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
-from irp_pipeline.orchestration.resources import DatabaseResource
+from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 
 STEP_TAG = "irp/step"
 STARTED_BY_TAG = "irp/started_by"
@@ -369,7 +368,7 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
             name = cycle["cycle_name"]
             yield Cycle(cycle["id"], name, schema, settings.cycle_dir(schema, name))
     except IrpError as error:
-        raise Failure(description=str(error)) from error
+        raise failure_of(error) from error
 
 
 def _report(context: OpExecutionContext, run: StepRun) -> None:

@@ -11,9 +11,16 @@ from typer.testing import CliRunner, Result
 from irp_pipeline.cli import app
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.batch import submit_batch
-from irp_pipeline.helpers.cycle import archive_cycle, get_cycle_by_name
+from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command
-from irp_pipeline_tests.recording_engine import analyses, engine_of, jobs_of, make_batch, recording_engine
+from irp_pipeline_tests.recording_engine import (
+    analyses,
+    archive_by_hand,
+    engine_of,
+    jobs_of,
+    make_batch,
+    recording_engine,
+)
 
 Run = Callable[..., Result]
 Answer = Callable[..., dict[str, Any]]
@@ -191,7 +198,7 @@ class TestMistakes:
     def test_an_archived_cycle_is_only_read(self, irp, batch_id, failed, running):
         cycle = get_cycle_by_name("Q1")
         assert cycle is not None
-        archive_cycle(cycle["id"])
+        archive_by_hand(cycle["id"])
         for command in ("job resubmit", "job skip", "job cancel", "batch recon", "batch cancel"):
             number = batch_id if command.startswith("batch") else failed
             assert "is archived and takes no more work" in irp(*command.split(), number, status=1).stderr

@@ -42,9 +42,12 @@ from irp_pipeline.helpers.database import dispose_engine, drop_schema, execute_c
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
-from irp_pipeline.orchestration.launcher import RunLauncher
+from irp_pipeline.orchestration import occupancy
+from irp_pipeline.orchestration.launcher import LAUNCHED_ON_TAG, RunLauncher
+from irp_pipeline.orchestration.occupancy import PROCESS_TAG, run_in_the_way
 from irp_pipeline.orchestration.schedules import quarterly_cycle
 from irp_pipeline.orchestration.sensors import failed_runs, lost_workers, partitions_follow_cycles
+from irp_pipeline.worker import Worker, _start_of, this_worker
 
 DATABASE = f"irp_automation_{os.getpid()}"
 SCHEMA = "default_cycles"
@@ -368,6 +371,53 @@ def test_a_run_is_healthy_as_long_as_its_process_lives(
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
     child.wait(SECONDS)
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def test_a_run_that_was_launched_on_another_host_is_not_judged_by_a_process_of_this_one(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str
+):
+    run = run_that_is_started(instance, schema)
+    instance.report_engine_event(f"Started process for run (pid: {child.pid}).", run)
+    child.kill()
+    child.wait(SECONDS)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+    instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: "elsewhere/boot/pid:[1]"})
+    elsewhere = instance.get_run_by_id(run.run_id)
+    assert elsewhere is not None
+    assert launcher.check_run_worker_health(elsewhere).status is WorkerStatus.RUNNING
+
+
+def test_a_run_of_the_command_line_fails_once_its_process_is_gone(
+    instance: DagsterInstance, child: subprocess.Popen[bytes], schema: str
+):
+    worker = Worker(this_worker().host, child.pid, f"{this_worker().started.rpartition('/')[0]}/{_start_of(child.pid)}")
+    run = run_that_is_started(instance, schema)
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{worker.host}/{worker.pid}/{worker.started}"})
+    assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 0 abandoned runs"
+    child.kill()
+    child.wait(SECONDS)
+    assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 1 abandoned runs"
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status is DagsterRunStatus.FAILURE
+
+
+def test_a_run_elsewhere_keeps_others_out_until_it_has_been_silent_for_long(
+    instance: DagsterInstance, schema: str, monkeypatch: pytest.MonkeyPatch
+):
+    step_id = step_of("Q1-2024")
+    run = run_that_is_started(instance, schema)
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: "elsewhere/1/boot/pid:[1]/1"})
+    instance.report_engine_event("It begins.", run)
+    assert run_in_the_way(instance, schema, "Q1-2024") is not None
+    assert run_in_the_way(instance, "another", "Q1-2024") is None
+    monkeypatch.setattr(occupancy, "_SILENT_FOR", dt.timedelta(0))
+    with track_step(step_id, dagster_run_id=run.run_id):
+        assert run_in_the_way(instance, schema, "Q1-2024") is not None
+    assert run_in_the_way(instance, schema, "Q1-2024") is None
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status is DagsterRunStatus.FAILURE
 
 
 def say_started(instance: DagsterInstance, run: DagsterRun, pid: int, seconds_ago: float) -> None:

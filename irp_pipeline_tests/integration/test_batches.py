@@ -31,7 +31,7 @@ from irp_pipeline.helpers.batch import (
     track_batch,
 )
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
-from irp_pipeline.helpers.cycle import CycleError, archive_cycle, get_cycle_by_name
+from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, transaction
 from irp_pipeline.helpers.job import JobError, cancel_job, resubmit_job, skip_job
 from irp_pipeline.settings import models_folder
@@ -39,6 +39,7 @@ from irp_pipeline_tests.benchmarks.plans import sent_statements
 from irp_pipeline_tests.recording_engine import (
     RecordingEngine,
     analyses,
+    archive_by_hand,
     engine_of,
     jobs_of,
     log_of,
@@ -263,7 +264,7 @@ class TestBatch:
         batch_id = make_batch(analyses(1))
         cycle = get_cycle_by_name("Q1")
         assert cycle is not None
-        archive_cycle(cycle["id"])
+        archive_by_hand(cycle["id"])
         before = jobs_of(batch_id)
         with pytest.raises(CycleError, match="archived and takes no more work"):
             do(batch_id)

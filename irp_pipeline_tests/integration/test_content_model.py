@@ -139,7 +139,8 @@ class Cycle(RuleBasedStateMachine):
             return None
         for job in reversed(list_jobs(cycle_id())):
             if job["job_configuration_data"]["name"] == name and not job["skipped"]:
-                return job
+                found: dict[str, Any] = job
+                return found
         return None
 
     def asked_for(self, job: dict[str, Any]) -> float:

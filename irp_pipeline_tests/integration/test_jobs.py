@@ -12,7 +12,7 @@ import pytest
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.batch import create_batch, list_batches, read_batch, recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
-from irp_pipeline.helpers.cycle import CycleError, archive_cycle, get_cycle_by_name
+from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import carry_schema
 from irp_pipeline.helpers.job import (
@@ -33,6 +33,7 @@ from irp_pipeline_tests.recording_engine import (
     ENGINE,
     RecordingEngine,
     analyses,
+    archive_by_hand,
     engine_of,
     jobs_of,
     log_of,
@@ -203,7 +204,7 @@ class TestOneJob:
     def test_of_an_archived_cycle_is_only_read(self, batch_id, job_id, do):
         cycle = get_cycle_by_name("Q1")
         assert cycle is not None
-        archive_cycle(cycle["id"])
+        archive_by_hand(cycle["id"])
         before = jobs_of(batch_id)
         with pytest.raises(CycleError, match="archived and takes no more work"):
             do(job_id)

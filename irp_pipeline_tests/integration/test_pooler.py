@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from irp_pipeline import settings
-from irp_pipeline.cli.doctor import State, examine_connection
+from irp_pipeline.cli.checks import State
+from irp_pipeline.cli.doctor import examine_connection
 from irp_pipeline.helpers.database import (
     DatabaseError,
     dispose_engine,

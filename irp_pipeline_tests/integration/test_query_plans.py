@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import artefact, batch, cycle, decision, job, lease, result, stage, step
+from irp_pipeline.helpers import artefact, batch, cycle, decision, ending, job, lease, result, stage, step
 from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
 from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
@@ -66,6 +66,10 @@ CALLS: dict[str, Callable[[Place], object]] = {
         cycle.require_open_cycle(cycle_name(AMOUNT.cycles))
     ),
     "create_cycle": lambda place: cycle.create_cycle("one-more"),
+    "other_spelling": lambda place: cycle.other_spelling(place.cycle["cycle_name"].upper()),
+    "reopen_cycle": lambda place: cycle.reopen_cycle(place.cycle["id"]),
+    "has_live_step": lambda place: ending.has_live_step("no such run"),
+    "workers_of": lambda place: ending.workers_of("no such run"),
     "archive_cycle": lambda place: cycle.archive_cycle(place.cycle["id"]),
     "get_cycle_progress": lambda place: cycle.get_cycle_progress(place.cycle["cycle_name"]),
     "get_step_history": lambda place: cycle.get_step_history(place.cycle["cycle_name"]),

@@ -1,6 +1,7 @@
 """What can be wrong with a workbook, and how it is told to the person who can mend it."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,17 @@ class Problem:
         if self.column:
             place += f" ({self.column})"
         return f"{place}: {self.message}" if place else self.message
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """Return it for programs: sheet, row (from 1, as the sheet numbers them), cell, column and message."""
+        digits = re.match(r"[A-Za-z]*(\d+)", self.cell or "")
+        return {
+            "sheet": self.sheet,
+            "row": int(digits[1]) if digits else None,
+            "cell": self.cell,
+            "column": self.column,
+            "message": self.message,
+        }
 
 
 class WorkbookError(IrpError):

@@ -1,0 +1,361 @@
+"""What is at work for cycles, and ending it before something is taken away from under it.
+
+Here: finding the steps and jobs at work, refusing what must not happen beside them, and ending them by force. It knows
+cycles, steps and jobs, so that none of these needs to know the others. Callers use ``force=True`` of the functions
+that archive, delete, drop and upgrade.
+
+A step is at work while it is tracked, ACTIVE, and its worker is not known to be dead. A job is at work until it has
+ended or is skipped. Runs that are mere bookkeeping (``create_step_run``) are nobody's work here.
+
+Works in the schema of :mod:`irp_pipeline.helpers.db_context`, also in one that an earlier version made.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from irp_pipeline import settings
+from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.batch import recon_batch
+from irp_pipeline.helpers.connections import in_transaction
+from irp_pipeline.helpers.cycle import CycleError
+from irp_pipeline.helpers.database import DatabaseError, execute_command, fetch_all, transaction
+from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+from irp_pipeline.helpers.job import track_jobs
+from irp_pipeline.helpers.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, is_lost
+from irp_pipeline.worker import Worker
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+_NOTICE_SECONDS: Final = HEARTBEAT_SECONDS + 5
+_ENGINE_SECONDS: Final = 120
+_POLL_SECONDS: Final = 0.2
+_TRIES: Final = 5
+_NAMED: Final = 5
+
+_STEPS_SINCE: Final = "0002"
+_JOBS_SINCE: Final = "0005"
+
+_STEPS: Final = """
+    SELECT r.id, r.run_num, st.step_name, c.cycle_name, r.host, r.pid, r.pid_started, r.heartbeat_ts, r.lease_token,
+           r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+      FROM irp_cycle c
+      JOIN irp_stage sg ON sg.cycle_id = c.id
+      JOIN irp_step st ON st.stage_id = sg.id
+      JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE' AND r.tracked
+     WHERE %s::bigint[] IS NULL OR c.id = ANY(%s)
+     ORDER BY r.id
+"""
+_JOBS: Final = """
+    SELECT j.id, j.batch_id, j.status, j.job_key, cy.cycle_name, jc.job_configuration_data ->> 'name' AS analysis,
+           jc.job_configuration_data ->> 'engine' AS engine
+      FROM irp_cycle cy
+      JOIN irp_configuration cf ON cf.cycle_id = cy.id
+      JOIN irp_batch b ON b.configuration_id = cf.id
+      JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped AND j.status <> ALL(%s)
+      JOIN irp_job_configuration jc ON jc.id = j.job_configuration_id
+     WHERE %s::bigint[] IS NULL OR cy.id = ANY(%s)
+     ORDER BY j.id
+"""
+_ENDED: Final = ["FINISHED", "FAILED", "CANCELLED", "ERROR"]
+# The hand-over of such a job may have arrived though its answer was lost.
+_PERHAPS_AT_ENGINE: Final = "ERROR"
+
+# In the order in which everybody else locks them: none of these can be added to, and no step or job begin.
+_LOCKS: Final = (
+    "LOCK TABLE irp_cycle IN ROW EXCLUSIVE MODE",
+    "SELECT id FROM irp_cycle WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
+    "SELECT id FROM irp_configuration WHERE cycle_id = ANY(%s) ORDER BY id FOR UPDATE",
+    "SELECT id FROM irp_stage WHERE cycle_id = ANY(%s) ORDER BY id FOR UPDATE",
+    """
+    SELECT st.id FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
+     WHERE sg.cycle_id = ANY(%s) ORDER BY st.id FOR UPDATE OF st
+    """,
+    """
+    SELECT b.id FROM irp_configuration cf JOIN irp_batch b ON b.configuration_id = cf.id
+     WHERE cf.cycle_id = ANY(%s) ORDER BY b.id FOR UPDATE OF b
+    """,
+)
+
+_Fetch = Callable[[str, tuple[Any, ...]], Iterable[Mapping[str, Any]]]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is at work: the runs of steps, and the jobs. Its text names them."""
+
+    steps: tuple[Mapping[str, Any], ...] = ()
+    jobs: tuple[Mapping[str, Any], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.jobs)
+
+    def __str__(self) -> str:
+        steps = [
+            f"run {run['run_num']} of step {run['step_name']!r} on host {run['host']}, process {run['pid']}, last "
+            f"heard of at {run['heartbeat_ts']:%Y-%m-%d %H:%M:%S} UTC"
+            for run in self.steps
+        ]
+        jobs = [f"job {job['id']} ({job['analysis'] or 'without a name'}), {job['status']}" for job in self.jobs]
+        return "; ".join(_first(steps, "steps") + _first(jobs, "jobs"))
+
+    @property
+    def cycle_names(self) -> list[str]:
+        """The cycles that it is done for, in order."""
+        return sorted({row["cycle_name"] for row in (*self.steps, *self.jobs)})
+
+
+def work_at(cycle_ids: Collection[int] | None = None) -> Work:
+    """Return what is at work in the current schema.
+
+    Args:
+        cycle_ids: only for these cycles.
+    """
+    return _work(fetch_all, cycle_ids)
+
+
+def has_live_step(dagster_run_id: str) -> bool:
+    """Tell whether a step of a Dagster run is at work in the current schema."""
+    active = fetch_all(
+        """
+        SELECT host, pid, pid_started, heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+          FROM irp_step_run WHERE dagster_run_id = %s AND tracked AND status = 'ACTIVE'
+        """,
+        (LEASE_SECONDS, dagster_run_id),
+    )
+    return any(not is_lost(run) for run in active)
+
+
+def workers_of(dagster_run_id: str) -> list[Worker]:
+    """Return the processes that worked on the steps of a Dagster run in the current schema."""
+    rows = fetch_all(
+        """
+        SELECT DISTINCT host, pid, pid_started FROM irp_step_run
+         WHERE dagster_run_id = %s AND host IS NOT NULL AND pid_started IS NOT NULL
+        """,
+        (dagster_run_id,),
+    )
+    return [Worker(row["host"], row["pid"], row["pid_started"]) for row in rows]
+
+
+@contextmanager
+def nothing_at_work(cycle_ids: Collection[int], doing: str, *, force: bool) -> Iterator[None]:
+    """Open a transaction in which nothing is at work for some cycles, and nothing can begin.
+
+    Args:
+        cycle_ids: the cycles; unknown ones are passed over.
+        doing: what is to be done with them, such as ``deleted``.
+        force: end first what is at work, and wait until it has ended.
+
+    Raises:
+        CycleError: something is at work, or does not end; or ``force`` inside a transaction, where waiting for others
+            would be waiting for oneself.
+        EngineError: an engine cannot be reached to end its jobs.
+    """
+    if force and in_transaction():
+        raise CycleError(
+            f"A cycle cannot be {doing} by force inside a transaction(): what is at work is ended and waited for first"
+        )
+    work = Work()
+    for _ in range(_TRIES if force else 1):
+        if force:
+            end_work(f"its cycle is to be {doing}", cycle_ids)
+        with transaction():
+            ids = list(cycle_ids)
+            for lock in _LOCKS:
+                fetch_all(lock, (ids,) if "%s" in lock else ())
+            work = work_at(ids)
+            if not work:
+                yield
+                return
+    names = " and ".join(map(repr, work.cycle_names))
+    subject, verb = (
+        (f"The cycle {names}", "it is") if len(work.cycle_names) == 1 else (f"The cycles {names}", "they are")
+    )
+    raise CycleError(f"{subject} cannot be {doing} while {verb} at work: {work}. {_way_out(force)}")
+
+
+def refuse_in_schema(connection: sa.Connection, schema: str, version: str, doing: str) -> None:
+    """Refuse to change a schema under what is at work in it; nothing can begin in it until the transaction ends.
+
+    Args:
+        connection: with an open transaction, which does the change.
+        schema: the schema.
+        version: the revision that it is at.
+        doing: what is to be done with it, such as ``dropped``.
+
+    Raises:
+        DatabaseError: something is at work.
+    """
+    from irp_pipeline.helpers.statements import quote_identifier
+
+    if version < _STEPS_SINCE:
+        return
+    path = quote_identifier(schema)
+    connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (path,))
+    tables = ["irp_step_run"] + (["irp_job"] if version >= _JOBS_SINCE else [])
+    connection.exec_driver_sql(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+
+    def fetch(query: str, values: tuple[Any, ...]) -> Iterable[Mapping[str, Any]]:
+        return [dict(row) for row in connection.exec_driver_sql(query, values).mappings()]
+
+    if work := _work(fetch, None, version):
+        raise DatabaseError(
+            f"The schema {schema!r} cannot be {doing} while its cycles are at work ({', '.join(work.cycle_names)}): "
+            f"{work}. {_way_out(False)}"
+        )
+
+
+def end_schema(schema: str, why: str) -> None:
+    """End all that is at work in a schema, whichever version made it, and wait until it has ended.
+
+    Args:
+        schema: the schema; one without our tables has nothing at work.
+        why: the reason, for the records.
+
+    Raises:
+        CycleError, EngineError, DatabaseError: as :func:`end_work`.
+    """
+    from irp_pipeline.helpers.schemas import current_version
+
+    version = current_version(schema)
+    if version is not None and version >= _STEPS_SINCE:
+        with schema_context(schema):
+            end_work(why, version=version)
+
+
+def end_work(why: str, cycle_ids: Collection[int] | None = None, version: str | None = None) -> None:
+    """End the steps and jobs at work in the current schema, and wait until they have ended.
+
+    A step is told by taking its lease: its run is FAILED from then on, whatever it still does is recorded nowhere, and
+    its worker notices at its next heartbeat. That is waited for, or for the end of the worker if that is on this host.
+    Jobs are cancelled at their engines, and waited for as long as those say that they are at them.
+
+    Args:
+        why: the reason, for the records.
+        cycle_ids: only for these cycles.
+        version: the revision that the schema is at; None means this package's.
+
+    Raises:
+        CycleError: an engine goes on for minutes with a job that it was told to end.
+        EngineError: an engine cannot be reached.
+    """
+    if version is None or version >= _STEPS_SINCE:
+        _end_steps(why, cycle_ids)
+    if version is None or version >= _JOBS_SINCE:
+        _end_jobs(why, cycle_ids)
+
+
+def _end_steps(why: str, cycle_ids: Collection[int] | None) -> None:
+    ended = [
+        run
+        for run in _fetch_steps(fetch_all, cycle_ids)
+        if execute_command(
+            """
+            UPDATE irp_step_run
+               SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL, error_message = %s
+             WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+            """,
+            (f"ended by {settings.user_of_system()}: {why}", run["id"], run["lease_token"]),
+        )
+    ]
+    alive = [Worker(run["host"], run["pid"], run["pid_started"]) for run in ended if not is_lost(run)]
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while time.monotonic() < deadline and any(not worker.is_gone() for worker in alive):
+        time.sleep(_POLL_SECONDS)
+
+
+def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
+    jobs = _fetch_jobs(fetch_all, cycle_ids, [status for status in _ENDED if status != _PERHAPS_AT_ENGINE])
+    by_engine: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for job in jobs:
+        by_engine[job["cycle_name"], str(job["engine"])].append(job)
+    for (cycle_name, name), engine_jobs in by_engine.items():
+        try:
+            risk_engine = engine(name, settings.cycle_dir(get_current_schema(), cycle_name) / "jobs")
+        except EngineError:  # an engine that is not there does nothing
+            phases = {job["job_key"]: JobPhase.UNKNOWN for job in engine_jobs}
+        else:
+            phases = _cancelled(risk_engine, engine_jobs)
+        _record_ends(why, engine_jobs, phases)
+
+
+def _cancelled(risk_engine: RiskEngine, jobs: list[Mapping[str, Any]]) -> dict[str, JobPhase]:
+    """Have an engine end jobs, and return in which phase each has ended by its key."""
+    keys = [job["job_key"] for job in jobs]
+    deadline = time.monotonic() + _ENGINE_SECONDS
+    while True:
+        phases = {key: state.phase for key, state in risk_engine.states(keys).items()}
+        at_work = [key for key in keys if phases[key] in {JobPhase.QUEUED, JobPhase.RUNNING}]
+        if not at_work:
+            return phases
+        if time.monotonic() > deadline:
+            stubborn = [job for job in jobs if job["job_key"] in at_work]
+            raise CycleError(
+                f"The risk engine was told {_ENGINE_SECONDS} seconds ago to end jobs, and is still at them: "
+                f"{Work(jobs=tuple(stubborn))}. Look at the engine, and try again"
+            )
+        risk_engine.cancel(at_work)
+        time.sleep(_POLL_SECONDS)
+
+
+def _record_ends(why: str, jobs: list[Mapping[str, Any]], phases: Mapping[str, JobPhase]) -> None:
+    by_batch: dict[int, list[int]] = defaultdict(list)
+    for job in jobs:
+        by_batch[job["batch_id"]].append(job["id"])
+    for batch_id, job_ids in by_batch.items():
+        # A job that came to its end by itself keeps its result, where that can still be recorded.
+        with suppress(IrpError):
+            track_jobs(batch_id, [job["id"] for job in jobs if phases[job["job_key"]] is not JobPhase.UNKNOWN])
+        with transaction():
+            fetch_all("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))
+            execute_command(
+                """
+                WITH ended AS (
+                    UPDATE irp_job SET status = 'CANCELLED', completed_ts = clock_timestamp()
+                     WHERE id = ANY(%s) AND NOT skipped AND status <> ALL(%s)
+                    RETURNING id, status
+                )
+                INSERT INTO irp_job_tracking_log (job_id, status, message) SELECT id, status, %s FROM ended ORDER BY id
+                """,
+                (job_ids, _ENDED, f"ended by {settings.user_of_system()}: {why}"),
+            )
+        with suppress(IrpError):  # an archived cycle's batches stay as they are
+            recon_batch(batch_id)
+
+
+def _work(fetch: _Fetch, cycle_ids: Collection[int] | None, version: str | None = None) -> Work:
+    steps = [run for run in _fetch_steps(fetch, cycle_ids) if not is_lost(dict(run))]
+    has_jobs = version is None or version >= _JOBS_SINCE
+    return Work(tuple(steps), tuple(_fetch_jobs(fetch, cycle_ids, _ENDED) if has_jobs else ()))
+
+
+def _fetch_steps(fetch: _Fetch, cycle_ids: Collection[int] | None) -> list[Any]:
+    ids = None if cycle_ids is None else list(cycle_ids)
+    return list(fetch(_STEPS, (LEASE_SECONDS, ids, ids)))
+
+
+def _fetch_jobs(fetch: _Fetch, cycle_ids: Collection[int] | None, ended: list[str]) -> list[Any]:
+    ids = None if cycle_ids is None else list(cycle_ids)
+    return list(fetch(_JOBS, (ended, ids, ids)))
+
+
+def _first(names: list[str], what: str) -> list[str]:
+    more = len(names) - _NAMED
+    return names if more <= 0 else [*names[:_NAMED], f"and {more} more {what}"]
+
+
+def _way_out(forced: bool) -> str:
+    if forced:
+        return "New work began while the old was being ended: stop what starts it, and try again"
+    return "Wait until they have ended, or end them first with --force (in Python: force=True)"
