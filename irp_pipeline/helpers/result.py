@@ -305,7 +305,7 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
     folder = jobs_folder / row["job_key"]
     try:
         figures = tuple(Figure.from_json(figure) for figure in result["figures"])
-        files = {str(name): folder / str(path) for name, path in result.get("files", {}).items()}
+        files = {str(name): folder / str(file["path"]) for name, file in result.get("files", {}).items()}
         found = JobResult(
             row["id"],
             row["job_key"],
