@@ -198,17 +198,19 @@ def irp_home() -> Path:
 def make_irp_home() -> Path:
     """Make the folder of :func:`irp_home` if need be: only its owner can enter it, and git ignores it.
 
+    One that others can enter is closed to them, with all that is in it.
+
     Returns:
         Its absolute path.
 
     Raises:
-        SettingsError: as :func:`irp_home`, or it cannot be made.
+        SettingsError: as :func:`irp_home`; it cannot be made, or belongs to another user.
     """
     home = irp_home()
     try:
         return embedded.make_home(home)
     except embedded.EmbeddedServerError as error:
-        raise SettingsError(f"The folder {home} cannot be made. Set IRP_HOME to another one. {error}") from error
+        raise SettingsError(f"The folder {home} cannot be used as IRP_HOME. {error}") from error
 
 
 def cycle_dir(schema: str, cycle: str) -> Path:

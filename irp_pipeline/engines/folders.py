@@ -140,7 +140,7 @@ def _lock(path: Path, patience: float) -> Iterator[bool]:
     """Try to lock a file for the block; yields whether it is."""
     deadline = time.monotonic() + patience
     try:
-        file: IO[bytes] = path.open("ab")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
     except FileNotFoundError:  # the folder is gone
         yield False
         return

@@ -21,6 +21,7 @@ from psycopg2 import sql
 from sqlalchemy import URL
 
 from irp_pipeline import settings
+from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.connections import database_error
 
 
@@ -60,7 +61,7 @@ class ComputeLogs(LocalComputeLogManager):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the log manager."""
-        return cls(base_dir=str(dagster_files() / "logs"), inst_data=inst_data)
+        return cls(base_dir=str(make_folder(dagster_files() / "logs")), inst_data=inst_data)
 
 
 class Artifacts(LocalArtifactStorage):
@@ -74,7 +75,7 @@ class Artifacts(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the storage."""
-        return cls(base_dir=str(dagster_files()), inst_data=inst_data)
+        return cls(base_dir=str(make_folder(dagster_files())), inst_data=inst_data)
 
 
 def ensure_database(url: URL) -> None:

@@ -111,7 +111,7 @@ class TestHome:
     def test_that_cannot_be_made_is_an_error_that_names_it(self, monkeypatch, tmp_path):
         (tmp_path / "file").touch()
         monkeypatch.setenv("IRP_HOME", str(tmp_path / "file" / "home"))
-        with pytest.raises(SettingsError, match=r"file/home cannot be made\. Set IRP_HOME"):
+        with pytest.raises(SettingsError, match=r"file/home cannot be used as IRP_HOME\."):
             settings.make_irp_home()
 
     def test_of_an_unknown_user_is_an_error(self, monkeypatch):

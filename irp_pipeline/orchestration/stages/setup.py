@@ -8,6 +8,8 @@ from typing import Any
 from dagster import Config, graph
 from pydantic import Field
 
+from irp_pipeline import settings
+from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.batch import BatchError, create_batch, current_batch, get_batch_jobs
 from irp_pipeline.helpers.configuration import active_workbook, load_configuration, require_active_configuration
 from irp_pipeline.helpers.constants import BatchType
@@ -53,7 +55,8 @@ def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> str | None:
 @step(stage=STAGE, number=1, configured=False)
 def initialize_environment(cycle: Cycle) -> dict[str, Any]:
     """Make the cycle's folder and record which software the cycle began with."""
-    cycle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_irp_home()
+    make_folder(cycle.folder)
     return {
         "folder": str(cycle.folder),
         "schema": cycle.schema,
