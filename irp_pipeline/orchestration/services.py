@@ -12,6 +12,7 @@ Each has a session of its own, and ends, with all that it started, when the proc
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--listening", type=int, help="the socket of the webserver")
     parser.add_argument("--host", action="append", default=[], help="a value of the header Host that is answered")
     given = parser.parse_args(arguments)
-    _end_with_watcher(given.watched_by)
+    _end_with_watcher(given.watched_by, given.place)
     if given.role == "code-server":
         _serve_code(socket_in(given.place))
     elif given.role == "daemon":
@@ -80,12 +81,16 @@ def _run_daemon(workspace: Path) -> None:
     cli(["run", "--workspace", str(workspace)])
 
 
-def _end_with_watcher(pipe: int) -> None:
-    """End this process and its group when the other end of a pipe is closed, which a killed process does too."""
+def _end_with_watcher(pipe: int, place: Path) -> None:
+    """End this process and its group when the other end of a pipe is closed: whoever watches us was killed.
+
+    Its folder, which it would have removed, goes too.
+    """
 
     def watch() -> None:
         while os.read(pipe, 1):
             pass
+        shutil.rmtree(place, ignore_errors=True)
         os.killpg(0, signal.SIGINT)
         time.sleep(_SECONDS_TO_END)
         os.killpg(0, signal.SIGKILL)

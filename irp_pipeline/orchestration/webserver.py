@@ -21,6 +21,7 @@ https://fetch.spec.whatwg.org/#origin-header, https://w3c.github.io/webappsec-fe
 """
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -138,7 +139,8 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
         with WorkspaceProcessContext(instance, target, version=__version__) as context:
             application = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
             config = uvicorn.Config(Door(application, hosts), log_level="warning", timeout_graceful_shutdown=3)
-            uvicorn.Server(config).run(sockets=[listening])
+            with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and tells how it was told to
+                uvicorn.Server(config).run(sockets=[listening])
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
