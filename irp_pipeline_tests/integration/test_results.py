@@ -156,7 +156,7 @@ class TestSaving:
             ("{figures}", "null", "is not a result"),
             ("{figures}", "[]", "reported no figures"),
             ("{figures,0,loss}", '"much"', "is not a result"),
-            ("{files}", '{"losses": "../../other"}', "outside of its folder"),
+            ("{files}", '{"losses": {"path": "../../other"}}', "outside of its folder"),
         ],
     )
     def test_a_result_that_is_none_is_an_error(self, finished, path, value, message):
