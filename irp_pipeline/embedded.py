@@ -50,6 +50,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.files import narrow, write_atomically
 
 if TYPE_CHECKING:
     import psutil
@@ -138,6 +139,7 @@ def ensure_running(home: Path) -> URL:
     """
     place = _place(home)
     with _os_errors_explained(place, "start"):
+        _keep_private(place)
         if not _is_usable(place):
             with _sole_access(place):
                 if not _is_ready(place):
@@ -202,21 +204,50 @@ def server_url(home: Path) -> URL:
 
 
 def make_home(home: Path) -> Path:
-    """Make an IRP_HOME folder that only its owner can enter, and that git ignores; leave an existing one as it is.
+    """Make an IRP_HOME folder that only its owner can enter, and that git ignores.
+
+    Of an existing one that others can enter, all that is in it becomes its owner's alone, except the data of the
+    server, which belong to the server's user and are always closed to others.
 
     Returns:
         The folder's absolute path.
 
     Raises:
-        EmbeddedServerError: it cannot be made.
+        EmbeddedServerError: it cannot be made, or belongs to another user.
     """
     place = _place(home)
     with _os_errors_explained(place, "make"):
         if not place.home.is_dir():
             place.home.parent.mkdir(parents=True, exist_ok=True)
             place.home.mkdir(mode=0o700, exist_ok=True)
-            (place.home / ".gitignore").write_text("*\n", encoding="ascii")
+            write_atomically(place.home / ".gitignore", "*\n")
+        _keep_private(place)
     return place.home
+
+
+def _keep_private(place: _Place) -> None:
+    """Close the folder to others, if it is there.
+
+    Raises:
+        EmbeddedServerError: it belongs to another user. Root may work for anybody.
+    """
+    try:
+        status = place.home.stat()
+    except FileNotFoundError:
+        return
+    if os.geteuid() not in {0, status.st_uid}:
+        raise EmbeddedServerError(
+            f"{place.home} belongs to {_name_of_user(status.st_uid)}, and is for its owner alone. {_REMEDY}"
+        )
+    if status.st_mode & 0o077:
+        narrow(place.home, leave=[place.data, *place.folder.glob("data.new-*")])
+
+
+def _name_of_user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the user {uid}"
 
 
 def _place(home: Path) -> _Place:

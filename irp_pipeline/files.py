@@ -1,15 +1,54 @@
-"""Writing files so that a reader finds a whole one or none, whatever happens in between."""
+"""Writing files so that a reader finds a whole one or none, whatever happens in between.
+
+Privacy is inherited: in a folder that only its owner can enter, as ``IRP_HOME`` is, new folders and files are their
+owner's alone too, whatever the umask. Elsewhere the umask decides, as always.
+"""
 
 import fcntl
 import os
+import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PARTIAL_SUFFIX = ".partial"
 _ABANDONED_SECONDS = 60
+_OF_OTHERS = 0o077
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those above it that are missing; return it.
+
+    Below a folder that only its owner can enter they are for the owner alone; what root makes below somebody's folder
+    belongs to that one.
+    """
+    if not folder.is_dir():
+        above = make_folder(folder.parent).stat()
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700 if _is_private(above) else 0o777)
+            _give_to_owner(folder, above)
+    return folder
+
+
+def narrow(folder: Path, leave: Collection[Path] = ()) -> None:
+    """Take from everybody but the owner what they may do with a folder and all that is in it; follows no links.
+
+    Args:
+        folder: the folder.
+        leave: folders in it that are left as they are, with all that is in them.
+    """
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(root, name) not in leave]
+        for name in (*names, *folders):
+            path = Path(root, name)
+            with suppress(FileNotFoundError, PermissionError):
+                mode = path.lstat().st_mode
+                if mode & _OF_OTHERS and not stat.S_ISLNK(mode):
+                    path.chmod(stat.S_IMODE(mode) & ~_OF_OTHERS)
+    # Last, so that whoever is interrupted begins again.
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~_OF_OTHERS)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -33,19 +72,39 @@ def appearing_when_whole(path: Path) -> Iterator[Path]:
     Args:
         path: the file wanted; its folder is made if it is missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(path.parent).stat()
     _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL_SUFFIX}")
-    with partial.open("xb") as file:
+    mode = 0o600 if _is_private(folder) else 0o666
+    with open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "r+b") as file:  # noqa: PTH123
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield partial
             os.fsync(file.fileno())
+            _keep_private(partial, folder)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     _sync_folder(path.parent)
+
+
+def _is_private(folder: os.stat_result) -> bool:
+    return not folder.st_mode & _OF_OTHERS
+
+
+def _keep_private(path: Path, folder: os.stat_result) -> None:
+    """Do for a file what :func:`make_folder` does for a folder; a link to a file of somewhere else is left alone."""
+    status = path.lstat()
+    if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
+        if _is_private(folder) and status.st_mode & _OF_OTHERS:
+            path.chmod(stat.S_IMODE(status.st_mode) & ~_OF_OTHERS)
+        _give_to_owner(path, folder)
+
+
+def _give_to_owner(path: Path, folder: os.stat_result) -> None:
+    if os.geteuid() == 0 and folder.st_uid != 0:
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Running a cycle from a program: in this process, with its events as they come, and a Ctrl-C that cancels."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -64,7 +65,7 @@ def running_cycle(
     job = reconstructable(run_cycle_job)
     if op_selection:
         job = job.get_subset(op_selection=op_selection)
-    with _cancelling_on_interrupt(instance, run):
+    with _private_files(), _cancelling_on_interrupt(instance, run):
         yield run, execute_run_iterator(job, run, instance)
 
 
@@ -145,6 +146,16 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Keep what Dagster and the steps write for its owner alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -21,6 +21,9 @@ unset. What can be set:
 ``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
 ``IRP_JOB_HOURS``          how long one of them may run (24)
 ``IRP_JOB_DISK_GB``        how large its folder may become, in gigabytes (50)
+``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, with commas between them (none)
+``IRP_UI_HOSTS``           names under which ``irp ui`` answers besides ``localhost``, such as those of a proxy in front
+                           of it, with commas between them (none)
 ``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
 ``IRP_WEBHOOK_URL``        where failed runs are announced, as JSON by POST; default: only in the log
 ``IRP_EXTENSIONS_SCHEMA``  a second schema in the search path, for PostgreSQL extensions (none)
@@ -101,6 +104,15 @@ class _Jobs(_Variables):
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
     hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
     disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
+    environment: str | None = Field(None, validation_alias="IRP_JOB_ENV")
+
+    @field_validator("environment")
+    @classmethod
+    def _is_list_of_names(cls, names: str | None) -> str | None:
+        for name in _items(names):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write NAME,NAME without values")
+        return names
 
 
 class _Dagster(_Variables):
@@ -117,6 +129,18 @@ class _Dagster(_Variables):
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError("there is no such time zone; write it as in Europe/London") from None
         return name
+
+
+class _Ui(_Variables):
+    hosts: str | None = Field(None, validation_alias="IRP_UI_HOSTS")
+
+    @field_validator("hosts")
+    @classmethod
+    def _is_list_of_hosts(cls, hosts: str | None) -> str | None:
+        for host in _items(hosts):
+            if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?", host):
+                raise ValueError(f"{host!r} is not the name of a host; write irp.example.com or irp.example.com:8443")
+        return hosts
 
 
 _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
@@ -175,17 +199,19 @@ def irp_home() -> Path:
 def make_irp_home() -> Path:
     """Make the folder of :func:`irp_home` if need be: only its owner can enter it, and git ignores it.
 
+    One that others can enter is closed to them, with all that is in it.
+
     Returns:
         Its absolute path.
 
     Raises:
-        SettingsError: as :func:`irp_home`, or it cannot be made.
+        SettingsError: as :func:`irp_home`; it cannot be made, or belongs to another user.
     """
     home = irp_home()
     try:
         return embedded.make_home(home)
     except embedded.EmbeddedServerError as error:
-        raise SettingsError(f"The folder {home} cannot be made. Set IRP_HOME to another one. {error}") from error
+        raise SettingsError(f"The folder {home} cannot be used as IRP_HOME. {error}") from error
 
 
 def cycle_dir(schema: str, cycle: str) -> Path:
@@ -330,6 +356,24 @@ def job_disk_bytes() -> float:
         SettingsError: it is no number above 0.
     """
     return _read(_Jobs).disk_gigabytes * 1e9
+
+
+def job_environment_names() -> list[str]:
+    """Name the variables that jobs get besides the usual ones: ``IRP_JOB_ENV``, default none.
+
+    Raises:
+        SettingsError: it is not a list of names.
+    """
+    return _items(_read(_Jobs).environment)
+
+
+def ui_hosts() -> list[str]:
+    """Name the hosts, some with a port, as which the UI answers besides this machine's own: ``IRP_UI_HOSTS``.
+
+    Raises:
+        SettingsError: it is not a list of hosts.
+    """
+    return _items(_read(_Ui).hosts)
 
 
 def time_zone() -> str:
@@ -485,6 +529,10 @@ def _is_host(host: str) -> bool:
 def _query_value(url: URL, name: str) -> str | None:
     value = url.query.get(name)
     return value if isinstance(value, str) or value is None else ",".join(value)
+
+
+def _items(text: str | None) -> list[str]:
+    return [item for part in (text or "").split(",") if (item := part.strip())]
 
 
 def _whole_number(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irp_pipeline import settings
+from irp_pipeline.engines.folders import result_file
 from irp_pipeline.helpers.batch import create_batch
 from irp_pipeline.helpers.configuration import get_active_configuration, load_configuration
 from irp_pipeline.helpers.constants import BatchType
@@ -192,7 +193,7 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
         )
         (folder / "results").mkdir(parents=True)
         pq.write_table(losses, folder / "results" / "losses.parquet")
-        result["files"] = {"losses": "results/losses.parquet"}
+        result["files"] = {"losses": result_file(folder, "results/losses.parquet")}
         result["figures"] = [
             {"perspective": perspective, "metric": "LOSS", "loss_factor": factor, "loss": 4e6 * factor * scale}
             for perspective in ("GUL", "IL")
@@ -211,7 +212,7 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
         name = f"{perspective.lower()}_plt_sample"
         path = folder / "results" / f"{perspective.lower()}_S1_plt_sample.parquet"
         write_plt(path, 2 + len(analysis["name"]), share * scale)
-        result["files"][name] = f"results/{path.name}"
+        result["files"][name] = result_file(folder, f"results/{path.name}")
         found = figures(
             period_losses(path, periods=YEARS),
             perspective=perspective,

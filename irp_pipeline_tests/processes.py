@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ SECONDS = 300
 class Process:
     """A command with a process group of its own, and what it wrote."""
 
-    def __init__(self, *command: str, folder: Path = REPOSITORY, **variables: Any) -> None:
+    def __init__(self, *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, *options, "-m", *command],
             env={**os.environ, **variables},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -64,8 +64,10 @@ class Process:
 
 
 @contextmanager
-def started(*command: str, folder: Path = REPOSITORY, **variables: Any) -> Iterator[Process]:
-    process = Process(*command, folder=folder, **variables)
+def started(
+    *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any
+) -> Iterator[Process]:
+    process = Process(*command, folder=folder, options=options, **variables)
     with closing(process):
         yield process
 

@@ -87,6 +87,7 @@ def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WAYS_OF_JOBS", str(tmp_path / "ways.json"))
+    monkeypatch.setenv("IRP_JOB_ENV", "WAYS_OF_JOBS,LOSSES_OF_JOBS")
     monkeypatch.setenv("LOSSES_OF_JOBS", str(tmp_path / "losses.parquet"))
     pq.write_table(pa.table({"loss_factor": [1.0], "LocNumber": ["1"], "gul": [1.0]}), tmp_path / "losses.parquet")
     monkeypatch.setitem(

@@ -23,6 +23,8 @@ def demo(
     It ends with losses and a report. The first time the engine compiles itself, which takes minutes; the second time
     what is done already is skipped.
     """
+    import os
+
     from irp_pipeline import settings
     from irp_pipeline.cli.results import results
     from irp_pipeline.demo import LOCATIONS, write_sample
@@ -31,6 +33,7 @@ def demo(
 
     output.print_note("Starting the database and making the schema …")
     settings.make_irp_home()
+    os.umask(0o077)  # all that is written from here on is in IRP_HOME
     with working_in(_SCHEMA) as schema:
         init_database()
         open_cycle(_CYCLE)

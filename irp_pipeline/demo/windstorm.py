@@ -32,6 +32,7 @@ from irp_pipeline.demo.storms import (
     storms,
 )
 from irp_pipeline.errors import IrpError
+from irp_pipeline.files import make_folder
 
 MODEL: Final = "synthetic-windstorm"
 """The model's name, and that of its folder."""
@@ -81,7 +82,7 @@ def write_model(folder: Path) -> Path:
     """
     if _version_in(folder) == VERSION:
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with _only_one_writer(folder):
         if _version_in(folder) == VERSION:
             return folder  # somebody else wrote it while this one waited
@@ -145,7 +146,7 @@ def _write_files(folder: Path) -> None:
     data = folder / "model_data"
     keys = folder / "keys_data"
     for new in (data, keys):
-        new.mkdir(parents=True)
+        make_folder(new)
     _write_footprint(data, events)
     _write_vulnerabilities(data)
     _write_damage_bins(data)

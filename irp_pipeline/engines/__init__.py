@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from irp_pipeline.engines.oasis import DETERMINISTIC, STOCHASTIC, oasis
-from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine
+from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
 
-__all__ = ["EngineError", "JobPhase", "JobState", "RiskEngine", "engine", "register_engine"]
+__all__ = ["EngineError", "JobPhase", "JobState", "RiskEngine", "check_result", "engine", "register_engine"]
 
 EngineFactory = Callable[[Path], RiskEngine]
 

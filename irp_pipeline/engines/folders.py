@@ -3,25 +3,36 @@
 All state is files, so that it outlives whoever submits, and any number of processes may submit, look and cancel at
 once:
 
-=================  ====================================================================================================
-``request.json``   the program, its limits and what is asked of it; written once, before the job is queued
-``inputs/``        the files named in the request, as hard links: replacing the original does not touch the job
-``lock``           locked by the supervisor as long as the job is at work
-``started.json``   who supervises; there is at most one for each job, for a job is never begun twice
-``doing.txt``      what the program says it is doing, in one line
-``log.txt``        what it printed
-``cancel``         somebody wants the job to end
-``outcome.json``   written by the program: the result
-``error.txt``      written by the program: why there is none, in one line
-``result.json``    written by the supervisor, by rename: the end of the job, whatever it is
-=================  ====================================================================================================
+====================  ================================================================================================
+``request.json``      the program, its limits and what is asked of it; written once, before the job is queued
+``environment.json``  the environment that the program gets, of whoever submitted the job; there may be secrets in it,
+                      so it is removed as soon as the job begins or ends
+``inputs/``           the files named in the request, as hard links: replacing the original does not touch the job
+``lock``              locked by the supervisor as long as the job is at work
+``started.json``      who supervises; there is at most one for each job, for a job is never begun twice
+``doing.txt``         what the program says it is doing, in one line
+``log.txt``           what it printed
+``cancel``            somebody wants the job to end
+``outcome.json``      written by the program: the result; its ``files`` are relative paths by name
+``error.txt``         written by the program: why there is none, in one line
+``result.json``       written by the supervisor, by rename: the end of the job, whatever it is, and the result with the
+                      hash and the size of each of its files
+====================  ================================================================================================
 
 A job is never begun twice, whatever happens: once there is a ``started.json`` only its end can follow.
+
+The program may write anything anywhere in the folder, so all of it is read as what comes from a stranger: a bounded
+number of bytes, of files only, and nothing that PostgreSQL cannot store.
 """
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import json
+import os
+import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,30 +41,58 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from irp_pipeline import settings
-from irp_pipeline.engines.protocol import JobPhase
-from irp_pipeline.files import write_atomically
+from irp_pipeline.engines.protocol import JobPhase, is_inside_path
+from irp_pipeline.files import make_folder, write_atomically
+from irp_pipeline.storable import UnstorableError, one_line, storable_text
+from irp_pipeline.storable import read_json as storable_json
 from irp_pipeline.worker import this_worker
 
 MARK: Final = "IRP_JOB_FOLDER"
 """In the environment of every process of a job; it tells them from others wherever they went."""
+LONGEST_MESSAGE: Final = 2000
+"""How many characters are kept of why a job failed."""
+
+_MOST_BYTES: Final = 64 * 2**20
+_MOST_BYTES_OF_LINE: Final = 65_536
+_HASHED_AT_ONCE: Final = 2**20
+_ENVIRONMENT: Final = "environment.json"
+
+
+class UnreadableError(Exception):
+    """A file of a job is not what it must be; the message names it and says why, in one line."""
 
 
 def end(folder: Path, phase: JobPhase, message: str | None, result: dict[str, Any] | None = None) -> None:
     """Record the end of a job, for good. The caller holds its lock."""
-    content = {"phase": phase, "message": message, "result": result, "ended": time.time()}
-    write_atomically(folder / "result.json", json.dumps(content, indent=1))
+    said = None if message is None else one_line(message, LONGEST_MESSAGE)
+    content = {"phase": phase, "message": said, "result": result, "ended": time.time()}
+    path = folder / "result.json"
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    write_atomically(path, json.dumps(content, indent=1))
+    (folder / _ENVIRONMENT).unlink(missing_ok=True)
 
 
-def begin(folder: Path) -> None:
-    """Record that this process supervises a job. The caller holds its lock, and nobody began it before."""
+def begin(folder: Path) -> dict[str, str]:
+    """Record that this process supervises a job. The caller holds its lock, and nobody began it before.
+
+    Returns:
+        The environment of whoever submitted it, which is kept no longer.
+    """
+    environment = read_json(folder / _ENVIRONMENT) or {}
     write_atomically(folder / "started.json", json.dumps({"supervisor": asdict(this_worker()), "at": time.time()}))
+    (folder / _ENVIRONMENT).unlink(missing_ok=True)
+    return environment
+
+
+def keep_environment(folder: Path, environment: dict[str, str]) -> None:
+    """Keep the environment for a job until it begins; the folder is its owner's alone."""
+    write_atomically(folder / _ENVIRONMENT, json.dumps(environment))
 
 
 def engine_folder(name: str) -> Path:
     """Return a folder that the jobs of all cycles share, made if it is missing."""
-    folder = settings.make_irp_home() / "engine" / name
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return make_folder(settings.make_irp_home() / "engine" / name)
 
 
 def queue() -> Path:
@@ -101,7 +140,7 @@ def _lock(path: Path, patience: float) -> Iterator[bool]:
     """Try to lock a file for the block; yields whether it is."""
     deadline = time.monotonic() + patience
     try:
-        file: IO[bytes] = path.open("ab")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
     except FileNotFoundError:  # the folder is gone
         yield False
         return
@@ -135,17 +174,113 @@ def kill_what_is_left(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file, or None if there is none."""
+    """Return the JSON object in a file of ours, or None if there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(read_bytes(path, _MOST_BYTES) or b"")
+    except (UnreadableError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
-def text(path: Path) -> str | None:
-    """Return what a text file says, or None if there is none or it is empty."""
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object that a program wrote, all of which can be stored; None if there is no such file.
+
+    Raises:
+        UnreadableError: it is something else.
+    """
+    content = read_bytes(path, _MOST_BYTES)
+    if content is None:
+        return None
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+        value = storable_json(content)
+    except UnstorableError as error:
+        raise UnreadableError(f"{path.name}: {error}") from None
+    if not isinstance(value, dict):
+        raise UnreadableError(f"{path.name}: It is no object but a {type(value).__name__}")
+    return value
+
+
+def result_file(folder: Path, path: str) -> dict[str, Any]:
+    """Describe a result file of a job, as it is in :attr:`irp_pipeline.engines.protocol.JobState.result`.
+
+    Args:
+        folder: the job's folder.
+        path: the file, relative to it.
+
+    Returns:
+        ``path``, ``sha256`` in hex and ``bytes``.
+
+    Raises:
+        UnreadableError: there is no such file in the folder; the message goes on from the path.
+    """
+    file = folder / path
+    if not is_inside_path(path) or not file.resolve().is_relative_to(folder.resolve()):
+        raise UnreadableError("which is not inside of the job's folder")
+    if not file.is_file():
+        raise UnreadableError("and there is no such file")
+    digest, size = hashlib.sha256(), 0
+    try:
+        with file.open("rb") as content:
+            while chunk := content.read(_HASHED_AT_ONCE):
+                digest.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise UnreadableError(f"which cannot be read: {error.strerror}") from None
+    return {"path": path, "sha256": digest.hexdigest(), "bytes": size}
+
+
+def text(path: Path) -> str | None:
+    """Return what a text file says in one line, or None if there is none, or nothing readable in it."""
+    try:
+        content = read_bytes(path, _MOST_BYTES_OF_LINE, whole=False)
+    except UnreadableError:
+        return None
+    return one_line((content or b"").decode("utf-8", errors="replace"), LONGEST_MESSAGE).strip() or None
+
+
+def end_of_text(path: Path, most_bytes: int) -> tuple[str, int]:
+    """Return the end of a text file, fit to be stored and shown, and how many bytes come before it."""
+    try:
+        with contextlib.closing(_opened(path)) as file:
+            before = max(0, file.seek(0, os.SEEK_END) - most_bytes)
+            file.seek(before)
+            content = file.read(most_bytes).decode("utf-8", errors="replace")
+    except (FileNotFoundError, UnreadableError):
+        return "", 0
+    return storable_text(content.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")), before
+
+
+def read_bytes(path: Path, most: int, whole: bool = True) -> bytes | None:
+    """Return the bytes of a file, or None if there is none.
+
+    Args:
+        path: the file.
+        most: how many bytes to read.
+        whole: refuse a longer file, instead of reading its beginning only.
+
+    Raises:
+        UnreadableError: it is no file, or a longer one.
+    """
+    try:
+        with contextlib.closing(_opened(path)) as file:
+            size = os.fstat(file.fileno()).st_size
+            if whole and size > most:
+                raise UnreadableError(f"{path.name} has {size:,} bytes, more than {most:,}")
+            return file.read(most)
     except FileNotFoundError:
         return None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file in a job's folder for reading; nothing that would wait, or lead elsewhere."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise UnreadableError(f"{path.name} cannot be read: {reason}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError(f"{path.name} is no file")
+    return os.fdopen(descriptor, "rb")

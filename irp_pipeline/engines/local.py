@@ -20,15 +20,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline import settings
-from irp_pipeline.engines.folders import end, engine_folder, kill_what_is_left, locked, queue, read_json, slot, text
+from irp_pipeline.engines.environment import job_environment, supervisor_environment
+from irp_pipeline.engines.folders import (
+    UnreadableError,
+    end,
+    end_of_text,
+    engine_folder,
+    keep_environment,
+    kill_what_is_left,
+    locked,
+    queue,
+    read_json,
+    read_result,
+    slot,
+    text,
+)
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
-from irp_pipeline.files import write_atomically
+from irp_pipeline.files import make_folder, write_atomically
 from irp_pipeline.worker import Worker
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LOST_AFTER_SECONDS: Final = 60.0
 _STARTING_SECONDS: Final = 3.0
+_LOG_BYTES: Final = 16 * 2**20
 _SUPERVISOR: Final = "irp_pipeline.engines.supervisor"
 
 _starts: dict[Path, deque[float]] = defaultdict(deque)
@@ -71,6 +86,9 @@ class LocalEngine:
     def submit(self, key: str, request: Mapping[str, Any]) -> None:
         """Queue a job. Whatever an earlier call for the same key did not get to is done now.
 
+        Its program gets the environment of the process that submits, as far as
+        :mod:`irp_pipeline.engines.environment` lets it, whoever starts the program.
+
         Args:
             key: names the job.
             request: what is asked of the program; ``inputs`` in it are files by the name they shall have.
@@ -81,7 +99,10 @@ class LocalEngine:
         folder = self.folder(key)
         try:
             if not (folder / "request.json").exists():
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(folder.parent)
+                folder.mkdir(exist_ok=True, mode=0o700)
+                folder.chmod(0o700)  # whatever existed before: the environment may hold secrets
+                keep_environment(folder, job_environment())
                 _link_inputs(folder / "inputs", request.get("inputs", {}))
                 content = {"program": self._program, "limits": asdict(self._limits), "request": dict(request)}
                 write_atomically(folder / "request.json", json.dumps(content, indent=1))
@@ -93,11 +114,21 @@ class LocalEngine:
         ensure_supervisor()
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Tell how jobs stand; jobs whose supervisor is gone are ended as FAILED, with what they left running."""
-        states = {key: _state(self.folder(key)) for key in keys}
+        """Tell how jobs stand; jobs whose supervisor is gone are ended as FAILED, with what they left running.
+
+        A job whose folder cannot be read or written counts as RUNNING and says so; the others are told all the same.
+        """
+        states = {key: self._state(key) for key in keys}
         if any(state.phase is JobPhase.QUEUED for state in states.values()):
             ensure_supervisor()
         return states
+
+    def _state(self, key: str) -> JobState:
+        folder = self.folder(key)
+        try:
+            return _state(folder)
+        except OSError as error:
+            return JobState(JobPhase.RUNNING, f"How it stands cannot be read from {folder}: {error.strerror or error}")
 
     def cancel(self, keys: Collection[str]) -> None:
         """Ask for jobs to be ended: one at work within a second, one that waits at once."""
@@ -111,11 +142,10 @@ class LocalEngine:
                         (queue() / key).unlink(missing_ok=True)
 
     def log(self, key: str) -> str:
-        """Return what the job's program printed so far."""
-        try:
-            return (self.folder(key) / "log.txt").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
+        """Return what the job's program printed so far, without control characters; of a long log its end."""
+        path = self.folder(key) / "log.txt"
+        said, before = end_of_text(path, _LOG_BYTES)
+        return f"[{before:,} bytes before this are in {path}]\n{said}" if before else said
 
 
 def ensure_supervisor() -> None:
@@ -137,44 +167,72 @@ def ensure_supervisor() -> None:
         cwd="/",
         check=True,
         start_new_session=True,
-        env=os.environ | {"IRP_HOME": str(settings.irp_home())},
+        umask=0o077,
+        env=supervisor_environment(),
     )
 
 
 def _state(folder: Path) -> JobState:
     for _ in range(2):  # a job that begins just now may be gone from the queue and not yet be seen as begun
         queued = (queue() / folder.name).is_symlink()
-        if ended := read_json(folder / "result.json"):
-            return JobState(JobPhase(ended["phase"]), ended["message"], ended["result"])
-        if started := read_json(folder / "started.json"):
-            return _state_of_begun(folder, started)
+        if ended := _end_of(folder):
+            return ended
+        if (folder / "started.json").exists():
+            return _state_of_begun(folder)
         if queued:
             return JobState(JobPhase.QUEUED, text(folder / "doing.txt"))
     return JobState(JobPhase.UNKNOWN)
 
 
-def _state_of_begun(folder: Path, started: Mapping[str, Any]) -> JobState:
-    supervisor = Worker(**started["supervisor"])
-    if not supervisor.is_here():  # the lock of another host may not be seen from here, its heartbeat is
+def _end_of(folder: Path) -> JobState | None:
+    """Return how a job has ended; None if it has not, or if what says so is not ours."""
+    try:
+        ended = read_result(folder / "result.json")
+    except UnreadableError:
+        return None
+    if ended is None:
+        return None
+    phase, message, result = ended.get("phase"), ended.get("message"), ended.get("result")
+    if phase not in {JobPhase.FINISHED, JobPhase.FAILED, JobPhase.CANCELLED}:
+        return None
+    if not isinstance(message, str | None) or not isinstance(result, dict | None):
+        return None
+    return JobState(JobPhase(phase), message, result)
+
+
+def _state_of_begun(folder: Path) -> JobState:
+    supervisor = _supervisor_of(folder)
+    if supervisor is not None and not supervisor.is_here():
+        # The lock of another host may not be seen from here, its heartbeat is.
         with suppress(FileNotFoundError):
             if time.time() - (folder / "started.json").stat().st_mtime < _LOST_AFTER_SECONDS:
                 return JobState(JobPhase.RUNNING, text(folder / "doing.txt"))
     with locked(folder, patience=0) as mine:
         if mine:  # nobody supervises it; unless it ended in this moment, nobody ever will again
-            if not (folder / "result.json").exists():
+            if _end_of(folder) is None:
                 kill_what_is_left(folder)
+                machine = "its machine" if supervisor is None else f"the machine {supervisor.host}"
                 end(
                     folder,
                     JobPhase.FAILED,
-                    "The process that ran it ended without a result: it was killed, or the "
-                    f"machine {supervisor.host} was restarted",
+                    f"The process that ran it ended without a result: it was killed, or {machine} was restarted",
                 )
-            return _state(folder)
+            return _end_of(folder) or JobState(JobPhase.FAILED, "How it ended cannot be read")
     return JobState(JobPhase.RUNNING, text(folder / "doing.txt"))
 
 
+def _supervisor_of(folder: Path) -> Worker | None:
+    started = (read_json(folder / "started.json") or {}).get("supervisor")
+    if not isinstance(started, dict):
+        return None
+    host, pid, began = started.get("host"), started.get("pid"), started.get("started")
+    if isinstance(host, str) and isinstance(pid, int) and isinstance(began, str):
+        return Worker(host, pid, began)
+    return None
+
+
 def _link_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for name, source in inputs.items():
         if not _FILE_NAME.fullmatch(name):
             raise EngineError(f"{name!r} cannot be the name of an input file")

@@ -4,13 +4,25 @@ A job is known to its engine by a key, which this project chooses. Everything is
 the same as asking once: whoever does not know whether a request arrived repeats it.
 """
 
-from collections.abc import Collection, Mapping
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Protocol
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.storable import unstorable
+
+_PERSPECTIVES: Final = ("GUL", "IL", "RI")
+_METRICS: Final = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
+_WITHOUT_LOSS: Final = ("STD_DEV",)
+"""What is not defined for a single year, and has no loss then."""
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_MOST_FIGURES: Final = 1_000_000
+_LONGEST_NAME: Final = 200
 
 
 class EngineError(IrpError):
@@ -37,8 +49,10 @@ class JobState:
         message: why it failed, in one line; while it runs, what it is doing, if the engine says so.
         result: of a FINISHED job: ``figures``, a list of ``{"perspective": "GUL" | "IL" | "RI", "metric": "AAL" |
             "STD_DEV" | "OEP" | "AEP" | "LOSS", "return_period": years or None, "loss_factor": share or None, "loss":
-            amount}``; ``currency`` of the amounts; ``files``, the result files by name, relative to the folder of
-            :meth:`RiskEngine.folder`; ``provenance``, where the figures come from.
+            amount, or None for a STD_DEV that is not defined}``; ``currency`` of the amounts; ``files``, the result
+            files by name: ``{"path": relative to the folder of :meth:`RiskEngine.folder`, "sha256": digest in hex,
+            "bytes": size}``; ``provenance``, where the figures come from. It comes from outside:
+            :func:`check_result` says whether it is one.
     """
 
     phase: JobPhase
@@ -67,3 +81,112 @@ class RiskEngine(Protocol):
 
     def log(self, key: str) -> str:
         """Return what the engine printed for a job so far; empty if there is nothing."""
+
+
+def check_result(result: object) -> str | None:
+    """Say what is wrong with the result of a job, whichever engine it comes from.
+
+    Checked are its shape, that every number is finite, that PostgreSQL can store all of it, that perspectives, metrics
+    and the currency are known, and that files are named inside of the job's folder. Not whether the figures are right.
+
+    Args:
+        result: what :attr:`JobState.result` holds.
+
+    Returns:
+        The first fault with its place, such as ``figures[3].loss is -1.0``, in one line; None if there is none.
+    """
+    return next(_faults(result), None)
+
+
+def is_inside_path(path: str) -> bool:
+    """Tell whether a path is relative and stays in its folder, whatever links there are."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts
+
+
+def _faults(result: object) -> Iterator[str]:
+    if not isinstance(result, dict):
+        yield f"The result is no object but {_kind(result)}"
+        return
+    if found := unstorable(result):
+        yield str(found)
+    yield from _faults_of_figures(result.get("figures"))
+    currency = result.get("currency")
+    if not (isinstance(currency, str) and _CURRENCY.fullmatch(currency)):
+        yield f"currency is {_shown(currency)}, not three capital letters"
+    files = result.get("files", {})
+    if not isinstance(files, dict):
+        yield f"files is no object but {_kind(files)}"
+    else:
+        for name, file in files.items():
+            yield from _faults_of_file(f"files.{_shown(name)}", name, file)
+    if not isinstance(provenance := result.get("provenance", {}), dict):
+        yield f"provenance is no object but {_kind(provenance)}"
+
+
+def _faults_of_figures(figures: object) -> Iterator[str]:
+    if not isinstance(figures, list):
+        yield f"figures is no list but {_kind(figures)}"
+    elif not figures:
+        yield "figures is empty"
+    elif len(figures) > _MOST_FIGURES:
+        yield f"figures has {len(figures):,} entries, more than {_MOST_FIGURES:,}"
+    else:
+        for index, figure in enumerate(figures):
+            yield from _faults_of_figure(f"figures[{index}]", figure)
+
+
+def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
+    if not isinstance(figure, dict):
+        yield f"{place} is no object but {_kind(figure)}"
+        return
+    for name, known in (("perspective", _PERSPECTIVES), ("metric", _METRICS)):
+        if figure.get(name) not in known:
+            yield f"{place}.{name} is {_shown(figure.get(name))}, not one of {', '.join(known)}"
+    loss = figure.get("loss")
+    if not (_is_number(loss) or (loss is None and figure.get("metric") in _WITHOUT_LOSS)):
+        yield f"{place}.loss is {_shown(loss)}, not a finite number"
+    for name, is_right in _PARAMETERS.items():
+        value = figure.get(name)
+        if value is not None and not is_right(value):
+            yield f"{place}.{name} is {_shown(value)}"
+
+
+def _faults_of_file(place: str, name: object, file: object) -> Iterator[str]:
+    if not (isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()):
+        yield f"{place} cannot be the name of a file"
+    if not isinstance(file, dict):
+        yield f"{place} is no object but {_kind(file)}"
+        return
+    path = file.get("path")
+    if not (isinstance(path, str) and is_inside_path(path)):
+        yield f"{place}.path is {_shown(path)}, not a path inside of the job's folder"
+    if not (isinstance(digest := file.get("sha256"), str) and _SHA256.fullmatch(digest)):
+        yield f"{place}.sha256 is {_shown(digest)}, not 64 hexadecimal digits"
+    size = file.get("bytes")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        yield f"{place}.bytes is {_shown(size)}, not a number of bytes"
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+_PARAMETERS: Final[dict[str, Callable[[Any], bool]]] = {
+    "return_period": lambda value: _is_number(value) and value > 0,
+    "loss_factor": lambda value: _is_number(value) and 0 <= value <= 1,
+}
+
+
+def _kind(value: object) -> str:
+    return "missing" if value is None else f"a {type(value).__name__}"
+
+
+def _shown(value: object) -> str:
+    shown = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]} …"

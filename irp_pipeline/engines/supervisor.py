@@ -6,21 +6,26 @@ starts another for the queue.
 """
 
 import os
-import re
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from irp_pipeline.engines.environment import of_this_project
 from irp_pipeline.engines.folders import (
     MARK,
+    UnreadableError,
     begin,
     end,
+    end_of_text,
     kill_what_is_left,
     locked,
     read_json,
+    read_result,
+    result_file,
     slot,
     text,
     waiting,
@@ -32,7 +37,8 @@ _LOOKERS_PATIENCE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.2
 _DISK_CHECK_SECONDS: Final = 2.0
 _HEARTBEAT_SECONDS: Final = 5.0
-_SECRET: Final = re.compile(r"^(DB_.*|.*_URL|PG.*|.*(PASSWORD|SECRET|TOKEN|CREDENTIAL|KEY).*)$", re.IGNORECASE)
+_LAST_WORDS_BYTES: Final = 65_536
+_LONGEST_LAST_WORDS: Final = 500
 
 
 def supervise() -> None:
@@ -61,25 +67,29 @@ def _run_next() -> bool:
                 end(folder, JobPhase.CANCELLED, "It was cancelled before it began")
                 entry.unlink(missing_ok=True)
                 continue
-            begin(folder)
+            environment = begin(folder)
             entry.unlink(missing_ok=True)
             if any(waiting()):
                 ensure_supervisor()
-            _run(folder)
+            _run(folder, environment)
             return True
     return False
 
 
-def _run(folder: Path) -> None:
-    content = read_json(folder / "request.json") or {}
-    limits = Limits(**content["limits"])
+def _run(folder: Path, environment: Mapping[str, str]) -> None:
+    content = read_json(folder / "request.json")
+    try:
+        program, limits = list((content or {})["program"]), Limits(**(content or {})["limits"])
+    except (KeyError, TypeError):
+        end(folder, JobPhase.FAILED, "request.json is not what was submitted")
+        return
     with (folder / "log.txt").open("ab") as log:
         try:
             process = subprocess.Popen(  # noqa: S603 - the command is this project's own
-                [*content["program"], str(folder)],
+                [*program, str(folder)],
                 cwd=folder,
-                env={name: value for name, value in os.environ.items() if not _SECRET.match(name)}
-                | {MARK: str(folder)},
+                env={**environment, **of_this_project(), MARK: str(folder)},
+                umask=0o077,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -116,12 +126,18 @@ def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tu
                 return JobPhase.FAILED, f"Its folder grew beyond its limit of {gigabytes:g} GB (IRP_JOB_DISK_GB)"
         if now - last_heartbeat > _HEARTBEAT_SECONDS:
             last_heartbeat = now
-            os.utime(folder / "started.json")
+            with suppress(FileNotFoundError):
+                os.utime(folder / "started.json")
 
 
 def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict[str, Any] | None]:
     if exit_status == 0:
-        result = read_json(folder / "outcome.json")
+        try:
+            result = read_result(folder / "outcome.json")
+            if result is not None and "files" in result:
+                result = {**result, "files": _hashed_files(folder, result["files"])}
+        except UnreadableError as error:
+            return JobPhase.FAILED, f"Its program ended well, but left an unusable result: {error}", None
         if result is not None:
             return JobPhase.FINISHED, None, result
         return JobPhase.FAILED, "Its program ended well but left no result", None
@@ -130,6 +146,25 @@ def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict
         return JobPhase.FAILED, f"Its program was killed by {_signal_name(-exit_status)}", None
     said = said or _last_line(folder / "log.txt") or "it said nothing"
     return JobPhase.FAILED, said, None
+
+
+def _hashed_files(folder: Path, named: object) -> dict[str, dict[str, Any]]:
+    """Turn the result files that a program names, as name and relative path, into what they are.
+
+    Raises:
+        UnreadableError: one of them is missing, or not a file in the job's folder.
+    """
+    if not isinstance(named, dict):
+        raise UnreadableError(f"outcome.json: files is no object but a {type(named).__name__}")
+    files = {}
+    for name, path in named.items():
+        if not isinstance(path, str):
+            raise UnreadableError(f"outcome.json: files.{name} is no path but a {type(path).__name__}")
+        try:
+            files[name] = result_file(folder, path)
+        except UnreadableError as error:
+            raise UnreadableError(f"outcome.json: files.{name} is {path!r}, {error}") from None
+    return files
 
 
 def _size(folder: Path) -> int:
@@ -143,12 +178,10 @@ def _size(folder: Path) -> int:
 
 
 def _last_line(path: Path) -> str | None:
-    """The last line of a log that says something, from its last 64 kB."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65_536))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    said = ["".join(char for char in line if char.isprintable()).strip()[:500] for line in lines]
-    return next((line for line in reversed(said) if line), None)
+    """The last line of a log that says something."""
+    said, _ = end_of_text(path, _LAST_WORDS_BYTES)
+    lines = ("".join(filter(str.isprintable, line)).strip() for line in reversed(said.splitlines()))
+    return next((line[:_LONGEST_LAST_WORDS] for line in lines if line), None)
 
 
 def _signal_name(number: int) -> str:

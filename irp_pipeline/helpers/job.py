@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline import settings
-from irp_pipeline.engines import EngineError, JobPhase, JobState, RiskEngine, engine
+from irp_pipeline.engines import EngineError, JobPhase, JobState, RiskEngine, check_result, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import difference
 from irp_pipeline.helpers.configuration import data_folder
@@ -74,6 +74,7 @@ _STATUS_OF_PHASE: Final = {
     JobPhase.FAILED: JobStatus.FAILED,
     JobPhase.CANCELLED: JobStatus.CANCELLED,
 }
+_LONGEST_MESSAGE: Final = 2000
 _PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
 _BEING_CANCELLED: Final = frozenset({JobStatus.CANCEL_REQUESTED, JobStatus.CANCELLING})
 
@@ -308,7 +309,7 @@ def resubmit_job(
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    reason = (override_reason or "").strip()
+    reason = storable_text((override_reason or "").strip())
     if job_configuration_data is not None and not reason:
         raise JobError("Other parameters for a job need a reason, which is kept with them: say override_reason")
     if job_configuration_data is not None and not isinstance(job_configuration_data, Mapping):
@@ -326,10 +327,10 @@ def resubmit_job(
                                                    override_reason)
                 VALUES (%s, %s, %s, true, %s)
                 """,
-                (batch.id, dict(job_configuration_data), _workbook_parameters(job), storable_text(reason)),
+                (batch.id, dict(job_configuration_data), _workbook_parameters(job), reason),
             )
             execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
-        [new_id] = replace_jobs(batch, {job_id: storable_text(reason)}, [job], configuration_id, recompute=True)
+        [new_id] = replace_jobs(batch, {job_id: reason}, [job], configuration_id, recompute=True)
     return new_id
 
 
@@ -382,6 +383,7 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
         CycleError: its cycle is archived.
         EngineError: the engine cannot be reached to end the job.
     """
+    said = storable_text(reason) if reason else None
     batch_id = _require_job(job_id)["batch_id"]
     with lock_batch(batch_id) as batch:
         job = _require_job(job_id)
@@ -403,7 +405,7 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
             )
             INSERT INTO irp_job_tracking_log (job_id, status, message) SELECT id, status, %s FROM skipped
             """,  # noqa: S608
-            (job_id, storable_text(reason), "skipped" if not reason else f"skipped: {storable_text(reason)}"),
+            (job_id, said, f"skipped: {said}" if said else "skipped"),
         )
 
 
@@ -863,6 +865,8 @@ def _change(job: Mapping[str, Any], state: JobState) -> _Change | None:
         return None
     if state.phase is JobPhase.UNKNOWN:
         return _Change(job["id"], status, JobStatus.CANCELLED) if status in _BEING_CANCELLED else None
+    if state.phase is JobPhase.FINISHED and (fault := check_result(state.result)) is not None:
+        return _Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
     new = _STATUS_OF_PHASE[state.phase]
     return None if new is status else _Change(job["id"], status, new, state.message, state.result)
 
@@ -882,7 +886,7 @@ def _record(batch: BatchOfJobs, changes: Iterable[_Change]) -> None:
             "id": change.job_id,
             "seen": change.seen,
             "status": change.status,
-            "message": storable_text(change.message),
+            "message": change.message and storable_text(change.message, _LONGEST_MESSAGE),
             "result": change.result if change.status is JobStatus.FINISHED else None,
             "work_job_id": change.work_job_id,
         }
@@ -1026,7 +1030,9 @@ def jobs_doing(batch_id: int) -> dict[str, str]:
     jobs = _select_jobs(batch_id, _UNDER_WAY, None)
     states = _states(batch, jobs)
     return {
-        str(job["job_configuration_data"].get("name", f"job {job['id']}")): message
+        str(job["job_configuration_data"].get("name", f"job {job['id']}")): storable_text(
+            state.message, _LONGEST_MESSAGE
+        )
         for job in jobs
-        if (message := states[job["id"]].message) and states[job["id"]].phase is JobPhase.RUNNING
+        if (state := states[job["id"]]).phase is JobPhase.RUNNING and state.message
     }

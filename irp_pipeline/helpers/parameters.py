@@ -16,6 +16,12 @@ from typing import Any
 
 from psycopg2.extras import Json
 
+from irp_pipeline.storable import Unstorable as Unstorable
+from irp_pipeline.storable import UnstorableError as UnstorableError
+from irp_pipeline.storable import storable_text as storable_text
+from irp_pipeline.storable import unstorable as unstorable
+from irp_pipeline.storable import unstorable_text as unstorable_text
+
 _PLAIN: frozenset[type] = frozenset({int, str, bool, type(None), bytes, dt.datetime, dt.date, dt.time, dt.timedelta})
 
 
@@ -81,11 +87,50 @@ def json_text(value: Any) -> str:
 
     Raises:
         TypeError: something in it has no JSON form.
+        UnstorableError: something in it cannot be stored; the message says where.
     """
     try:
-        return _encode(value)
-    except (ValueError, TypeError):
-        return _encode(json_value(value))
+        text = _encode(value)
+    except (ValueError, TypeError, RecursionError):
+        _refuse_unstorable(value)
+        text = _encode(json_value(value))
+    # A NUL is always escaped by the encoder; a backslash before "u0000" in the text itself is escaped too.
+    if "\\u0000" in text or 'NaN":' in text or 'Infinity":' in text or not _is_utf8(text):
+        _refuse_unstorable(value)
+    return text
+
+
+def unstorable_parameter(values: Sequence[Any], columns: Sequence[str] = ()) -> str | None:
+    """Say which value of a statement PostgreSQL cannot store.
+
+    Args:
+        values: one value for each placeholder, as the caller gave them.
+        columns: the column that each placeholder fills, as far as it is known.
+
+    Returns:
+        A sentence such as "Parameter 2 (error_message) holds a NUL character, …"; None if all can be stored.
+    """
+    for number, value in enumerate(values):
+        if found := unstorable(value, finite=False):
+            column = f" ({columns[number]})" if number < len(columns) else ""
+            place = f", at {found.path}," if found.path else ""
+            return f"Parameter {number + 1}{column}{place} {found.reason}"
+    return None
+
+
+def _refuse_unstorable(value: Any) -> None:
+    if found := unstorable(value, finite=False):
+        raise UnstorableError(str(found))
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def json_value(value: Any) -> Any:
@@ -103,13 +148,6 @@ def json_value(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [json_value(item) for item in value]
     return json_value(_json_value(value))
-
-
-def storable_text(text: str | None) -> str | None:
-    """Return a message with what PostgreSQL text cannot hold replaced: NUL characters and lone surrogates."""
-    if text is None:
-        return None
-    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
 def _json_key(key: Any) -> str:

@@ -209,7 +209,7 @@ def update_step_run(
                lease_token = CASE WHEN %s THEN NULL ELSE lease_token END
          WHERE id = %s AND status IN ('ACTIVE', %s)
         """,
-        (wanted, ended, storable_text(error_message), output_data, ended, run_id, wanted),
+        (wanted, ended, error_message and storable_text(error_message), output_data, ended, run_id, wanted),
     )
     if updated:
         return True

@@ -24,6 +24,7 @@ from sqlalchemy import URL, make_url
 
 from irp_pipeline import settings
 from irp_pipeline.errors import IrpError
+from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.database_error import DatabaseError, database_error
 
 # Any number that is the same in every process.
@@ -66,7 +67,7 @@ class ComputeLogs(LocalComputeLogManager):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the log manager."""
-        return cls(base_dir=str(dagster_files() / "logs"), inst_data=inst_data)
+        return cls(base_dir=str(make_folder(dagster_files() / "logs")), inst_data=inst_data)
 
 
 class Artifacts(LocalArtifactStorage):
@@ -80,7 +81,7 @@ class Artifacts(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the storage."""
-        return cls(base_dir=str(dagster_files()), inst_data=inst_data)
+        return cls(base_dir=str(make_folder(dagster_files())), inst_data=inst_data)
 
 
 def ensure_database(url: URL) -> None:

@@ -1,5 +1,6 @@
 """Jobs as programs on this machine: real processes that end well, fail, hang, fill their folder, or are killed."""
 
+import hashlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from irp_pipeline.engines import EngineError, JobPhase
 from irp_pipeline.engines.folders import MARK, slot, waiting
 from irp_pipeline.engines.local import Limits, LocalEngine
+from irp_pipeline.storable import unstorable
 
 ENDED = {JobPhase.FINISHED, JobPhase.FAILED, JobPhase.CANCELLED}
 PATIENCE_SECONDS = 60
@@ -34,7 +36,18 @@ WAYS = {
     "fills": "open(folder / 'big', 'wb').write(os.urandom(3_000_000)); time.sleep(600)",
     "kills itself": "os.kill(os.getpid(), signal.SIGKILL)",
     "leaves a child": "subprocess.Popen(['sleep', '600'], start_new_session=True); done({})",
-    "secrets": "done({'environment': dict(os.environ)})",
+    "environment": "done({'environment': dict(os.environ), 'path': sys.path})",
+    "files": "(folder / 'a.bin').write_bytes(b'abc'); done({'files': {'a': 'a.bin'}})",
+    "writes outcome": "(folder / 'outcome.json').write_bytes(bytes.fromhex(request['outcome']))",
+    "links its outcome": "(folder / 'outcome.json').symlink_to('/dev/zero')",
+    "makes a pipe": "os.mkfifo(folder / 'outcome.json')",
+    "links a file": "(folder / 'a').symlink_to('/etc/passwd'); done({'files': {'a': 'a'}})",
+    "huge": "open(folder / 'outcome.json', 'wb').truncate(5_000_000_000)",
+    "says rubbish": "(folder / 'doing.txt').write_bytes(bytes(range(256)) * 1000); time.sleep(600)",
+    "says a pipe": "os.mkfifo(folder / 'doing.txt'); (folder / 'ready').touch(); time.sleep(600)",
+    "fails with rubbish": "(folder / 'error.txt').write_bytes(b'no\\x00 model\\x1b[2J\\n\\xff' * 5000); sys.exit(1)",
+    "pretends": "(folder / 'result.json').mkdir(); (folder / 'started.json').write_text('[]'); done({})",
+    "writes a file": "(folder / 'made').mkdir(); (folder / 'made' / 'x').touch(); done({})",
     "reads": "time.sleep(0.5); done({'read': (folder / 'inputs' / 'location.csv').read_text()})",
 }
 PROGRAM = """
@@ -43,8 +56,14 @@ from irp_pipeline.engines.program import end_with_supervisor
 end_with_supervisor()
 folder = pathlib.Path(sys.argv[-1])
 def done(result): (folder / "outcome.json").write_text(json.dumps(result))
-exec(json.loads((folder / "request.json").read_text())["request"]["does"])
+request = json.loads((folder / "request.json").read_text())["request"]
+exec(request["does"])
 """
+
+UNUSABLE = (
+    "Its program ended well, but left an unusable result: outcome.json: It is not JSON: line 1, column 2: "
+    "Expecting property name enclosed in double quotes"
+)
 
 
 @pytest.fixture
@@ -115,7 +134,7 @@ class TestEnds:
             ("says why", "The account table is empty"),
             ("garbage", "last [31mwords\ufffd"),
             ("no result", "Its program ended well but left no result"),
-            ("garbage result", "Its program ended well but left no result"),
+            ("garbage result", UNUSABLE),
             ("kills itself", "Its program was killed by SIGKILL"),
         ],
     )
@@ -327,11 +346,162 @@ class TestSubmitting:
         with pytest.raises(EngineError, match="cannot be the name"):
             submit(engine, "job", "well", inputs={"../escape": __file__})
 
-    def test_hands_on_no_secret(self, engine, monkeypatch):
+    def test_hands_on_what_is_on_the_list_and_nothing_else(self, engine, monkeypatch):
         secrets = {"DB_PASSWORD": "geheim", "IRP_DATABASE_URL": "postgresql://u:geheim@h/d", "MY_TOKEN": "geheim"}
-        for name, value in secrets.items():
+        unknown = {
+            "PYTHONPATH": "/geheim",
+            "PYTHONSTARTUP": "/geheim.py",
+            "SOMETHING": "geheim",
+            "http_proxy": "geheim",
+        }
+        wanted = {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TZ": "Europe/Zurich"}
+        for name, value in (secrets | unknown | wanted).items():
             monkeypatch.setenv(name, value)
-        submit(engine, "job", "secrets")
+        submit(engine, "job", "environment")
+        found = wait_for(engine, "job").result
+        assert "geheim" not in json.dumps(found)
+        assert found["environment"].items() >= (wanted | {"PATH": os.environ["PATH"]}).items()
+        assert str(engine.folder("job")) not in found["path"]
+        assert "" not in found["path"]
+
+    def test_hands_on_what_irp_job_env_names(self, engine, monkeypatch):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
+        monkeypatch.setenv("PYTHONPATH", "/models")
+        monkeypatch.setenv("IRP_JOB_ENV", "AWS_SECRET_ACCESS_KEY, PYTHONPATH,AWS_SESSION_TOKEN")
+        submit(engine, "job", "environment")
         environment = wait_for(engine, "job").result["environment"]
-        assert "geheim" not in json.dumps(environment)
-        assert "PATH" in environment
+        assert environment["AWS_SECRET_ACCESS_KEY"] == "geheim"
+        assert environment["PYTHONPATH"] == "/models"
+        assert "AWS_SESSION_TOKEN" not in environment
+
+    def test_keeps_what_it_hands_on_from_others_and_only_until_the_job_begins(self, engine, monkeypatch):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheim")
+        monkeypatch.setenv("IRP_JOB_ENV", "AWS_SECRET_ACCESS_KEY")
+        folders = [engine.folder(key) for key in ("job", "cancelled")]
+        folders[0].mkdir(parents=True, mode=0o755)
+        with slot(5), slot(5):  # no supervisor can start
+            for folder in folders:
+                submit(engine, folder.name, "well")
+                assert "geheim" in (folder / "environment.json").read_text()
+                assert (folder / "environment.json").stat().st_mode & 0o077 == 0
+                assert folder.stat().st_mode & 0o077 == 0
+            engine.cancel(["cancelled"])
+        assert wait_for(engine, "job").phase is JobPhase.FINISHED
+        assert wait_for(engine, "cancelled").phase is JobPhase.CANCELLED
+        for folder in folders:
+            kept = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+            assert not any(b"geheim" in content for content in kept)
+
+    def test_gives_each_job_the_environment_of_its_submitter_whoever_runs_it(self, engine, home, monkeypatch):
+        monkeypatch.setenv("IRP_JOB_SLOTS", "1")
+        monkeypatch.setenv("IRP_JOB_ENV", "WHOSE")
+        monkeypatch.setenv("WHOSE", "first")
+        submit(engine, "at-work", "counts")
+        monkeypatch.setenv("WHOSE", "second")
+        submit(engine, "second", "environment")
+        monkeypatch.delenv("IRP_JOB_ENV")
+        submit(engine, "third", "environment")
+        states = wait_for(engine, "at-work", "second", "third")
+        assert states["second"].result["environment"]["WHOSE"] == "second"
+        assert "WHOSE" not in states["third"].result["environment"]
+
+    def test_keeps_all_files_for_their_owner(self, engine, home):
+        submit(engine, "job", "writes a file", inputs={"location.csv": __file__})
+        wait_for(engine, "job")
+        shared = {engine.folder("job") / "inputs" / "location.csv"}  # a link to the original
+        places = [home / "home", engine.folder("job"), *(home / "home").rglob("*"), *engine.folder("job").rglob("*")]
+        wide = [path for path in places if not path.is_symlink() and path.stat().st_mode & 0o077]
+        assert set(wide) <= shared
+
+
+class TestRubbish:
+    """What a program leaves is not trusted: it fails its own job, with the file and the place, and no other one."""
+
+    @pytest.mark.parametrize(
+        ("outcome", "place"),
+        [
+            (b'{"figures": [{"loss": 1}, {"loss": NaN}]}', "outcome.json: figures[1].loss is nan"),
+            (b'{"figures": [{"loss": -Infinity}]}', "outcome.json: figures[0].loss is -inf"),
+            (b'{"a": 1e999}', "outcome.json: a is inf"),
+            (b'{"provenance": {"model": "a\\u0000"}}', "outcome.json: provenance.model holds a NUL character"),
+            (b'{"provenance": {"model": "\\ud800"}}', "outcome.json: provenance.model holds half of a surrogate pair"),
+            (b'{"pro\\u0000": 1}', "has a key that holds a NUL character"),
+            (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested deeper than 100 levels"),
+            (b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "nested deeper than 100 levels"),
+            (b'{"a": ' + b"9" * 5000 + b"}", "outcome.json: It is not usable JSON: Exceeds the limit"),
+            (b"[1, 2]", "outcome.json: It is no object but a list"),
+            (b"", "outcome.json: It is not JSON: line 1, column 1"),
+            (b'{"a": "\xff"}', "outcome.json: It is not UTF-8: byte 8 is 0xff"),
+            (b'{"files": ["a"]}', "outcome.json: files is no object but a list"),
+            (b'{"files": {"a": 1}}', "outcome.json: files.a is no path but a int"),
+            (b'{"files": {"a": "gone.parquet"}}', "outcome.json: files.a is 'gone.parquet', and there is no such file"),
+            (b'{"files": {"a": "../x"}}', "which is not inside of the job's folder"),
+            (b'{"files": {"a": "/etc/passwd"}}', "which is not inside of the job's folder"),
+            (b'{"files": {"a": "inputs"}}', "and there is no such file"),
+        ],
+    )
+    def test_as_the_outcome_fails_the_job_with_the_place(self, engine, outcome, place):
+        submit(engine, "bad", "writes outcome", outcome=outcome.hex())
+        submit(engine, "good", "well")
+        states = wait_for(engine, "bad", "good")
+        assert (states["bad"].phase, states["bad"].result) == (JobPhase.FAILED, None)
+        assert place in states["bad"].message
+        assert states["good"].phase is JobPhase.FINISHED
+
+    @pytest.mark.parametrize(
+        ("way", "place"),
+        [
+            ("links its outcome", "outcome.json cannot be read: it is a link"),
+            ("makes a pipe", "outcome.json is no file"),
+            ("links a file", "which is not inside of the job's folder"),
+            ("huge", "outcome.json has 5,000,000,000 bytes, more than 67,108,864"),
+        ],
+    )
+    def test_in_place_of_a_file_fails_the_job(self, engine, way, place):
+        submit(engine, "bad", way)
+        state = wait_for(engine, "bad")
+        assert state.phase is JobPhase.FAILED
+        assert place in state.message
+
+    def test_as_the_reason_is_told_in_one_line_that_can_be_stored(self, engine):
+        submit(engine, "bad", "fails with rubbish")
+        message = wait_for(engine, "bad").message
+        assert message.startswith("no\ufffd model[2J")
+        assert unstorable(message) is None
+        assert "\n" not in message
+        assert len(message) < 2100
+
+    @pytest.mark.parametrize("way", ["says rubbish", "says a pipe"])
+    def test_as_what_it_is_doing_keeps_no_other_job_from_being_told(self, engine, way):
+        submit(engine, "bad", way)
+        while not ((engine.folder("bad") / "doing.txt").exists()):
+            engine.states(["bad"])
+        submit(engine, "good", "well")
+        wait_for(engine, "good")
+        state = engine.states(["bad"])["bad"]
+        assert state.phase is JobPhase.RUNNING
+        assert unstorable(state.message or "") is None
+        engine.cancel(["bad"])
+        assert wait_for(engine, "bad").phase is JobPhase.CANCELLED
+
+    def test_in_place_of_our_own_files_ends_the_job_all_the_same(self, engine):
+        submit(engine, "bad", "pretends")
+        submit(engine, "good", "well")
+        states = wait_for(engine, "bad", "good")
+        assert states["bad"].phase is JobPhase.FINISHED
+        assert states["good"].phase is JobPhase.FINISHED
+
+    def test_in_the_log_is_shown_without_control_characters(self, engine):
+        submit(engine, "job", "garbage")
+        wait_for(engine, "job")
+        log = engine.log("job")
+        assert "last [31mwords\ufffd" in log
+        assert not any(char in log for char in "\0\x1b\x07\x9b")
+
+
+class TestResultFiles:
+    def test_are_described_by_their_content(self, engine):
+        submit(engine, "job", "files")
+        digest = hashlib.sha256(b"abc").hexdigest()
+        expected = {"a": {"path": "a.bin", "sha256": digest, "bytes": 3}}
+        assert wait_for(engine, "job").result == {"files": expected}

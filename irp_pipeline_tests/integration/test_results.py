@@ -156,7 +156,7 @@ class TestSaving:
             ("{figures}", "null", "is not a result"),
             ("{figures}", "[]", "reported no figures"),
             ("{figures,0,loss}", '"much"', "is not a result"),
-            ("{files}", '{"losses": "../../other"}', "outside of the job"),
+            ("{files}", '{"losses": {"path": "../../other", "sha256": "", "bytes": 0}}', "outside of the job"),
         ],
     )
     def test_a_result_that_is_none_is_an_error(self, finished, path, value, message):

@@ -18,7 +18,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irp_pipeline.helpers.parameters import bind, bind_all, bind_jsonb, check_values, json_text, jsonb_positions
+from irp_pipeline.helpers.parameters import (
+    UnstorableError,
+    bind,
+    bind_all,
+    bind_jsonb,
+    check_values,
+    json_text,
+    jsonb_positions,
+    storable_text,
+    unstorable_parameter,
+    unstorable_text,
+)
 
 
 class Colour(enum.Enum):
@@ -146,10 +157,13 @@ def test_keys_out_of_a_data_frame_are_written():
     assert json.loads(json_text({np.int64(1): 0, pd.Timestamp("2024-03-01"): 0})) == {"1": 0, "2024-03-01 00:00:00": 0}
 
 
+STORABLE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        st.none() | st.booleans() | st.integers() | st.floats() | STORABLE,
+        lambda inner: st.lists(inner) | st.dictionaries(STORABLE, inner),
         max_leaves=8,
     )
 )
@@ -164,6 +178,63 @@ def test_any_document_comes_back_with_only_impossible_numbers_missing(document):
         return value
 
     assert json.loads(json_text(document)) == possible(document)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ({"a": [1, {"b": "x\0"}]}, "a[1].b holds a NUL character"),
+        ({"a": {"b\0": math.nan}}, "a.b\ufffd has a key that holds a NUL character"),
+        ({"a": ("\ud800",)}, "a[0] holds half of a surrogate pair (U+D800)"),
+        ({"a": {math.nan: 1}}, "a.nan has a key that is nan"),
+        ({"a": {-math.inf: 1}}, "a.-inf has a key that is -inf"),
+        ({"a": 10**5000}, "a is a whole number of more than 4300 digits"),
+        ("\0", "It holds a NUL character"),
+    ],
+)
+def test_what_postgresql_cannot_store_is_an_error_that_shows_the_place(value, place):
+    with pytest.raises(UnstorableError) as caught:
+        json_text(value)
+    assert str(caught.value).startswith(place)
+
+
+@pytest.mark.parametrize("text", ["\\u0000", 'NaN":', "Infinity", "\\\\u0000", "\x1b\x7f", "\U0001f600"])
+def test_what_only_looks_unstorable_is_stored(text):
+    assert json.loads(json_text({text: text})) == {text: text}
+
+
+def test_a_document_that_is_nested_too_deep_or_in_itself_is_an_error_that_says_so():
+    itself: list[Any] = []
+    itself.append(itself)
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    for value in (itself, deep):
+        with pytest.raises(UnstorableError, match="is nested deeper than 100 levels"):
+            json_text(value)
+
+
+@given(st.text(st.characters()))
+def test_text_is_made_storable_and_stays_as_it_is_if_it_is(text):
+    clean = storable_text(text)
+    assert unstorable_text(clean) is None
+    assert not any(char < " " and char not in "\t\n" for char in clean)
+    assert storable_text(clean) == clean
+    if unstorable_text(text) is None and text.isprintable():
+        assert clean == text
+
+
+def test_text_is_cut_where_it_is_too_long():
+    assert storable_text("abcdef", 3) == "abc …"
+    assert storable_text("abc", 3) == "abc"
+
+
+def test_the_parameter_that_cannot_be_stored_is_named():
+    assert unstorable_parameter(("a", 1, None, {"b": math.nan}, ["c"], math.nan)) is None
+    assert str(unstorable_parameter(("a", "b\0"), ("id", "message"))).startswith(
+        "Parameter 2 (message) holds a NUL character"
+    )
+    assert str(unstorable_parameter(({"a": ["\ud800"]},))).startswith("Parameter 1, at a[0], holds half of a surrogate")
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, {"a": [complex(1)]}, {"a": math.nan, "b": np.longdouble(1)}])

@@ -102,16 +102,46 @@ class TestHome:
         assert home.stat().st_mode & 0o777 == 0o700
         assert (home / ".gitignore").read_text() == "*\n"
 
-    def test_stays_as_it_is_when_it_is_there(self, tmp_path):
-        (tmp_path / ".irp").mkdir(mode=0o755)
+    def test_is_closed_to_others_with_all_that_is_in_it_whatever_existed_before(self, tmp_path):
+        inside, outside = tmp_path / ".irp" / "cycles" / "public", tmp_path / "outside"
+        inside.mkdir(parents=True)
+        outside.mkdir(mode=0o755)
+        for file in (inside / "results.csv", outside / "model.csv"):
+            file.touch(mode=0o644)
+        (inside / "tool").touch(mode=0o755)
+        (inside / "models").symlink_to(outside)
+        data = tmp_path / ".irp" / "postgres" / "data"
+        data.mkdir(parents=True, mode=0o750)
         settings.make_irp_home()
-        assert (tmp_path / ".irp").stat().st_mode & 0o777 == 0o755
+        modes = {path.name: path.lstat().st_mode & 0o777 for path in (tmp_path / ".irp").rglob("*")}
+        assert (tmp_path / ".irp").stat().st_mode & 0o777 == 0o700
+        assert (modes["cycles"], modes["public"], modes["results.csv"], modes["tool"]) == (0o700, 0o700, 0o600, 0o700)
+        assert modes["data"] == 0o750  # the server's own
+        assert (outside.stat().st_mode & 0o777, (outside / "model.csv").stat().st_mode & 0o777) == (0o755, 0o644)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make the folder of another user")
+    def test_of_another_user_is_refused(self, tmp_path):
+        tmp_path.chmod(0o755)
+        for folder in tmp_path.parents[:2]:
+            folder.chmod(0o755)
+        (tmp_path / ".irp").mkdir(mode=0o777)
+        (tmp_path / ".irp").chmod(0o777)
+        program = (
+            "import os, sys; from irp_pipeline import settings; import irp_pipeline.embedded\n"
+            "os.setuid(65534); os.environ['IRP_HOME'] = sys.argv[1]\n"
+            "try: settings.make_irp_home()\nexcept settings.SettingsError as error: print(error)"
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / ".irp")], capture_output=True, text=True, check=True
+        ).stdout
+        assert "belongs to root, and is for its owner alone" in said
+        assert said.count("\n") == 1
         assert list((tmp_path / ".irp").iterdir()) == []
 
     def test_that_cannot_be_made_is_an_error_that_names_it(self, monkeypatch, tmp_path):
         (tmp_path / "file").touch()
         monkeypatch.setenv("IRP_HOME", str(tmp_path / "file" / "home"))
-        with pytest.raises(SettingsError, match=r"file/home cannot be made\. Set IRP_HOME"):
+        with pytest.raises(SettingsError, match=r"file/home cannot be used as IRP_HOME\."):
             settings.make_irp_home()
 
     def test_of_an_unknown_user_is_an_error(self, monkeypatch):

@@ -8,6 +8,8 @@ from typing import Any
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
+from irp_pipeline import settings
+from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.batch import BatchError, current_batch, end_batches, ensure_batch, wanted_content, wanted_jobs
 from irp_pipeline.helpers.configuration import (
     activate_configuration,
@@ -70,7 +72,8 @@ def _batch(cycle: Cycle) -> dict[str, str | None]:
 @step(stage=STAGE, number=1)
 def initialize_environment(cycle: Cycle) -> dict[str, Any]:
     """Make the cycle's folder and record which software the cycle began with."""
-    cycle.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_irp_home()
+    make_folder(cycle.folder)
     return {
         "folder": str(cycle.folder),
         "schema": cycle.schema,
