@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import OpExecutionContext, graph
 
+from irp_pipeline import engines
 from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.orchestration.stages.extract import extracts_folder
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.workbook import Analysis, Workbook
@@ -27,13 +30,13 @@ def validate_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, An
     from irp_pipeline.exposure.findings import Severity
     from irp_pipeline.exposure.validate import validate
 
-    workbook, _ = active_workbook(cycle.id)
+    workbook, folder = active_workbook(cycle.id)
     figures: dict[str, Any] = {}
     errors: list[str] = []
     for portfolio in workbook.portfolios:
         findings = validate(
             _extracts(cycle, portfolio.name),
-            perspectives=_perspectives(workbook, portfolio.name),
+            needs=needs_of_portfolio(workbook, portfolio.name, folder),
             currency=_currency(workbook, portfolio.name),
         )
         report = extracts_folder(cycle, portfolio.name) / "findings.txt"
@@ -41,7 +44,7 @@ def validate_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, An
         of_errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         errors += [f"{portfolio.name}: {finding}" for finding in of_errors]
         figures[f"{portfolio.name} errors"] = len(of_errors)
-        figures[f"{portfolio.name} warnings"] = len(findings) - len(of_errors)
+        figures[f"{portfolio.name} warnings"] = sum(finding.severity is Severity.WARNING for finding in findings)
         if findings:
             context.log.warning(f"{portfolio.name}: {len(findings)} findings, see {report}")
     if errors:
@@ -88,9 +91,15 @@ def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
     return [analysis for analysis in workbook.analyses if analysis.portfolio.casefold() == portfolio.casefold()]
 
 
-def _perspectives(workbook: "Workbook", portfolio: str) -> set[str]:
-    analyses = _analyses_of(workbook, portfolio)
-    return {str(perspective) for analysis in analyses for perspective in analysis.perspectives} or {"GUL"}
+def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
+    """Ask the engines of a portfolio's analyses what these need of it."""
+    from irp_pipeline.helpers.workbook import resolve_model
+
+    needed = Needs()
+    for analysis in _analyses_of(workbook, portfolio):
+        model = resolve_model(analysis.model, data_folder, models_folder()) if analysis.model else None
+        needed |= engines.needs(analysis.model_dump(mode="json"), model)
+    return needed
 
 
 def _currency(workbook: "Workbook", portfolio: str) -> str | None:
