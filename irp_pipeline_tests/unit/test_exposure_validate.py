@@ -261,7 +261,9 @@ def test_references_between_the_files_are_followed(complete, tmp_path) -> None:
     write(tmp_path, OedTable.RI_INFO, RI_INFO, RI_INFO | {"ReinsNumber": "7"})
     write(tmp_path, OedTable.RI_SCOPE, RI_SCOPE, RI_SCOPE | {"ReinsNumber": "5", "AccNumber": "A5"})
     findings = validate(complete)
-    assert {(finding.severity.value, finding.file, finding.row, finding.check, finding.value) for finding in findings} == {
+    assert {
+        (finding.severity.value, finding.file, finding.row, finding.check, finding.value) for finding in findings
+    } == {
         ("error", "location.csv", 3, "account-missing", "A2"),
         ("warning", "account.csv", 3, "account-without-location", "A9"),
         ("error", "ri_info.csv", 3, "treaty-without-scope", "7"),
