@@ -21,7 +21,22 @@ from typing import Annotated
 import typer
 
 from irp_pipeline import __version__
-from irp_pipeline.cli import batch, config, cycle, db, demo, doctor, job, notebook, report, results, run, status, ui
+from irp_pipeline.cli import (
+    batch,
+    config,
+    cycle,
+    db,
+    demo,
+    doctor,
+    exposure,
+    job,
+    notebook,
+    report,
+    results,
+    run,
+    status,
+    ui,
+)
 from irp_pipeline.cli.failures import FailingInWords
 
 app = typer.Typer(
@@ -34,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
+app.add_typer(exposure.app, name="exposure")
 app.add_typer(run.app)
 app.add_typer(status.app)
 app.add_typer(results.app)

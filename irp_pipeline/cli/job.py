@@ -95,7 +95,7 @@ def resubmit(
         typer.Option(
             "--override",
             metavar="JSON",
-            help="Parameters to replace, as a JSON object; the others stay. Needs --reason.",
+            help="Parameters to replace, as a JSON object of columns of the sheet Analyses. Needs --reason.",
             callback=_parameters,
         ),
     ] = None,
@@ -110,13 +110,14 @@ def resubmit(
     The old one is kept and skipped. One that is under way must be cancelled first.
     """
     from irp_pipeline.helpers import job
+    from irp_pipeline.helpers.workbook import check_override
 
     if override is not None and not (reason or "").strip():
         raise typer.BadParameter("other parameters need a reason: say --reason", param_hint="--override")
     with working_in(db_schema) as schema:
-        data = (
-            None if override is None else {**_require(job_id, schema)["job_configuration_data"], **json.loads(override)}
-        )
+        data = None
+        if override is not None:
+            data = check_override(_require(job_id, schema)["job_configuration_data"], json.loads(override))
         new_id = job.resubmit_job(job_id, data, reason)
         status = job.submit_job(new_id)
         new = _require(new_id, schema)

@@ -13,7 +13,7 @@ from irp_pipeline.exposure.sources import FileSource, open_source
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Finding", "LoadedExposure", "Origin", "Severity", "blank", "texts"]
+__all__ = ["Finding", "LoadedExposure", "Origin", "Severity", "blank"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class LoadedExposure:
         # Losses net of reinsurance are made of insured ones.
         self._perspectives = {*perspectives, *(("IL",) if "RI" in perspectives else ())}
         self._origins = origins or {}
+        self._texts: dict[tuple[OedTable, str], pd.Series[Any]] = {}
 
     def has(self, table: OedTable, *columns: str) -> bool:
         """Whether there is such a table, with all these columns."""
@@ -99,6 +100,20 @@ class LoadedExposure:
     def filled(self, table: OedTable, *columns: str) -> bool:
         """Whether there is such a table, with all these columns, and a record in it."""
         return self.has(table, *columns) and not self.frames[table].empty
+
+    def texts(self, table: OedTable, column: str) -> "pd.Series[Any]":
+        """The values of a column as text; empty where there is none, and everywhere if there is no such column."""
+        key = (table, column)
+        if key not in self._texts:
+            self._texts[key] = _texts(self.frames[table], column)
+        return self._texts[key]
+
+    def text_frame(self, table: OedTable, columns: Sequence[str]) -> "pd.DataFrame":
+        """Columns as text, with their names, whether or not they are there."""
+        import pandas as pd
+
+        index = self.frames[table].index
+        return pd.DataFrame({column: self.texts(table, column) for column in columns}, index=index)
 
     def file_name(self, table: OedTable) -> str:
         """What messages call the file of a table."""
@@ -190,8 +205,7 @@ def blank(column: "pd.Series[Any]") -> "pd.Series[bool]":
     return column.isna() | (column == "")
 
 
-def texts(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
-    """The values of a column as text; empty where there is none, and everywhere if there is no such column."""
+def _texts(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
     import pandas as pd
 
     if column not in frame.columns:

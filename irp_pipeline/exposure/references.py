@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import checks
 from irp_pipeline.exposure.checks import Check
-from irp_pipeline.exposure.findings import Finding, LoadedExposure, texts
+from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable, perils_of
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ FILTERS = ("PortNumber", "AccNumber", *_ACCOUNT_FILTERS, *_LOCATION_FILTERS)
 _NOUNS = {"PortNumber": "portfolio", "AccNumber": "account"} | dict.fromkeys(_ACCOUNT_FILTERS, "policy")
 
 
-def check_references(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find what one table names and the other one does not have."""
+def check_references(exposure: LoadedExposure, matches: "ScopeMatches | None") -> Iterator[Finding]:
+    """Find what one table names and the other one does not have.
+
+    Args:
+        exposure: the tables.
+        matches: what the rows of the scope match; None if that cannot be told.
+    """
     yield from _check_accounts(exposure)
     yield from _check_conditions(exposure)
     yield from _check_treaties(exposure)
-    if exposure.filled(_SCOPE) and (exposure.filled(_LOCATION) or exposure.filled(_ACCOUNT)):
-        yield from _check_scopes(exposure)
+    if matches is not None:
+        yield from _check_scopes(exposure, matches)
 
 
 def _check_accounts(exposure: LoadedExposure) -> Iterator[Finding]:
@@ -52,8 +57,8 @@ def _check_conditions(exposure: LoadedExposure) -> Iterator[Finding]:
     if not (exposure.filled(_LOCATION, *_ACCOUNT_KEY) and exposure.filled(_ACCOUNT, *_ACCOUNT_KEY)):
         return
     key = [*_ACCOUNT_KEY, "CondTag"]
-    accounts = _text_frame(exposure.frames[_ACCOUNT], [*key, "CondNumber", "CondPriority"])
-    locations = _text_frame(exposure.frames[_LOCATION], [*key, "LocNumber"])
+    accounts = exposure.text_frame(_ACCOUNT, [*key, "CondNumber", "CondPriority"])
+    locations = exposure.text_frame(_LOCATION, [*key, "LocNumber"])
     tagged = [~frame["CondTag"].isin(("", _NO_CONDITION)) for frame in (locations, accounts)]
     in_both = [_index(frame, key) for frame in (locations, accounts)]
     # Accounts that are missing are told already.
@@ -112,14 +117,13 @@ def _check_treaties(exposure: LoadedExposure) -> Iterator[Finding]:
     )
 
 
-def _check_scopes(exposure: LoadedExposure) -> Iterator[Finding]:
-    matches = scope_matches(exposure)
+def _check_scopes(exposure: LoadedExposure, matches: "ScopeMatches") -> Iterator[Finding]:
     yield from _each_column(
         exposure, checks.SCOPE_WITHOUT_MATCH, {position: _unmatched(miss) for position, miss in matches.misses.items()}
     )
     if not exposure.filled(_INFO, "ReinsNumber"):
         return
-    scope_numbers, treaties = (texts(exposure.frames[table], "ReinsNumber") for table in (_SCOPE, _INFO))
+    scope_numbers, treaties = (exposure.texts(table, "ReinsNumber") for table in (_SCOPE, _INFO))
     matching = scope_numbers[~scope_numbers.index.isin(matches.misses)]
     yield from exposure.of_rows(
         *(checks.TREATY_WITHOUT_MATCH, _INFO, "ReinsNumber"),
@@ -142,6 +146,7 @@ class ScopeMatches:
     """Which rows of a scope match something.
 
     Attributes:
+        filters: the filters of all rows that some row uses, and ``ReinsNumber``, as text.
         misses: of the rows that match nothing, by position: the filters, from the largest to the one at which nothing
             is left, as column and value.
         risks: locations and policies that there are: the filters that some row uses, ``LocPerilsCovered`` and
@@ -149,16 +154,16 @@ class ScopeMatches:
         patterns: the rows that match something by position, for each list of filters that rows use.
     """
 
+    filters: "pd.DataFrame"
     misses: dict[int, list[tuple[str, str]]]
     risks: "pd.DataFrame"
     patterns: dict[tuple[str, ...], list[int]]
 
-    def of_treaties(self, scope: "pd.DataFrame", column: str) -> dict[str, set[str]]:
+    def of_treaties(self, column: str) -> dict[str, set[str]]:
         """The values of a column of the risks that each ReinsNumber applies to."""
         found: dict[str, set[str]] = {}
-        numbers = texts(scope, "ReinsNumber")
         for pattern, positions in self.patterns.items():
-            rows = _text_frame(scope.iloc[positions], pattern).assign(ReinsNumber=numbers.iloc[positions])
+            rows = self.filters.iloc[positions][["ReinsNumber", *pattern]].drop_duplicates()
             risks = self.risks[[*pattern, column]].drop_duplicates()
             joined = rows.merge(risks, on=list(pattern)) if pattern else rows.merge(risks, how="cross")
             for number, values in joined.groupby("ReinsNumber")[column].unique().items():
@@ -166,11 +171,17 @@ class ScopeMatches:
         return found
 
 
-def scope_matches(exposure: LoadedExposure) -> ScopeMatches:
-    """Find which rows of the scope match a location and policy, by all the filters that they fill."""
+def scope_matches(exposure: LoadedExposure) -> ScopeMatches | None:
+    """Find which rows of the scope match a location and policy, by all the filters that they fill.
+
+    Returns:
+        None if there is no scope, or neither locations nor accounts.
+    """
+    if not (exposure.filled(_SCOPE) and (exposure.filled(_LOCATION) or exposure.filled(_ACCOUNT))):
+        return None
     scope = exposure.frames[_SCOPE]
-    filters = _text_frame(scope, [column for column in FILTERS if column in scope.columns])
-    used = [column for column in filters.columns if (filters[column] != "").any()]
+    filters = exposure.text_frame(_SCOPE, ["ReinsNumber", *(column for column in FILTERS if column in scope.columns)])
+    used = [column for column in filters.columns if column != "ReinsNumber" and (filters[column] != "").any()]
     risks = _risks(exposure, used)
     judged = [column for column in used if column in risks.columns]
     patterns: dict[tuple[str, ...], list[int]] = {}
@@ -195,11 +206,13 @@ def scope_matches(exposure: LoadedExposure) -> ScopeMatches:
             left = [position for position, is_found in zip(left, found.tolist(), strict=True) if is_found]
         if left:
             patterns[pattern] = left
-    return ScopeMatches(misses, risks, patterns)
+    return ScopeMatches(filters, misses, risks, patterns)
 
 
 def _risks(exposure: LoadedExposure, used: Sequence[str]) -> "pd.DataFrame":
     """Locations with their policies: the columns in use. Filters of a table that is not there are not judged."""
+    import pandas as pd
+
     parts: list[pd.DataFrame] = []
     for table, filters, other in (
         (_LOCATION, _LOCATION_FILTERS, "LocPerilsCovered"),
@@ -207,9 +220,9 @@ def _risks(exposure: LoadedExposure, used: Sequence[str]) -> "pd.DataFrame":
     ):
         if exposure.filled(table, *_ACCOUNT_KEY):
             columns = [*_ACCOUNT_KEY, *(column for column in filters if column in used), other]
-            parts.append(_text_frame(exposure.frames[table], columns).drop_duplicates())
+            parts.append(exposure.text_frame(table, columns).drop_duplicates())
     if not parts:
-        return _text_frame(next(iter(exposure.frames.values())), [*_ACCOUNT_KEY, "LocPerilsCovered"]).iloc[:0]
+        return pd.DataFrame(columns=[*_ACCOUNT_KEY, "LocPerilsCovered", "PolInceptionDate"], dtype=object)
     if len(parts) == 1:
         return parts[0].assign(
             **{column: "" for column in ("LocPerilsCovered", "PolInceptionDate") if column not in parts[0].columns}
@@ -231,11 +244,11 @@ def _unmatched(miss: Sequence[tuple[str, str]]) -> tuple[str, str]:
 def _check_treaty_perils(exposure: LoadedExposure, matches: ScopeMatches) -> Iterator[Finding]:
     if not (exposure.filled(_INFO, "ReinsPeril") and exposure.filled(_LOCATION, "LocPerilsCovered")):
         return
-    covered = matches.of_treaties(exposure.frames[_SCOPE], "LocPerilsCovered")
-    numbers = texts(exposure.frames[_INFO], "ReinsNumber")
+    covered = matches.of_treaties("LocPerilsCovered")
+    numbers = exposure.texts(_INFO, "ReinsNumber")
     disjoint: dict[int, str] = {}
     fewer: dict[int, str] = {}
-    for position, (number, codes) in enumerate(zip(numbers, texts(exposure.frames[_INFO], "ReinsPeril"), strict=True)):
+    for position, (number, codes) in enumerate(zip(numbers, exposure.texts(_INFO, "ReinsPeril"), strict=True)):
         perils = perils_of(codes)
         insured = frozenset[str]().union(*map(perils_of, covered.get(number, ())))
         if not perils or not insured or insured <= perils:
@@ -269,9 +282,9 @@ def check_perils(exposure: LoadedExposure) -> Iterator[Finding]:
     ):
         if not exposure.filled(table, *_ACCOUNT_KEY, column):
             continue
-        frame = _text_frame(exposure.frames[table], [*_ACCOUNT_KEY, column])
+        frame = exposure.text_frame(table, [*_ACCOUNT_KEY, column])
         if table is _LOCATION:
-            own = texts(exposure.frames[table], "LocPerilsCovered")
+            own = exposure.texts(table, "LocPerilsCovered")
             judged = frame[[column]].assign(own=own)
             never = [
                 bool(peril) and bool(perils_of(covered)) and perils_of(peril).isdisjoint(perils_of(covered))
@@ -300,7 +313,7 @@ def _check_policy_perils(
 ) -> Iterator[Finding]:
     if not exposure.filled(_ACCOUNT, *_ACCOUNT_KEY, "PolPerilsCovered"):
         return
-    frame = _text_frame(exposure.frames[_ACCOUNT], [*_ACCOUNT_KEY, "PolPerilsCovered"])
+    frame = exposure.text_frame(_ACCOUNT, [*_ACCOUNT_KEY, "PolPerilsCovered"])
     disjoint: dict[int, str] = {}
     fewer: dict[int, str] = {}
     for position, (key, codes) in enumerate(zip(_keys(frame), frame["PolPerilsCovered"], strict=True)):
@@ -323,7 +336,7 @@ def _check_policy_perils(
 
 def _perils_of_accounts(exposure: LoadedExposure) -> "dict[tuple[str, str], frozenset[str]]":
     """The single perils that the locations of each account are insured for."""
-    frame = _text_frame(exposure.frames[_LOCATION], [*_ACCOUNT_KEY, "LocPerilsCovered"]).drop_duplicates()
+    frame = exposure.text_frame(_LOCATION, [*_ACCOUNT_KEY, "LocPerilsCovered"]).drop_duplicates()
     perils: dict[tuple[str, str], frozenset[str]] = {}
     for key, codes in zip(_keys(frame), frame["LocPerilsCovered"], strict=True):
         perils[key] = perils.get(key, frozenset()) | perils_of(codes)
@@ -338,18 +351,11 @@ def _missing(
     exposure: LoadedExposure, check: Check, table: OedTable, other: OedTable, columns: list[str], message: str
 ) -> Iterator[Finding]:
     """Find the rows whose columns, if all are filled in, occur nowhere in the other table."""
-    frame = _text_frame(exposure.frames[table], columns)
+    frame = exposure.text_frame(table, columns)
     filled = (frame != "").all(axis="columns")
-    known = _index(_text_frame(exposure.frames[other], columns).drop_duplicates(), columns)
+    known = _index(exposure.text_frame(other, columns).drop_duplicates(), columns)
     missing = filled & ~_index(frame, columns).isin(known)
     yield from exposure.of_rows(check, table, columns[-1], missing, lambda value: f"{value}: {message}")
-
-
-def _text_frame(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
-    """Columns as text, with their names, whether or not they are there."""
-    import pandas as pd
-
-    return pd.DataFrame({column: texts(frame, column) for column in columns}, index=frame.index)
 
 
 def _index(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.Index[Any] | pd.MultiIndex":

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import checks
 from irp_pipeline.exposure.control_total import MONEY_COLUMNS
-from irp_pipeline.exposure.findings import Finding, LoadedExposure, texts
+from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.references import FILTERS, ScopeMatches, scope_matches
+from irp_pipeline.exposure.references import FILTERS, ScopeMatches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def _check_repeated_locations(exposure: LoadedExposure) -> Iterator[Finding]:
     terms = [column for column in ("LocPeril", "CondTag") if column in frame.columns]
     repeated = rows.duplicated([*_LOCATION_KEY, *terms]) & ~copied
     values = rows[[column for column in MONEY_COLUMNS if column in frame.columns]].fillna(0)
-    first = values.groupby([texts(rows, column) for column in _LOCATION_KEY]).transform("first")
+    first = values.groupby([exposure.texts(_LOCATION, column)[several] for column in _LOCATION_KEY]).transform("first")
     other_values = (values != first).any(axis="columns") & ~repeated & ~copied
     dropped = values.sum(axis="columns")[repeated]
     positions: dict[int, float] = dict(zip(_positions_in(frame, dropped), dropped.tolist(), strict=True))
@@ -159,8 +159,13 @@ def _check_repeated_scopes(exposure: LoadedExposure) -> Iterator[Finding]:
     )
 
 
-def check_terms(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find dates, layers and treaties whose terms have no effect or cannot be meant."""
+def check_terms(exposure: LoadedExposure, matches: ScopeMatches | None) -> Iterator[Finding]:
+    """Find dates, layers and treaties whose terms have no effect or cannot be meant.
+
+    Args:
+        exposure: the tables.
+        matches: what the rows of the scope match; None if that cannot be told.
+    """
     yield from _check_dates(exposure)
     yield from _check_layers(exposure)
     if exposure.filled(_INFO, "ReinsNumber", "ReinsType"):
@@ -170,7 +175,7 @@ def check_terms(exposure: LoadedExposure) -> Iterator[Finding]:
         yield from _check_inuring(exposure)
         if exposure.filled(_SCOPE, "ReinsNumber"):
             yield from _check_scope_levels(exposure)
-            matches = scope_matches(exposure)
+        if matches is not None:
             yield from _check_attachment_basis(exposure, matches)
         yield from _check_attachments(exposure)
 
@@ -179,7 +184,7 @@ def _check_dates(exposure: LoadedExposure) -> Iterator[Finding]:
     for table, (begins, ends) in _DATES.items():
         if not exposure.filled(table, begins, ends):
             continue
-        first, last = (texts(exposure.frames[table], column) for column in (begins, ends))
+        first, last = (exposure.texts(table, column) for column in (begins, ends))
         inverted = (first > last) & first.str.fullmatch(_ISO_DATE) & last.str.fullmatch(_ISO_DATE)
         effect = (
             "Oasis LMF looks at it only with AttachmentBasis RA, and then this treaty cedes nothing"
@@ -243,8 +248,7 @@ def _check_policies_without_terms(exposure: LoadedExposure, has_layer: "pd.Serie
         if _POLICY_TERMS.fullmatch(column) and pd.api.types.is_numeric_dtype(frame[column]):
             has_terms |= frame[column].fillna(0) != 0
     key = ["PortNumber", "AccNumber"]
-    rows = pd.DataFrame({column: texts(frame, column) for column in (*key, "PolNumber", "LayerNumber")})
-    rows = rows.assign(terms=has_terms)
+    rows = exposure.text_frame(_ACCOUNT, [*key, "PolNumber", "LayerNumber"]).assign(terms=has_terms)
     first = ~rows.duplicated(key)
     distinct = ~rows.duplicated([*key, "PolNumber", "LayerNumber"])
     bare = ~rows.groupby(key)["terms"].transform("any").astype(bool)
@@ -264,7 +268,7 @@ def _check_types(exposure: LoadedExposure) -> Iterator[Finding]:
             message = f"this column is missing, and Oasis LMF stops; it knows {', '.join(known)}"
             yield exposure.of_file(checks.TREATY_TYPE, _INFO, column, message)
             continue
-        values = texts(frame, column)
+        values = exposure.texts(_INFO, column)
         message = f"Oasis LMF does not know it and stops; it knows {', '.join(known)}"
         unknown = (values != "") & ~values.isin(known)
         texts_by_row = {position: f"{values.iat[position]}: {message}" for position in _positions(unknown)}
@@ -273,7 +277,7 @@ def _check_types(exposure: LoadedExposure) -> Iterator[Finding]:
 
 def _check_shares(exposure: LoadedExposure) -> Iterator[Finding]:
     info = exposure.frames[_INFO]
-    types = texts(info, "ReinsType")
+    types = exposure.texts(_INFO, "ReinsType")
     ceded, placed = _numbers(info, "CededPercent"), _numbers(info, "PlacedPercent")
     yield from exposure.of_rows(
         *(checks.TREATY_SHARE_ZERO, _INFO, "CededPercent", (ceded == 0) & (types != "SS")),
@@ -300,11 +304,11 @@ def _check_shares(exposure: LoadedExposure) -> Iterator[Finding]:
     )
     shares = {
         number: set(group.fillna(1.0))
-        for number, group in ceded.groupby(texts(info, "ReinsNumber"))  # several layers may have several
+        for number, group in ceded.groupby(exposure.texts(_INFO, "ReinsNumber"))  # several layers may have several
     }
     differs = [
         bool(share == share and share not in shares.get(number, {share}) and kind != "SS")  # NaN is not itself
-        for number, share, kind in zip(texts(scope, "ReinsNumber"), of_scope, scope_types, strict=True)
+        for number, share, kind in zip(exposure.texts(_SCOPE, "ReinsNumber"), of_scope, scope_types, strict=True)
     ]
     yield from exposure.of_rows(
         *(checks.SCOPE_SHARE_IGNORED, _SCOPE, "CededPercent", [row for row, is_so in enumerate(differs) if is_so]),
@@ -317,7 +321,7 @@ def _check_shares(exposure: LoadedExposure) -> Iterator[Finding]:
 
 def _check_ignored_terms(exposure: LoadedExposure) -> Iterator[Finding]:
     frame = exposure.frames[_INFO]
-    types = texts(frame, "ReinsType")
+    types = exposure.texts(_INFO, "ReinsType")
     for column in _AMOUNTS:
         applies = types.isin([kind for kind, terms in _APPLIED.items() if column in terms])
         yield from _ignored_term(exposure, column, (_numbers(frame, column).fillna(0) != 0) & ~applies)
@@ -327,7 +331,7 @@ def _check_ignored_terms(exposure: LoadedExposure) -> Iterator[Finding]:
 
 
 def _ignored_term(exposure: LoadedExposure, column: str, rows: "pd.Series[bool]") -> Iterator[Finding]:
-    types = texts(exposure.frames[_INFO], "ReinsType")
+    types = exposure.texts(_INFO, "ReinsType")
     yield from exposure.of_rows(
         *(checks.TREATY_TERM_IGNORED, _INFO, column, rows),
         {
@@ -345,7 +349,7 @@ def _check_inuring(exposure: LoadedExposure) -> Iterator[Finding]:
         if higher - lower > 1:
             message = f"no treaty has a priority between {lower} and {higher}; the treaties apply in their order"
             yield exposure.of_file(checks.INURING_GAP, _INFO, "InuringPriority", message)
-    levels = texts(frame, "RiskLevel").replace("", "SEL")
+    levels = exposure.texts(_INFO, "RiskLevel").replace("", "SEL")
     for priority, of_priority in levels.groupby(priorities):
         used = [level for level in _RISK_LEVELS if level in set(of_priority)]
         if len(used) > 1:
@@ -358,7 +362,6 @@ def _check_inuring(exposure: LoadedExposure) -> Iterator[Finding]:
 
 
 def _check_scope_levels(exposure: LoadedExposure) -> Iterator[Finding]:
-    info, scope = exposure.frames[_INFO], exposure.frames[_SCOPE]
     types = _types_of_scope(exposure)
     levels = _of_treaty(exposure, "RiskLevel").replace("", "SEL")
     names_risk = types.isin(("FAC", "SS"))
@@ -366,13 +369,13 @@ def _check_scope_levels(exposure: LoadedExposure) -> Iterator[Finding]:
         of_level = names_risk & (levels == level)
         for column in filled:
             yield from exposure.of_rows(
-                *(checks.SCOPE_RISK_LEVEL, _SCOPE, column, of_level & (texts(scope, column) == "")),
+                *(checks.SCOPE_RISK_LEVEL, _SCOPE, column, of_level & (exposure.texts(_SCOPE, column) == "")),
                 f"is empty, but a facultative or surplus share treaty with RiskLevel {level} needs it, and Oasis LMF "
                 "stops",
             )
         for column in empty:
             yield from exposure.of_rows(
-                *(checks.SCOPE_RISK_LEVEL, _SCOPE, column, of_level & (texts(scope, column) != "")),
+                *(checks.SCOPE_RISK_LEVEL, _SCOPE, column, of_level & (exposure.texts(_SCOPE, column) != "")),
                 f"must be empty: a facultative or surplus share treaty with RiskLevel {level} names a whole risk, and "
                 "Oasis LMF stops",
             )
@@ -383,33 +386,32 @@ def _check_scope_levels(exposure: LoadedExposure) -> Iterator[Finding]:
                     checks.SCOPE_BELOW_RISK,
                     _SCOPE,
                     column,
-                    ~names_risk & (levels == level) & (texts(scope, column) != ""),
+                    ~names_risk & (levels == level) & (exposure.texts(_SCOPE, column) != ""),
                 ),
                 f"is smaller than a risk of RiskLevel {level}: the terms per risk apply to the loss of this part alone",
             )
     if exposure.filled(_LOCATION):
-        groups = texts(exposure.frames[_LOCATION], "LocGroup")
+        groups = exposure.texts(_LOCATION, "LocGroup")
         without = int((groups == "").sum())
         if without:
             yield from exposure.of_rows(
-                *(checks.NO_LOCATION_GROUPS, _INFO, "RiskLevel", texts(info, "RiskLevel") == "LGR"),
+                *(checks.NO_LOCATION_GROUPS, _INFO, "RiskLevel", exposure.texts(_INFO, "RiskLevel") == "LGR"),
                 f"LGR: {without:,} locations have no LocGroup, and Oasis LMF takes them for one risk",
             )
 
 
 def _check_attachment_basis(exposure: LoadedExposure, matches: ScopeMatches) -> Iterator[Finding]:
-    info = exposure.frames[_INFO]
-    attaching = texts(info, "AttachmentBasis") == "RA"
+    attaching = exposure.texts(_INFO, "AttachmentBasis") == "RA"
     if not attaching.any():
         return
     for column in _DATES[_INFO]:
         yield from exposure.of_rows(
-            *(checks.DATES_NEEDED, _INFO, column, attaching & (texts(info, column) == "")),
+            *(checks.DATES_NEEDED, _INFO, column, attaching & (exposure.texts(_INFO, column) == "")),
             "is empty, but AttachmentBasis is RA, and Oasis LMF stops",
         )
-    begins = matches.of_treaties(exposure.frames[_SCOPE], "PolInceptionDate")
+    begins = matches.of_treaties("PolInceptionDate")
     treaties = zip(
-        *(texts(info, column).tolist() for column in ("ReinsNumber", *_DATES[_INFO])), attaching, strict=True
+        *(exposure.texts(_INFO, column).tolist() for column in ("ReinsNumber", *_DATES[_INFO])), attaching, strict=True
     )
     without_date: list[int] = []
     outside: list[int] = []
@@ -434,7 +436,7 @@ def _check_attachments(exposure: LoadedExposure) -> Iterator[Finding]:
     if not exposure.filled(_LOCATION, *_LOCATION_KEY):
         return
     info = exposure.frames[_INFO]
-    types, levels = texts(info, "ReinsType"), texts(info, "RiskLevel")
+    types, levels = exposure.texts(_INFO, "ReinsType"), exposure.texts(_INFO, "RiskLevel")
     values = _insured_values(exposure)
     whole = float(values["value"].sum())
     largest = {
@@ -476,11 +478,10 @@ def _types_of_scope(exposure: LoadedExposure) -> "pd.Series[Any]":
 
 def _of_treaty(exposure: LoadedExposure, column: str) -> "pd.Series[Any]":
     """For each row of the scope, a column of its treaty; empty if there is none."""
-    numbers = texts(exposure.frames[_SCOPE], "ReinsNumber")
+    numbers = exposure.texts(_SCOPE, "ReinsNumber")
     if _INFO not in exposure.frames:
         return numbers.map(lambda _: "")
-    info = exposure.frames[_INFO]
-    by_number = dict(zip(texts(info, "ReinsNumber"), texts(info, column), strict=True))
+    by_number = dict(zip(exposure.texts(_INFO, "ReinsNumber"), exposure.texts(_INFO, column), strict=True))
     return numbers.map(lambda number: by_number.get(number, ""))
 
 

@@ -8,7 +8,7 @@ listed in :mod:`irp_pipeline.exposure.checks`.
 The whole exposure is loaded into memory here, as any model run does.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
 from irp_pipeline.exposure.findings import Finding, LoadedExposure, Origin, Severity, blank
 from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.references import check_perils, check_references
+from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
 from irp_pipeline.exposure.standard import check_standard
 from irp_pipeline.exposure.terms import check_repeated, check_terms
 
@@ -69,6 +69,7 @@ def validate(
     exposure = LoadedExposure(
         files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"), origins=origins
     )
+    matches = scope_matches(exposure)
     findings = [
         *_check_files(exposure, needs),
         *check_standard(exposure),
@@ -76,9 +77,9 @@ def validate(
         *_check_needed_columns(exposure, needs),
         *_check_currencies(exposure, currency),
         *check_repeated(exposure),
-        *check_references(exposure),
+        *check_references(exposure, matches),
         *check_perils(exposure),
-        *check_terms(exposure),
+        *check_terms(exposure, matches),
     ]
     order = {table: number for number, table in enumerate(OedTable)}
     return sorted(findings, key=lambda finding: -1 if finding.table is None else order[finding.table])
@@ -234,9 +235,3 @@ def _other_currency(code: str, wanted: str) -> str:
 
 def _former_currency(code: str) -> str:
     return f"{code} is no currency any more; {FORMER_CURRENCIES[code]} took its place"
-
-
-def count_by_severity(findings: Collection[Finding] | Iterable[Finding]) -> dict[Severity, int]:
-    """How many findings there are of each severity."""
-    found = list(findings)
-    return {severity: sum(finding.severity is severity for finding in found) for severity in Severity}

@@ -24,27 +24,60 @@ ALL_LOSSES = needs_of_perspectives(["GUL", "IL", "RI"])
 LOC, ACC, INFO, SCOPE = OedTable.LOCATION, OedTable.ACCOUNT, OedTable.RI_INFO, OedTable.RI_SCOPE
 ROWS: dict[OedTable, dict[str, object]] = {
     LOC: {
-        **{"PortNumber": "1", "AccNumber": "A1", "LocNumber": "1", "CountryCode": "GB", "OccupancyCode": 1050},
-        **{"ConstructionCode": 5000, "LocPerilsCovered": "WTC", "BuildingTIV": 1000, "OtherTIV": 0, "ContentsTIV": 500},
-        **{"BITIV": 0, "LocCurrency": "GBP", "OEDVersion": "4.0.0"},
+        "PortNumber": "1",
+        "AccNumber": "A1",
+        "LocNumber": "1",
+        "CountryCode": "GB",
+        "OccupancyCode": 1050,
+        "ConstructionCode": 5000,
+        "LocPerilsCovered": "WTC",
+        "BuildingTIV": 1000,
+        "OtherTIV": 0,
+        "ContentsTIV": 500,
+        "BITIV": 0,
+        "LocCurrency": "GBP",
+        "OEDVersion": "4.0.0",
     },
     ACC: {
-        **{"PortNumber": "1", "AccNumber": "A1", "PolNumber": "P1", "AccCurrency": "GBP", "PolPerilsCovered": "WTC"},
-        **{"LayerNumber": 1, "LayerParticipation": 1, "LayerLimit": 1000, "LayerAttachment": 0, "OEDVersion": "4.0.0"},
+        "PortNumber": "1",
+        "AccNumber": "A1",
+        "PolNumber": "P1",
+        "AccCurrency": "GBP",
+        "PolPerilsCovered": "WTC",
+        "LayerNumber": 1,
+        "LayerParticipation": 1,
+        "LayerLimit": 1000,
+        "LayerAttachment": 0,
+        "OEDVersion": "4.0.0",
     },
     INFO: {
-        **{"ReinsNumber": 1, "ReinsLayerNumber": 1, "ReinsPeril": "WTC", "CededPercent": 0.5, "RiskLimit": 0},
-        **{"RiskAttachment": 0, "OccLimit": 0, "OccAttachment": 0, "PlacedPercent": 1, "ReinsCurrency": "GBP"},
-        **{"InuringPriority": 1, "ReinsType": "QS", "RiskLevel": "LOC", "OEDVersion": "4.0.0"},
+        "ReinsNumber": 1,
+        "ReinsLayerNumber": 1,
+        "ReinsPeril": "WTC",
+        "CededPercent": 0.5,
+        "RiskLimit": 0,
+        "RiskAttachment": 0,
+        "OccLimit": 0,
+        "OccAttachment": 0,
+        "PlacedPercent": 1,
+        "ReinsCurrency": "GBP",
+        "InuringPriority": 1,
+        "ReinsType": "QS",
+        "RiskLevel": "LOC",
+        "OEDVersion": "4.0.0",
     },
     SCOPE: {"ReinsNumber": 1, "PortNumber": "1", "AccNumber": "A1", "OEDVersion": "4.0.0"},
 }
-SECOND = {"LocNumber": "2"}
-CONDITION = {
-    **{"CondTag": "C1", "CondNumber": "1", "CondPriority": 1, "CondPeril": "WTC", "CondLimit6All": 100},
+SECOND: dict[str, object] = {"LocNumber": "2"}
+CONDITION: dict[str, object] = {
+    "CondTag": "C1",
+    "CondNumber": "1",
+    "CondPriority": 1,
+    "CondPeril": "WTC",
+    "CondLimit6All": 100,
     "CondLimitType6All": 0,
 }
-DEDUCTIBLE = {"LocDed6All": 100, "LocDedType6All": 0, "LocDedCode6All": 0, "LocPeril": "WTC"}
+DEDUCTIBLE: dict[str, object] = {"LocDed6All": 100, "LocDedType6All": 0, "LocDedCode6All": 0, "LocPeril": "WTC"}
 
 
 def exposure(folder: Path, **changed: list[dict[str, object]]) -> dict[OedTable, Path]:
@@ -60,13 +93,13 @@ def exposure(folder: Path, **changed: list[dict[str, object]]) -> dict[OedTable,
     return files
 
 
-def found(folder: Path, needs: Needs = ALL_LOSSES, **changed: list[dict[str, object]]) -> list[Finding]:
+def found(folder: Path, needs: Needs = ALL_LOSSES, /, **changed: list[dict[str, object]]) -> list[Finding]:
     return validate(exposure(folder, **changed), needs=needs)
 
 
 def test_nothing_is_found_where_everything_refers_to_something(tmp_path) -> None:
     assert found(tmp_path) == []
-    tagged = [{"CondTag": "C1"}, SECOND]
+    tagged: list[dict[str, object]] = [{"CondTag": "C1"}, SECOND]
     assert found(tmp_path, location=tagged, account=[CONDITION]) == []
 
 
@@ -349,13 +382,13 @@ def test_what_leads_nowhere_is_found_with_its_table_row_column_and_value(tmp_pat
 )
 def test_every_filter_of_a_scope_is_looked_up(tmp_path, column, elsewhere) -> None:
     value = "FR" if column == "CountryCode" else "X9"
-    treaty, row = found(tmp_path, ri_scope=[{column: value}], **elsewhere)
+    treaty, row = found(tmp_path, **{"ri_scope": [{column: value}], **elsewhere})
     assert (treaty.check, treaty.value, treaty.severity) == ("treaty-without-match", "1", Severity.WARNING)
     assert (row.check, row.row, row.column, row.value) == ("scope-without-match", 2, column, value)
     assert row.message.startswith(f"{value}: no ")
     assert row.message.endswith("so this row of the scope applies to nothing")
     if elsewhere:
-        assert found(tmp_path, ri_scope=[{column: "G1"}], **elsewhere) == []
+        assert found(tmp_path, **{"ri_scope": [{column: "G1"}], **elsewhere}) == []
 
 
 def test_a_treaty_with_one_scope_that_matches_is_not_said_to_cede_nothing(tmp_path) -> None:
@@ -407,9 +440,9 @@ def test_a_portfolio_with_errors_is_refused_and_the_others_are_not(tmp_path) -> 
     assert list(refused) == ["shops", "ships"]
     assert refused["shops"].startswith("error: location.csv, row 3")
     assert refused["ships"] == "location.csv, row 7: 3 cells"
-    with pytest.raises(ExposureError, match="shops: error: location.csv, row 3"):
+    with pytest.raises(ExposureError, match=r"shops: error: location\.csv, row 3"):
         refused_portfolios({"homes": good, "shops": bad}, strict=True)
-    with pytest.raises(ExposureError, match="ships: location.csv, row 7"):
+    with pytest.raises(ExposureError, match=r"ships: location\.csv, row 7"):
         refused_portfolios({"ships": unreadable})
     assert refused_portfolios({"homes": good}, strict=True) == {}
 

@@ -32,7 +32,7 @@ class Problem:
         if self.cell:
             place += f"!{self.cell}"
         if self.column:
-            place += f" ({self.column})"
+            place += f" ({self.column})" if place else self.column
         return f"{place}: {self.message}" if place else self.message
 
 
