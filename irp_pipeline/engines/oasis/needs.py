@@ -39,7 +39,14 @@ def needs(analysis: Mapping[str, Any], model: Path | None = None) -> Needs:
         return needed | Needs(unknown=(_NO_MODEL,))
     try:
         return needed | _needs_of_lookup(read_model(model, analysis.get("model_options")))
-    except (OasisError, OSError, TypeError, ValueError, AttributeError):  # it is told where the model is checked
+    except (
+        OasisError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # it is told where the model is checked
         return needed | Needs(unknown=(_UNREADABLE,))
 
 

@@ -128,7 +128,7 @@ def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def _is_empty(value: object) -> bool:
     """Whether a field is as an empty cell leaves it."""
-    return value is None or value is False or (isinstance(value, str | tuple | Mapping) and not value)
+    return value is None or value is False or (isinstance(value, str | tuple | list | Mapping) and not value)
 
 
 def _filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
