@@ -83,13 +83,17 @@ def check_override(
         WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` names everything.
     """
     columns = Analysis.columns()
-    faults = [
-        (name, _unknown(name, [*columns])) for name in map(str, changes) if name not in columns and name != "currency"
-    ]
+    engines = {changes.get("engine"), parameters.get("engine")}
+    has_rules = not engines.isdisjoint(Engine)  # a workbook has no columns for an engine that it does not know
+    unknown = [str(name) for name in changes if name not in columns and name not in _OF_THE_WORKBOOK]
+    faults = [(name, _unknown(name, [*columns])) for name in unknown if has_rules]
     for name in _OF_THE_WORKBOOK:
         if name in changes and changes[name] != parameters.get(name):
             what = quoted(parameters.get(name))
             faults.append((name, f"cannot be changed for a job: it is {what} in the workbook; change that instead"))
+    if not has_rules:
+        _refuse(faults)
+        return {**parameters, **changes}
     known = {name: value for name, value in parameters.items() if name in columns}
     changed = {name: value for name, value in changes.items() if name in columns and name not in _OF_THE_WORKBOOK}
     usable, found = check_fields(Analysis, {**known, **changed})
@@ -97,10 +101,14 @@ def check_override(
     if portfolio is not None:
         faults += missing_tables(usable, dict(portfolio))
     faults += _on_disk(usable, data_dir, models_dir)
-    if faults:
-        raise WorkbookError([Problem(None, None, one_line(name), one_line(message)) for name, message in faults])
+    _refuse(faults)
     others = {name: value for name, value in parameters.items() if name not in columns}
     return {**others, **Analysis.model_validate(usable).model_dump(mode="json")}
+
+
+def _refuse(faults: list[tuple[str, str]]) -> None:
+    if faults:
+        raise WorkbookError([Problem(None, None, one_line(name), one_line(message)) for name, message in faults])
 
 
 def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path | None) -> list[tuple[str, str]]:

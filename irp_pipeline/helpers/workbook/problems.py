@@ -41,11 +41,8 @@ class WorkbookError(IrpError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         found = [Problem(None, None, None, problems)] if isinstance(problems, str) else list(problems)
-        super().__init__(found)
+        super().__init__("\n".join(map(str, found)))
         self.problems: list[Problem] = found
-
-    def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
 
 
 def one_line(text: str) -> str:
