@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from irp_pipeline import engines
+from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
 
@@ -104,3 +105,29 @@ def test_needs_of_several_analyses_add_up(tmp_path) -> None:
     assert both.perspectives == {"GUL", "IL"}
     assert set(both.tables) == {LOCATION, ACCOUNT}
     assert set(both.location_columns) == {"Latitude", "Longitude"}
+
+
+def test_what_an_analysis_will_not_get_is_told_before_it_runs(tmp_path) -> None:
+    model_settings = {
+        "model_settings": {
+            "event_occurrence_id": {
+                "default": "lt",
+                "options": [{"id": "lt", "max_periods": 1000}, {"id": "st", "max_periods": 100_000}],
+            }
+        }
+    }
+    (tmp_path / "model_settings.json").write_text(json.dumps(model_settings))
+    place = model(tmp_path, None, model_settings_json="model_settings.json")
+    analysis = STOCHASTIC | {"samples": 10, "return_periods": [100, 1000, 5000]}
+    assert list(notes(analysis, place, None)) == [
+        ("return_periods", "the model has 1,000 simulated years, so there is no loss for 5000 years")
+    ]
+    settings = tmp_path / "settings.json"
+    chosen = {"number_of_samples": 99, "return_periods": [10], "model_settings": {"event_occurrence_id": "st"}}
+    settings.write_text(json.dumps(chosen))
+    assert list(notes(analysis, place, settings)) == [
+        ("settings", "its number_of_samples 99 is not used: the column samples says 10"),
+        ("settings", "its return_periods 10 is not used: the column return_periods says 100, 1000, 5000"),
+    ]
+    settings.write_text(json.dumps({"number_of_samples": 10, "return_periods": [5000, 100, 1000]}))
+    assert [column for column, _ in notes(analysis, place, settings)] == ["return_periods"]
