@@ -143,7 +143,7 @@ ACCOUNT_REPEATED = Check(
     "policy-repeated",
     _E,
     "a second row for the same policy, layer and condition that has other terms",
-    "Oasis LMF takes each of them for a layer of its own, and the policy pays for both.",
+    "The insured losses are wrong: Oasis LMF was seen to pay for both rows, and in another portfolio to pay nothing.",
     "IL",
 )
 ACCOUNT_COPIED = Check(

@@ -106,8 +106,8 @@ def _check_repeated_policies(exposure: LoadedExposure) -> Iterator[Finding]:
     yield from exposure.of_rows(
         *(checks.ACCOUNT_REPEATED, _ACCOUNT, "PolNumber", repeated),
         lambda number: (
-            f"{number}: an earlier row has the same policy, layer, peril and condition, and other terms. Oasis LMF "
-            "takes both rows for layers, and the policy pays for each; give the layers a LayerNumber, or remove a row"
+            f"{number}: an earlier row has the same policy, layer, peril and condition, and other terms. Oasis LMF was "
+            "seen to pay for both rows, or nothing; give the layers a LayerNumber, or remove a row"
         ),
     )
     yield from exposure.of_rows(

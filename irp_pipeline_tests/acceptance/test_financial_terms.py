@@ -318,7 +318,6 @@ CONSEQUENCES: dict[str, tuple[Case, ...]] = {
             ground_up=500,
         ),
     ),
-    "policy-repeated": (Case((300 + 200,), TWO, (layer(limit=300), layer(limit=200))),),
     "policy-copied": (Case((300,), TWO, (layer(limit=300), layer(limit=300))),),
     "treaty-repeated": (
         Case(
