@@ -29,6 +29,7 @@ from irp_pipeline.cli import (
     demo,
     doctor,
     explain,
+    exposure,
     job,
     notebook,
     report,
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(cycle.app, name="cycle")
 app.add_typer(config.app, name="config")
+app.add_typer(exposure.app, name="exposure")
 app.add_typer(run.app)
 app.add_typer(explain.app)
 app.add_typer(status.app)

@@ -28,7 +28,7 @@ def template(
 @app.command(epilog="Example: irp config check configuration.xlsx")
 def check(file: WorkbookFile, as_json: AsJson = False) -> None:
     """Check a workbook; every mistake is named with its sheet, row and column."""
-    from irp_pipeline.helpers.workbook import read_workbook, workbook_hash
+    from irp_pipeline.helpers.workbook import read_workbook, workbook_hash, workbook_notes
     from irp_pipeline.settings import models_folder
 
     workbook = read_workbook(file, models_dir=models_folder())
@@ -37,7 +37,10 @@ def check(file: WorkbookFile, as_json: AsJson = False) -> None:
         "analyses": len(workbook.analyses),
         "groupings": len(workbook.groupings),
     }
+    notes = [str(note) for note in workbook_notes(workbook, file.parent, models_folder())]
     if as_json:
-        output.print_json({"file": str(file), "hash": workbook_hash(file), **counts})
+        output.print_json({"file": str(file), "hash": workbook_hash(file), **counts, "notes": notes})
         return
     output.say(f"{file} is valid: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    for note in notes:
+        output.print_note(f"Note: {note}")

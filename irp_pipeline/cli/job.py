@@ -95,7 +95,7 @@ def resubmit(
         typer.Option(
             "--override",
             metavar="JSON",
-            help="Parameters to replace, as a JSON object; the others stay. Needs --reason.",
+            help="Parameters to replace, as a JSON object of columns of the sheet Analyses. Needs --reason.",
             callback=_parameters,
         ),
     ] = None,
@@ -114,10 +114,7 @@ def resubmit(
     if override is not None and not (reason or "").strip():
         raise typer.BadParameter("other parameters need a reason: say --reason", param_hint="--override")
     with working_in(db_schema) as schema:
-        data = (
-            None if override is None else {**_require(job_id, schema)["job_configuration_data"], **json.loads(override)}
-        )
-        new_id = job.resubmit_job(job_id, data, reason)
+        new_id = job.resubmit_job(job_id, None if override is None else json.loads(override), reason)
         status = job.submit_job(new_id)
         new = _require(new_id, schema)
     _tell_of_new(job_id, new, status, schema, as_json, "Resubmitted")

@@ -1,11 +1,11 @@
 """What a check of an exposure finds, and the loaded exposure that the checks look at."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline.exposure.checks import Check, Severity
 from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource, open_source
@@ -13,12 +13,7 @@ from irp_pipeline.exposure.sources import FileSource, open_source
 if TYPE_CHECKING:
     import pandas as pd
 
-
-class Severity(StrEnum):
-    """An error stops a model run or falsifies its result; a warning is for a person to look at."""
-
-    ERROR = "error"
-    WARNING = "warning"
+__all__ = ["Finding", "LoadedExposure", "Origin", "Severity", "blank"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +24,12 @@ class Finding:
         file: name of the file.
         row: as a spreadsheet shows it: the first record is row 2. None if it is not about a single row.
         column: as OED spells it. None if it is not about a single column.
-        message: what is wrong, and what to do.
+        message: what is wrong, what follows from it, and what to do.
         severity: how bad it is.
         record: which portfolio, account and location (or policy, or reinsurance) it is in, if about a row.
+        check: the name of the check, one of :data:`irp_pipeline.exposure.checks.CHECKS`.
+        table: the OED table.
+        value: what the cell holds; None if it is empty, or not about a single cell.
     """
 
     file: str
@@ -40,6 +38,9 @@ class Finding:
     message: str
     severity: Severity = Severity.ERROR
     record: str = ""
+    check: str = ""
+    table: OedTable | None = None
+    value: str | None = None
 
     def __str__(self) -> str:
         """Write the finding as one line."""
@@ -49,47 +50,132 @@ class Finding:
         return f"{self.severity.value}: {self.file}{row}{record}{column}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the records of a table were before they came into the file that is checked.
+
+    Attributes:
+        name: what the user calls the source, such as the name of the CSV file.
+        rows: the row or line of each record there. None: the first record is row 2, and no row is left out.
+    """
+
+    name: str
+    rows: Sequence[int] | None = None
+
+
 class LoadedExposure:
     """The tables, loaded, and how to word a fault in them."""
 
-    def __init__(self, files: Mapping[OedTable, Path], rows_per_fault: int) -> None:
+    def __init__(
+        self,
+        files: Mapping[OedTable, Path],
+        rows_per_fault: int,
+        *,
+        perspectives: Collection[str] = ("GUL", "IL", "RI"),
+        origins: Mapping[OedTable, Origin] | None = None,
+    ) -> None:
+        """Load the tables.
+
+        Args:
+            files: the file of each table there is.
+            rows_per_fault: of the rows with the same fault, name this many.
+            perspectives: the losses that are asked for.
+            origins: where the records come from, if not from these files.
+
+        Raises:
+            ExposureError: a file cannot be read, or holds a value that does not fit its column.
+        """
         self.paths = {table: files[table] for table in OedTable if table in files}
         self.frames = {table: _load(path, table) for table, path in self.paths.items()}
         self._rows_per_fault = rows_per_fault
+        # Losses net of reinsurance are made of insured ones.
+        self._perspectives = {*perspectives, *(("IL",) if "RI" in perspectives else ())}
+        self._origins = origins or {}
+        self._texts: dict[tuple[OedTable, str], pd.Series[Any]] = {}
 
     def has(self, table: OedTable, *columns: str) -> bool:
         """Whether there is such a table, with all these columns."""
         return table in self.frames and set(columns) <= set(self.frames[table].columns)
 
-    def of_file(
-        self, table: OedTable, column: str | None, message: str, severity: Severity = Severity.ERROR
-    ) -> Finding:
+    def filled(self, table: OedTable, *columns: str) -> bool:
+        """Whether there is such a table, with all these columns, and a record in it."""
+        return self.has(table, *columns) and not self.frames[table].empty
+
+    def texts(self, table: OedTable, column: str) -> "pd.Series[Any]":
+        """The values of a column as text; empty where there is none, and everywhere if there is no such column."""
+        key = (table, column)
+        if key not in self._texts:
+            self._texts[key] = _texts(self.frames[table], column)
+        return self._texts[key]
+
+    def text_frame(self, table: OedTable, columns: Sequence[str]) -> "pd.DataFrame":
+        """Columns as text, with their names, whether or not they are there."""
+        import pandas as pd
+
+        index = self.frames[table].index
+        return pd.DataFrame({column: self.texts(table, column) for column in columns}, index=index)
+
+    def file_name(self, table: OedTable) -> str:
+        """What messages call the file of a table."""
+        if table in self._origins:
+            return self._origins[table].name
+        return self.paths[table].name if table in self.paths else f"{table.value} file"
+
+    def row(self, table: OedTable, position: int) -> int:
+        """The row of a record, given its position from 0."""
+        rows = self._origins[table].rows if table in self._origins else None
+        return int(rows[position]) if rows is not None else position + 2
+
+    def of_file(self, check: Check, table: OedTable, column: str | None, message: str) -> Finding:
         """A finding that is not about a row."""
-        path = self.paths.get(table)
-        return Finding(path.name if path else f"{table.value} file", None, column, message, severity)
+        return Finding(
+            *(self.file_name(table), None, column, message, self._severity(check)), check=check.name, table=table
+        )
 
     def of_rows(
         self,
+        check: Check,
         table: OedTable,
         column: str,
         rows: "Sequence[int] | pd.Series[bool]",
-        message: str | Callable[[Any], str],
-        severity: Severity = Severity.ERROR,
+        message: str | Callable[[Any], str] | Mapping[int, str],
     ) -> Iterator[Finding]:
-        """A finding for each row (positions from 0, or a mask); a message may be made from the row's value."""
+        """A finding for each row.
+
+        Args:
+            check: what was looked for.
+            table: the table.
+            column: the column that is to be mended.
+            rows: positions from 0, or a mask.
+            message: the same for all rows, or made from the value, or given by position.
+        """
         import numpy as np
         import pandas as pd
 
         positions = np.flatnonzero(rows).tolist() if isinstance(rows, pd.Series) else rows
-        file = self.paths[table].name
+        file, severity = self.file_name(table), self._severity(check)
         frame = self.frames[table]
         for position in positions[: self._rows_per_fault]:
-            value = frame[column].iat[position] if column in frame.columns else None
-            text = message if isinstance(message, str) else message(value)
-            yield Finding(file, position + 2, column, text, severity, _record(frame, table, position))
+            value: Any = frame[column].iat[position] if column in frame.columns else None
+            if isinstance(message, str):
+                text = message
+            else:
+                text = message[position] if isinstance(message, Mapping) else message(value)
+            yield Finding(
+                *(file, self.row(table, position), column, text, severity, _record(frame, table, position)),
+                check=check.name,
+                table=table,
+                value=None if pd.isna(value) or value == "" else _shown(value),
+            )
         more = len(positions) - self._rows_per_fault
         if more > 0:
-            yield Finding(file, None, column, f"the same in {more:,} more row{'s' if more > 1 else ''}", severity)
+            text = f"the same in {more:,} more row{'s' if more > 1 else ''}"
+            yield Finding(file, None, column, text, severity, check=check.name, table=table)
+
+    def _severity(self, check: Check) -> Severity:
+        """An error in losses that nobody asks for is a warning."""
+        unasked = check.perspective is not None and check.perspective not in self._perspectives
+        return Severity.WARNING if unasked and check.severity is Severity.ERROR else check.severity
 
 
 # What names a record to a person, per table.
@@ -110,9 +196,24 @@ def _record(frame: "pd.DataFrame", table: OedTable, position: int) -> str:
     return ", ".join(f"{word} {value}" for word, value in values.items() if not (pd.isna(value) or value == ""))
 
 
+def _shown(value: object) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
 def blank(column: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which values are missing or empty text."""
     return column.isna() | (column == "")
+
+
+def _texts(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
+    import pandas as pd
+
+    if column not in frame.columns:
+        return pd.Series("", index=frame.index, dtype=object)
+    values = frame[column]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype(object).where(values.notna(), "")
+    return values.map(_shown, na_action="ignore").astype(object).where(values.notna(), "")
 
 
 def _load(path: Path, table: OedTable) -> "pd.DataFrame":

@@ -118,6 +118,42 @@ def _fields(table: OedTable) -> dict[str, tuple[str, ColumnType]]:
     }
 
 
+def known_spelling(table: OedTable, name: str) -> str | None:
+    """How OED spells the name of a column; None if the table has no such column in OED."""
+    column = _oed_column(table, name)
+    return column.name if column.name.lower() in _fields(table) else None
+
+
+def is_required(table: OedTable, column: str) -> bool:
+    """Whether OED requires a column for property, whatever the other columns hold."""
+    return column in _required_fields(table)
+
+
+@cache
+def _required_fields(table: OedTable) -> frozenset[str]:
+    specification = json.loads(_specification_file().read_bytes())
+    fields = specification["input_fields"][_SPECIFICATION_TABLES[table]].values()
+    return frozenset(field["Input Field Name"] for field in fields if field.get("Property field status") == "R")
+
+
+@cache
+def perils_of(codes: str) -> frozenset[str]:
+    """The single perils that peril codes stand for, in the newest OED version.
+
+    Args:
+        codes: as a cell holds them: codes of perils and of groups of them, separated by ``;``. Unknown ones are left
+            out.
+    """
+    covered = _covered_perils()
+    return frozenset(peril for code in codes.split(";") for peril in covered.get(code.strip(), ()))
+
+
+@cache
+def _covered_perils() -> dict[str, list[str]]:
+    perils: dict[str, list[str]] = json.loads(_specification_file().read_bytes())["perils"]["covered"]
+    return perils
+
+
 @cache
 def _open_ended_fields(table: OedTable) -> tuple[tuple[str, ColumnType], ...]:
     def openings() -> Iterator[tuple[str, ColumnType]]:

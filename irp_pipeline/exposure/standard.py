@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure import ExposureError, checks
+from irp_pipeline.exposure.checks import Check
 from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable, specification_table
 
@@ -56,9 +57,20 @@ def _unknown_version(exposure: LoadedExposure) -> Iterator[Finding]:
     for table, frame in exposure.frames.items():
         if "OEDVersion" in frame.columns:
             versions = ", ".join(map(repr, frame["OEDVersion"].dropna().unique()[:5]))
-            yield exposure.of_file(table, "OEDVersion", f"{versions} is not a version of OED that can be checked here")
+            yield exposure.of_file(
+                checks.VERSION, table, "OEDVersion", f"{versions} is not a version of OED that can be checked here"
+            )
 
 
+_CHECKS: Mapping[str, Check] = {
+    "required_fields": checks.VALUE_MISSING,
+    "valid_values": checks.VALUE_NOT_ALLOWED,
+    "perils": checks.UNKNOWN_PERIL,
+    "occupancy_code": checks.UNKNOWN_CODE,
+    "construction_code": checks.UNKNOWN_CODE,
+    "country_and_area_code": checks.UNKNOWN_CODE,
+    "dates": checks.BAD_DATE,
+}
 # All checks of ods_tools but "source_coherence", whose messages name Python objects; _check_files does the same.
 _ODS_TOOLS_CHECKS = (
     "required_fields",
@@ -112,14 +124,14 @@ def _reword(
     concerned = json.loads(listing)
     if check == "conditional_requirement":
         for column, rows in _rows_by_missing_column(concerned).items():
-            yield from exposure.of_rows(
-                table, column, rows, "must be filled in: another column of this row asks for it"
-            )
+            message = "must be filled in: another column of this row asks for it"
+            yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, message)
         return
     named = re.search(r"column '(?P<quoted>.+)' has|(?P<first>\w+) has invalid|invalid (?P<last>\w+)", summary)
     column = next(name for name in named.groups() if name) if named else ""
     yield from exposure.of_rows(
-        table, column, concerned["rows"], _wording(check, specification, table, column, summary)
+        *(_CHECKS.get(check, checks.STANDARD), table, column, concerned["rows"]),
+        _wording(check, specification, table, column, summary),
     )
 
 
@@ -128,16 +140,18 @@ def _reword_without_rows(
 ) -> Iterator[Finding]:
     if check == "required_fields":
         column = summary.rpartition(" ")[2]
-        yield exposure.of_file(table, column, "this column is missing, and OED requires it")
+        message = "this column is missing, and OED requires it"
+        yield exposure.of_file(checks.COLUMN_MISSING, table, column, message)
     elif check == "unknown_column":
         column = summary.partition("'")[2].rpartition("'")[0]
         keep = {
             OedTable.LOCATION: f" To keep it, call it FlexiLoc{column}.",
             OedTable.ACCOUNT: f" To keep it, call it FlexiAcc{column}.",
         }
-        yield exposure.of_file(table, column, f"is not a column of OED.{keep.get(table, '')}")
+        message = f"is not a column of OED.{keep.get(table, '')}"
+        yield exposure.of_file(checks.UNKNOWN_COLUMN, table, column, message)
     elif check != "oedversion_consistency":
-        yield exposure.of_file(table, None, f"{summary} {detail}".strip())
+        yield exposure.of_file(checks.STANDARD, table, None, f"{summary} {detail}".strip())
 
 
 def _different_versions(exposure: LoadedExposure, faults: list[tuple[str, OedTable, str]]) -> Iterator[Finding]:
@@ -150,12 +164,12 @@ def _different_versions(exposure: LoadedExposure, faults: list[tuple[str, OedTab
             rows.setdefault(table, []).append(int(text.rpartition(" ")[2]))
     for table, numbers in different.items():
         yield from exposure.of_rows(
-            *(table, "OEDVersion", numbers),
+            *(checks.VERSION, table, "OEDVersion", numbers),
             lambda value: f"{value!r} is not the version that the first record has; all must have the same",
         )
     for table, numbers in malformed.items():
         yield from exposure.of_rows(
-            table, "OEDVersion", numbers, lambda value: f"{value!r} is not a version such as 4.0.0"
+            *(checks.VERSION, table, "OEDVersion", numbers), lambda value: f"{value!r} is not a version such as 4.0.0"
         )
 
 

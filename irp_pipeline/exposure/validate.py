@@ -1,77 +1,157 @@
-"""What is wrong with an exposure, said to a risk analyst: all of it at once, with file, row, column and value.
+"""What is wrong with an exposure, said to a risk analyst: all of it at once, with table, row, column and value.
 
 The rules of the standard are checked by ods_tools. On top of that comes what ods_tools lets pass and an Oasis LMF run
-fails on, or worse, runs on with: currencies that do not exist, missing columns of insured values or coordinates, a
-missing account or reinsurance file, and references between the files that lead nowhere.
+fails on, or worse, runs on with: currencies that do not exist, missing columns of insured values, tables or coordinates
+that the model needs, references between the tables that lead nowhere, and terms that have no effect. All checks are
+listed in :mod:`irp_pipeline.exposure.checks`.
 
 The whole exposure is loaded into memory here, as any model run does.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from irp_pipeline.exposure import ExposureError, checks
 from irp_pipeline.exposure.control_total import MONEY_COLUMNS
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
-from irp_pipeline.exposure.findings import Finding, LoadedExposure, Severity, blank
+from irp_pipeline.exposure.findings import Finding, LoadedExposure, Origin, Severity, blank
+from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
 from irp_pipeline.exposure.standard import check_standard
+from irp_pipeline.exposure.terms import check_repeated, check_terms
 
-__all__ = ["Finding", "Severity", "validate"]
+__all__ = [
+    "Finding",
+    "Needs",
+    "Origin",
+    "PortfolioFindings",
+    "Severity",
+    "needs_of_perspectives",
+    "refused_portfolios",
+    "validate",
+]
+
+_COORDINATES = ("Latitude", "Longitude")
+_FINDINGS_TOLD = 3
+_LINES_PER_PORTFOLIO = 20
 
 
 def validate(
     files: Mapping[OedTable, Path],
     *,
-    perspectives: Collection[str] = ("GUL",),
-    needs_coordinates: bool = True,
+    needs: Needs | None = None,
     rows_per_fault: int = 1000,
     currency: str | None = None,
+    origins: Mapping[OedTable, Origin] | None = None,
 ) -> list[Finding]:
     """Check an exposure.
 
     Args:
         files: the Parquet or CSV file of each table there is.
-        perspectives: which losses will be asked for: ``GUL`` (ground-up), ``IL`` (insured, for which the account
-            file is needed), ``RI`` (net of reinsurance, for which the reinsurance files are needed too).
-        needs_coordinates: whether the models find a location by latitude and longitude.
+        needs: what the analyses need, as their risk engines say it. None: nobody knows which analyses there will be,
+            so nothing is asked for, and what could be missing is told as a warning.
         rows_per_fault: of the rows that have the same fault in the same column, name this many; a last finding
             then says how many more there are.
         currency: the code of the one that losses are stated in, if the models do not convert amounts: then every
             amount must be in it, since they are added up as they are.
+        origins: where the records come from, if the user does not know these files.
 
     Returns:
-        All findings: by table in the order of :class:`OedTable`, then by fault, then by row.
+        All findings: by table in the order of :class:`OedTable`, then by check, then by row.
 
     Raises:
         ExposureError: a file is missing or unreadable, or holds text in a column of numbers.
     """
-    exposure = LoadedExposure(files, rows_per_fault)
+    if needs is None:
+        needs = Needs(unknown=("which analyses there will be is not known",))
+    exposure = LoadedExposure(
+        files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"), origins=origins
+    )
+    matches = scope_matches(exposure)
     findings = [
-        *_check_files(exposure, perspectives),
+        *_check_files(exposure, needs),
         *check_standard(exposure),
         *_check_insured_values(exposure),
-        *(_check_coordinates(exposure) if needs_coordinates else ()),
+        *_check_needed_columns(exposure, needs),
         *_check_currencies(exposure, currency),
-        *_check_locations_are_unique(exposure),
-        *_check_references(exposure),
+        *check_repeated(exposure),
+        *check_references(exposure, matches),
+        *check_perils(exposure),
+        *check_terms(exposure, matches),
     ]
-    order = {path.name: number for number, path in enumerate(exposure.paths.values())}
-    return sorted(findings, key=lambda finding: order.get(finding.file, -1))
+    order = {table: number for number, table in enumerate(OedTable)}
+    return sorted(findings, key=lambda finding: -1 if finding.table is None else order[finding.table])
 
 
-def _check_files(exposure: LoadedExposure, perspectives: Collection[str]) -> Iterator[Finding]:
-    needed: dict[OedTable, str] = {OedTable.LOCATION: "every model run needs it"}
-    if OedTable.RI_INFO in exposure.paths or OedTable.RI_SCOPE in exposure.paths or "RI" in perspectives:
-        needed[OedTable.RI_INFO] = needed[OedTable.RI_SCOPE] = "reinsurance needs both the info and the scope file"
-        needed[OedTable.ACCOUNT] = "reinsurance applies to insured losses, which need the accounts and their policies"
-    elif "IL" in perspectives:
-        needed[OedTable.ACCOUNT] = "insured losses need the accounts and their policies"
-    for table, reason in needed.items():
-        if table not in exposure.paths:
-            yield exposure.of_file(table, None, f"is missing; {reason}")
+@dataclass(frozen=True)
+class PortfolioFindings:
+    """What was found in a portfolio.
+
+    Attributes:
+        findings: what :func:`validate` found; empty if it could not read the portfolio.
+        unreadable: why it could not, if so.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    unreadable: str | None = None
+
+    @property
+    def errors(self) -> list[str]:
+        """What keeps analyses from running on the portfolio, one line each."""
+        lines = [str(finding) for finding in self.findings if finding.severity is Severity.ERROR]
+        return [*([self.unreadable] if self.unreadable else []), *lines]
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no analysis runs on the portfolio, in a sentence; None if they can."""
+        if not self.errors:
+            return None
+        told = "; ".join(self.errors[:_FINDINGS_TOLD])
+        more = len(self.errors) - _FINDINGS_TOLD
+        return f"{told}; and {more:,} more" if more > 0 else told
+
+    def count(self, severity: Severity) -> int:
+        """How many findings have this severity."""
+        return sum(finding.severity is severity for finding in self.findings)
+
+
+def refused_portfolios(portfolios: Mapping[str, PortfolioFindings], *, strict: bool = False) -> dict[str, str]:
+    """Decide on which portfolios no analysis may run.
+
+    Args:
+        portfolios: what was found in each, by name.
+        strict: whether one portfolio with errors stops all.
+
+    Returns:
+        Why, by the name of the portfolio: in their order.
+
+    Raises:
+        ExposureError: no portfolio is left, or one is refused and ``strict`` is set; it tells of all of them.
+    """
+    refused = {name: reason for name, found in portfolios.items() if (reason := found.refusal) is not None}
+    if refused and (strict or len(refused) == len(portfolios)):
+        lines = "\n".join(
+            f"{name}: {line}" for name in refused for line in portfolios[name].errors[:_LINES_PER_PORTFOLIO]
+        )
+        raise ExposureError(f"The exposure has errors:\n{lines}")
+    return refused
+
+
+def _check_files(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
+    needed = dict(needs.tables)
+    if OedTable.RI_INFO in exposure.paths or OedTable.RI_SCOPE in exposure.paths:
+        needed = {**needs_of_perspectives({"RI"}).tables, **needed}
+    for table in OedTable:
+        if table not in exposure.paths and table in needed:
+            yield exposure.of_file(checks.TABLE_MISSING, table, None, f"is missing; {needed[table]}")
+    if OedTable.LOCATION not in (*exposure.paths, *needed):
+        message = "is missing; only models of accounts alone (such as cyber) do without"
+        yield exposure.of_file(checks.TABLE_UNKNOWN_NEED, OedTable.LOCATION, None, message)
     for table, frame in exposure.frames.items():
         if frame.empty:
-            yield exposure.of_file(table, None, "holds no record")
+            yield exposure.of_file(checks.TABLE_EMPTY, table, None, "holds no record")
 
 
 def _check_insured_values(exposure: LoadedExposure) -> Iterator[Finding]:
@@ -80,37 +160,46 @@ def _check_insured_values(exposure: LoadedExposure) -> Iterator[Finding]:
         return
     frame = exposure.frames[table]
     if "BuildingTIV" not in frame.columns:
-        yield exposure.of_file(
-            table, "BuildingTIV", "this column is missing; Oasis LMF stops without it. Add it, with 0."
-        )
+        message = "this column is missing; Oasis LMF stops without it. Add it, with 0."
+        yield exposure.of_file(checks.BUILDING_TIV_MISSING, table, "BuildingTIV", message)
     for column in MONEY_COLUMNS:
         if column not in frame.columns and column != "BuildingTIV":
             message = "this column is missing; a model that covers it stops. Add it, with 0 where nothing is insured."
-            yield exposure.of_file(table, column, message, Severity.WARNING)
+            yield exposure.of_file(checks.TIV_COLUMN_MISSING, table, column, message)
     present = [column for column in MONEY_COLUMNS if column in frame.columns]
     if present:
         uninsured = (frame[present].fillna(0) == 0).all(axis="columns")
         message = "no coverage has an insured value, so this location can have no loss"
-        yield from exposure.of_rows(table, present[0], uninsured, message, Severity.WARNING)
+        yield from exposure.of_rows(checks.NOTHING_INSURED, table, present[0], uninsured, message)
 
 
-def _check_coordinates(exposure: LoadedExposure) -> Iterator[Finding]:
+def _check_needed_columns(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
     table = OedTable.LOCATION
-    if not exposure.has(table):
+    if not exposure.filled(table):
         return
     frame = exposure.frames[table]
-    for column in ("Latitude", "Longitude"):
-        if column not in frame.columns:
-            yield exposure.of_file(
-                table, column, "this column is missing; models that go by coordinates find no location"
-            )
-        else:
-            message = "is empty; models that go by coordinates do not find this location"
-            yield from exposure.of_rows(table, column, frame[column].isna(), message)
-    if exposure.has(table, "Latitude", "Longitude"):
+    for column, reason in needs.location_columns.items():
+        is_filled = column in needs.filled_columns
+        yield from _missing_values(exposure, checks.LOCATION_COLUMN_NEEDED, column, reason, in_rows=is_filled)
+    if needs.unknown:
+        for column in _COORDINATES:
+            if column not in needs.location_columns:
+                reason = "a model that goes by coordinates does not find the location"
+                yield from _missing_values(exposure, checks.LOCATION_COLUMN_MAYBE, column, reason)
+    if exposure.has(table, *_COORDINATES):
         message = "latitude and longitude are both 0, in the Atlantic: probably not geocoded"
         nowhere = (frame["Latitude"] == 0) & (frame["Longitude"] == 0)
-        yield from exposure.of_rows(table, "Latitude", nowhere, message, Severity.WARNING)
+        yield from exposure.of_rows(checks.NOT_GEOCODED, table, "Latitude", nowhere, message)
+
+
+def _missing_values(
+    exposure: LoadedExposure, check: checks.Check, column: str, reason: str, *, in_rows: bool = True
+) -> Iterator[Finding]:
+    table = OedTable.LOCATION
+    if not exposure.has(table, column):
+        yield exposure.of_file(check, table, column, f"this column is missing; {reason}")
+    elif in_rows:
+        yield from exposure.of_rows(check, table, column, blank(exposure.frames[table][column]), f"is empty; {reason}")
 
 
 def _check_currencies(exposure: LoadedExposure, wanted: str | None) -> Iterator[Finding]:
@@ -122,11 +211,13 @@ def _check_currencies(exposure: LoadedExposure, wanted: str | None) -> Iterator[
             codes = frame[column]
             former = codes.isin(FORMER_CURRENCIES.keys())
             unknown = ~(blank(codes) | former | codes.isin(CURRENCIES))
-            yield from exposure.of_rows(table, column, unknown, _unknown_currency)
-            yield from exposure.of_rows(table, column, former, _former_currency, Severity.WARNING)
+            yield from exposure.of_rows(checks.UNKNOWN_CURRENCY, table, column, unknown, _unknown_currency)
+            yield from exposure.of_rows(checks.FORMER_CURRENCY, table, column, former, _former_currency)
             if wanted is not None:
                 other = codes.isin(CURRENCIES | FORMER_CURRENCIES.keys()) & (codes != wanted)
-                yield from exposure.of_rows(table, column, other, lambda code: _other_currency(code, wanted))
+                yield from exposure.of_rows(
+                    *(checks.OTHER_CURRENCY, table, column, other), lambda code: _other_currency(code, wanted)
+                )
 
 
 def _unknown_currency(code: str) -> str:
@@ -144,62 +235,3 @@ def _other_currency(code: str, wanted: str) -> str:
 
 def _former_currency(code: str) -> str:
     return f"{code} is no currency any more; {FORMER_CURRENCIES[code]} took its place"
-
-
-def _check_locations_are_unique(exposure: LoadedExposure) -> Iterator[Finding]:
-    identifiers = ["PortNumber", "AccNumber", "LocNumber"]
-    if exposure.has(OedTable.LOCATION, *identifiers):
-        frame = exposure.frames[OedTable.LOCATION]
-        # A location has several rows only where it has several sets of terms.
-        terms = [column for column in ("LocPeril", "CondTag") if column in frame.columns]
-        repeated = frame.duplicated([*identifiers, *terms])
-        message = "an earlier row has the same portfolio, account and location: its insured value counts twice"
-        yield from exposure.of_rows(OedTable.LOCATION, "LocNumber", repeated, message, Severity.WARNING)
-
-
-def _check_references(exposure: LoadedExposure) -> Iterator[Finding]:
-    """What one file names must be in the other one."""
-    accounts = ["PortNumber", "AccNumber"]
-    yield from _check_reference(
-        *(exposure, OedTable.LOCATION, OedTable.ACCOUNT, accounts),
-        "the account file has no such account in this portfolio, so no policy applies to this location",
-    )
-    yield from _check_reference(
-        *(exposure, OedTable.ACCOUNT, OedTable.LOCATION, accounts),
-        "no location belongs to this account",
-        Severity.WARNING,
-    )
-    yield from _check_reference(
-        *(exposure, OedTable.RI_SCOPE, OedTable.RI_INFO, ["ReinsNumber"]),
-        "the reinsurance info file has no such reinsurance",
-    )
-    yield from _check_reference(
-        *(exposure, OedTable.RI_INFO, OedTable.RI_SCOPE, ["ReinsNumber"]),
-        "the reinsurance scope file does not say what this reinsurance covers",
-    )
-    for columns in (["PortNumber"], accounts, [*accounts, "LocNumber"]):
-        yield from _check_reference(
-            *(exposure, OedTable.RI_SCOPE, OedTable.LOCATION, columns),
-            "the location file has none such, so this reinsurance does not apply to it",
-            Severity.WARNING,
-        )
-
-
-def _check_reference(
-    exposure: LoadedExposure,
-    table: OedTable,
-    other: OedTable,
-    columns: list[str],
-    message: str,
-    severity: Severity = Severity.ERROR,
-) -> Iterator[Finding]:
-    """Find the rows whose columns, if all are filled in, occur nowhere in the other table."""
-    import pandas as pd
-
-    if not (exposure.has(table, *columns) and exposure.has(other, *columns)):
-        return
-    frame = exposure.frames[table][columns].astype(object)
-    filled = ~frame.apply(blank).any(axis="columns")
-    known = pd.MultiIndex.from_frame(exposure.frames[other][columns].astype(object).drop_duplicates())
-    missing = filled & ~pd.MultiIndex.from_frame(frame).isin(known)
-    yield from exposure.of_rows(table, columns[-1], missing, lambda value: f"{value}: {message}", severity)

@@ -297,7 +297,8 @@ def resubmit_job(
 
     Args:
         job_id: a job that has ended, or was not handed over yet.
-        job_configuration_data: parameters that replace those of the job. They become a job configuration of their own.
+        job_configuration_data: parameters that replace those of the job; those that are not named stay. They follow
+            the rules of the workbook, and become a job configuration of their own.
         override_reason: why; needed with other parameters.
 
     Returns:
@@ -306,9 +307,12 @@ def resubmit_job(
     Raises:
         JobError: there is no such job; it is under way; it is skipped or resubmitted already; other parameters without
             a reason; another batch of the same kind is under way.
+        WorkbookError: a parameter is unknown, cannot be changed, or breaks a rule of the workbook.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
+    from irp_pipeline.helpers.workbook import check_override
+
     reason = storable_text((override_reason or "").strip())
     if job_configuration_data is not None and not reason:
         raise JobError("Other parameters for a job need a reason, which is kept with them: say override_reason")
@@ -321,13 +325,19 @@ def resubmit_job(
             raise _skipped(job_id)
         configuration_id = None
         if job_configuration_data is not None:
+            parameters = check_override(
+                job["job_configuration_data"],
+                job_configuration_data,
+                data_dir=batch.data_folder,
+                models_dir=settings.models_folder(),
+            )
             configuration_id = execute_insert(
                 """
                 INSERT INTO irp_job_configuration (batch_id, job_configuration_data, workbook_data, overridden,
                                                    override_reason)
                 VALUES (%s, %s, %s, true, %s)
                 """,
-                (batch.id, dict(job_configuration_data), _workbook_parameters(job), reason),
+                (batch.id, parameters, _workbook_parameters(job), reason),
             )
             execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
         [new_id] = replace_jobs(batch, {job_id: reason}, [job], configuration_id, recompute=True)

@@ -24,9 +24,13 @@ from irp_pipeline.exposure.portfolio import (
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.step import step_output
 
 PLACES: Final = "ARRAY['inputs', 'model', 'settings']"
 """Entries of a request that say where something is, as SQL; what it is, the hashes say."""
+
+REFUSED_PORTFOLIOS: Final = "refused portfolios"
+"""What the step that validates the exposure calls, in its output, the portfolios with errors, with the reasons."""
 
 
 class JobError(IrpError):
@@ -58,6 +62,7 @@ class Requests:
         self._recorded: dict[str, list[Artefact]] = defaultdict(list)
         for artefact in list_artefacts(cycle_id, PORTFOLIOS_FOLDER).values():
             self._recorded[artefact.key.split("/")[1]].append(artefact)
+        self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
         self._hashes: dict[Path, str] = {}
 
@@ -106,6 +111,8 @@ class Requests:
 
     def _read_exposure(self, portfolio: str) -> _Exposure:
         """Find the files of a portfolio: those that are recorded, checked; else those that somebody put there."""
+        if portfolio in self._refused:
+            raise JobError(f"The portfolio {portfolio!r} has errors. {self._refused[portfolio]}")
         folder = portfolio_folder(settings.cycle_dir(get_current_schema(), self._cycle_name), portfolio)
         recorded = self._recorded.get(portfolio, [])
         try:
@@ -148,3 +155,14 @@ class Requests:
         if path not in self._hashes:
             self._hashes[path] = model_hash(path) if what == "model" else file_sha256(path)
         return self._hashes[path]
+
+
+def refused_portfolios_of(cycle_id: int) -> dict[str, str]:
+    """Return which portfolios of a cycle have errors, with the reason: no analysis runs on them.
+
+    Args:
+        cycle_id: the cycle; one whose exposure was not validated refuses none.
+    """
+    output = step_output(cycle_id, "process.validate_exposure")
+    refused: dict[str, str] = output.get(REFUSED_PORTFOLIOS) or {}
+    return refused

@@ -30,6 +30,7 @@ __all__ = [
     "get_last_step_run",
     "get_or_create_step",
     "get_step_info",
+    "step_output",
     "track_step",
     "update_step_run",
 ]
@@ -109,6 +110,22 @@ def find_step(cycle_id: int, step_key: str) -> int | None:
         (cycle_id, step_key),
     )
     return step_id
+
+
+def step_output(cycle_id: int, step_key: str) -> dict[str, Any]:
+    """Return the output data of the newest completed run of a keyed step; empty if there is none."""
+    row = fetch_one(
+        """
+        SELECT r.output_data
+          FROM irp_stage sg
+          JOIN irp_step st ON st.stage_id = sg.id
+          JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'COMPLETED'
+         WHERE sg.cycle_id = %s AND st.step_key = %s
+         ORDER BY r.run_num DESC LIMIT 1
+        """,
+        (cycle_id, step_key),
+    )
+    return (row["output_data"] if row else None) or {}
 
 
 def get_step_info(step_id: int) -> dict[str, Any] | None:

@@ -188,6 +188,22 @@ class TestMistakes:
         assert "say --reason" in irp("job", "resubmit", failed, "--override", "{}", *reason, status=2).stderr
         assert len(jobs_of(batch_id)) == 2
 
+    @pytest.mark.parametrize(
+        ("override", "sentence"),
+        [
+            ('{"loss_factor": [5.0]}', "loss_factor: 5 is not above 0 and at most 1"),
+            ('{"los_factor": [0.5]}', "los_factor: there is no parameter 'los_factor'; did you mean 'loss_factor'?"),
+            ('{"portfolio": "shops"}', "portfolio: cannot be changed for a job: it is 'property' in the workbook"),
+        ],
+    )
+    def test_an_override_is_refused_with_the_sentence_of_the_workbook(self, irp, override, sentence):
+        analysis = {"engine": "oasis_deterministic", "loss_factor": [0.1], "perspectives": ["GUL"]}
+        batch_id = make_batch([{**analyses(1)[0], **analysis}])
+        [job] = jobs_of(batch_id)
+        refused = irp("job", "resubmit", job["id"], "--override", override, "--reason", "x", status=1)
+        assert sentence in refused.stderr.replace("\n", " ")
+        assert jobs_of(batch_id) == [job]
+
     def test_text_that_postgresql_cannot_keep_is_an_error_in_words(self, irp, batch_id, failed):
         irp("job", "resubmit", failed, "--override", '{"name": "\\u0000"}', "--reason", "x", status=1)
         assert len(jobs_of(batch_id)) == 2

@@ -9,7 +9,13 @@ from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource
-from irp_pipeline.exposure.validate import Finding, Severity, validate
+from irp_pipeline.exposure.validate import Finding, Needs, Severity, needs_of_perspectives, validate
+
+ALL_LOSSES = needs_of_perspectives(["GUL", "IL", "RI"])
+COORDINATES = Needs(
+    location_columns=dict.fromkeys(("Latitude", "Longitude"), "the model places locations by it"),
+    filled_columns=frozenset({"Latitude", "Longitude"}),
+)
 
 LOCATION = {
     "PortNumber": "1",
@@ -39,7 +45,8 @@ ACCOUNT = {
 }
 RI_INFO = {
     "ReinsNumber": "1",
-    "ReinsPeril": "WTC",
+    "ReinsPeril": "WTC;WSS",
+    "CededPercent": "0.5",
     "PlacedPercent": "1",
     "ReinsCurrency": "USD",
     "InuringPriority": "1",
@@ -47,7 +54,7 @@ RI_INFO = {
     "RiskLevel": "LOC",
     "OEDVersion": "4.0.0",
 }
-RI_SCOPE = {"ReinsNumber": "1", "PortNumber": "1", "AccNumber": "A1", "CededPercent": "0.5", "OEDVersion": "4.0.0"}
+RI_SCOPE = {"ReinsNumber": "1", "PortNumber": "1", "AccNumber": "A1", "OEDVersion": "4.0.0"}
 
 
 def write(folder: Path, table: OedTable, *rows: dict[str, str]) -> Path:
@@ -64,6 +71,7 @@ def without(row: dict[str, str], *columns: str) -> dict[str, str]:
 
 def check_locations(folder: Path, *rows: dict[str, str], **options) -> list[str]:
     file = write(folder, OedTable.LOCATION, *rows)
+    options.setdefault("needs", COORDINATES)
     return [str(finding) for finding in validate({OedTable.LOCATION: file}, **options)]
 
 
@@ -79,7 +87,7 @@ def complete(tmp_path) -> dict[OedTable, Path]:
 
 
 def test_nothing_is_found_in_an_exposure_without_faults(complete, capfd) -> None:
-    assert validate(complete, perspectives=["GUL", "IL", "RI"]) == []
+    assert validate(complete, needs=ALL_LOSSES) == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -88,7 +96,7 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
         table: extract(FileSource(file), table, tmp_path / f"{table.value}.parquet").path
         for table, file in complete.items()
     }
-    assert validate(extracts, perspectives=["GUL", "IL", "RI"]) == []
+    assert validate(extracts, needs=ALL_LOSSES) == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
         ({"OEDVersion": "four"}, "OEDVersion: 'four' is not a version such as 4.0.0"),
         ({"LocCurrency": "USX"}, "LocCurrency: 'USX' is not a currency code of ISO 4217."),
         ({"LocCurrency": "usd"}, "LocCurrency: 'usd' is not a currency code of ISO 4217. Write USD."),
-        ({"Latitude": ""}, "Latitude: is empty; models that go by coordinates do not find this location"),
+        ({"Latitude": ""}, "Latitude: is empty; the model places locations by it"),
     ],
 )
 def test_an_error_in_a_row_is_told_with_row_record_column_and_value(tmp_path, change, line) -> None:
@@ -160,7 +168,7 @@ def test_what_may_be_right_is_a_warning(tmp_path, change, line) -> None:
         ),
         (
             "Latitude",
-            "error: location.csv, Latitude: this column is missing; models that go by coordinates find no location",
+            "error: location.csv, Latitude: this column is missing; the model places locations by it",
         ),
     ],
 )
@@ -169,7 +177,16 @@ def test_a_missing_column_is_named(tmp_path, column, line) -> None:
 
 
 def test_coordinates_are_not_asked_for_where_no_model_needs_them(tmp_path) -> None:
-    assert check_locations(tmp_path, without(LOCATION, "Latitude", "Longitude"), needs_coordinates=False) == []
+    assert check_locations(tmp_path, without(LOCATION, "Latitude", "Longitude"), needs=Needs()) == []
+
+
+def test_missing_coordinates_are_told_where_nobody_knows_what_the_model_needs(tmp_path) -> None:
+    rows = (without(LOCATION, "Latitude"), LOCATION | {"LocNumber": "02"})
+    [line] = check_locations(tmp_path, *rows, needs=None)
+    assert line == (
+        "warning: location.csv, row 2 (portfolio 1, account A1, location 01), Latitude: is empty; a model that goes by "
+        "coordinates does not find the location"
+    )
 
 
 def test_an_unknown_column_comes_with_a_name_under_which_it_may_stay(tmp_path) -> None:
@@ -195,8 +212,9 @@ def test_all_faults_are_found_at_once(tmp_path) -> None:
     )
     assert len(lines) == 5
     assert lines[-1] == (
-        "warning: location.csv, row 4 (portfolio 1, account A1, location 02), LocNumber: an earlier row has the same "
-        "portfolio, account and location: its insured value counts twice"
+        "error: location.csv, row 4 (portfolio 1, account A1, location 02), LocNumber: an earlier row has the same "
+        "portfolio, account and location. Oasis LMF keeps that one and drops this row: its insured value of 105,000 "
+        "has no losses. Give every building a LocNumber of its own"
     )
 
 
@@ -218,7 +236,7 @@ def test_many_rows_with_one_fault_are_listed_to_a_limit_and_then_counted(tmp_pat
 def test_files_that_the_wanted_losses_need_are_asked_for(complete) -> None:
     def missing(*tables: OedTable, perspectives: list[str]) -> set[str]:
         files = {table: complete[table] for table in tables}
-        return {str(finding) for finding in validate(files, perspectives=perspectives)}
+        return {str(finding) for finding in validate(files, needs=needs_of_perspectives(perspectives) | COORDINATES)}
 
     account = "error: account file: is missing; insured losses need the accounts and their policies"
     both = "file: is missing; reinsurance needs both the info and the scope file"
@@ -231,9 +249,9 @@ def test_files_that_the_wanted_losses_need_are_asked_for(complete) -> None:
     assert missing(OedTable.LOCATION, OedTable.ACCOUNT, OedTable.RI_INFO, perspectives=["IL"]) == {
         f"error: ri_scope {both}"
     }
-    assert "error: location file: is missing; every model run needs it" in missing(
-        OedTable.ACCOUNT, perspectives=["GUL"]
-    )
+    assert missing(OedTable.ACCOUNT, perspectives=["GUL"]) == {
+        "warning: location file: is missing; only models of accounts alone (such as cyber) do without"
+    }
 
 
 def test_references_between_the_files_are_followed(complete, tmp_path) -> None:
@@ -242,25 +260,21 @@ def test_references_between_the_files_are_followed(complete, tmp_path) -> None:
     write(tmp_path, OedTable.RI_INFO, RI_INFO, RI_INFO | {"ReinsNumber": "7"})
     write(tmp_path, OedTable.RI_SCOPE, RI_SCOPE, RI_SCOPE | {"ReinsNumber": "5", "AccNumber": "A5"})
     findings = validate(complete)
-    assert [(finding.severity.value, finding.file, finding.row, finding.column) for finding in findings] == [
-        ("error", "location.csv", 3, "AccNumber"),
-        ("warning", "account.csv", 3, "AccNumber"),
-        ("error", "ri_info.csv", 3, "ReinsNumber"),
-        ("error", "ri_scope.csv", 3, "ReinsNumber"),
-        ("warning", "ri_scope.csv", 3, "AccNumber"),
-    ]
-    assert [finding.message for finding in findings] == [
-        "A2: the account file has no such account in this portfolio, so no policy applies to this location",
-        "A9: no location belongs to this account",
-        "7: the reinsurance scope file does not say what this reinsurance covers",
-        "5: the reinsurance info file has no such reinsurance",
-        "A5: the location file has none such, so this reinsurance does not apply to it",
-    ]
-    assert [finding.record for finding in findings[:3]] == [
+    assert {
+        (finding.severity.value, finding.file, finding.row, finding.check, finding.value) for finding in findings
+    } == {
+        ("error", "location.csv", 3, "account-missing", "A2"),
+        ("warning", "account.csv", 3, "account-without-location", "A9"),
+        ("error", "ri_info.csv", 3, "treaty-without-scope", "7"),
+        ("error", "ri_scope.csv", 3, "scope-without-treaty", "5"),
+        ("warning", "ri_scope.csv", 3, "scope-without-match", "A5"),
+    }
+    assert {finding.record for finding in findings} == {
         "portfolio 1, account A2, location 02",
         "portfolio 1, account A9, policy P1",
         "reinsurance 7",
-    ]
+        "reinsurance 5, portfolio 1, account A5",
+    }
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path) -> None:
@@ -273,9 +287,10 @@ def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path) -> None:
 def test_a_file_without_records_is_told(tmp_path) -> None:
     file = tmp_path / "location.csv"
     file.write_text(",".join(LOCATION) + "\n")
-    assert validate({OedTable.LOCATION: file}) == [
-        Finding("location.csv", None, None, "holds no record", Severity.ERROR)
-    ]
+    [finding] = validate({OedTable.LOCATION: file}, needs=COORDINATES)
+    assert finding == Finding(
+        *("location.csv", None, None, "holds no record", Severity.ERROR), check="table-empty", table=OedTable.LOCATION
+    )
 
 
 def test_an_amount_in_another_currency_than_the_losses_is_an_error(tmp_path) -> None:

@@ -20,7 +20,7 @@ from irp_pipeline.demo.damage import COVERAGES, DAMAGE_BINS
 from irp_pipeline.demo.storms import ANNUAL_RATE, EVENTS, GREAT_BRITAIN, INTENSITY_BINS, PERIODS, occurrences, storms
 from irp_pipeline.demo.windstorm import ModelFolderError
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.validate import validate
+from irp_pipeline.exposure.validate import needs_of_perspectives, validate
 
 FOOTPRINT = np.dtype([("areaperil_id", "u4"), ("intensity_bin_id", "i4"), ("probability", "f4")])
 INDEX = np.dtype([("event_id", "i4"), ("offset", "i8"), ("size", "i8")])
@@ -258,7 +258,7 @@ def test_the_sample_obeys_the_standard(portfolio: str, tmp_path: Path):
 
     write_portfolios(tmp_path)
     files = {table: tmp_path / portfolio / f"{table.value}.csv" for table in OedTable}
-    assert validate(files, perspectives=["GUL", "IL", "RI"]) == []
+    assert validate(files, needs=needs_of_perspectives(["GUL", "IL", "RI"])) == []
 
 
 def test_the_two_portfolios_have_no_account_or_location_in_common():

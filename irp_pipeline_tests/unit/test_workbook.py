@@ -229,8 +229,8 @@ def test_empty_rows_are_skipped(draft: Draft) -> None:
     draft.book["Analyses"].insert_rows(3, amount=4)
     draft.set("Analyses", "name", "  ", row=4).set("Analyses", "samples", None, row=5)
     assert draft.read().analyses == example_workbook().analyses
-    assert draft.set("Analyses", "samples", 0, row=7).problems() == [
-        "Analyses!H7 (samples): 0 is not between 1 and 100,000"
+    assert draft.set("Analyses", "samples", -1, row=7).problems() == [
+        "Analyses!H7 (samples): -1 is not between 0 and 100,000"
     ]
 
 
@@ -442,7 +442,6 @@ def test_excel_keeps_lists_and_names_as_typed(tmp_path: Path) -> None:
         ("Portfolios", "name", "x" * 101, "cannot be a name"),
         ("Portfolios", "source", "cvs", "B2 (source): 'cvs' is unknown; did you mean 'csv'?"),
         ("Portfolios", "source", "ftp", "B2 (source): 'ftp' is unknown; it can be csv, parquet, sql"),
-        ("Portfolios", "location", None, "C2 (location): is empty, but must be filled"),
         ("Portfolios", "location", "/etc/passwd", "C2 (location): '/etc/passwd' is outside of the data folder"),
         ("Portfolios", "location", "\\\\server\\share\\x.csv", "is outside of the data folder"),
         ("Portfolios", "location", "C:\\data\\x.csv", "is outside of the data folder"),
@@ -532,7 +531,7 @@ def test_a_wrong_cell_is_named_with_its_place(
         ("model_options", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}", "F3 (model_options): is nested too deeply"),
         ("settings", "/settings.json", "G3 (settings): '/settings.json' is outside of the data folder"),
         ("samples", None, "H3 (samples): is empty, but oasis_stochastic needs it"),
-        ("samples", 0, "H3 (samples): 0 is not between 1 and 100,000"),
+        ("samples", -1, "H3 (samples): -1 is not between 0 and 100,000"),
         ("samples", 1.5, "H3 (samples): '1.5' is not a whole number"),
         ("samples", "9" * 5000, "H3 (samples): holds a number that is too large"),
         ("samples", dt.datetime(2024, 1, 1), "H3 (samples): must be a number, not 2024-01-01"),  # noqa: DTZ001
@@ -609,13 +608,43 @@ def test_perspectives_need_the_tables_of_their_portfolio(draft: Draft) -> None:
         f"Analyses!I3 (perspectives): {no_reinsurance}",
     ]
     draft.set("Analyses", "perspectives", "GUL", row=2).set("Analyses", "perspectives", "GUL", row=3)
-    assert draft.problems() == [
-        "Analyses!B2 (portfolio): oasis_deterministic needs accounts, but portfolio 'property' has no account table"
-    ]
+    [problem] = draft.problems()
+    assert problem == (
+        "Analyses!B2 (portfolio): the portfolio 'property' has no account table; Oasis LMF asks for the accounts, "
+        "whatever losses are wanted"
+    )
     draft.set("Analyses", "engine", "oasis_stochastic").set("Analyses", "loss_factor", None)
     assert (
         draft.set("Analyses", "model", "m").set("Analyses", "samples", 10).read().portfolio("property").account is None
     )
+
+
+def test_a_location_table_is_needed_where_the_engine_needs_it(draft: Draft) -> None:
+    draft.set("Portfolios", "location", None)
+    [problem] = draft.problems()
+    assert problem == (
+        "Analyses!B2 (portfolio): the portfolio 'property' has no location table; deterministic losses are shares of "
+        "the insured values of locations"
+    )
+    draft.set("Analyses", "engine", "oasis_stochastic").set("Analyses", "loss_factor", None)
+    draft.set("Analyses", "model", "m").set("Analyses", "samples", 10)
+    assert draft.read().portfolio("property").location is None
+    assert draft.set("Portfolios", "account", None, row=3).set("Portfolios", "location", None, row=3).problems()[0] == (
+        "Portfolios!C3 (location): is empty, and so is account; a portfolio needs one of these tables"
+    )
+
+
+def test_no_samples_are_possible_but_not_in_a_group(draft: Draft) -> None:
+    draft.set("Analyses", "samples", 0, row=3)
+    assert draft.problems()[0] == (
+        "Groupings!B2 (members): 'property_wind': with 0 samples there are no losses of simulated years, which groups "
+        "add up"
+    )
+    draft.set("Groupings", "members", "commercial_wind", row=2)
+    assert draft.read().analysis("property_wind").samples == 0
+    assert draft.set("Analyses", "samples", 0, row=2).problems() == [
+        "Analyses!H2 (samples): must be empty: oasis_deterministic does not use it, only oasis_stochastic does"
+    ]
 
 
 def test_reinsurance_needs_accounts(draft: Draft) -> None:

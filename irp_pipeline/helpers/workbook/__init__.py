@@ -9,6 +9,10 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
     parsing, checks and the documentation follow. A new column is a new field there, and nothing else.
 ``columns``, ``choices``
     what a column can hold, and the words that cells may choose from.
+``fields``
+    the fields of one row checked, whatever way they come by: also an override of a job's parameters.
+``notes``
+    what a valid workbook asks for and will not get.
 ``rules``, ``sources``
     what must hold between rows and sheets; which files, tables and models cells may name.
 ``xlsx``, ``reading``, ``writing``
@@ -17,6 +21,8 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
 
 from irp_pipeline.helpers.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
 from irp_pipeline.helpers.workbook.columns import Column, Kind
+from irp_pipeline.helpers.workbook.fields import check_fields, check_override
+from irp_pipeline.helpers.workbook.notes import workbook_notes
 from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError
 from irp_pipeline.helpers.workbook.reading import read_workbook
 from irp_pipeline.helpers.workbook.rules import OED_TABLES
@@ -53,12 +59,15 @@ __all__ = [
     "SheetSpec",
     "Workbook",
     "WorkbookError",
+    "check_fields",
+    "check_override",
     "example_workbook",
     "is_query",
     "read_workbook",
     "resolve_model",
     "resolve_path",
     "workbook_hash",
+    "workbook_notes",
     "write_template",
     "write_workbook",
 ]

@@ -10,13 +10,19 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import core_schema
 
 from irp_pipeline.helpers.workbook.choices import Engine, PortfolioSource
 from irp_pipeline.helpers.workbook.problems import quoted, suggestion
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 HEADER_ROW = 1
 """The row of every sheet that names its columns."""
@@ -38,6 +44,8 @@ class Kind:
         write: makes a cell's value of a field's.
         as_text: whether Excel should keep what is typed as it is, and not make a number or a date of it.
         several_numbers: whether what Excel took for one number may have been a list.
+        several: whether it holds several values.
+        holds_object: whether it holds a JSON object.
     """
 
     description: str
@@ -45,6 +53,8 @@ class Kind:
     write: Callable[[Any], object] = lambda value: value
     as_text: bool = False
     several_numbers: bool = False
+    several: bool = False
+    holds_object: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,34 @@ class Column:
     options_only: bool = True
     width: int = 18
 
+    def value_of(self, value: object) -> object:
+        """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.
+
+        Raises:
+            ValueError: it is none of this column; the message is for the user.
+        """
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            if not self.kind.holds_object:
+                raise ValueError("must not be an object in braces")
+            return dict(value)
+        if isinstance(value, list | tuple | set | frozenset):
+            if not self.kind.several:
+                raise ValueError("must be one value, not a list")
+            return [read for item in value for read in self._items_of(item)]
+        return self.kind.read(value)
+
+    def _items_of(self, value: object) -> Sequence[object]:
+        if value is None or isinstance(value, Mapping | list | tuple):
+            raise ValueError("must be a list of single values")
+        read = self.kind.read(value)
+        return read if isinstance(read, list) else [read]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        """Have the fields of a row read by their columns, so that all ways to a row are one."""
+        return core_schema.no_info_before_validator_function(self.value_of, handler(source))
+
     @property
     def selector(self) -> str:
         """The column that ``only_for`` is a value of."""
@@ -100,7 +138,10 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"must be a number, not {value}; check the format of the cell")
     if not isinstance(value, str):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError("holds a number that is too large") from None
     digits = value.removesuffix("%").rstrip()
     if not _NUMBER.fullmatch(digits):
         hint = "; write the decimal point as '.'" if re.fullmatch(r"[0-9]+,[0-9]+", digits) else ""
@@ -205,12 +246,16 @@ def joined(values: Iterable[object]) -> str:
 
 TEXT = Kind("text", _text, str, as_text=True)
 WHOLE_NUMBER = Kind("whole number", _whole_number)
-NUMBERS = Kind("numbers, separated by `;`", _numbers, joined, as_text=True, several_numbers=True)
-WHOLE_NUMBERS = Kind("whole numbers, separated by `;`", _whole_numbers, joined, as_text=True, several_numbers=True)
-NAMES = Kind("names, separated by `;`", _words, joined, as_text=True)
+NUMBERS = Kind("numbers, separated by `;`", _numbers, joined, as_text=True, several_numbers=True, several=True)
+WHOLE_NUMBERS = Kind(
+    "whole numbers, separated by `;`", _whole_numbers, joined, as_text=True, several_numbers=True, several=True
+)
+NAMES = Kind("names, separated by `;`", _words, joined, as_text=True, several=True)
 YES_NO = Kind("yes or no", _yes_no, lambda value: "yes" if value else "no")
 DATE = Kind("date", _date)
-JSON = Kind("JSON object", _json_cell, lambda value: json.dumps(value, ensure_ascii=False), as_text=True)
+JSON = Kind(
+    "JSON object", _json_cell, lambda value: json.dumps(value, ensure_ascii=False), as_text=True, holds_object=True
+)
 
 
 def one_of(choices: type[StrEnum]) -> Kind:
@@ -227,4 +272,5 @@ def several_of(choices: type[StrEnum]) -> Kind:
         lambda value: [_choice(word, choices) for word in _words(value)],
         joined,
         as_text=True,
+        several=True,
     )

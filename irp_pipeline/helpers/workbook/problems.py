@@ -33,7 +33,7 @@ class Problem:
         if self.cell:
             place += f"!{self.cell}"
         if self.column:
-            place += f" ({self.column})"
+            place += f" ({self.column})" if place else self.column
         return f"{place}: {self.message}" if place else self.message
 
     def as_dict(self) -> dict[str, str | int | None]:
@@ -53,11 +53,8 @@ class WorkbookError(IrpError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         found = [Problem(None, None, None, problems)] if isinstance(problems, str) else list(problems)
-        super().__init__(found)
+        super().__init__("\n".join(map(str, found)))
         self.problems: list[Problem] = found
-
-    def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
 
 
 def one_line(text: str) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from irp_pipeline.helpers.workbook.columns import HEADER_ROW, Column
+from irp_pipeline.helpers.workbook.fields import EMPTY, check_fields
 from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.helpers.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
 from irp_pipeline.helpers.workbook.sheets import (
@@ -249,25 +248,11 @@ class _Reader:
         Returns:
             The fields that can be relied on.
         """
-        fields = spec.row.with_defaults(typed)
-        try:
-            checked = dict(spec.row.model_validate(fields))
-        except ValidationError as error:
-            faults = [fault for fault in error.errors(include_url=False) if fault["loc"]]
-            for fault in faults:
-                name = str(fault["loc"][0])
-                if name not in broken:
-                    self.add(Finding(spec.field, rows.get(name), name, _message(fault, name in rows)))
-            broken = broken | {str(fault["loc"][0]) for fault in faults}
-            defaults = {
-                name: info.get_default(call_default_factory=True)
-                for name, info in spec.row.model_fields.items()
-                if not info.is_required()
-            }
-            checked = defaults | fields
-        usable = {name: value for name, value in checked.items() if name not in broken}
-        for column, message in spec.row.broken_rules(usable):
-            self.add(Finding(spec.field, rows.get(column), column, message))
+        usable, faults = check_fields(spec.row, typed, broken)
+        for name, message in faults:
+            is_absent = message == EMPTY and name not in rows
+            told = "the setting is missing; add a row for it" if is_absent else message
+            self.add(Finding(spec.field, rows.get(name), name, told))
         return usable
 
 
@@ -279,11 +264,3 @@ def _read_value(column: Column, cell: Cell) -> object:
             f"Excel holds this as the one number {cell.value}; format the cell as text and separate numbers with ';'"
         )
     return column.kind.read(cell.value)
-
-
-def _message(fault: ErrorDetails, has_cell: bool) -> str:
-    if fault["type"] == "missing":
-        return "is empty, but must be filled" if has_cell else "the setting is missing; add a row for it"
-    if fault["type"] == "value_error":
-        return str(fault["ctx"]["error"])
-    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}"

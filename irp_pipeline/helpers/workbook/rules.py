@@ -10,12 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from irp_pipeline import engines
 from irp_pipeline.helpers.workbook.choices import Engine, Perspective, PortfolioSource
 from irp_pipeline.helpers.workbook.problems import quoted, suggestion
 from irp_pipeline.helpers.workbook.sources import (
     file_problem,
     model_problem,
     path_problem,
+    resolve_model,
     settings_problem,
     table_problem,
 )
@@ -92,21 +94,31 @@ def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[Finding]
             message = f"there is no portfolio {quoted(name)} in the sheet Portfolios{suggestion(name, known)}"
             yield Finding("analyses", row, "portfolio", message)
             continue
-        for column, message in _missing_tables(analysis, known[name][1]):
+        for column, message in missing_tables(analysis, known[name][1]):
             yield Finding("analyses", row, column, message)
 
 
-def _missing_tables(analysis: Fields, portfolio: Fields) -> Iterator[tuple[str, str]]:
-    """Terms that the analysis needs and its portfolio lacks, as column and message."""
+def missing_tables(analysis: Fields, portfolio: Fields, model: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Tables that the analysis needs, as its engine says, and its portfolio lacks, as column and message.
+
+    Args:
+        analysis: a row of the sheet Analyses.
+        portfolio: its portfolio.
+        model: where its model is, if that is known.
+    """
     name = quoted(portfolio["name"])
-    perspectives = analysis.get("perspectives", ())
     lacks = {table for table in OED_TABLES if table in portfolio and not portfolio[table]}
+    perspectives = analysis.get("perspectives", ())
     if "account" in lacks and (Perspective.IL in perspectives or Perspective.RI in perspectives):
+        lacks.discard("account")
         yield "perspectives", f"IL and RI need the terms of accounts, but portfolio {name} has no account table"
-    elif "account" in lacks and analysis.get("engine") == Engine.DETERMINISTIC:
-        yield "portfolio", f"{Engine.DETERMINISTIC} needs accounts, but portfolio {name} has no account table"
     if lacks >= {"ri_info", "ri_scope"} and Perspective.RI in perspectives:
         yield "perspectives", f"RI needs the terms of reinsurance, but portfolio {name} has no reinsurance tables"
+    if analysis.get("engine") is None:
+        return
+    for table, reason in engines.needs(analysis, model).tables.items():
+        if table in lacks - {"ri_info", "ri_scope"}:
+            yield "portfolio", f"the portfolio {name} has no {table} table; {reason}"
 
 
 def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[Finding]:
@@ -210,6 +222,9 @@ def _unaddable(analyses: Sequence[Fields]) -> Iterator[str]:
     without = [item["name"] for item in modelled if item.get("period_losses") is False]
     if without:
         yield f"{_some(without)}: groups need period losses; write yes in the column period_losses of Analyses"
+    unsampled = [item["name"] for item in modelled if item.get("samples") == 0]
+    if unsampled:
+        yield f"{_some(unsampled)}: with 0 samples there are no losses of simulated years, which groups add up"
     samples = sorted({item["samples"] for item in modelled if item.get("samples")})
     if len(samples) > 1:
         yield f"the members have different numbers of samples ({', '.join(map(str, samples))}); give all the same"
@@ -236,13 +251,21 @@ def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_
             for column, problem in _portfolio_files(portfolio, data_dir):
                 yield Finding("portfolios", row, column, problem)
     checked_model, checked_settings = cache(model_problem), cache(settings_problem)  # many analyses share them
+    portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():
         if analysis.get("engine") != Engine.STOCHASTIC:
             continue
         model, settings = analysis.get("model"), analysis.get("settings")
         has_options = bool(analysis.get("model_options", True))
-        if model and not path_problem(model) and (fault := checked_model(model, has_options, data_dir, models_dir)):
-            yield Finding("analyses", row, "model", fault)
+        if model and not path_problem(model):
+            if fault := checked_model(model, has_options, data_dir, models_dir):
+                yield Finding("analyses", row, "model", fault)
+            elif analysis.get("portfolio") in portfolios:
+                portfolio = portfolios[analysis["portfolio"]][1]
+                without_model = set(missing_tables(analysis, portfolio))  # which is told already
+                for column, message in missing_tables(analysis, portfolio, resolve_model(model, data_dir, models_dir)):
+                    if (column, message) not in without_model:
+                        yield Finding("analyses", row, column, message)
         if settings and not path_problem(settings) and (fault := checked_settings(settings, data_dir, models_dir)):
             yield Finding("analyses", row, "settings", fault)
 

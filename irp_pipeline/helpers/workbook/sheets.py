@@ -111,8 +111,8 @@ def _loss_factor(value: float) -> float:
 
 
 def _samples(value: int) -> int:
-    if not 1 <= value <= 100_000:
-        raise ValueError(f"{value} is not between 1 and 100,000")
+    if not 0 <= value <= 100_000:
+        raise ValueError(f"{value} is not between 0 and 100,000")
     return value
 
 
@@ -124,6 +124,11 @@ def _return_period(value: int) -> int:
 
 def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(values))
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field is as an empty cell leaves it."""
+    return value is None or value is False or (isinstance(value, str | tuple | list | Mapping) and not value)
 
 
 def _filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -205,9 +210,9 @@ class Row(BaseModel):
                 continue
             chosen = fields.get(column.selector)
             if chosen == column.only_for:
-                if column.needed and not fields[name]:
+                if column.needed and _is_empty(fields[name]):
                     yield name, f"is empty, but {chosen} needs it"
-            elif chosen and fields[name]:
+            elif chosen and not _is_empty(fields[name]):
                 yield name, f"must be empty: {chosen} does not use it, only {column.only_for} does"
 
 
@@ -254,6 +259,16 @@ class Metadata(Row):
         Annotated[dt.date, AfterValidator(_exposure_date)] | None,
         Column("The day whose exposure is analysed; shown in the report.", DATE, ("2024-01-01",)),
     ] = None
+    strict_validation: Annotated[
+        bool,
+        Column(
+            "Whether one portfolio with errors in its exposure stops the whole cycle. Empty means no: it stops its own "
+            "analyses, and the others go on.",
+            YES_NO,
+            ("no",),
+            options=("yes", "no"),
+        ),
+    ] = False
 
 
 class Portfolio(Row):
@@ -271,15 +286,15 @@ class Portfolio(Row):
         ),
     ]
     location: Annotated[
-        Text,
+        Text | None,
         Column(
             "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`) or a "
-            "query that begins with SELECT or WITH.",
+            "query that begins with SELECT or WITH. Only models of accounts alone (such as cyber) do without.",
             TEXT,
             ("property/location.csv", "exposure.location"),
             width=34,
         ),
-    ]
+    ] = None
     account: Annotated[
         Text | None,
         Column(
@@ -326,6 +341,8 @@ class Portfolio(Row):
             for column in OED_TABLES:
                 if (text := fields.get(column)) and (message := table_problem(fields["source"], text)):
                     yield column, message
+        if "location" in fields and "account" in fields and not (fields["location"] or fields["account"]):
+            yield "location", "is empty, and so is account; a portfolio needs one of these tables"
         for filled, other in (("ri_info", "ri_scope"), ("ri_scope", "ri_info")):
             if fields.get(filled) and other in fields and not fields[other]:
                 yield other, f"is empty, but {filled} is filled; fill both or neither"
@@ -412,7 +429,8 @@ class Analysis(Row):
     samples: Annotated[
         Annotated[int, AfterValidator(_samples)] | None,
         Column(
-            "Number of samples per event.",
+            "Number of samples per event. 0: no sampling, but figures by means; IL and RI then apply the terms to mean "
+            "losses, and may differ much from sampled ones.",
             WHOLE_NUMBER,
             ("", "10", "10"),
             only_for=Engine.STOCHASTIC,

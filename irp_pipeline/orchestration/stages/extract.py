@@ -113,8 +113,10 @@ def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
         files = cycle.artefacts(extracts_key(portfolio.name))
-        if _TOTALS_FILE not in files:
+        if not files:
             raise ExposureError(f"The portfolio {portfolio.name} has not been extracted: run extract_exposure first")
+        if _TOTALS_FILE not in files:  # accounts alone have no insured values by location
+            continue
         source = totals_from_json(files[_TOTALS_FILE].read_text())
         extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]

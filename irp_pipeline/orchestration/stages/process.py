@@ -5,71 +5,91 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import OpExecutionContext, graph
 
+from irp_pipeline import engines
 from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder
+from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
 from irp_pipeline.files import appearing_when_whole, write_atomically
-from irp_pipeline.helpers.configuration import active_workbook
+from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
+from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
 from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.orchestration.stages.extract import extracted_tables, extracts_key
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.workbook import Analysis, Workbook
 
 STAGE = Stage(3, "Process")
 
-_FINDINGS_SHOWN = 20
+
+def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
+    """What the engines need of each portfolio: a model that looks locations up in another way needs other columns."""
+    if get_active_configuration(cycle.id) is None:
+        return {}
+    workbook, folder = active_workbook(cycle.id)
+    return {
+        f"needs of {portfolio.name}": repr(needs_of_portfolio(workbook, portfolio.name, folder))
+        for portfolio in workbook.portfolios
+    }
 
 
 @step(
     stage=STAGE,
     number=1,
-    workbook=("metadata.currency", "portfolios", "analyses"),
+    version=2,
+    workbook=("metadata.currency", "metadata.strict_validation", "portfolios", "analyses"),
     after=("extract.extract_exposure",),
+    inputs=_lookups,
 )
 def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
-    """Check each portfolio against OED; errors fail the step, all of them are in ``findings.txt`` of the extract."""
+    """Check each portfolio against OED. A portfolio with errors stops its own analyses; ``findings.txt`` has them all.
+
+    If the workbook asks for strict validation, or no portfolio is left, the step fails.
+    """
     from irp_pipeline.exposure.findings import Severity
-    from irp_pipeline.exposure.validate import validate
 
-    workbook, _ = active_workbook(cycle.id)
+    workbook, folder = active_workbook(cycle.id)
     figures: dict[str, Any] = {}
-    errors: list[str] = []
+    found: dict[str, PortfolioFindings] = {}
     for portfolio in workbook.portfolios:
-        findings = validate(
-            extracted_tables(cycle, portfolio.name),
-            perspectives=_perspectives(workbook, portfolio.name),
-            currency=_currency(workbook, portfolio.name),
-        )
+        found[portfolio.name] = result = _validated(cycle, workbook, portfolio.name, folder)
         key = f"{extracts_key(portfolio.name)}/findings.txt"
-        of_errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-        text = "".join(f"{finding}\n" for finding in findings)
-        if of_errors:  # a failed run publishes nothing, and people need them all
+        text = "".join(f"{finding}\n" for finding in result.findings)
+        write_atomically(run.scratch / key, text)
+        run.add_file(run.scratch / key)
+        if result.errors:  # a run that fails publishes nothing, and people need them all
             write_atomically(cycle.folder / key, text)
-        else:
-            write_atomically(run.scratch / key, text)
-            run.add_file(run.scratch / key)
-        errors += [f"{portfolio.name}: {finding}" for finding in of_errors]
-        figures[f"{portfolio.name} errors"] = len(of_errors)
-        figures[f"{portfolio.name} warnings"] = len(findings) - len(of_errors)
-        if findings:
-            context.log.warning(f"{portfolio.name}: {len(findings)} findings, see {cycle.folder / key}")
-    if errors:
-        shown = errors[:_FINDINGS_SHOWN]
-        more = f"\n… and {len(errors) - len(shown)} more, in findings.txt" if len(errors) > len(shown) else ""
-        raise ExposureError("The exposure is not valid OED:\n" + "\n".join(shown) + more)
-    return figures
+        figures[f"{portfolio.name} errors"] = len(result.errors)
+        figures[f"{portfolio.name} warnings"] = sum(item.severity is Severity.WARNING for item in result.findings)
+        if result.findings:
+            context.log.warning(f"{portfolio.name}: {len(result.findings)} findings, see {cycle.folder / key}")
+    refused = refused_portfolios(found, strict=workbook.metadata.strict_validation)
+    for name, reason in refused.items():
+        context.log.error(f"The portfolio {name} has errors, and its analyses are not run: {reason}")
+    run.add_records("refused portfolios", refused)
+    return figures | {REFUSED_PORTFOLIOS: refused}
 
 
-@step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
+@step(
+    stage=STAGE,
+    number=2,
+    workbook=("portfolios",),
+    after=("extract.extract_exposure", "process.validate_exposure"),
+)
 def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
-    """Write the OED files of each portfolio as a model reads them, and record what they hold."""
+    """Write the OED files of each portfolio as a model reads them, and record what they hold.
+
+    A portfolio with errors is left out, and so are its analyses.
+    """
     workbook, _ = active_workbook(cycle.id)
+    refused = refused_portfolios_of(cycle.id)
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
         folder = portfolio_folder(cycle.folder, portfolio.name)
-        extracts = extracted_tables(cycle, portfolio.name)
+        extracts = {} if portfolio.name in refused else extracted_tables(cycle, portfolio.name)
         built: list[Path] = []
         for table in OedTable:
             target = portfolio_file(folder, table)
@@ -78,6 +98,8 @@ def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
                 continue
             built.append(run.scratch / target.relative_to(cycle.folder))
             figures[f"{portfolio.name} {table} records"] = _write_csv(extracts[table], built[-1])
+        if not built:
+            continue
         files = [run.add_file(path) for path in built]
         figures[f"{portfolio.name} exposure hash"] = exposure_hash(
             {path.stem: file.sha256 for path, file in zip(built, files, strict=True)}
@@ -92,13 +114,33 @@ def process(start: Any) -> Any:
     return build_portfolios(validate_exposure(start))
 
 
+def _validated(cycle: Cycle, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":
+    from irp_pipeline.exposure.validate import validate
+
+    try:
+        findings = validate(
+            extracted_tables(cycle, portfolio),
+            needs=needs_of_portfolio(workbook, portfolio, data_folder),
+            currency=_currency(workbook, portfolio),
+        )
+    except ExposureError as error:
+        return PortfolioFindings(unreadable=str(error))
+    return PortfolioFindings(tuple(findings))
+
+
 def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
     return [analysis for analysis in workbook.analyses if analysis.portfolio.casefold() == portfolio.casefold()]
 
 
-def _perspectives(workbook: "Workbook", portfolio: str) -> set[str]:
-    analyses = _analyses_of(workbook, portfolio)
-    return {str(perspective) for analysis in analyses for perspective in analysis.perspectives} or {"GUL"}
+def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
+    """Ask the engines of a portfolio's analyses what these need of it."""
+    from irp_pipeline.helpers.workbook import resolve_model
+
+    needed = Needs()
+    for analysis in _analyses_of(workbook, portfolio):
+        model = resolve_model(analysis.model, data_folder, models_folder()) if analysis.model else None
+        needed |= engines.needs(analysis.model_dump(mode="json"), model)
+    return needed
 
 
 def _currency(workbook: "Workbook", portfolio: str) -> str | None:

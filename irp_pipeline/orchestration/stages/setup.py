@@ -84,10 +84,17 @@ def initialize_environment(cycle: Cycle) -> dict[str, Any]:
 
 
 @step(stage=STAGE, number=2, inputs=_workbook_hash, records=_configuration)
-def validate_configuration(cycle: Cycle, run: StepRun, config: ConfigurationConfig) -> dict[str, Any]:
+def validate_configuration(
+    cycle: Cycle, run: StepRun, context: OpExecutionContext, config: ConfigurationConfig
+) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
+    from irp_pipeline.helpers.workbook import Workbook, workbook_notes
+
     path = workbook_of(cycle, config)
     workbook = check_configuration(cycle.id, path)
+    notes = workbook_notes(Workbook.model_validate(workbook.data), workbook.path.parent, settings.models_folder())
+    for note in notes:
+        context.log.warning(str(note))
 
     def activate() -> None:
         run.output["configuration_id"] = activate_configuration(cycle.id, workbook)

@@ -1,0 +1,170 @@
+"""``irp exposure``: exposure in OED, without a cycle or a database."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import FAILED
+from irp_pipeline.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from irp_pipeline.exposure.findings import Finding
+    from irp_pipeline.exposure.oed import OedTable
+
+app = typer.Typer(no_args_is_help=True, help="Check exposure in OED, without a cycle or a database.")
+
+_LOSSES = ("GUL", "IL", "RI")
+_SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+# What the names of files are made of, in the order in which they are looked for: "ri_scope" is no "ri".
+_NAMES = (
+    ("ri_scope", re.compile(r"scope")),
+    ("ri_info", re.compile(r"(^|[^a-z])(ri|reins|reinsurance)?_?info|reinsinfo|riinfo")),
+    ("account", re.compile(r"acc|polic")),
+    ("location", re.compile(r"loc")),
+)
+
+
+def _losses(text: str) -> str:
+    for name in text.split(","):
+        if name.strip().upper() not in _LOSSES:
+            raise typer.BadParameter(f"{name.strip()!r} is not one of {', '.join(_LOSSES)}")
+    return text
+
+
+def _option(table: str) -> Any:
+    return typer.Option(
+        f"--{table.replace('_', '-')}", metavar="FILE", help=f"The {table} table, whatever its name is."
+    )
+
+
+@app.command(epilog="Example: irp exposure check location.csv account.csv ri_info.csv ri_scope.csv")
+def check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILES", help="CSV or Parquet files; their names say which table they hold."),
+    ] = None,
+    location: Annotated[Path | None, _option("location")] = None,
+    account: Annotated[Path | None, _option("account")] = None,
+    ri_info: Annotated[Path | None, _option("ri_info")] = None,
+    ri_scope: Annotated[Path | None, _option("ri_scope")] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(
+            "--losses",
+            metavar="LIST",
+            help="Which losses will be asked for, such as GUL,IL; without it those that the tables are there for.",
+            callback=lambda text: None if text is None else _losses(text),
+        ),
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option("--currency", metavar="CODE", help="The currency that all amounts must be in.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check OED files: rules of the standard, references between the tables, terms that have no effect.
+
+    Ends with status 1 if there is an error.
+    """
+    from irp_pipeline.exposure.currencies import CURRENCIES
+    from irp_pipeline.exposure.findings import Severity
+    from irp_pipeline.exposure.oed import OedTable
+    from irp_pipeline.exposure.validate import Needs, needs_of_perspectives, validate
+
+    if currency is not None and currency.upper() not in CURRENCIES:
+        raise typer.BadParameter(f"{currency!r} is not an ISO 4217 currency code", param_hint="--currency")
+    named = {
+        OedTable.LOCATION: location,
+        OedTable.ACCOUNT: account,
+        OedTable.RI_INFO: ri_info,
+        OedTable.RI_SCOPE: ri_scope,
+    }
+    tables = _tables(files or [], {table: file for table, file in named.items() if file is not None})
+    wanted = [name.strip().upper() for name in losses.split(",")] if losses else _possible_losses(tables)
+    needs = needs_of_perspectives(wanted) | Needs(unknown=("the model is not known",))
+    findings = validate(tables, needs=needs, currency=currency.upper() if currency else None)
+    counts = {severity: sum(found.severity is severity for found in findings) for severity in Severity}
+    if as_json:
+        output.print_json(
+            {
+                "files": {table.value: str(file) for table, file in tables.items()},
+                "losses": wanted,
+                **{f"{severity}s": count for severity, count in counts.items()},
+                "findings": [_as_data(finding) for finding in findings],
+            }
+        )
+    else:
+        _print(findings, [file.name for file in tables.values()], counts.items())
+    if counts[Severity.ERROR]:
+        raise typer.Exit(FAILED)
+
+
+def _print(findings: "Sequence[Finding]", files: list[str], counts: "Iterable[tuple[Any, int]]") -> None:
+    if findings:
+        output.print_table(
+            ("Severity", "File", "Row", "Column", "Record", "What", "Check"),
+            (
+                (
+                    output.styled((found.severity.value, _SEVERITY_STYLES[found.severity.value])),
+                    found.file,
+                    found.row,
+                    found.column,
+                    found.record,
+                    found.message,
+                    found.check,
+                )
+                for found in findings
+            ),
+        )
+    total = ", ".join(output.counted(count, severity.value) for severity, count in counts if count)
+    output.print_note(f"{', '.join(files)}: {total or 'nothing was found'}")
+
+
+def _as_data(finding: "Finding") -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "severity": finding.severity.value,
+        "table": None if finding.table is None else finding.table.value,
+        "file": finding.file,
+        "row": finding.row,
+        "column": finding.column,
+        "value": finding.value,
+        "record": finding.record,
+        "message": finding.message,
+    }
+
+
+def _tables(files: "list[Path]", named: "dict[OedTable, Path]") -> "dict[OedTable, Path]":
+    """Which file holds which table.
+
+    Raises:
+        typer.BadParameter: a name does not tell, two files hold one table, or there is no file.
+    """
+    from irp_pipeline.exposure.oed import OedTable
+
+    found = dict(named)
+    for file in files:
+        name = file.name.lower()
+        table = next((OedTable(table) for table, pattern in _NAMES if pattern.search(name)), None)
+        if table is None:
+            options = ", ".join(f"--{table.value.replace('_', '-')}" for table in OedTable)
+            raise typer.BadParameter(
+                f"The name {file.name!r} does not tell which table it holds: say one of {options}."
+            )
+        if table in found:
+            raise typer.BadParameter(f"{found[table].name!r} and {file.name!r} are both the {table.value} table.")
+        found[table] = file
+    if not found:
+        raise typer.BadParameter("Name the files to check, such as location.csv account.csv.")
+    return {table: found[table] for table in OedTable if table in found}
+
+
+def _possible_losses(tables: "dict[OedTable, Path]") -> list[str]:
+    from irp_pipeline.exposure.oed import OedTable
+
+    if OedTable.RI_INFO in tables or OedTable.RI_SCOPE in tables:
+        return list(_LOSSES)
+    return list(_LOSSES[:2]) if OedTable.ACCOUNT in tables else list(_LOSSES[:1])

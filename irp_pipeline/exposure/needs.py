@@ -1,0 +1,51 @@
+"""What analyses need of an exposure. The risk engine says it, the checks of the exposure go by it."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from irp_pipeline.exposure.oed import OedTable
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one or several analyses need of an exposure; ``|`` puts those of several together.
+
+    Attributes:
+        perspectives: which losses are asked for: ``GUL``, ``IL``, ``RI``.
+        tables: the tables that must be there, with the reason as the end of a sentence.
+        location_columns: the columns that the location table must have, with the reason.
+        filled_columns: those of them that must be filled in each row.
+        unknown: what nobody can tell without running the model, as sentences. If there are any, tables and columns
+            that nobody asks for are told of when they are missing.
+    """
+
+    perspectives: frozenset[str] = frozenset()
+    tables: Mapping[OedTable, str] = field(default_factory=dict)
+    location_columns: Mapping[str, str] = field(default_factory=dict)
+    filled_columns: frozenset[str] = frozenset()
+    unknown: tuple[str, ...] = ()
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """What both need together."""
+        return Needs(
+            self.perspectives | other.perspectives,
+            {**other.tables, **self.tables},
+            {**other.location_columns, **self.location_columns},
+            self.filled_columns | other.filled_columns,
+            tuple(dict.fromkeys((*self.unknown, *other.unknown))),
+        )
+
+
+def needs_of_perspectives(perspectives: Collection[str]) -> Needs:
+    """What losses need, whatever computes them: the terms of policies and of reinsurance.
+
+    Args:
+        perspectives: ``GUL``, ``IL``, ``RI``.
+    """
+    tables: dict[OedTable, str] = {}
+    if "IL" in perspectives:
+        tables[OedTable.ACCOUNT] = "insured losses need the accounts and their policies"
+    if "RI" in perspectives:
+        tables[OedTable.ACCOUNT] = "reinsurance applies to insured losses, which need the accounts and their policies"
+        tables[OedTable.RI_INFO] = tables[OedTable.RI_SCOPE] = "reinsurance needs both the info and the scope file"
+    return Needs(frozenset(map(str, perspectives)), tables)
