@@ -17,6 +17,7 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotal, TotalsAccumulator
 from irp_pipeline.exposure.conversion import array_of, conform
 from irp_pipeline.exposure.oed import OedTable, oed_columns
+from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
 from irp_pipeline.exposure.totals_query import DIALECTS, accounts_query, codes_of, combine, sums_query, wrap
 
@@ -69,6 +70,8 @@ class DatabaseReader:
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description
+        self.places = Places(description)
+        self.reading = connection.dialect.name
         self._connection = connection
         self._dialect_name = connection.dialect.name
         self._query = query
@@ -82,7 +85,7 @@ class DatabaseReader:
 
     def locate(self, record: int) -> str:
         """Say where a record is."""
-        return f"{self.description}, record {record + 1}"
+        return self.places.locate(record)
 
     def totals(self) -> tuple[ControlTotal, ...]:
         """The control totals, computed by the database if it is one that is known to do it exactly."""

@@ -13,6 +13,7 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotal
 from irp_pipeline.exposure.conversion import NULL_TEXTS
 from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
 from irp_pipeline.exposure.totals_query import accounts_query, codes_of, combine, sums_query, wrap
 
@@ -64,6 +65,8 @@ class PostgresReader:
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description
+        self.places = Places(description)
+        self.reading = "PostgreSQL"
         self._connection = connection
         self._query = query
         with _query_errors(description), closing(connection.cursor()) as cursor:
@@ -89,7 +92,7 @@ class PostgresReader:
 
     def locate(self, record: int) -> str:
         """Say where a record is."""
-        return f"{self.description}, record {record + 1}"
+        return self.places.locate(record)
 
     def totals(self) -> tuple[ControlTotal, ...]:
         """The control totals, computed by the server."""

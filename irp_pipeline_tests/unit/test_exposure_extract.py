@@ -181,14 +181,14 @@ def test_all_misfits_of_a_batch_are_named_with_row_and_column(tmp_path) -> None:
     with pytest.raises(ExposureError) as caught:
         extract_csv(tmp_path, text)
     assert str(caught.value).splitlines() == [
-        "location.csv, row 5, column BuildingTIV: 'a lot' is not a number",
-        "location.csv, row 5, column NumberOfStoreys: '2.5' is not a whole number between -2147483648 and 2147483647",
+        "location.csv, line 5, column BuildingTIV: 'a lot' is not a number",
+        "location.csv, line 5, column NumberOfStoreys: '2.5' is not a whole number between -2147483648 and 2147483647",
     ]
 
 
 def test_a_misfit_is_found_in_a_later_batch_too(tmp_path) -> None:
     text = HEADER + "1,A,7,01234,US,1.5,2,USD\n" * 250_000 + "1,A,8,1,US,1.5.1,2,USD\n"
-    with pytest.raises(ExposureError, match=r"row 250002, column BuildingTIV: '1\.5\.1'"):
+    with pytest.raises(ExposureError, match=r"line 250002, column BuildingTIV: '1\.5\.1'"):
         extract_csv(tmp_path, text)
 
 
@@ -197,14 +197,14 @@ def test_a_misfit_is_found_in_a_later_batch_too(tmp_path) -> None:
     [
         ("", "the first row is empty"),
         (HEADER, "gives no location record at all"),
-        (HEADER + "1,A,7,01234,US,1.5,2,USD\n1,A,8\n", r"row 3: 3 cells, but the first row names 8 columns"),
-        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"row 2: 9 cells, but .* must stand in quotation marks"),
+        (HEADER + "1,A,7,01234,US,1.5,2,USD\n1,A,8\n", r"line 3: 3 cells, but the first row names 8 columns"),
+        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"line 2: 9 cells, but .* must stand in quotation marks"),
         ("LocNumber,locnumber\n1,2\n", "LocNumber occurs twice"),
-        ("LocNumber,City\n1,a\n2,Z\xfcrich\n".encode("latin-1"), r"line 3: not utf-8 text\. Save .* as 'CSV UTF-8'"),
+        ("LocNumber,City\n1,a\n2,Z\xfcrich\n".encode("latin-1"), "line 3: not utf-8 text; .* Save it as 'CSV UTF-8'"),
         ("LocNumber,City\xfc\n1,a\n".encode("latin-1"), "line 1: not utf-8 text"),
         ('LocNumber,City\n1,"Miami\n2,Tampa\n3,Orlando\n', "a quotation mark is opened and never closed"),
-        (HEADER + "1,A,7,01234,US,inf,2,USD\n", "row 2, column BuildingTIV: 'inf' is not a number"),
-        (HEADER + "1,A,7,01234,US,1,99999999999,USD\n", "row 2, column NumberOfStoreys: '99999999999'"),
+        (HEADER + "1,A,7,01234,US,inf,2,USD\n", "line 2, column BuildingTIV: 'inf' is not a number"),
+        (HEADER + "1,A,7,01234,US,1,99999999999,USD\n", "line 2, column NumberOfStoreys: '99999999999'"),
     ],
 )
 def test_a_broken_csv_file_is_told_with_its_place(tmp_path, text, message) -> None:

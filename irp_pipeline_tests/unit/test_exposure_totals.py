@@ -191,8 +191,8 @@ def test_totals_come_back_from_json_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (["1", "A", "1", "WTC", "US", "USD", "much", "", "", ""], "row 2, column BuildingTIV: 'much' is not a number"),
-        (["1", "A", "1"], "row 2: 3 cells, but the first row names 10 columns"),
+        (["1", "A", "1", "WTC", "US", "USD", "much", "", "", ""], "line 2, column BuildingTIV: 'much' is not a number"),
+        (["1", "A", "1"], "line 2: 3 cells, but the first row names 10 columns"),
     ],
 )
 def test_a_broken_source_is_told_with_its_place(tmp_path, row, message) -> None:
