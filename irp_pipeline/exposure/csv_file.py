@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotal, TotalsAccumulator
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 from irp_pipeline.exposure.conversion import NULL_TEXTS, conform, misfit
 from irp_pipeline.exposure.numerals import SIGNS, DecimalSigns, described, with_point, with_points
 from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
@@ -140,7 +140,7 @@ class CsvReader:
         """Say in which line a record begins."""
         return self.places.locate(record)
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals, by a second reading of the file with another parser."""
         positions = {
             column: position for position, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS

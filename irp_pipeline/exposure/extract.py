@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotal
+from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import Reader, Source, open_source
@@ -58,7 +58,7 @@ class Extract:
     seconds: float
     source: str
     reading: str = ""
-    source_totals: tuple[ControlTotal, ...] | None = None
+    source_totals: ControlTotals | None = None
 
 
 def extract(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.compressed import COMPRESSED_SUFFIXES
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotal, TotalsAccumulator
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 from irp_pipeline.exposure.conversion import conform
 from irp_pipeline.exposure.csv_file import CsvOptions, CsvReader
 from irp_pipeline.exposure.oed import OedTable, oed_columns
@@ -66,7 +66,7 @@ class ParquetReader:
         """Say where a record is."""
         return self.places.locate(record)
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals, by a second reading of the columns they need."""
         columns = [column for column in self.columns if column.name in CONTROL_COLUMNS] or [self.columns[0]]
         accumulator, record = TotalsAccumulator(), 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotal
+from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.oed import Column, OedTable
 from irp_pipeline.exposure.places import Places
 
@@ -85,7 +85,7 @@ class Reader(Protocol):
     def locate(self, record: int) -> str:
         """Say where a record is, given its number from 0."""
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals of the source, computed by the database itself where it can."""
 
 

@@ -11,7 +11,13 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
-from irp_pipeline.exposure.totals import compare_totals, extract_totals, totals_from_json, totals_to_json
+from irp_pipeline.exposure.totals import (
+    compare_totals,
+    extract_totals,
+    totals_from_json,
+    totals_to_json,
+    whole_totals,
+)
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
@@ -90,8 +96,6 @@ def extract_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any
 @step(stage=STAGE, number=2)
 def control_totals(cycle: Cycle) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
-    from irp_pipeline.exposure.control_total import ALL_PERILS
-
     workbook, _ = active_workbook(cycle.id)
     differences: list[str] = []
     figures: dict[str, Any] = {}
@@ -103,12 +107,12 @@ def control_totals(cycle: Cycle) -> dict[str, Any]:
         source = totals_from_json(totals_file.read_text())
         extracted = extract_totals(folder / f"{OedTable.LOCATION}.parquet")
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]
-        whole = [total for total in extracted if total.peril == ALL_PERILS]
+        whole = whole_totals(extracted)
         figures[f"{portfolio.name} locations"] = sum(total.locations for total in whole)
+        figures[f"{portfolio.name} buildings"] = sum(total.buildings for total in whole)
         for total in whole:
             key = f"{portfolio.name} TIV {total.country} {total.currency}"
-            tiv = total.building_tiv + total.other_tiv + total.contents_tiv + total.bi_tiv
-            figures[key] = float(tiv) + figures.get(key, 0.0)
+            figures[key] = float(total.tiv) + figures.get(key, 0.0)
     if differences:
         shown = differences[:_DIFFERENCES_SHOWN]
         more = f"\n… and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""
