@@ -1339,3 +1339,37 @@ def test_the_workbook_knows_neither_dagster_nor_a_database() -> None:
 
 def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     assert f"at most {xlsx.MAX_ROWS:,} rows per sheet and {xlsx.MAX_FILE_BYTES // 2**20} MB" in PAGE.read_text()
+
+
+def test_how_csv_files_are_written_can_be_said_in_words_and_signs(draft: Draft) -> None:
+    draft.set("Portfolios", "encoding", "CP1252").set("Portfolios", "delimiter", ";").set("Portfolios", "decimal", ",")
+    portfolio = draft.read().portfolio("property")
+    assert (portfolio.encoding, portfolio.delimiter, portfolio.decimal) == ("cp1252", "semicolon", ",")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("encoding", "cp1525", "'cp1525' is no encoding; did you mean 'cp1252'?"),
+        ("encoding", "base64", "'base64' is no encoding"),
+        ("delimiter", "#", "'#' is unknown; it can be comma, semicolon, tab, pipe"),
+        ("decimal", "point", "'point' is unknown; it can be ., ,"),
+    ],
+)
+def test_how_csv_files_are_written_must_be_something_that_can_be_read(draft: Draft, column, value, message) -> None:
+    (problem,) = draft.set("Portfolios", column, value).problems()
+    assert f"({column}): {message}" in problem
+
+
+def test_only_csv_files_are_written_in_some_way(draft: Draft) -> None:
+    (problem,) = draft.set("Portfolios", "encoding", "cp1252", row=3).problems()
+    assert problem == "Portfolios!H3 (encoding): must be empty: sql does not use it, only csv does"
+
+
+def test_a_workbook_from_before_these_columns_is_read_as_if_they_were_empty(draft: Draft) -> None:
+    sheet = draft.book["Portfolios"]
+    headers = [cell.value for cell in sheet[1]]
+    for column in ("encoding", "delimiter", "decimal"):
+        sheet.delete_cols(1 + headers.index(column))
+        headers.remove(column)
+    assert draft.read().portfolio("property").encoding is None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from irp_pipeline.helpers.workbook.choices import Engine, PortfolioSource
+from irp_pipeline.helpers.workbook.choices import Delimiter, Engine, PortfolioSource
 from irp_pipeline.helpers.workbook.problems import quoted, suggestion
 
 HEADER_ROW = 1
@@ -24,6 +24,7 @@ HEADER_ROW = 1
 _INVISIBLE = "\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _COMMA_BETWEEN_DIGITS = re.compile(r"[0-9],[0-9]")
+_DELIMITERS = {",": Delimiter.COMMA, ";": Delimiter.SEMICOLON, "\\t": Delimiter.TAB, "|": Delimiter.PIPE}
 _STRAIGHT_QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00a0": " "})
 _ANSWERS = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
@@ -61,6 +62,7 @@ class Column:
         options_from: sheet and column whose values the drop-down offers.
         options_only: whether Excel refuses anything but an option.
         width: in characters.
+        may_be_absent: whether a sheet may do without the column, because workbooks were written before it came.
     """
 
     help: str
@@ -72,6 +74,7 @@ class Column:
     options_from: tuple[str, str] | None = None
     options_only: bool = True
     width: int = 18
+    may_be_absent: bool = False
 
     @property
     def selector(self) -> str:
@@ -198,6 +201,11 @@ def _choice(value: object, choices: type[StrEnum]) -> str:
     raise ValueError(f"{quoted(text)} is unknown{suggestion(text, choices)}")
 
 
+def _delimiter(value: object) -> str:
+    text = _text(value)
+    return _DELIMITERS.get(text) or _choice(text, Delimiter)
+
+
 def joined(values: Iterable[object]) -> str:
     """A list as it is written into one cell."""
     return "; ".join(str(value) for value in values)
@@ -211,6 +219,9 @@ NAMES = Kind("names, separated by `;`", _words, joined, as_text=True)
 YES_NO = Kind("yes or no", _yes_no, lambda value: "yes" if value else "no")
 DATE = Kind("date", _date)
 JSON = Kind("JSON object", _json_cell, lambda value: json.dumps(value, ensure_ascii=False), as_text=True)
+
+
+DELIMITER = Kind("`comma`, `semicolon`, `tab` or `pipe`", _delimiter, str, as_text=True)
 
 
 def one_of(choices: type[StrEnum]) -> Kind:

@@ -51,7 +51,12 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
                     place if is_query(place) else f"SELECT * FROM {place}",  # noqa: S608
                 )
             else:
-                tables[table] = FileSource(resolve_path(folder, place))
+                tables[table] = FileSource(
+                    resolve_path(folder, place),
+                    encoding=portfolio.encoding,
+                    delimiter=portfolio.delimiter,
+                    decimal=portfolio.decimal,
+                )
     return sources
 
 
@@ -85,10 +90,11 @@ def extract_exposure(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any
                 path.unlink(missing_ok=True)
                 continue
             result = extract(sources[table], table, path, with_totals=table is OedTable.LOCATION)
-            context.log.info(f"{portfolio}: {result.rows:,} {table} records from {result.source}")
+            context.log.info(f"{portfolio}: {result.rows:,} {table} records from {result.source} ({result.reading})")
             if result.source_totals is not None:
                 write_atomically(folder / _TOTALS_FILE, totals_to_json(result.source_totals))
             extracted[f"{portfolio} {table} records"] = result.rows
+            extracted[f"{portfolio} {table} read as"] = result.reading
             extracted[f"{portfolio} {table} sha256"] = result.sha256
     return extracted
 
