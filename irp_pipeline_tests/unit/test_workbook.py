@@ -800,26 +800,27 @@ def test_a_misspelt_column_is_named_with_a_suggestion_and_not_as_empty_cells(dra
 
 
 def test_a_column_too_many_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["H1"] = "comment"
-    assert draft.problems() == ["Portfolios!H1 (comment): the column is unknown; delete it"]
+    draft.book["Portfolios"]["K1"] = "comment"
+    assert draft.problems() == ["Portfolios!K1 (comment): the column is unknown; delete it"]
 
 
 def test_a_column_that_is_there_twice_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["H1"] = "Location"
-    assert draft.problems() == ["Portfolios!H1 (location): the column is there twice; delete one of them"]
+    draft.book["Portfolios"]["K1"] = "Location"
+    assert draft.problems() == ["Portfolios!K1 (location): the column is there twice; delete one of them"]
 
 
 def test_a_value_without_a_header_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["J7"] = "by the way"
-    draft.book["Portfolios"]["J3"] = "by the way"
-    assert draft.problems() == ["Portfolios!J3: is filled, but its column has no header"]
+    draft.book["Portfolios"]["L7"] = "by the way"
+    draft.book["Portfolios"]["L3"] = "by the way"
+    assert draft.problems() == ["Portfolios!L3: is filled, but its column has no header"]
 
 
 def test_a_title_above_the_header_is_an_error_and_nothing_else(draft: Draft) -> None:
     draft.book["Portfolios"].insert_rows(1)
     draft.book["Portfolios"]["A1"] = "Our portfolios"
     assert draft.problems() == [
-        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, database"
+        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, database, "
+        "encoding, delimiter, decimal"
     ]
 
 
@@ -1373,3 +1374,30 @@ def test_a_workbook_from_before_these_columns_is_read_as_if_they_were_empty(draf
         sheet.delete_cols(1 + headers.index(column))
         headers.remove(column)
     assert draft.read().portfolio("property").encoding is None
+
+
+def test_what_is_filled_and_hidden_is_named(draft: Draft) -> None:
+    draft.book["Analyses"].row_dimensions[3].hidden = True
+    draft.book["Portfolios"].column_dimensions["F"].hidden = True
+    draft.book["Portfolios"].column_dimensions["G"].hidden = True
+    draft.book["Groupings"].sheet_state = "hidden"
+    draft.set("Portfolios", "database", None, row=3).set("Portfolios", "source", "csv", row=3)
+    draft.set("Portfolios", "location", "a.csv", row=3).set("Portfolios", "account", "b.csv", row=3)
+    advice = "is hidden, for instance by a filter, but filled; show it, or delete what it says"
+    assert draft.problems() == [
+        f"Portfolios!F2: column F {advice}",
+        f"Analyses!A3: row 3 {advice}",
+        "Groupings!A1: the sheet is hidden, so nobody sees what it says; show it",
+    ]
+
+
+def test_the_strict_format_of_excel_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "strict.xlsx"
+    with zipfile.ZipFile(io.BytesIO(example_file())) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            transitional = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+            target.writestr(
+                name, source.read(name).replace(transitional, b"http://purl.oclc.org/ooxml/spreadsheetml/main")
+            )
+    with pytest.raises(WorkbookError, match="saved as 'Strict Open XML Spreadsheet'.* save it as 'Excel Workbook"):
+        read_workbook(path, check_files=False)
