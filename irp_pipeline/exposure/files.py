@@ -51,7 +51,7 @@ class ParquetReader:
         self._file = file
         self.columns = oed_columns(table, file.schema_arrow.names, self.description)
         # An extract knows where its records were in what the user gave.
-        self.places = Places.from_metadata(file.schema_arrow.metadata) or Places(self.description)
+        self.places = Places.from_metadata(file.metadata.metadata) or Places(self.description)
 
     @property
     def reading(self) -> str:
