@@ -1,10 +1,10 @@
 """Control totals and how rows are added up to them; comparing them is for :mod:`irp_pipeline.exposure.totals`.
 
-What is counted are locations, not rows. OED allows several rows for one location, where its terms cannot be said in one
-(ODS documentation, "Financial Details - Primary Insurance"); each repeats the insured values, which are those of the
-location. So a location is what has the same PortNumber, AccNumber and LocNumber, and each of its insured values counts
-once: the largest of its rows, which is that of all rows if the data are right, and does not depend on their order. A row
-without LocNumber is a location of its own.
+What is counted are locations, not rows. OED allows several rows for one location, where its terms cannot be said in
+one (ODS documentation, "Financial Details - Primary Insurance"); each repeats the insured values, which are those of
+the location. So a location is what has the same PortNumber, AccNumber and LocNumber, and each of its insured values
+counts once: the largest of its rows, which is that of all rows if the data are right, and does not depend on their
+order. A row without LocNumber is a location of its own.
 
 NumberOfBuildings likewise counts once for each location. Empty means 1, its default in OED, and so does 0, "unknown", as
 in the exposure summary of Oasis LMF.
@@ -98,8 +98,8 @@ class ControlTotals(tuple[ControlTotal, ...]):
     """The totals by portfolio, peril, country and currency, sorted; and beside them those by account.
 
     Attributes:
-        by_account: the totals by portfolio, account, country and currency, over all perils; None if they were not taken,
-            since there are more than :data:`MOST_ACCOUNTS` of them.
+        by_account: the totals by portfolio, account, country and currency, over all perils; None if they were not
+            taken, since there are more than :data:`MOST_ACCOUNTS` of them.
     """
 
     by_account: tuple[ControlTotal, ...] | None
@@ -285,7 +285,7 @@ class TotalsAccumulator:
 
 
 def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) -> Iterator[ControlTotal]:
-    """The totals of locations by group; the key of a group is portfolio, country and currency, maybe with an account."""
+    """The totals of locations by group, whose key is portfolio, country and currency, maybe with an account."""
     import numpy as np
     import pyarrow as pa
 
@@ -306,10 +306,16 @@ def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) ->
     for record in sums.to_pylist():
         portfolio, country, currency, *account = keys[record["group"]]
         yield ControlTotal(
-            *(portfolio, peril, country, currency),
-            record["count_all"],
-            int(accounts[record["group"]]),
-            *(record[f"{name}_sum"] for name in MONEY_COLUMNS),
+            portfolio=portfolio,
+            peril=peril,
+            country=country,
+            currency=currency,
+            locations=record["count_all"],
+            accounts=int(accounts[record["group"]]),
+            building_tiv=record["BuildingTIV_sum"],
+            other_tiv=record["OtherTIV_sum"],
+            contents_tiv=record["ContentsTIV_sum"],
+            bi_tiv=record["BITIV_sum"],
             buildings=record["buildings_sum"],
             records=record["records_sum"],
             account=account[0] if account else "",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
-from irp_pipeline.exposure.conversion import NULL_TEXTS, conform, misfit
+from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.numerals import SIGNS, DecimalSigns, described, with_point, with_points
 from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
@@ -142,9 +142,7 @@ class CsvReader:
 
     def totals(self) -> ControlTotals:
         """The control totals, by a second reading of the file with another parser."""
-        positions = {
-            column: position for position, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS
-        }
+        positions = {column: position for position, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS}
         accumulator, record = TotalsAccumulator(), 0
         with self._errors(), closing(self._text.lines(self._header.bytes)) as lines:
             rows = (row for row in csv.reader(lines, delimiter=self._header.delimiter) if not _is_blank(row))
@@ -311,7 +309,9 @@ class CsvReader:
         cell = _cell_with_stray_quote(line, self._header.delimiter)
         column = f", column {self.columns[cell].name}" if cell < len(self.columns) else ""
         if "limit" in reason and '"' not in line:
-            return ExposureError(f"{self.description}, line {first}: a cell has more characters than {_MOST_CHARACTERS}")
+            return ExposureError(
+                f"{self.description}, line {first}: a cell has more characters than {_MOST_CHARACTERS}"
+            )
         if "limit" in reason or "end of data" in reason:
             return ExposureError(
                 f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it swallows "

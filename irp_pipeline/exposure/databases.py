@@ -4,8 +4,8 @@ PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.postgres`. MySQL, M
 read-only transaction, and add up their control totals themselves. Any other database is asked for the rows again, in
 the same transaction, and they are added up here; nothing is ever committed.
 
-MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice, and an identifier
-in one is refused; the remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
+MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice, and an
+identifier in one is refused; the remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
 """
 
 from collections.abc import Generator, Iterator, Sequence

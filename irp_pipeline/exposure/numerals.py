@@ -164,7 +164,9 @@ def with_point(text: str, sign: str) -> str:
     if sign == ".":
         return text.replace(",", "")
     head, *groups = digits.split(".")
-    is_decimal_point = len(groups) == 1 and not ("," in digits or (len(groups[0]) == 3 and 1 <= len(head.lstrip("0")) < 4))
+    is_decimal_point = len(groups) == 1 and not (
+        "," in digits or (len(groups[0]) == 3 and 1 <= len(head.lstrip("0")) < 4)
+    )
     return text if is_decimal_point else text.replace(".", "").replace(",", ".")
 
 

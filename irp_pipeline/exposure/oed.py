@@ -143,13 +143,14 @@ def _fields(table: OedTable) -> dict[str, Column]:
 def _field(field: dict[str, Any]) -> Column:
     name = field["Input Field Name"]
     ranges = field["Valid value range"]
-    limits = [limits.get("max") for limits in ranges] if isinstance(ranges, list) else [None]
+    limits = [limits.get("max") for limits in ranges] if isinstance(ranges, list) else []
+    known = [float(limit) for limit in limits if limit is not None]
     return Column(
         source_name=name,
         name=name,
         type=_SPECIFICATION_TYPES[field["pd_dtype"]],
         content=_content(name, field["Data Type"]),
-        largest=None if None in limits else max(limits),
+        largest=max(known) if known and len(known) == len(limits) else None,
     )
 
 

@@ -127,7 +127,9 @@ class PostgresReader:
                 nulls = ", ".join(f"'{text}'" for text in NULL_TEXTS)
                 selected.append(f"CASE WHEN btrim({name}) NOT IN ({nulls}) THEN btrim({name}) END AS {name}")
             elif column.name in CONTROL_COLUMNS:
-                selected.append(f"{_whole(name, database_type, column) or _cast(name, database_type, column)} AS {name}")
+                selected.append(
+                    f"{_whole(name, database_type, column) or _cast(name, database_type, column)} AS {name}"
+                )
         return f"SELECT {', '.join(selected)} FROM {wrap(self._query)} AS source"  # noqa: S608 - the user's own query
 
     def _fetch(self, statement: str) -> list[Any]:

@@ -122,7 +122,9 @@ class Text:
             number, content = self._first_undecodable()
             place = f"{self.name}, line {number}"
             if self.encoding == "utf-8":
-                return ExposureError(f"{place}: {said}{_how_it_would_read(content)}. Save it as 'CSV UTF-8', or write its encoding in {_COLUMN}")
+                return ExposureError(
+                    f"{place}: {said}{_how_it_would_read(content)}. Save it as 'CSV UTF-8', or write its encoding in {_COLUMN}"
+                )
             byte = error.object[error.start]
             return ExposureError(f"{place}: {said}: the byte {byte:#04x} is no character there. Correct {_COLUMN}")
         return ExposureError(f"{place}: {said} ({error.reason}). Correct {_COLUMN}, or leave it empty")

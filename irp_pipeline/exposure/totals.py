@@ -114,8 +114,9 @@ def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTota
         of_source, of_extract = of_source | _by_key(accounts[0] or ()), of_extract | _by_key(accounts[1] or ())
     differences = []
     for key in sorted(of_source.keys() | of_extract.keys()):
-        portfolio, account, *others = key
-        nothing = ControlTotal(portfolio, *others, 0, 0, *[Decimal(0)] * len(_AMOUNTS), account=account)
+        portfolio, account, peril, country, currency = key
+        zero = Decimal(0)
+        nothing = ControlTotal(portfolio, peril, country, currency, 0, 0, zero, zero, zero, zero, account=account)
         differences += _differences(of_source.get(key, nothing), of_extract.get(key, nothing))
     return differences
 

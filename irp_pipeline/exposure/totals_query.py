@@ -111,7 +111,7 @@ class TotalsQueries:
     def _sums_query(
         self, blanks: bool, *, codes: Mapping[str, Collection[str]] | None = None, by_account: bool = False
     ) -> str:
-        """Portfolio, country, currency; records, locations, accounts, buildings, parts of each amount; peril or account.
+        """Portfolio, country, currency; records, locations, accounts, buildings, parts of amounts; peril or account.
 
         Whole units of an amount add up exactly, as integers. What remains of each amount is below one, so that its
         floating-point sum over n locations is good to n² · 2⁻⁵⁴ units in the worst order.
@@ -260,15 +260,21 @@ def _at_most(codes: Mapping[str, set[str]], size: int) -> Iterator[dict[str, set
 
 def _total(row: Sequence[Any], peril: str, account: str = "") -> ControlTotal:
     portfolio, country, currency, records, locations, accounts, buildings, *parts = row
-    amounts = [
+    building, other, contents, interruption = (
         _decimal(whole) + round(_decimal(rest), MONEY_PLACES)
         for whole, rest in zip(parts[::2], parts[1::2], strict=True)
-    ]
+    )
     return ControlTotal(
-        *(_decode(portfolio), peril, _decode(country), _decode(currency)),
-        int(locations),
-        int(accounts),
-        *amounts,
+        portfolio=_decode(portfolio),
+        peril=peril,
+        country=_decode(country),
+        currency=_decode(currency),
+        locations=int(locations),
+        accounts=int(accounts),
+        building_tiv=building,
+        other_tiv=other,
+        contents_tiv=contents,
+        bi_tiv=interruption,
         buildings=int(buildings),
         records=int(records),
         account=account,

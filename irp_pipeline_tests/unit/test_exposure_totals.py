@@ -121,10 +121,15 @@ def test_a_lost_row_of_a_location_is_a_difference_although_the_location_is_there
 
 
 def test_a_value_that_moves_to_another_account_is_a_difference_although_the_sums_agree(tmp_path) -> None:
-    before = [["1", account, "1", "WTC", "US", "USD", value, "", "", ""] for account, value in (("A", "10"), ("B", "20"))]
-    after = [["1", account, "1", "WTC", "US", "USD", value, "", "", ""] for account, value in (("A", "20"), ("B", "10"))]
+    before = [
+        ["1", account, "1", "WTC", "US", "USD", value, "", "", ""] for account, value in (("A", "10"), ("B", "20"))
+    ]
+    after = [
+        ["1", account, "1", "WTC", "US", "USD", value, "", "", ""] for account, value in (("A", "20"), ("B", "10"))
+    ]
     differences = compare_totals(
-        source_totals(write_csv(tmp_path / "before.csv", before)), source_totals(write_csv(tmp_path / "after.csv", after))
+        source_totals(write_csv(tmp_path / "before.csv", before)),
+        source_totals(write_csv(tmp_path / "after.csv", after)),
     )
     assert [str(difference) for difference in differences] == [
         f"portfolio 1, account {account}, peril all, country US, currency USD: BuildingTIV is {was:,}.00 in the source "

@@ -818,10 +818,11 @@ def test_a_value_without_a_header_is_an_error(draft: Draft) -> None:
 def test_a_title_above_the_header_is_an_error_and_nothing_else(draft: Draft) -> None:
     draft.book["Portfolios"].insert_rows(1)
     draft.book["Portfolios"]["A1"] = "Our portfolios"
-    assert draft.problems() == [
-        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, database, "
-        "encoding, delimiter, decimal"
-    ]
+    (problem,) = draft.problems()
+    assert problem == (
+        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, "
+        "database, encoding, delimiter, decimal"
+    )
 
 
 def test_settings_are_checked_like_columns(draft: Draft) -> None:
@@ -1399,5 +1400,5 @@ def test_the_strict_format_of_excel_is_named(tmp_path: Path) -> None:
             target.writestr(
                 name, source.read(name).replace(transitional, b"http://purl.oclc.org/ooxml/spreadsheetml/main")
             )
-    with pytest.raises(WorkbookError, match="saved as 'Strict Open XML Spreadsheet'.* save it as 'Excel Workbook"):
+    with pytest.raises(WorkbookError, match=r"saved as 'Strict Open XML Spreadsheet'.* save it as 'Excel Workbook"):
         read_workbook(path, check_files=False)

@@ -17,7 +17,14 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.helpers.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.helpers.workbook.choices import (
+    DecimalSign,
+    Delimiter,
+    Engine,
+    PeriodPairing,
+    Perspective,
+    PortfolioSource,
+)
 from irp_pipeline.helpers.workbook.columns import (
     DATE,
     DELIMITER,

@@ -166,7 +166,8 @@ def _open_archive(path: Path, data: bytes) -> zipfile.ZipFile:
         raise WorkbookError(f"{path} is not an Excel workbook (.xlsx); save it in that format.")
     if "xl/workbook.xml" in names and _STRICT_NAMESPACE in archive.read("xl/workbook.xml"):
         raise WorkbookError(
-            f"{path} was saved as 'Strict Open XML Spreadsheet', which is not read here; save it as 'Excel Workbook (.xlsx)'."
+            f"{path} was saved as 'Strict Open XML Spreadsheet', which is not read here; save it as "
+            "'Excel Workbook (.xlsx)'."
         )
     return archive
 
