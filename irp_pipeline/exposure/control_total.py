@@ -6,7 +6,7 @@ the location. So a location is what has the same PortNumber, AccNumber and LocNu
 counts once: the largest of its rows, which is that of all rows if the data are right, and does not depend on their
 order. A row without LocNumber is a location of its own.
 
-NumberOfBuildings likewise counts once for each location. Empty means 1, its default in OED, and so does 0, "unknown", as
+NumberOfBuildings counts once for each location too. Empty means 1, its default in OED, and so does 0, "unknown", as
 in the exposure summary of Oasis LMF.
 
 Money is added up exactly, as decimals with nine places, so that a sum does not depend on the order of the rows.
@@ -159,6 +159,12 @@ class _Locations:
             np.maximum.reduceat(self.buildings[order], starts),
         )
 
+    def accounts_in_groups(self) -> "_Hashes":
+        """A hash of group and account together."""
+        import numpy as np
+
+        return _mixed(self.groups.astype(np.uint64), self.accounts)
+
     def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers") -> "_Locations":
         """Some of the entries, in other groups."""
         return _Locations(
@@ -246,11 +252,10 @@ class TotalsAccumulator:
         import numpy as np
 
         named = locations.accounts != 0
-        pairs, numbers = np.unique(
-            np.stack([locations.groups.astype(np.uint64), locations.accounts])[:, named], axis=1, return_inverse=True
-        )
+        _, first, numbers = np.unique(locations.accounts_in_groups()[named], return_index=True, return_inverse=True)
         names = self._names or {}
-        keys = [(*wholes[int(whole)], names[int(account)]) for whole, account in pairs.T]
+        of_group, of_account = locations.groups[named][first].tolist(), locations.accounts[named][first].tolist()
+        keys = [(*wholes[group], names[account]) for group, account in zip(of_group, of_account, strict=True)]
         groups = np.zeros(len(locations), np.int64)
         groups[named] = numbers.reshape(-1)
         yield from _added_up(locations.chosen(named, groups), keys, ALL_PERILS)
@@ -301,8 +306,8 @@ def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) ->
     names = ("records", "buildings", *MONEY_COLUMNS)
     sums = pa.table(columns).group_by("group").aggregate([([], "count_all"), *((name, "sum") for name in names)])
     named = locations.accounts != 0
-    pairs = np.unique(np.stack([locations.groups.astype(np.uint64), locations.accounts])[:, named], axis=1)
-    accounts = np.bincount(pairs[0].astype(np.int64), minlength=len(keys))
+    _, first = np.unique(locations.accounts_in_groups()[named], return_index=True)
+    accounts = np.bincount(locations.groups[named][first], minlength=len(keys))
     for record in sums.to_pylist():
         portfolio, country, currency, *account = keys[record["group"]]
         yield ControlTotal(

@@ -314,8 +314,8 @@ class CsvReader:
             )
         if "limit" in reason or "end of data" in reason:
             return ExposureError(
-                f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it swallows "
-                f"all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. Remove it, "
+                f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it "
+                f"swallows all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. Remove it, "
                 "or double it if it is meant"
             )
         return ExposureError(

@@ -123,7 +123,8 @@ class Text:
             place = f"{self.name}, line {number}"
             if self.encoding == "utf-8":
                 return ExposureError(
-                    f"{place}: {said}{_how_it_would_read(content)}. Save it as 'CSV UTF-8', or write its encoding in {_COLUMN}"
+                    f"{place}: {said}{_how_it_would_read(content)}. Save it as 'CSV UTF-8', or write its encoding in "
+                    f"{_COLUMN}"
                 )
             byte = error.object[error.start]
             return ExposureError(f"{place}: {said}: the byte {byte:#04x} is no character there. Correct {_COLUMN}")
