@@ -85,6 +85,8 @@ def misfit(where: str, column: Column, value: object) -> str:
     if column.type is not ColumnType.TEXT:
         return f"{place}: {value!r} is not {_WHAT_FITS[column.type]}"
     match value:
+        case float() | decimal.Decimal() if not math.isfinite(value):
+            return f"{place}: {value} is not an identifier; give the column as text"
         case float() | decimal.Decimal() if float(value).is_integer():
             return (
                 f"{place}: {value!r} is a floating-point number, and so large that others could be meant: identifiers "

@@ -310,13 +310,13 @@ class CsvReader:
         column = f", column {self.columns[cell].name}" if cell < len(self.columns) else ""
         if "limit" in reason and '"' not in line:
             return ExposureError(
-                f"{self.description}, line {first}: a cell has more characters than {_MOST_CHARACTERS}"
+                f"{self.description}, line {first}: a cell has more characters than {_MOST_CHARACTERS:,}"
             )
         if "limit" in reason or "end of data" in reason:
             return ExposureError(
                 f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it "
-                f"swallows all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. Remove it, "
-                "or double it if it is meant"
+                f"swallows all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. "
+                "Remove it, or double it if it is meant"
             )
         return ExposureError(
             f"{self._span(first, last)}{column}: a quotation mark is opened in line {first}, and text follows the one "
