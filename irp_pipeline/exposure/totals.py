@@ -95,7 +95,7 @@ def source_totals(source: Source) -> ControlTotals:
 
 
 def extract_totals(path: Path) -> ControlTotals:
-    """Take the control totals of an extracted location table; memory grows by about 70 bytes a location.
+    """Take the control totals of an extracted location table; memory grows by some hundred bytes a location.
 
     Raises:
         ExposureError: the file is missing or unreadable.
