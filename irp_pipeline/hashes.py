@@ -114,12 +114,23 @@ class _ColumnHash:
         if self._is_text:
             text = pc.fill_null(pc.cast(cells, self._type), "")
             self._lengths.update(_values_of(pc.cast(pc.binary_length(text), pa.int64())))
-            self._values.update("".join(text.to_pylist()).encode())
+            self._values.update(_characters_of(text))
         else:
             self._values.update(_values_of(pc.fill_null(pc.cast(cells, self._type), 0)))
 
     def summary(self) -> list[str]:
         return [self._name, self._kind, *(part.hexdigest() for part in (self._missing, self._lengths, self._values))]
+
+
+def _characters_of(text: "pa.Array") -> bytes | memoryview:
+    """Return the bytes of large strings without gaps, one after the other."""
+    import numpy as np
+
+    _, offsets, characters = text.buffers()
+    if characters is None:
+        return b""
+    ends = np.frombuffer(offsets, np.int64, len(text) + 1, 8 * text.offset)
+    return memoryview(characters)[ends[0] : ends[-1]]
 
 
 def _values_of(cells: "pa.Array") -> bytes:

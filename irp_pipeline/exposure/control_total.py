@@ -1,10 +1,19 @@
 """Control totals and how rows are added up to them; comparing them is for :mod:`irp_pipeline.exposure.totals`.
 
+What is counted are locations, not rows. OED allows several rows for one location, where its terms cannot be said in
+one (ODS documentation, "Financial Details - Primary Insurance"); each repeats the insured values, which are those of
+the location. So a location is what has the same PortNumber, AccNumber and LocNumber, and each of its insured values
+counts once: the largest of its rows, which is that of all rows if the data are right, and does not depend on their
+order. A row without LocNumber is a location of its own.
+
+NumberOfBuildings counts once for each location too. Empty means 1, its default in OED, and so does 0, "unknown", as
+in the exposure summary of Oasis LMF.
+
 Money is added up exactly, as decimals with nine places, so that a sum does not depend on the order of the rows.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +23,50 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    _Integers = np.ndarray[Any, np.dtype[np.int64]]
+    _Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+    _Floats = np.ndarray[Any, np.dtype[np.float64]]
+
 # The row over all perils: there, a location that several perils cover counts once.
 ALL_PERILS = "all"
+# Accounts get rows of their own as long as there are no more than that.
+MOST_ACCOUNTS = 10_000
 
-KEY_COLUMNS = ("PortNumber", "LocPerilsCovered", "CountryCode", "LocCurrency")
+PORTFOLIO_COLUMN = "PortNumber"
+PERILS_COLUMN = "LocPerilsCovered"
+KEY_COLUMNS = (PORTFOLIO_COLUMN, PERILS_COLUMN, "CountryCode", "LocCurrency")
 ACCOUNT_COLUMN = "AccNumber"
+LOCATION_COLUMN = "LocNumber"
+BUILDINGS_COLUMN = "NumberOfBuildings"
 MONEY_COLUMNS = ("BuildingTIV", "OtherTIV", "ContentsTIV", "BITIV")
-CONTROL_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, *MONEY_COLUMNS)
+CONTROL_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, LOCATION_COLUMN, BUILDINGS_COLUMN, *MONEY_COLUMNS)
 
 # Decimal places kept of an amount. 38 digits, of which 29 are before the point, are what a 128-bit decimal holds.
 MONEY_PLACES = 9
 MONEY_DIGITS = 38
 
-# Accounts are told apart by a 64-bit hash, eight bytes each. Repeats are weeded out once as many are waiting.
-_PENDING_ACCOUNTS = 250_000
+# Rows of the same location are put together once as many are waiting.
+_PENDING_ROWS = 250_000
 
 
 @dataclass(frozen=True, order=True)
 class ControlTotal:
-    """What one portfolio holds for one peril, country and currency; amounts are in units of that currency.
+    """What one portfolio holds for one peril, country and currency, or for one account, country and currency.
 
-    A blank cell is the key ``""``. ``peril`` is a code as LocPerilsCovered gives it (a group such as ``AA1`` is not
-    broken up), or :data:`ALL_PERILS`.
+    Attributes:
+        portfolio: PortNumber; a blank cell is the key ``""``, as in the other keys.
+        peril: a code as LocPerilsCovered gives it (a group such as ``AA1`` is not broken up), or :data:`ALL_PERILS`.
+        country: CountryCode.
+        currency: LocCurrency.
+        locations: how many locations.
+        accounts: how many accounts have one of them.
+        building_tiv: insured value of the buildings, in units of the currency.
+        other_tiv: that of other structures.
+        contents_tiv: that of contents.
+        bi_tiv: that of business interruption.
+        buildings: how many buildings.
+        records: how many rows.
+        account: AccNumber where the total is that of one account, over all perils; else empty.
     """
 
     portfolio: str
@@ -48,6 +79,38 @@ class ControlTotal:
     other_tiv: Decimal
     contents_tiv: Decimal
     bi_tiv: Decimal
+    buildings: int = 0
+    records: int = 0
+    account: str = ""
+
+    @property
+    def tiv(self) -> Decimal:
+        """The insured value of all coverages."""
+        return self.building_tiv + self.other_tiv + self.contents_tiv + self.bi_tiv
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What the total is of: portfolio, account, peril, country, currency."""
+        return self.portfolio, self.account, self.peril, self.country, self.currency
+
+
+class ControlTotals(tuple[ControlTotal, ...]):
+    """The totals by portfolio, peril, country and currency, sorted; and beside them those by account.
+
+    Attributes:
+        by_account: the totals by portfolio, account, country and currency, over all perils; None if they were not
+            taken, since there are more than :data:`MOST_ACCOUNTS` of them.
+    """
+
+    by_account: tuple[ControlTotal, ...] | None
+
+    def __new__(
+        cls, totals: Iterable[ControlTotal] = (), by_account: Iterable[ControlTotal] | None = None
+    ) -> "ControlTotals":
+        """Put the totals in order."""
+        self = super().__new__(cls, sorted(totals, key=lambda total: total.key))
+        self.by_account = None if by_account is None else tuple(sorted(by_account, key=lambda total: total.key))
+        return self
 
 
 def peril_codes(perils_covered: str) -> tuple[str, ...]:
@@ -56,91 +119,226 @@ def peril_codes(perils_covered: str) -> tuple[str, ...]:
     return tuple(code for code in codes if code) or ("",)
 
 
+@dataclass(frozen=True)
+class _Locations:
+    """Rows put together: one entry for each location in each group of rows that agree in the key columns.
+
+    Attributes:
+        groups: the number of the group of each entry.
+        locations: a hash of the location.
+        accounts: a hash of the account, 0 for none.
+        records: how many rows.
+        values: the largest amounts, one row for each of MONEY_COLUMNS.
+        buildings: the largest number of buildings.
+    """
+
+    groups: "_Integers"
+    locations: "_Hashes"
+    accounts: "_Hashes"
+    records: "_Integers"
+    values: "_Floats"
+    buildings: "_Integers"
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def put_together(self) -> "_Locations":
+        """Make one entry of those with the same group and location; the entries are sorted by both."""
+        import numpy as np
+
+        order = np.lexsort((self.locations, self.groups))
+        groups, locations = self.groups[order], self.locations[order]
+        changes = (groups[1:] != groups[:-1]) | (locations[1:] != locations[:-1])
+        starts = np.flatnonzero(np.concatenate([[True], changes]))
+        return _Locations(
+            groups[starts],
+            locations[starts],
+            self.accounts[order][starts],
+            np.add.reduceat(self.records[order], starts),
+            np.maximum.reduceat(self.values[:, order], starts, axis=1),
+            np.maximum.reduceat(self.buildings[order], starts),
+        )
+
+    def accounts_in_groups(self) -> "_Hashes":
+        """A hash of group and account together."""
+        import numpy as np
+
+        return _mixed(self.groups.astype(np.uint64), self.accounts)
+
+    def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers") -> "_Locations":
+        """Some of the entries, in other groups."""
+        return _Locations(
+            groups[mask],
+            self.locations[mask],
+            self.accounts[mask],
+            self.records[mask],
+            self.values[:, mask],
+            self.buildings[mask],
+        )
+
+
 class TotalsAccumulator:
-    """Adds rows up to control totals, in memory that depends on the number of groups and accounts, not of rows."""
+    """Adds rows up to control totals, in memory that grows by some hundred bytes a location."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._groups: dict[tuple[str, ...], int] = {}
+        self._parts: list[_Locations] = []
+        self._settled = 0
+        self._pending = 0
+        self._rows = 0
+        self._names: dict[int, str] | None = {}
 
     def add(self, rows: "pa.RecordBatch") -> None:
-        """Add a batch of locations.
+        """Add a batch of rows.
 
         Args:
-            rows: any of :data:`CONTROL_COLUMNS`, keys as text, amounts as floating-point or decimal numbers. A
-                column that is not there counts as blank, an amount as zero.
+            rows: any of :data:`CONTROL_COLUMNS`, keys as text, amounts as numbers. A column that is not there counts
+                as blank, an amount as zero.
         """
         import numpy as np
-        import pyarrow as pa
 
         if rows.num_rows == 0:
             return
         row_groups, keys = _number_groups([_texts(rows, name) for name in KEY_COLUMNS])
-        amounts = {name: _amounts(rows, name) for name in MONEY_COLUMNS}
-        sums = (
-            pa.table({"group": pa.array(row_groups), **amounts})
-            .group_by("group")
-            .aggregate([([], "count_all"), *((name, "sum") for name in MONEY_COLUMNS)])
-        )
-        for record in sums.to_pylist():
-            group = self._groups.setdefault(keys[record["group"]], _Group())
-            group.locations += record["count_all"]
-            group.amounts = [
-                total + record[f"{name}_sum"] for total, name in zip(group.amounts, MONEY_COLUMNS, strict=True)
-            ]
-        hashes, named = _hash_accounts(_texts(rows, ACCOUNT_COLUMN))
-        order = np.argsort(row_groups[named], kind="stable")
-        numbers, starts = np.unique(row_groups[named][order], return_index=True)
-        for number, accounts in zip(numbers, np.split(hashes[named][order], starts)[1:], strict=True):
-            self._groups[keys[number]].accounts.add(accounts)
-
-    def totals(self) -> tuple[ControlTotal, ...]:
-        """The totals of all rows added, sorted."""
-        exploded: dict[tuple[str, str, str, str], list[_Group]] = {}
-        for (portfolio, perils, country, currency), group in self._groups.items():
-            for peril in (ALL_PERILS, *peril_codes(perils)):
-                exploded.setdefault((portfolio, peril, country, currency), []).append(group)
-        return tuple(sorted(_merge(key, groups) for key, groups in exploded.items()))
-
-
-@dataclass
-class _DistinctHashes:
-    _parts: "list[np.ndarray[Any, np.dtype[np.int64]]]" = field(default_factory=list)
-    _pending: int = 0
-
-    def add(self, hashes: "np.ndarray[Any, np.dtype[np.int64]]") -> None:
-        import numpy as np
-
-        part = np.unique(hashes)
+        numbers = np.array([self._groups.setdefault(key, len(self._groups)) for key in keys], np.int64)
+        portfolios, _ = _hashes(_texts(rows, PORTFOLIO_COLUMN))
+        account_texts = _texts(rows, ACCOUNT_COLUMN)
+        accounts, with_account = _hashes(account_texts)
+        locations, with_location = _hashes(_texts(rows, LOCATION_COLUMN))
+        accounts = _mixed(portfolios, accounts)
+        own = _mixed(np.arange(self._rows, self._rows + rows.num_rows, dtype=np.uint64), _mixed(accounts, locations))
+        self._name_accounts(accounts, account_texts)
+        part = _Locations(
+            numbers[row_groups],
+            np.where(with_location, _mixed(accounts, locations), own),
+            np.where(with_account, accounts, np.uint64(0)),
+            np.ones(rows.num_rows, np.int64),
+            np.stack([_amounts(rows, name) for name in MONEY_COLUMNS]),
+            np.maximum(_amounts(rows, BUILDINGS_COLUMN), 1).astype(np.int64),
+        ).put_together()
+        self._rows += rows.num_rows
         self._parts.append(part)
         self._pending += len(part)
-        if self._pending > _PENDING_ACCOUNTS:
-            self._parts, self._pending = [self.values()], 0
+        if self._pending > max(_PENDING_ROWS, self._settled):
+            self._parts = [self._all()]
+            self._settled, self._pending = len(self._parts[0]), 0
 
-    def values(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    def totals(self) -> ControlTotals:
+        """The totals of all rows added."""
         import numpy as np
 
-        return np.unique(np.concatenate([np.empty(0, np.int64), *self._parts]))
+        if not self._parts:
+            return ControlTotals()
+        entries, groups = self._all(), list(self._groups)
+        self._parts = [entries]
+        wholes = {key: number for number, key in enumerate(dict.fromkeys(map(_without_perils, groups)))}
+        whole_of_group = np.array([wholes[_without_perils(key)] for key in groups], np.int64)
+        of_peril: dict[str, list[int]] = {ALL_PERILS: list(range(len(groups)))}
+        for number, key in enumerate(groups):
+            for code in peril_codes(key[KEY_COLUMNS.index(PERILS_COLUMN)]):
+                of_peril.setdefault(code, []).append(number)
+        totals: list[ControlTotal] = []
+        by_account: list[ControlTotal] | None = None
+        for peril, numbers in of_peril.items():
+            mask = np.isin(entries.groups, np.array(numbers, np.int64))
+            of_locations = entries.chosen(mask, whole_of_group[entries.groups]).put_together()
+            totals += _added_up(of_locations, list(wholes), peril)
+            if peril == ALL_PERILS:
+                accounts = sum(total.accounts for total in totals)
+                if self._names is not None and accounts <= MOST_ACCOUNTS:
+                    by_account = list(self._by_account(of_locations, list(wholes)))
+        return ControlTotals(totals, by_account)
+
+    def _by_account(self, locations: _Locations, wholes: list[tuple[str, ...]]) -> Iterator[ControlTotal]:
+        import numpy as np
+
+        named = locations.accounts != 0
+        _, first, numbers = np.unique(locations.accounts_in_groups()[named], return_index=True, return_inverse=True)
+        names = self._names or {}
+        of_group, of_account = locations.groups[named][first].tolist(), locations.accounts[named][first].tolist()
+        keys = [(*wholes[group], names[account]) for group, account in zip(of_group, of_account, strict=True)]
+        groups = np.zeros(len(locations), np.int64)
+        groups[named] = numbers.reshape(-1)
+        yield from _added_up(locations.chosen(named, groups), keys, ALL_PERILS)
+
+    def _all(self) -> _Locations:
+        import numpy as np
+
+        parts = self._parts
+        if len(parts) == 1:
+            return parts[0]
+        return _Locations(
+            np.concatenate([part.groups for part in parts]),
+            np.concatenate([part.locations for part in parts]),
+            np.concatenate([part.accounts for part in parts]),
+            np.concatenate([part.records for part in parts]),
+            np.concatenate([part.values for part in parts], axis=1),
+            np.concatenate([part.buildings for part in parts]),
+        ).put_together()
+
+    def _name_accounts(self, hashes: "_Hashes", texts: "pa.Array") -> None:
+        """Remember what accounts are called, as long as there are not too many."""
+        import numpy as np
+
+        if self._names is None:
+            return
+        distinct, rows = np.unique(hashes, return_index=True)
+        for account, row in zip(distinct.tolist(), rows.tolist(), strict=True):
+            if account not in self._names:
+                self._names[account] = texts[row].as_py()
+        if len(self._names) > MOST_ACCOUNTS + 1:  # one may be blank
+            self._names = None
 
 
-@dataclass
-class _Group:
-    """The rows that agree in the key columns as they stand, with the perils still together."""
+def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) -> Iterator[ControlTotal]:
+    """The totals of locations by group, whose key is portfolio, country and currency, maybe with an account."""
+    import numpy as np
+    import pyarrow as pa
 
-    locations: int = 0
-    amounts: list[Decimal] = field(default_factory=lambda: [Decimal(0)] * len(MONEY_COLUMNS))
-    accounts: _DistinctHashes = field(default_factory=_DistinctHashes)
-
-
-def _merge(key: tuple[str, str, str, str], groups: Sequence[_Group]) -> ControlTotal:
-    accounts = _DistinctHashes()
-    for group in groups:
-        accounts.add(group.accounts.values())
-    return ControlTotal(
-        *key,
-        sum(group.locations for group in groups),
-        len(accounts.values()),
-        *(sum(amounts, Decimal(0)) for amounts in zip(*(group.amounts for group in groups), strict=True)),
+    if not len(locations):
+        return
+    decimal_type = pa.decimal128(MONEY_DIGITS, MONEY_PLACES)
+    try:
+        amounts = [  # one by one, since decimals take much memory
+            pa.table({"group": locations.groups, "amount": pa.array(values).cast(decimal_type)})
+            .group_by("group", use_threads=False)
+            .aggregate([("amount", "sum")])["amount_sum"]
+            for values in locations.values
+        ]
+    except pa.ArrowInvalid as error:
+        raise ExposureError(f"an insured value is too large to be added up ({error})") from error
+    counts = {"group": locations.groups, "records": locations.records, "buildings": locations.buildings}
+    sums = (
+        pa.table(counts)
+        .group_by("group", use_threads=False)
+        .aggregate([([], "count_all"), ("records", "sum"), ("buildings", "sum")])
     )
+    for name, column in zip(MONEY_COLUMNS, amounts, strict=True):  # without threads, groups come in the same order
+        sums = sums.append_column(f"{name}_sum", column)
+    named = locations.accounts != 0
+    _, first = np.unique(locations.accounts_in_groups()[named], return_index=True)
+    accounts = np.bincount(locations.groups[named][first], minlength=len(keys))
+    for record in sums.to_pylist():
+        portfolio, country, currency, *account = keys[record["group"]]
+        yield ControlTotal(
+            portfolio=portfolio,
+            peril=peril,
+            country=country,
+            currency=currency,
+            locations=record["count_all"],
+            accounts=int(accounts[record["group"]]),
+            building_tiv=record["BuildingTIV_sum"],
+            other_tiv=record["OtherTIV_sum"],
+            contents_tiv=record["ContentsTIV_sum"],
+            bi_tiv=record["BITIV_sum"],
+            buildings=record["buildings_sum"],
+            records=record["records_sum"],
+            account=account[0] if account else "",
+        )
+
+
+def _without_perils(key: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part for name, part in zip(KEY_COLUMNS, key, strict=True) if name != PERILS_COLUMN)
 
 
 def _texts(rows: "pa.RecordBatch", name: str) -> "pa.Array":
@@ -152,22 +350,18 @@ def _texts(rows: "pa.RecordBatch", name: str) -> "pa.Array":
     return pc.fill_null(rows.column(name), "")
 
 
-def _amounts(rows: "pa.RecordBatch", name: str) -> "pa.Array":
+def _amounts(rows: "pa.RecordBatch", name: str) -> "_Floats":
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    decimal_type = pa.decimal128(MONEY_DIGITS, MONEY_PLACES)
     if name not in rows.schema.names:
-        return pa.repeat(pa.scalar(Decimal(0), decimal_type), rows.num_rows)
-    try:
-        return pc.fill_null(rows.column(name).cast(decimal_type), Decimal(0))
-    except pa.ArrowInvalid as error:
-        raise ExposureError(f"column {name}: an amount too large to add up ({error})") from error
+        return np.zeros(rows.num_rows)
+    filled = pc.fill_null(rows.column(name).cast(pa.float64()), 0.0)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _number_groups(
-    key_columns: "Iterable[pa.Array]",
-) -> "tuple[np.ndarray[Any, np.dtype[np.int64]], list[tuple[str, ...]]]":
+def _number_groups(key_columns: "Iterable[pa.Array]") -> "tuple[_Integers, list[tuple[str, ...]]]":
     """Number the distinct keys; returns the number of each row and the key of each number."""
     import numpy as np
 
@@ -180,15 +374,27 @@ def _number_groups(
     return numbers.astype(np.int64), keys
 
 
-def _hash_accounts(
-    accounts: "pa.Array",
-) -> "tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.bool_]]]":
-    """A 64-bit hash of every account number, and which of them are not blank."""
+def _hashes(texts: "pa.Array") -> "tuple[_Hashes, np.ndarray[Any, np.dtype[np.bool_]]]":
+    """A 64-bit hash of every text, and which of them are not blank."""
     import numpy as np
 
-    encoded = accounts.dictionary_encode()
+    encoded = texts.dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
-    hashes = np.fromiter((hash(account) for account in distinct), np.int64, len(distinct))
-    named = np.fromiter((bool(account) for account in distinct), np.bool_, len(distinct))
+    hashes = np.fromiter((hash(text) for text in distinct), np.int64, len(distinct)).view(np.uint64)
+    named = np.fromiter((bool(text) for text in distinct), np.bool_, len(distinct))
     indices = encoded.indices.to_numpy()
     return hashes[indices], named[indices]
+
+
+def _mixed(first: "_Hashes", second: "_Hashes") -> "_Hashes":
+    """A hash of two hashes in their order: the finalizer of SplitMix64 (Steele, Lea, Flood 2014) after each of them."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        mixed = first
+        for hashes in (np.uint64(0), second):
+            mixed = (mixed ^ hashes) + np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

@@ -3,8 +3,13 @@
 Every source goes through here, so that the same value arrives as the same value, whether it came from a CSV file,
 a Parquet file or a database. Nothing is rounded, cut or dropped on the way: a value that does not fit its column's
 type is an error with row and column.
+
+Identifiers are text. Sources often hold them as numbers, for instance because pandas makes floats of a column of whole
+numbers where one is missing: ``10000000002.0`` becomes ``10000000002``. A float that is not exactly one whole number,
+a boolean and a date cannot be an identifier, and are errors.
 """
 
+import contextlib
 import datetime as dt
 import decimal
 import math
@@ -12,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType
+from irp_pipeline.exposure.oed import Column, ColumnType, Content
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +33,9 @@ _WHAT_FITS = {
     ColumnType.LARGE_INTEGER: "a whole number",
     ColumnType.TEXT: "text",
 }
+# The largest whole number up to which a float of so many bits holds every one (IEEE 754).
+_EXACT_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}
+_MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(:00([.]0+)?)?(Z|[+-]00:?00)?$"
 
 
 def schema_of(columns: Sequence[Column]) -> "pa.Schema":
@@ -56,36 +64,93 @@ def conform(
     arrays, faults = [], []
     for array, column in zip(batch.columns, columns, strict=True):
         try:
-            arrays.append(_convert(array, column.type))
+            arrays.append(_convert(array, column))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            record, value = _first_misfit(array, column.type)
-            faults.append(
-                f"{locate(first_record + record)}, column {column.name}: {value!r} is not {_WHAT_FITS[column.type]}"
-            )
+            record, value = _first_misfit(array, column)
+            faults.append(misfit(locate(first_record + record), column, value))
     if faults:
         raise ExposureError("\n".join(faults))
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+def misfit(where: str, column: Column, value: object) -> str:
+    """Say that a value does not fit its column.
+
+    Args:
+        where: the place of its row.
+        column: its column.
+        value: the value as Python holds it.
+    """
+    place = f"{where}, column {column.name}"
+    if column.type is not ColumnType.TEXT:
+        return f"{place}: {value!r} is not {_WHAT_FITS[column.type]}"
+    match value:
+        case float() | decimal.Decimal() if not math.isfinite(value):
+            return f"{place}: {value} is not an identifier; give the column as text"
+        case float() | decimal.Decimal() if float(value).is_integer():
+            return (
+                f"{place}: {value!r} is a floating-point number, and so large that others could be meant: identifiers "
+                "must come as text or whole numbers"
+            )
+        case float() | decimal.Decimal():
+            return f"{place}: {value} has a fraction, so it is not an identifier; give the column as text"
+        case bool():
+            return f"{place}: {value} is a truth value, not an identifier; give the column as text"
+        case dt.date() | dt.time():
+            return f"{place}: {value} is a date or time, not an identifier; give the column as text"
+        case _:
+            return f"{place}: {value!r} is not text"
 
 
 def array_of(values: Sequence[object]) -> "pa.Array":
     """Put the Python values of a database driver into an Arrow array, each as it is.
 
     The type follows the values at hand; :func:`conform` brings it to the column's. Numbers stay numbers only where
-    nothing is lost: pyarrow left to itself makes 1 of 1.7 when asked for an integer.
+    nothing is lost: pyarrow left to itself makes 1 of 1.7 when asked for an integer. Values of different kinds become
+    text.
     """
     import pyarrow as pa
 
     kinds = set(map(type, values)) - {type(None)}
-    try:
-        if kinds <= {str}:
+    types = {
+        str: pa.string(),
+        int: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+        dt.date: pa.date32(),
+        dt.datetime: pa.timestamp("us"),
+        decimal.Decimal: None,
+    }
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        # Not for an integer beyond 64 bits, a decimal beyond 76 digits, text with a lone surrogate.
+        if not kinds:
             return pa.array(values, pa.string())
-        if kinds == {int}:
-            return pa.array(values, pa.int64())
-        if kinds == {float}:
-            return pa.array(values, pa.float64())
-    except (pa.ArrowInvalid, OverflowError):  # an integer beyond 64 bits, text with a lone surrogate
-        pass
+        if len(kinds) == 1 and (kind := kinds.pop()) in types and not _has_time_zone(values):
+            return pa.array(values, types[kind])
     return pa.array([as_text(value) for value in values], pa.string())
+
+
+def first_unidentifiable(values: Sequence[object]) -> int | None:
+    """The position of the first value that cannot be an identifier, if there is one.
+
+    Args:
+        values: Python values of a database driver, not all of one kind.
+    """
+    for position, value in enumerate(values):
+        match value:
+            case None | str() | bytes():
+                continue
+            case bool() | dt.date() | dt.time():
+                return position
+            case float() if not math.isnan(value) and not (value.is_integer() and abs(value) <= _EXACT_FLOATS[64]):
+                return position
+            case decimal.Decimal() if value.is_finite() and value != value.to_integral_value():
+                return position
+    return None
+
+
+def _has_time_zone(values: Sequence[object]) -> bool:
+    return any(isinstance(value, dt.datetime) and value.tzinfo is not None for value in values)
 
 
 def as_text(value: object) -> str | None:
@@ -100,7 +165,7 @@ def as_text(value: object) -> str | None:
         case float():
             return _float_as_text(value)
         case decimal.Decimal():
-            return f"{value:f}" if value.is_finite() else None if value.is_nan() else str(value)
+            return _decimal_as_text(value)
         case dt.datetime():
             return value.isoformat(sep=" ").removesuffix(" 00:00:00")
         case bytes() | bytearray() | memoryview():
@@ -112,7 +177,13 @@ def as_text(value: object) -> str | None:
 def _float_as_text(value: float) -> str | None:
     if math.isnan(value):
         return None
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    return str(int(value)) if value.is_integer() and abs(value) <= _EXACT_FLOATS[64] else repr(value)
+
+
+def _decimal_as_text(value: decimal.Decimal) -> str | None:
+    if not value.is_finite():
+        return None if value.is_nan() else str(value)
+    return f"{value:f}" if value != value.to_integral_value() else f"{value.to_integral_value():f}"
 
 
 def _bytes_as_text(value: bytes) -> str:
@@ -122,12 +193,13 @@ def _bytes_as_text(value: bytes) -> str:
         return value.hex()
 
 
-def _convert(array: "pa.Array", column_type: ColumnType) -> "pa.Array":
+def _convert(array: "pa.Array", column: Column) -> "pa.Array":
     import pyarrow as pa
 
     array = _plain(array)
+    column_type = column.type
     if column_type is ColumnType.TEXT:
-        return _to_text(array)
+        return _to_text(array, column.content)
     if pa.types.is_decimal(array.type):  # by way of text: the direct cast may be off in the last digit
         array = array.cast(pa.string())
     if column_type is ColumnType.NUMBER:
@@ -148,20 +220,65 @@ def _plain(array: "pa.Array") -> "pa.Array":
     return array
 
 
-def _to_text(array: "pa.Array") -> "pa.Array":
+def _to_text(array: "pa.Array", content: Content) -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_string(array.type):
-        return array
+        return _without_midnight(array) if content is Content.DATE else array
     if pa.types.is_floating(array.type):
-        array = _without_nan(array)
+        return _float_to_text(_without_nan(array), content)
+    if pa.types.is_decimal(array.type):
+        return _decimal_to_text(array, content)
     if pa.types.is_boolean(array.type):
+        _refuse(content is not Content.FREE and array.null_count < len(array), "a truth value")
         array = array.cast(pa.int8())
+    if pa.types.is_temporal(array.type):
+        _refuse(content is Content.IDENTIFIER and array.null_count < len(array), "a date or time")
+        text = pc.replace_substring_regex(array.cast(pa.string()), r"([.]0+)?Z?$", "")
+        return _without_midnight(text)
+    return array.cast(pa.string())
+
+
+def _float_to_text(array: "pa.Array", content: Content) -> "pa.Array":
+    """Whole numbers without a fraction or exponent; others only where they may be."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    largest = _EXACT_FLOATS[array.type.bit_width]
+    array, text = array.cast(pa.float64()), array
+    fits = pc.and_(pc.equal(pc.floor(array), array), pc.less_equal(pc.abs(array), pa.scalar(float(largest))))
+    _refuse(content is not Content.FREE and pc.all(fits).as_py() is False, "not a whole number that a float holds")
+    whole = pc.if_else(fits, array, pa.scalar(None, pa.float64())).cast(pa.int64()).cast(pa.string())
+    return whole if pc.all(fits).as_py() in (True, None) else pc.coalesce(whole, text.cast(pa.string()))
+
+
+def _decimal_to_text(array: "pa.Array", content: Content) -> "pa.Array":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     text = array.cast(pa.string())
-    if pa.types.is_timestamp(array.type):
-        return pc.replace_substring_regex(text, r"( 00:00:00)?(\.0+)?Z?$", "")
+    if pc.any(pc.match_substring(text, "E")).as_py():
+        text = pa.array([None if value is None else _decimal_as_text(value) for value in array.to_pylist()])
+    text = pc.replace_substring_regex(text, r"[.]0+$", "")
+    _refuse(content is not Content.FREE and pc.any(pc.match_substring(text, ".")).as_py(), "a fraction")
     return text
+
+
+def _without_midnight(text: "pa.Array") -> "pa.Array":
+    """Dates without the time that databases and pandas give them, as OED wants them."""
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.match_substring(text, "00:00")).as_py():
+        return text
+    return pc.replace_substring_regex(text, _MIDNIGHT, r"\1")
+
+
+def _refuse(does_not_fit: bool | None, reason: str) -> None:
+    import pyarrow as pa
+
+    if does_not_fit:
+        raise pa.ArrowInvalid(reason)
 
 
 def _to_number(array: "pa.Array") -> "pa.Array":
@@ -181,16 +298,19 @@ def _to_number(array: "pa.Array") -> "pa.Array":
 
 def _to_integer(array: "pa.Array", integer_type: "pa.DataType") -> "pa.Array":
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_string(array.type):
+        _refuse(pc.any(pc.match_substring_regex(array, "[xX]")).as_py(), "hexadecimal, which pyarrow would read")
         try:
             return _parse(array, integer_type)
         except pa.ArrowInvalid:  # "2.0", which a spreadsheet or pandas makes of 2
             array = _parse(array, pa.float64())
     if pa.types.is_floating(array.type):
         array = _without_nan(array)
-    if pa.types.is_temporal(array.type):
-        raise pa.ArrowInvalid("a date or time")
+        largest = pa.scalar(_EXACT_FLOATS[array.type.bit_width], pa.float64())
+        _refuse(pc.any(pc.greater(pc.abs(array.cast(pa.float64())), largest)).as_py(), "too large for a float")
+    _refuse(pa.types.is_temporal(array.type), "a date or time")
     return array.cast(integer_type)
 
 
@@ -213,7 +333,7 @@ def _without_nan(array: "pa.Array") -> "pa.Array":
     return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
 
 
-def _first_misfit(array: "pa.Array", column_type: ColumnType) -> tuple[int, object]:
+def _first_misfit(array: "pa.Array", column: Column) -> tuple[int, object]:
     """The first value of the array that does not convert, by halving; the array as a whole does not."""
     import pyarrow as pa
 
@@ -221,7 +341,7 @@ def _first_misfit(array: "pa.Array", column_type: ColumnType) -> tuple[int, obje
     while stop - start > 1:
         middle = (start + stop) // 2
         try:
-            _convert(array[start:middle], column_type)
+            _convert(array[start:middle], column)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             stop = middle
         else:

@@ -4,8 +4,8 @@ PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.postgres`. MySQL, M
 read-only transaction, and add up their control totals themselves. Any other database is asked for the rows again, in
 the same transaction, and they are added up here; nothing is ever committed.
 
-MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice; the remedy is
-a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
+MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice, and an
+identifier in one is refused; the remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotal, TotalsAccumulator
-from irp_pipeline.exposure.conversion import array_of, conform
-from irp_pipeline.exposure.oed import OedTable, oed_columns
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
+from irp_pipeline.exposure.conversion import array_of, conform, first_unidentifiable, misfit
+from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
+from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
-from irp_pipeline.exposure.totals_query import DIALECTS, accounts_query, codes_of, combine, sums_query, wrap
+from irp_pipeline.exposure.totals_query import DIALECTS, TotalsQueries, wrap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
 _BATCH_ROWS = 10_000
+_MYSQL = ("mysql", "mariadb")
+# Numbers of types in the protocol of MySQL, which its drivers hand on.
+_MYSQL_FLOAT = 4
+_MYSQL_NUMERIC = (0, 4, 5, 246)
 _READ_ONLY = {
     "mysql": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
     "mariadb": ("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",),
@@ -69,11 +74,14 @@ class DatabaseReader:
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description
+        self.places = Places(description)
+        self.reading = connection.dialect.name
         self._connection = connection
         self._dialect_name = connection.dialect.name
         self._query = query
         self._table = table
         self._started: CursorResult[Any] | None = None
+        self._numeric: frozenset[str] = frozenset()
         self.columns = oed_columns(table, self._column_names(), description)
 
     def batches(self) -> "Generator[pa.RecordBatch]":
@@ -82,18 +90,15 @@ class DatabaseReader:
 
     def locate(self, record: int) -> str:
         """Say where a record is."""
-        return f"{self.description}, record {record + 1}"
+        return self.places.locate(record)
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals, computed by the database if it is one that is known to do it exactly."""
         if self._dialect_name not in DIALECTS:
             return self._totals_of_rows()
-        sums = self._fetch(sums_query(self._query, self.columns, self._dialect_name))
-        codes = codes_of(sums)
-        accounts = self._fetch(accounts_query(self._query, self.columns, self._dialect_name, codes))
-        return combine(sums, accounts, codes)
+        return TotalsQueries(self._query, self.columns, self._dialect_name, self._numeric).run(self._fetch)
 
-    def _totals_of_rows(self) -> tuple[ControlTotal, ...]:
+    def _totals_of_rows(self) -> ControlTotals:
         positions = [number for number, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS]
         columns = [self.columns[position] for position in positions]
         accumulator, record = TotalsAccumulator(), 0
@@ -107,9 +112,27 @@ class DatabaseReader:
         if self._dialect_name in DIALECTS:
             statement = f"SELECT * FROM {wrap(self._query)} AS source WHERE 1 = 0"  # noqa: S608 - the user's own query
             with self._run(statement) as result:
-                return list(result.keys())
+                return self._described(result)
         self._started = self._execute(self._query)
-        return list(self._started.keys())
+        return self._described(self._started)
+
+    def _described(self, result: "CursorResult[Any]") -> list[str]:
+        """The names of the columns; notes which of them are floats or decimals where the driver tells.
+
+        Raises:
+            ExposureError: an identifier is a FLOAT of MySQL or MariaDB.
+        """
+        names = list(result.keys())
+        if self._dialect_name in _MYSQL and result.cursor is not None:
+            kinds = {name: described[1] for name, described in zip(names, result.cursor.description, strict=True)}
+            self._numeric = frozenset(name for name, kind in kinds.items() if kind in _MYSQL_NUMERIC)
+            for column in oed_columns(self._table, names, self.description):
+                if kinds[column.source_name] == _MYSQL_FLOAT and column.content is Content.IDENTIFIER:
+                    raise ExposureError(
+                        f"{self.description}, column {column.name}: is a FLOAT, of which the database hands out six "
+                        f"digits. Read it as text: CAST(CAST({column.source_name} AS DECIMAL(20)) AS CHAR)"
+                    )
+        return names
 
     def _batches(self, positions: Sequence[int]) -> "Generator[pa.RecordBatch]":
         import pyarrow as pa
@@ -118,9 +141,20 @@ class DatabaseReader:
         with self._run(self._query) as result:
             # SQLite renames a column that occurs twice in a derived table.
             oed_columns(self._table, result.keys(), self.description)
+            record = 0
             for rows in result.partitions(_BATCH_ROWS):
                 values = list(zip(*rows, strict=True))
+                for position in positions:
+                    self._check_identifiers(self.columns[position], values[position], record)
                 yield pa.RecordBatch.from_arrays([array_of(values[position]) for position in positions], names)
+                record += len(rows)
+
+    def _check_identifiers(self, column: Column, values: Sequence[object], first_record: int) -> None:
+        """Refuse what cannot be an identifier where values of several kinds are mixed, as SQLite allows."""
+        if column.type is ColumnType.TEXT and column.content is Content.IDENTIFIER and len(set(map(type, values))) > 1:
+            position = first_unidentifiable(values)
+            if position is not None:
+                raise ExposureError(misfit(self.locate(first_record + position), column, values[position]))
 
     def _fetch(self, statement: str) -> list[Any]:
         with self._run(statement) as result:
@@ -158,6 +192,8 @@ def _engine(name: str, url: "URL") -> "Engine":
 
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
         raise ExposureError(f"the source database {name} is the SQLite file {url.database}, which does not exist")
+    if url.drivername in _MYSQL:  # PyMySQL is what the extra "mysql" brings
+        url = url.set(drivername=f"{url.drivername}+pymysql")
     try:
         return sa.create_engine(url, poolclass=sa.NullPool)
     except ModuleNotFoundError as error:

@@ -5,6 +5,7 @@ whole and on disk. What it holds, column by column, is in :mod:`irp_pipeline.exp
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotal
+from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import Reader, Source, open_source
@@ -28,6 +29,7 @@ _ROW_GROUP_BYTES = 32 * 2**20
 # A column with more distinct values than that in a row group is written without a dictionary. Building one that is
 # given up only at the default of 1 MB doubled the time of writing, and made the file larger.
 _DICTIONARY_BYTES = 2**16
+_HASHED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ class Extract:
         path: the Parquet file.
         rows: how many records it holds.
         columns: their names, as OED spells them, in the order of the source.
-        sha256: of the file, in hexadecimal. The same rows in the same order give the same file.
+        sha256: of the records as they are written, in hexadecimal. The same rows in the same order give the same,
+            whatever source they come from.
         seconds: how long it took.
         source: where it came from, in words.
+        reading: how the source was read: of a CSV file the encoding, delimiter and decimal signs that were stated or
+            found, and how many lines and records it has.
         source_totals: the control totals of the source at that moment, if they were asked for.
     """
 
@@ -52,7 +57,8 @@ class Extract:
     sha256: str
     seconds: float
     source: str
-    source_totals: tuple[ControlTotal, ...] | None = None
+    reading: str = ""
+    source_totals: ControlTotals | None = None
 
 
 def extract(
@@ -87,12 +93,13 @@ def extract(
             if rows == 0:
                 raise ExposureError(f"{reader.description} gives no {table.value} record at all")
             totals = reader.totals() if with_totals else None
-            with partial.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = _hash_of_records(partial)
             columns = tuple(column.name for column in reader.columns)
+            seconds = time.perf_counter() - started
+            result = Extract(table, path, rows, columns, sha256, seconds, reader.description, reader.reading, totals)
     except OSError as error:  # the readers have turned theirs into an ExposureError
         raise ExposureError(f"{path} cannot be written: {error}") from error
-    return Extract(table, path, rows, columns, sha256, time.perf_counter() - started, reader.description, totals)
+    return result
 
 
 def _write(reader: Reader, path: Path, progress: Callable[[int], None]) -> int:
@@ -115,7 +122,22 @@ def _write(reader: Reader, path: Path, progress: Callable[[int], None]) -> int:
             progress(rows)
         if writing is not None:
             writing.result()
+        if rows:
+            writer.add_key_value_metadata(reader.places.to_metadata())
     return rows
+
+
+def _hash_of_records(path: Path) -> str:
+    """The SHA-256 of a Parquet file without its footer, which tells where the records come from."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        remaining = file.tell() - int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        while remaining and (block := file.read(min(remaining, _HASHED_BYTES))):
+            digest.update(block)
+            remaining -= len(block)
+    return digest.hexdigest()
 
 
 def _row_groups(reader: Reader) -> "Generator[pa.Table]":

@@ -10,11 +10,12 @@ zeros. A column that the standard does not know is kept, as text.
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from irp_pipeline.exposure import ExposureError
 
@@ -37,13 +38,35 @@ class ColumnType(StrEnum):
     LARGE_INTEGER = "int64"
 
 
+class Content(StrEnum):
+    """What the text of a column means, which decides what may become that text."""
+
+    IDENTIFIER = "identifier"
+    """A number, code or name that OED knows: a float, a boolean or a date cannot stand for one."""
+    DATE = "date"
+    FREE = "free"
+    """What the user defines, or what may be a number too: any value, written as text."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """A column as the source names it, its name as OED spells it, and its type."""
+    """A column as the source names it, and what OED says of it.
+
+    Attributes:
+        source_name: its name in the source.
+        name: its name as OED spells it.
+        type: what it holds.
+        content: what its text means; for numbers without a meaning.
+        largest: the largest amount that OED allows in it, where OED sets a limit.
+        is_known: whether the standard knows it.
+    """
 
     source_name: str
     name: str
     type: ColumnType
+    content: Content = Content.FREE
+    largest: float | None = None
+    is_known: bool = True
 
 
 # The names the specification file uses for the tables and the types.
@@ -60,6 +83,9 @@ _SPECIFICATION_TYPES = {
     "Int32": ColumnType.INTEGER,
     "Int64": ColumnType.LARGE_INTEGER,
 }
+_SPECIFICATION_DATES = ("smalldatetime", "date")
+# ReinstatementCharge is a list of shares, which may be a single one.
+_FREE_TEXTS = ("UserDef", "Flexi", "ReinstatementCharge")
 # GeogSchemeXX stands for GeogScheme1, GeogScheme2, …; FlexiLocZZZ for FlexiLoc with any name after it.
 _OPEN_ENDINGS = ("XX", "ZZZ")
 
@@ -92,14 +118,13 @@ def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Col
 
 def _oed_column(table: OedTable, source_name: str) -> Column:
     name = source_name.strip()
-    fields = _fields(table)
-    known = fields.get(name.lower())
+    known = _fields(table).get(name.lower())
     if known is not None:
-        return Column(source_name, *known)
-    for spelling, column_type in _open_ended_fields(table):
-        if name.lower().startswith(spelling.lower()) and len(name) > len(spelling):
-            return Column(source_name, spelling + name[len(spelling) :], column_type)
-    return Column(source_name, name, ColumnType.TEXT)
+        return replace(known, source_name=source_name)
+    for opening in _open_ended_fields(table):
+        if name.lower().startswith(opening.name.lower()) and len(name) > len(opening.name):
+            return replace(opening, source_name=source_name, name=opening.name + name[len(opening.name) :])
+    return Column(source_name, name, ColumnType.TEXT, is_known=False)
 
 
 def specification_table(table: OedTable) -> str:
@@ -108,14 +133,31 @@ def specification_table(table: OedTable) -> str:
 
 
 @cache
-def _fields(table: OedTable) -> dict[str, tuple[str, ColumnType]]:
-    """The fields of a table in the newest OED version: lower-case name to spelling and type."""
+def _fields(table: OedTable) -> dict[str, Column]:
+    """The fields of a table in the newest OED version, by their name in lower case."""
     specification = json.loads(_specification_file().read_bytes())
     fields = specification["input_fields"][_SPECIFICATION_TABLES[table]]
-    return {
-        lower_name: (field["Input Field Name"], _SPECIFICATION_TYPES[field["pd_dtype"]])
-        for lower_name, field in fields.items()
-    }
+    return {lower_name: _field(field) for lower_name, field in fields.items()}
+
+
+def _field(field: dict[str, Any]) -> Column:
+    name = field["Input Field Name"]
+    ranges = field["Valid value range"]
+    limits = [limits.get("max") for limits in ranges] if isinstance(ranges, list) else []
+    known = [float(limit) for limit in limits if limit is not None]
+    return Column(
+        source_name=name,
+        name=name,
+        type=_SPECIFICATION_TYPES[field["pd_dtype"]],
+        content=_content(name, field["Data Type"]),
+        largest=max(known) if known and len(known) == len(limits) else None,
+    )
+
+
+def _content(name: str, data_type: str) -> Content:
+    if data_type in _SPECIFICATION_DATES:
+        return Content.DATE
+    return Content.FREE if any(part in name for part in _FREE_TEXTS) else Content.IDENTIFIER
 
 
 def known_spelling(table: OedTable, name: str) -> str | None:
@@ -155,14 +197,14 @@ def _covered_perils() -> dict[str, list[str]]:
 
 
 @cache
-def _open_ended_fields(table: OedTable) -> tuple[tuple[str, ColumnType], ...]:
-    def openings() -> Iterator[tuple[str, ColumnType]]:
-        for spelling, column_type in _fields(table).values():
-            for ending in _OPEN_ENDINGS:
-                if spelling.endswith(ending):
-                    yield spelling.removesuffix(ending), column_type
-
-    return tuple(sorted(openings(), key=lambda opening: -len(opening[0])))
+def _open_ended_fields(table: OedTable) -> tuple[Column, ...]:
+    openings = [
+        replace(field, name=field.name.removesuffix(ending))
+        for field in _fields(table).values()
+        for ending in _OPEN_ENDINGS
+        if field.name.endswith(ending)
+    ]
+    return tuple(sorted(openings, key=lambda opening: -len(opening.name)))
 
 
 def _specification_file() -> Path:

@@ -7,14 +7,16 @@ statement that is not a query does not even parse there.
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotal
-from irp_pipeline.exposure.conversion import NULL_TEXTS
-from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.control_total import BUILDINGS_COLUMN, CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotals
+from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
+from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
+from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
-from irp_pipeline.exposure.totals_query import accounts_query, codes_of, combine, sums_query, wrap
+from irp_pipeline.exposure.totals_query import TotalsQueries, wrap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +38,7 @@ _TOTALS_SETTINGS = ("SET LOCAL max_parallel_workers_per_gather TO DEFAULT", "SET
 
 _TEXT_TYPES = ("text", "varchar")
 _INTEGER_TYPES = ("int2", "int4", "int8")
+_FLOAT_TYPES = ("float4", "float8")
 _DECIMAL_TYPES = ("numeric", "money")
 _MIDNIGHT = "' 00:00:00$', ''"
 
@@ -64,6 +67,8 @@ class PostgresReader:
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description
+        self.places = Places(description)
+        self.reading = "PostgreSQL"
         self._connection = connection
         self._query = query
         with _query_errors(description), closing(connection.cursor()) as cursor:
@@ -75,7 +80,7 @@ class PostgresReader:
     def batches(self) -> "Generator[pa.RecordBatch]":
         """The rows, read as they come from the server."""
         selected = ", ".join(
-            f"{_cast(_quote(column.source_name), database_type, column.type)} AS {_quote(column.source_name)}"
+            f"{_cast(_quote(column.source_name), database_type, column)} AS {_quote(column.source_name)}"
             for column, database_type in zip(self.columns, self._database_types, strict=True)
         )
         options = {"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
@@ -84,32 +89,47 @@ class PostgresReader:
             closing(self._connection.cursor(adbc_stmt_kwargs=options)) as cursor,
         ):
             cursor.execute(f"SELECT {selected} FROM {wrap(self._query)} AS source")  # noqa: S608 - the user's own
+            record = 0
             with cursor.fetch_record_batch() as reader:
-                yield from _guarded(reader, self.description)
+                for batch in _guarded(reader, self.description):
+                    self._check_decimals(batch, record)
+                    yield batch
+                    record += batch.num_rows
+
+    def _check_decimals(self, batch: "pa.RecordBatch", first_record: int) -> None:
+        """Refuse fractions in identifiers: decimals come as text."""
+        import pyarrow.compute as pc
+
+        for position, (column, database_type) in enumerate(zip(self.columns, self._database_types, strict=True)):
+            if column.content is Content.IDENTIFIER and database_type == "numeric" and column.type is ColumnType.TEXT:
+                cells = batch.column(position)
+                found = pc.index(pc.match_substring(cells, "."), True).as_py()
+                if found >= 0:
+                    where = self.locate(first_record + found)
+                    raise ExposureError(misfit(where, column, Decimal(cells[found].as_py())))
 
     def locate(self, record: int) -> str:
         """Say where a record is."""
-        return f"{self.description}, record {record + 1}"
+        return self.places.locate(record)
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals, computed by the server."""
         for statement in _TOTALS_SETTINGS:
             _execute(self._connection, statement)
-        query = self._control_query()
-        sums = self._fetch(sums_query(query, self.columns, "postgresql"))
-        codes = codes_of(sums)
-        return combine(sums, self._fetch(accounts_query(query, self.columns, "postgresql", codes)), codes)
+        return TotalsQueries(self._control_query(), self.columns, "postgresql").run(self._fetch)
 
     def _control_query(self) -> str:
         """The columns that control totals need, those of them that are text ready to be made numbers."""
         selected = []
         for column, database_type in zip(self.columns, self._database_types, strict=True):
             name = _quote(column.source_name)
-            if column.name in MONEY_COLUMNS and database_type in _TEXT_TYPES:
+            if column.name in (*MONEY_COLUMNS, BUILDINGS_COLUMN) and database_type in _TEXT_TYPES:
                 nulls = ", ".join(f"'{text}'" for text in NULL_TEXTS)
                 selected.append(f"CASE WHEN btrim({name}) NOT IN ({nulls}) THEN btrim({name}) END AS {name}")
             elif column.name in CONTROL_COLUMNS:
-                selected.append(f"{_cast(name, database_type, column.type)} AS {name}")
+                selected.append(
+                    f"{_whole(name, database_type, column) or _cast(name, database_type, column)} AS {name}"
+                )
         return f"SELECT {', '.join(selected)} FROM {wrap(self._query)} AS source"  # noqa: S608 - the user's own query
 
     def _fetch(self, statement: str) -> list[Any]:
@@ -198,31 +218,45 @@ def _quote(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _cast(column: str, database_type: str, column_type: ColumnType) -> str:
+def _cast(name: str, database_type: str, column: Column) -> str:
     """The expression for a column: what Arrow cannot hold as the OED column is converted by the server.
 
-    Text in a column of numbers stays text, so that a value which is not a number is found with its row.
+    Text in a column of numbers stays text, so that a value which is not a number is found with its row. What cannot be
+    an identifier stays what it is, so that it is refused.
     """
-    if column_type is ColumnType.TEXT:
-        return _cast_to_text(column, database_type)
+    if column.type is ColumnType.TEXT:
+        return _cast_to_text(name, database_type, column.content)
     if database_type in (*_TEXT_TYPES, *_INTEGER_TYPES, "float8"):
-        return column
+        return name
     if database_type in _DECIMAL_TYPES:
-        return f"{column}::numeric::float8"
+        return f"{name}::numeric::float8"
     if database_type == "float4":
-        return f"{column}::float8"
+        return f"{name}::float8"
     if database_type == "bool":
-        return f"{column}::int"
-    return f"{column}::text"
+        return f"{name}::int"
+    return f"{name}::text"
 
 
-def _cast_to_text(column: str, database_type: str) -> str:
-    if database_type in _TEXT_TYPES:
-        return column
+def _cast_to_text(name: str, database_type: str, content: Content) -> str:
+    if database_type in (*_TEXT_TYPES, *_FLOAT_TYPES):
+        return name
+    if database_type == "numeric":
+        return f"CASE WHEN {name} = trunc({name}) THEN trunc(NULLIF({name}, 'NaN'))::text ELSE {name}::text END"
+    if content is not Content.FREE and database_type == "bool":
+        return name
+    if content is Content.IDENTIFIER and database_type in ("date", "timestamp", "timestamptz"):
+        return name
     if database_type == "bool":
-        return f"{column}::int::text"
+        return f"{name}::int::text"
     if database_type == "timestamp":
-        return f"regexp_replace({column}::text, {_MIDNIGHT})"
+        return f"regexp_replace({name}::text, {_MIDNIGHT})"
     if database_type == "timestamptz":
-        return f"regexp_replace(({column} AT TIME ZONE 'UTC')::text, {_MIDNIGHT})"
-    return f"{column}::text"
+        return f"regexp_replace(({name} AT TIME ZONE 'UTC')::text, {_MIDNIGHT})"
+    return f"{name}::text"
+
+
+def _whole(name: str, database_type: str, column: Column) -> str | None:
+    """The expression for an identifier that is a float, as text."""
+    if column.type is ColumnType.TEXT and database_type in _FLOAT_TYPES:
+        return f"NULLIF({name}, 'NaN')::bigint::text"
+    return None

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotal
+from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.oed import Column, OedTable
+from irp_pipeline.exposure.places import Places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,11 +32,15 @@ class FileSource:
 
     Attributes:
         path: the file.
-        encoding: of the characters in a CSV file; Excel in Europe may have written ``cp1252``.
+        encoding: of the characters in a CSV file, such as ``cp1252``; None: found out.
+        delimiter: what stands between the cells of a CSV file; None: found out.
+        decimal: the decimal sign of the numbers in a CSV file, ``.`` or ``,``; None: found out.
     """
 
     path: Path
-    encoding: str = "utf-8"
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,21 @@ class Reader(Protocol):
     def columns(self) -> tuple[Column, ...]:
         """The columns, in the order of the source."""
 
+    @property
+    def places(self) -> Places:
+        """Where the records are; of a CSV file known for sure once all batches were read."""
+
+    @property
+    def reading(self) -> str:
+        """How the source was read, for people: of a CSV file what was found out about it."""
+
     def batches(self) -> "Generator[pa.RecordBatch]":
         """The rows in batches of bounded size, values as the source has them."""
 
     def locate(self, record: int) -> str:
         """Say where a record is, given its number from 0."""
 
-    def totals(self) -> tuple[ControlTotal, ...]:
+    def totals(self) -> ControlTotals:
         """The control totals of the source, computed by the database itself where it can."""
 
 
@@ -84,9 +97,11 @@ def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reade
             query, or the database refuses it.
     """
     from irp_pipeline.exposure import databases, files, postgres
+    from irp_pipeline.exposure.csv_file import CsvOptions
 
     if isinstance(source, FileSource):
-        return files.open_file(source.path, source.encoding, table)
+        options = CsvOptions(source.encoding or None, source.delimiter or None, source.decimal or None)
+        return files.open_file(source.path, options, table)
     url = source_url(source.database)
     query = _checked_query(source)
     if url.get_backend_name() == "postgresql":

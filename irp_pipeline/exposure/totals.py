@@ -1,12 +1,14 @@
 """Control totals: is what was extracted what the source holds?
 
-For every portfolio, peril, country and currency: the number of locations and of accounts, and the insured value (TIV)
-of each coverage. Taken from the source (:func:`source_totals`) and from the extract (:func:`extract_totals`) in two
-different ways, and compared (:func:`compare_totals`).
+For every portfolio, peril, country and currency, and for every account: the number of records, locations, accounts and
+buildings, and the insured value (TIV) of each coverage; what counts as one location is said in
+:mod:`~irp_pipeline.exposure.control_total`. Taken from the source (:func:`source_totals`) and from the extract
+(:func:`extract_totals`) in two different ways, and compared (:func:`compare_totals`).
 
 - LocPerilsCovered may hold several codes (``WTC;WSS``): such a location counts under each of them, so perils must not
   be added together. The row :data:`ALL_PERILS` counts it once. A group of perils (``AA1``) stays the code it is.
 - An account counts once in each row where it has a location.
+- The totals by account are over all perils, and only taken as long as there are no more than :data:`MOST_ACCOUNTS`.
 - A database adds up what it holds by itself, in one snapshot with the rows if they are extracted in the same call
   (``extract(…, with_totals=True)``). A CSV file is read a second time by another parser.
 
@@ -21,13 +23,15 @@ from decimal import Decimal
 from pathlib import Path
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ALL_PERILS, ControlTotal
+from irp_pipeline.exposure.control_total import ALL_PERILS, MOST_ACCOUNTS, ControlTotal, ControlTotals
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource, Source, open_source
 
 __all__ = [
     "ALL_PERILS",
+    "MOST_ACCOUNTS",
     "ControlTotal",
+    "ControlTotals",
     "Difference",
     "compare_totals",
     "extract_totals",
@@ -35,9 +39,15 @@ __all__ = [
     "source_totals",
     "totals_from_json",
     "totals_to_json",
+    "whole_totals",
 ]
 
-_COUNTS = {"locations": "number of locations", "accounts": "number of accounts"}
+_COUNTS = {
+    "records": "number of records",
+    "locations": "number of locations",
+    "accounts": "number of accounts",
+    "buildings": "number of buildings",
+}
 _AMOUNTS = {
     "building_tiv": "BuildingTIV",
     "other_tiv": "OtherTIV",
@@ -59,11 +69,13 @@ class Difference:
     measure: str
     source: int | Decimal
     extract: int | Decimal
+    account: str = ""
 
     def __str__(self) -> str:
         """Say what differs and by how much."""
         keys = (
-            f"portfolio {self.portfolio or '(blank)'}, peril {self.peril or '(blank)'}, "
+            f"portfolio {self.portfolio or '(blank)'}{f', account {self.account}' if self.account else ''}, "
+            f"peril {self.peril or '(blank)'}, "
             f"country {self.country or '(blank)'}, currency {self.currency or '(blank)'}"
         )
         return (
@@ -72,7 +84,7 @@ class Difference:
         )
 
 
-def source_totals(source: Source) -> tuple[ControlTotal, ...]:
+def source_totals(source: Source) -> ControlTotals:
     """Take the control totals of a source of locations, as it is now.
 
     Raises:
@@ -82,8 +94,8 @@ def source_totals(source: Source) -> tuple[ControlTotal, ...]:
         return reader.totals()
 
 
-def extract_totals(path: Path) -> tuple[ControlTotal, ...]:
-    """Take the control totals of an extracted location table; memory grows by eight bytes for each account only.
+def extract_totals(path: Path) -> ControlTotals:
+    """Take the control totals of an extracted location table; memory grows by some hundred bytes a location.
 
     Raises:
         ExposureError: the file is missing or unreadable.
@@ -97,9 +109,14 @@ def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTota
     A group that only one of them has counts as zero in the other one.
     """
     of_source, of_extract = _by_key(source), _by_key(extract)
+    accounts = [totals.by_account for totals in (source, extract) if isinstance(totals, ControlTotals)]
+    if len(accounts) == 2 and None not in accounts:
+        of_source, of_extract = of_source | _by_key(accounts[0] or ()), of_extract | _by_key(accounts[1] or ())
     differences = []
     for key in sorted(of_source.keys() | of_extract.keys()):
-        nothing = ControlTotal(*key, 0, 0, Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+        portfolio, account, peril, country, currency = key
+        zero = Decimal(0)
+        nothing = ControlTotal(portfolio, peril, country, currency, 0, 0, zero, zero, zero, zero, account=account)
         differences += _differences(of_source.get(key, nothing), of_extract.get(key, nothing))
     return differences
 
@@ -121,31 +138,39 @@ def money_tolerance(amount: Decimal, locations: int) -> Decimal:
 
 def totals_to_json(totals: Iterable[ControlTotal]) -> str:
     """Write control totals as JSON, amounts as text with all their digits."""
-    return json.dumps([asdict(total) for total in totals], default=str, indent=1)
+    by_account = totals.by_account if isinstance(totals, ControlTotals) else None
+    return json.dumps([asdict(total) for total in (*totals, *(by_account or ()))], default=str, indent=1)
 
 
-def totals_from_json(text: str) -> tuple[ControlTotal, ...]:
+def totals_from_json(text: str) -> ControlTotals:
     """Read what :func:`totals_to_json` wrote.
 
     Raises:
         ExposureError: it is something else.
     """
     try:
-        return tuple(
+        totals = [
             ControlTotal(**record | {name: Decimal(record[name]) for name in _AMOUNTS}) for record in json.loads(text)
-        )
+        ]
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
         raise ExposureError(f"these are no control totals: {error}") from error
+    by_account = [total for total in totals if total.account]
+    return ControlTotals((total for total in totals if not total.account), by_account or None)
 
 
-def _by_key(totals: Iterable[ControlTotal]) -> dict[tuple[str, str, str, str], ControlTotal]:
-    return {(total.portfolio, total.peril, total.country, total.currency): total for total in totals}
+def whole_totals(totals: Iterable[ControlTotal]) -> list[ControlTotal]:
+    """Those of the totals that add up to everything: over all perils."""
+    return [total for total in totals if total.peril == ALL_PERILS]
+
+
+def _by_key(totals: Iterable[ControlTotal]) -> dict[tuple[str, str, str, str, str], ControlTotal]:
+    return {total.key: total for total in totals}
 
 
 def _differences(source: ControlTotal, extract: ControlTotal) -> list[Difference]:
     keys = (source.portfolio, source.peril, source.country, source.currency)
     differences = [
-        Difference(*keys, measure, getattr(source, name), getattr(extract, name))
+        Difference(*keys, measure, getattr(source, name), getattr(extract, name), source.account)
         for name, measure in _COUNTS.items()
         if getattr(source, name) != getattr(extract, name)
     ]
@@ -154,7 +179,7 @@ def _differences(source: ControlTotal, extract: ControlTotal) -> list[Difference
         of_source, of_extract = getattr(source, name), getattr(extract, name)
         tolerance = money_tolerance(max(abs(of_source), abs(of_extract)), locations)
         if abs(of_source - of_extract) > tolerance:
-            differences.append(Difference(*keys, measure, of_source, of_extract))
+            differences.append(Difference(*keys, measure, of_source, of_extract, source.account))
     return differences
 
 

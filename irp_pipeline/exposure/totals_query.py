@@ -1,12 +1,13 @@
 """The SQL that makes a database compute the control totals of a query by itself.
 
-Two statements over the user's query as a derived table: :func:`sums_query` counts locations and adds up amounts, and
-:func:`accounts_query` counts accounts. Both leave the perils together as LocPerilsCovered has them;
-:func:`combine` takes them apart. Running the statements is for the module of each kind of database. The databases for
-which the text below is known to be right are in :data:`DIALECTS`; on any other, rows are read and added up here.
+Statements over the user's query as a derived table. :func:`coverage_query` asks which perils are covered.
+:func:`sums_query` makes one row of each location, by the definition in :mod:`~irp_pipeline.exposure.control_total`, and
+adds the locations up: over all perils, by peril, or by account. Running them is for the module of each kind of
+database. The databases for which the text below is known to be right are in :data:`DIALECTS`; on any other, rows are
+read and added up here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,15 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import (
     ACCOUNT_COLUMN,
     ALL_PERILS,
+    BUILDINGS_COLUMN,
     KEY_COLUMNS,
+    LOCATION_COLUMN,
     MONEY_COLUMNS,
     MONEY_PLACES,
+    MOST_ACCOUNTS,
+    PERILS_COLUMN,
     ControlTotal,
+    ControlTotals,
     peril_codes,
 )
 from irp_pipeline.exposure.oed import Column
@@ -28,8 +34,11 @@ if TYPE_CHECKING:
 
 # Stands for the user's query until the statement is compiled, so that SQLAlchemy never looks into it.
 _PLACEHOLDER = "irp_source_query"
-# OED knows about sixty. Databases take some hundred columns in a statement, one for each code here.
+# OED knows about sixty.
 _MOST_PERIL_CODES = 400
+# SQLite takes 500 SELECTs in a UNION.
+_MOST_UNITED = 400
+_TEXT_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, LOCATION_COLUMN)
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,13 @@ class TotalsDialect:
     Attributes:
         text: a column as text that compares exactly (no case folding, no padding), NULL as ``''``.
         number: a column as a 64-bit float, which it is in the extract too.
+        whole_number: a column of floats or decimals as text without a fraction or exponent; where the database cannot
+            tell by itself.
     """
 
     text: "Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]"
     number: "Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]"
+    whole_number: "Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]] | None" = None
 
 
 def wrap(query: str) -> str:
@@ -50,66 +62,180 @@ def wrap(query: str) -> str:
     return f"(\n{query}\n)"
 
 
-def sums_query(query: str, columns: Sequence[Column], dialect_name: str) -> str:
-    """A statement that gives the number of locations and the parts of each amount, by the key columns.
+@dataclass(frozen=True)
+class TotalsQueries:
+    """Makes the statements for one query.
 
-    Whole units of an amount add up exactly, as integers. What remains of each amount is below one, so that its
-    floating-point sum over n rows is good to n² · 2⁻⁵⁴ units in the worst order.
-    """
-    import sqlalchemy as sa
-
-    dialect = DIALECTS[dialect_name]
-    source, names = _source(columns)
-    keys = [_text(source, names, name, dialect) for name in KEY_COLUMNS]
-    parts: list[sa.ColumnElement[Any]] = []
-    for name in MONEY_COLUMNS:
-        amount = dialect.number(source.c[names[name]] if name in names else sa.literal(0))
-        whole = sa.cast(sa.func.round(amount), sa.BigInteger)
-        parts += [sa.func.sum(whole), sa.func.sum(amount - whole)]
-    return _compile(sa.select(*keys, sa.func.count(), *parts).select_from(source).group_by(*keys), query, dialect_name)
-
-
-def accounts_query(query: str, columns: Sequence[Column], dialect_name: str, codes: Mapping[str, set[str]]) -> str:
-    """A statement that gives the number of accounts by portfolio, country, currency and which perils they have.
-
-    Args:
+    Attributes:
         query: the user's query.
         columns: its columns.
         dialect_name: a key of :data:`DIALECTS`.
-        codes: from :func:`codes_of`.
+        numeric: the columns, as the source names them, that the database holds as floats or decimals.
     """
-    import sqlalchemy as sa
 
-    dialect = DIALECTS[dialect_name]
-    source, names = _source(columns)
-    keys = {name: _text(source, names, name, dialect) for name in (*KEY_COLUMNS, ACCOUNT_COLUMN)}
-    covered, account = keys.pop("LocPerilsCovered"), keys[ACCOUNT_COLUMN]
-    flags = [
-        sa.func.max(sa.case((covered.in_([dialect.text(sa.literal(value)) for value in sorted(values)]), 1), else_=0))
-        for values in codes.values()
-    ]
-    accounts = (
-        sa.select(
-            *(key.label(name) for name, key in keys.items()),
-            *(flag.label(f"peril_{number}") for number, flag in enumerate(flags)),
+    query: str
+    columns: Sequence[Column]
+    dialect_name: str
+    numeric: Collection[str] = ()
+
+    def run(self, fetch: Callable[[str], Iterable[Sequence[Any]]]) -> ControlTotals:
+        """Take the control totals.
+
+        Args:
+            fetch: runs a statement and returns its rows.
+
+        Raises:
+            ExposureError: LocPerilsCovered holds so many codes that they cannot be perils.
+        """
+        coverage = list(fetch(self._coverage_query()))
+        codes = _codes_of(_decode(covered) for covered, _ in coverage)
+        blanks = any(int(number) for _, number in coverage)
+        totals = [_total(row, ALL_PERILS) for row in fetch(self._sums_query(blanks))]
+        for some in _at_most(codes, _MOST_UNITED):
+            totals += [_total(row[:-1], _decode(row[-1])) for row in fetch(self._sums_query(blanks, codes=some))]
+        by_account: list[ControlTotal] | None = None
+        if sum(total.accounts for total in totals if total.peril == ALL_PERILS) <= MOST_ACCOUNTS:
+            rows = fetch(self._sums_query(blanks, by_account=True))
+            by_account = [_total(row[:-1], ALL_PERILS, _decode(row[-1])) for row in rows]
+        return ControlTotals(totals, by_account)
+
+    def _coverage_query(self) -> str:
+        """Which LocPerilsCovered there are, and how many of their rows have no LocNumber."""
+        import sqlalchemy as sa
+
+        rows = self._rows()
+        has_none = rows.c[LOCATION_COLUMN] == self._blank()
+        covered = rows.c[PERILS_COLUMN]
+        return self._compile(sa.select(covered, sa.func.sum(sa.case((has_none, 1), else_=0))).group_by(covered))
+
+    def _sums_query(
+        self, blanks: bool, *, codes: Mapping[str, Collection[str]] | None = None, by_account: bool = False
+    ) -> str:
+        """Portfolio, country, currency; records, locations, accounts, buildings, parts of amounts; peril or account.
+
+        Whole units of an amount add up exactly, as integers. What remains of each amount is below one, so that its
+        floating-point sum over n locations is good to n² · 2⁻⁵⁴ units in the worst order.
+        """
+        import sqlalchemy as sa
+
+        located = self._located(blanks, codes)
+        keys = [located.c[name] for name in KEY_COLUMNS if name != PERILS_COLUMN]
+        account = located.c[ACCOUNT_COLUMN]
+        parts: list[sa.ColumnElement[Any]] = []
+        for name in MONEY_COLUMNS:
+            whole = sa.cast(sa.func.round(located.c[name]), sa.BigInteger)
+            parts += [sa.func.sum(whole), sa.func.sum(located.c[name] - whole)]
+        more = [located.c.peril] if codes else [account] if by_account else []
+        named = sa.case((account != self._blank(), account))
+        statement = sa.select(
+            *keys,
+            sa.func.sum(located.c.records),
+            sa.func.count(),
+            sa.func.count(named.distinct()),
+            sa.func.sum(located.c[BUILDINGS_COLUMN]),
+            *parts,
+            *more,
+        ).group_by(*keys, *more)
+        return self._compile(statement.where(account != self._blank()) if by_account else statement)
+
+    def _located(self, blanks: bool, codes: Mapping[str, Collection[str]] | None) -> "sa.Subquery":
+        """One row for each location, and for each peril if perils are asked for."""
+        import sqlalchemy as sa
+
+        rows = self._rows()
+        keys = [rows.c[name].label(name) for name in _TEXT_COLUMNS if name != PERILS_COLUMN]
+        source: sa.FromClause = rows
+        if codes:
+            perils = self._perils(codes)
+            source = rows.join(perils, perils.c.covered == rows.c[PERILS_COLUMN])
+            keys.append(perils.c.peril.label("peril"))
+        numbers = [rows.c[name] for name in (*MONEY_COLUMNS, BUILDINGS_COLUMN)]
+        together = (
+            sa.select(
+                *keys,
+                sa.func.count().label("records"),
+                *(sa.func.max(number).label(number.name) for number in numbers),
+            )
+            .select_from(source)
+            .where(rows.c[LOCATION_COLUMN] != self._blank())
+            .group_by(*(key.element for key in keys))
         )
-        .where(account != dialect.text(sa.literal("")))
-        .group_by(*keys.values())
-        .subquery("accounts")
-    )
-    groups = [column for column in accounts.c if column.name != ACCOUNT_COLUMN]
-    return _compile(sa.select(*groups, sa.func.count()).group_by(*groups), query, dialect_name)
+        if not blanks:
+            return together.subquery("irp_located")
+        alone = (
+            sa.select(*keys, sa.literal(1).label("records"), *(number.label(number.name) for number in numbers))
+            .select_from(source)
+            .where(rows.c[LOCATION_COLUMN] == self._blank())
+        )
+        return sa.union_all(together, alone).subquery("irp_located")
+
+    def _rows(self) -> "sa.Subquery":
+        """The user's query with the columns of control totals, each under its OED name."""
+        import sqlalchemy as sa
+
+        names = {column.name: column.source_name for column in self.columns}
+        source = sa.table(_PLACEHOLDER, *(sa.column(name) for name in names.values())).alias("source")
+        dialect = self._dialect
+
+        def text(name: str) -> sa.ColumnElement[Any]:
+            if name not in names:
+                return self._blank()
+            column = source.c[names[name]]
+            is_number = dialect.whole_number is not None and names[name] in self.numeric
+            return dialect.text(dialect.whole_number(column) if is_number and dialect.whole_number else column)
+
+        def number(name: str) -> sa.ColumnElement[Any]:
+            return dialect.number(source.c[names[name]] if name in names else sa.literal(0))
+
+        buildings = sa.func.coalesce(number(BUILDINGS_COLUMN), 1)
+        return (
+            sa.select(
+                *(text(name).label(name) for name in _TEXT_COLUMNS),
+                *(sa.func.coalesce(number(name), 0).label(name) for name in MONEY_COLUMNS),
+                sa.cast(sa.case((buildings < 1, 1), else_=buildings), sa.BigInteger).label(BUILDINGS_COLUMN),
+            )
+            .select_from(source)
+            .subquery("irp_rows")
+        )
+
+    def _perils(self, codes: Mapping[str, Collection[str]]) -> "sa.Subquery":
+        """Which code is in which LocPerilsCovered, as a table."""
+        import sqlalchemy as sa
+
+        text = self._dialect.text
+        pairs = [
+            sa.select(text(sa.literal(covered)).label("covered"), text(sa.literal(code)).label("peril"))
+            for code, values in codes.items()
+            for covered in sorted(values)
+        ]
+        blocks = [
+            sa.select(sa.union_all(*pairs[start : start + _MOST_UNITED]).subquery(f"irp_block_{start}"))
+            for start in range(0, len(pairs), _MOST_UNITED)
+        ]
+        return sa.union_all(*blocks).subquery("irp_perils")
+
+    def _blank(self) -> "sa.ColumnElement[Any]":
+        import sqlalchemy as sa
+
+        return self._dialect.text(sa.literal(""))
+
+    @property
+    def _dialect(self) -> TotalsDialect:
+        return DIALECTS[self.dialect_name]
+
+    def _compile(self, statement: "sa.Select[Any]") -> str:
+        from sqlalchemy.dialects import registry
+
+        # The parameter style "named" leaves a per cent sign in a literal as it is.
+        dialect = registry.load(self.dialect_name)(paramstyle="named")
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        return str(compiled).replace(_PLACEHOLDER, wrap(self.query))
 
 
-def codes_of(sums: Iterable[Sequence[Any]]) -> dict[str, set[str]]:
-    """Which values of LocPerilsCovered hold each peril code, from the rows of :func:`sums_query`.
-
-    Raises:
-        ExposureError: there are so many codes that they cannot be perils.
-    """
+def _codes_of(coverages: Iterable[str]) -> dict[str, set[str]]:
+    """Which values of LocPerilsCovered hold each peril code."""
     codes: dict[str, set[str]] = {}
-    for row in sums:
-        covered = _decode(row[KEY_COLUMNS.index("LocPerilsCovered")])
+    for covered in coverages:
         for code in peril_codes(covered):
             codes.setdefault(code, set()).add(covered)
     if len(codes) > _MOST_PERIL_CODES:
@@ -120,24 +246,38 @@ def codes_of(sums: Iterable[Sequence[Any]]) -> dict[str, set[str]]:
     return codes
 
 
-def combine(
-    sums: Iterable[Sequence[Any]], accounts: Iterable[Sequence[Any]], codes: Iterable[str]
-) -> tuple[ControlTotal, ...]:
-    """Put the rows of both statements together; the result is sorted."""
-    amounts: dict[tuple[str, str, str, str], list[Decimal]] = {}
-    for portfolio, covered, country, currency, locations, *parts in sums:
-        wholes, rests = map(_decimal, parts[::2]), (round(_decimal(part), MONEY_PLACES) for part in parts[1::2])
-        row = [Decimal(locations), *(whole + rest for whole, rest in zip(wholes, rests, strict=True))]
-        for peril in (ALL_PERILS, *peril_codes(_decode(covered))):
-            key = (_decode(portfolio), peril, _decode(country), _decode(currency))
-            earlier = amounts.get(key, [Decimal(0)] * len(row))
-            amounts[key] = [total + value for total, value in zip(earlier, row, strict=True)]
-    numbers = dict.fromkeys(amounts, 0)
-    for portfolio, country, currency, *flags, number in accounts:
-        for peril in (ALL_PERILS, *(code for code, flag in zip(codes, flags, strict=True) if flag)):
-            numbers[_decode(portfolio), peril, _decode(country), _decode(currency)] += number
-    return tuple(
-        sorted(ControlTotal(*key, int(locations), numbers[key], *money) for key, (locations, *money) in amounts.items())
+def _at_most(codes: Mapping[str, set[str]], size: int) -> Iterator[dict[str, set[str]]]:
+    """The codes in parts that hold so many values, or a single code."""
+    part: dict[str, set[str]] = {}
+    for code, values in codes.items():
+        if part and sum(map(len, part.values())) + len(values) > size:
+            yield part
+            part = {}
+        part[code] = values
+    if part:
+        yield part
+
+
+def _total(row: Sequence[Any], peril: str, account: str = "") -> ControlTotal:
+    portfolio, country, currency, records, locations, accounts, buildings, *parts = row
+    building, other, contents, interruption = (
+        _decimal(whole) + round(_decimal(rest), MONEY_PLACES)
+        for whole, rest in zip(parts[::2], parts[1::2], strict=True)
+    )
+    return ControlTotal(
+        portfolio=_decode(portfolio),
+        peril=peril,
+        country=_decode(country),
+        currency=_decode(currency),
+        locations=int(locations),
+        accounts=int(accounts),
+        building_tiv=building,
+        other_tiv=other,
+        contents_tiv=contents,
+        bi_tiv=interruption,
+        buildings=int(buildings),
+        records=int(records),
+        account=account,
     )
 
 
@@ -148,31 +288,6 @@ def _decode(text: str | bytes) -> str:
 
 def _decimal(value: Any) -> Decimal:
     return Decimal(0 if value is None else value)
-
-
-def _source(columns: Sequence[Column]) -> "tuple[sa.FromClause, dict[str, str]]":
-    """The user's query as a table, and what it calls the OED columns."""
-    import sqlalchemy as sa
-
-    names = {column.name: column.source_name for column in columns}
-    return sa.table(_PLACEHOLDER, *(sa.column(name) for name in names.values())).alias("source"), names
-
-
-def _text(
-    source: "sa.FromClause", names: Mapping[str, str], name: str, dialect: TotalsDialect
-) -> "sa.ColumnElement[Any]":
-    import sqlalchemy as sa
-
-    return dialect.text(source.c[names[name]] if name in names else sa.literal(""))
-
-
-def _compile(statement: "sa.Select[Any]", query: str, dialect_name: str) -> str:
-    from sqlalchemy.dialects import registry
-
-    # The parameter style "named" leaves a per cent sign in a literal as it is.
-    dialect = registry.load(dialect_name)(paramstyle="named")
-    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-    return str(compiled).replace(_PLACEHOLDER, wrap(query))
 
 
 def _postgresql_text(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
@@ -202,6 +317,12 @@ def _mysql_number(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
     return column + sa.literal_column("0e0", sa.Double)  # older servers have no CAST(… AS DOUBLE)
 
 
+def _mysql_whole_number(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
+    import sqlalchemy as sa
+
+    return sa.cast(column, sa.Numeric(65, 0))
+
+
 def _sqlite_text(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
     import sqlalchemy as sa
 
@@ -219,7 +340,7 @@ def _sqlite_number(column: "sa.ColumnElement[Any]") -> "sa.ColumnElement[Any]":
 
 DIALECTS: Mapping[str, TotalsDialect] = {
     "postgresql": TotalsDialect(_postgresql_text, _postgresql_number),
-    "mysql": TotalsDialect(_mysql_text, _mysql_number),
-    "mariadb": TotalsDialect(_mysql_text, _mysql_number),
+    "mysql": TotalsDialect(_mysql_text, _mysql_number, _mysql_whole_number),
+    "mariadb": TotalsDialect(_mysql_text, _mysql_number, _mysql_whole_number),
     "sqlite": TotalsDialect(_sqlite_text, _sqlite_number),
 }

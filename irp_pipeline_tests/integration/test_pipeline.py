@@ -26,6 +26,7 @@ from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
+from irp_pipeline.helpers.job_request import JobError, Requests
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
@@ -467,7 +468,8 @@ def test_an_archived_cycle_takes_no_more_work(launch: Launcher, folder: Path, te
     before = contents_of_schema(test_schema)
     assert failure(launch()) == (
         "initialize_environment",
-        f"The cycle {CYCLE!r} in schema {test_schema!r} is archived and takes no more work",
+        f"The cycle {CYCLE!r} in schema {test_schema!r} is archived and takes no more work. To take that back: "
+        f"irp cycle reopen {CYCLE}",
     )
     assert contents_of_schema(test_schema) == before
 
@@ -555,6 +557,7 @@ def test_an_exposure_against_the_standard_is_explained_and_the_cycle_goes_on_whe
     launch: Launcher, folder: Path, sample: Path
 ):
     change_locations(folder, lambda lines: [*lines[:4], lines[4].replace(",WEC,GBP,", ",WEC,XYZ,"), *lines[5:]])
+    change_workbook(folder, lambda content: content["metadata"].update(strict_validation=True))
     name, message = failure(launch())
     assert name == "validate_exposure"
     assert "LocCurrency" in message
@@ -565,6 +568,26 @@ def test_an_exposure_against_the_standard_is_explained_and_the_cycle_goes_on_whe
     assert again.success
     assert skipped(again) == STEPS[:3]  # the mended file is another file: it is extracted again
     assert worked(again) == STEPS[3:]
+
+
+def test_a_portfolio_with_errors_stops_its_own_analyses_and_not_the_others(launch: Launcher, folder: Path):
+    change_locations(folder, lambda lines: [*lines[:4], lines[4].replace(",WEC,GBP,", ",WEC,XYZ,"), *lines[5:]])
+    assert launch().success
+    (run,) = runs_of("validate_exposure")
+    assert list(run["output_data"]["refused portfolios"]) == [PORTFOLIO]
+    assert not (folder / "portfolios" / PORTFOLIO / "location.csv").exists()
+    other = next(name for name in LOCATIONS_OF if name != PORTFOLIO)
+    assert (folder / "portfolios" / other / "location.csv").is_file()
+    with pytest.raises(JobError, match="has errors"):
+        request_for(PORTFOLIO)
+    assert request_for(other)["exposure_hash"]
+
+
+def request_for(portfolio: str) -> dict[str, Any]:
+    """What an engine would be given for a job on a portfolio."""
+    cycle = get_cycle_by_name(CYCLE)
+    assert cycle is not None
+    return Requests(cycle["id"], CYCLE, Path(), list(LOCATIONS_OF)).of({"portfolio": portfolio})
 
 
 def test_control_totals_that_differ_fail_and_say_which(launch: Launcher, folder: Path):

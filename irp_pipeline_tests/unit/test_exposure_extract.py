@@ -146,6 +146,54 @@ def test_a_parquet_file_is_brought_to_the_types_of_oed(tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pa.array([100000000000001.0, float("nan"), None]), ["100000000000001", None, None]),
+        (pa.array([2.0**53, 0.0, -0.0]), ["9007199254740992", "0", "0"]),
+        (pa.array([16777216.0, None], pa.float32()), ["16777216", None]),
+        (pa.array([2**62 + 1, None]), ["4611686018427387905", None]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([Decimal("12345678901234567890.00"), Decimal("0E-8")]), ["12345678901234567890", "0"]),
+        (pa.array(["007", "1e5", "1.0"]), ["007", "1e5", "1.0"]),
+        (pa.array(["007"]).dictionary_encode(), ["007"]),
+        (pa.array([None], pa.bool_()), [None]),
+    ],
+)
+def test_identifiers_of_a_parquet_file_become_the_text_they_stand_for(tmp_path, values, texts) -> None:
+    pq.write_table(pa.table({"LocNumber": values}), tmp_path / "source.parquet")
+    result = extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
+    assert [row["LocNumber"] for row in rows_of(result)] == texts
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pa.array([1.0, 1.5]), "record 2, column LocNumber: 1.5 has a fraction, so it is not an identifier"),
+        (pa.array([1.0, 2.0**53 + 2]), "record 2, column LocNumber: .* so large that others could be meant"),
+        (pa.array([16777218.0], pa.float32()), "record 1, column LocNumber: .* so large that others could be meant"),
+        (pa.array([float("inf")]), "record 1, column LocNumber: inf is not an identifier"),
+        (pa.array([Decimal("1.50")]), "record 1, column LocNumber: 1.50 has a fraction"),
+        (pa.array([None, True]), "record 2, column LocNumber: True is a truth value, not an identifier"),
+        (pa.array([date(2024, 1, 31)]), "record 1, column LocNumber: 2024-01-31 is a date or time, not an identifier"),
+    ],
+)
+def test_what_cannot_be_an_identifier_is_refused_with_its_place(tmp_path, values, message) -> None:
+    pq.write_table(pa.table({"LocNumber": values}), tmp_path / "source.parquet")
+    with pytest.raises(ExposureError, match=f"^source.parquet, {message}"):
+        extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
+
+
+def test_columns_of_the_user_take_any_value_as_text(tmp_path) -> None:
+    values = {"LocUserDef1": [1.5, 2.0], "FlexiLocNew": [True, False], "Mine": [Decimal("1.50"), Decimal("2.00")]}
+    pq.write_table(pa.table(values), tmp_path / "source.parquet")
+    result = extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
+    assert rows_of(result) == [
+        {"LocUserDef1": "1.5", "FlexiLocNew": "1", "Mine": "1.50"},
+        {"LocUserDef1": "2", "FlexiLocNew": "0", "Mine": "2"},
+    ]
+
+
 def test_the_schema_does_not_depend_on_the_data(tmp_path) -> None:
     """One file has nothing but empty cells where the other one has values, and far more rows than fit a batch."""
     empty = extract_csv(tmp_path, HEADER + "1,,,,,,,\n" * 200_000)
@@ -181,14 +229,14 @@ def test_all_misfits_of_a_batch_are_named_with_row_and_column(tmp_path) -> None:
     with pytest.raises(ExposureError) as caught:
         extract_csv(tmp_path, text)
     assert str(caught.value).splitlines() == [
-        "location.csv, row 5, column BuildingTIV: 'a lot' is not a number",
-        "location.csv, row 5, column NumberOfStoreys: '2.5' is not a whole number between -2147483648 and 2147483647",
+        "location.csv, line 5, column BuildingTIV: 'a lot' is not a number",
+        "location.csv, line 5, column NumberOfStoreys: '2.5' is not a whole number between -2147483648 and 2147483647",
     ]
 
 
 def test_a_misfit_is_found_in_a_later_batch_too(tmp_path) -> None:
     text = HEADER + "1,A,7,01234,US,1.5,2,USD\n" * 250_000 + "1,A,8,1,US,1.5.1,2,USD\n"
-    with pytest.raises(ExposureError, match=r"row 250002, column BuildingTIV: '1\.5\.1'"):
+    with pytest.raises(ExposureError, match=r"line 250002, column BuildingTIV: '1\.5\.1'"):
         extract_csv(tmp_path, text)
 
 
@@ -197,14 +245,14 @@ def test_a_misfit_is_found_in_a_later_batch_too(tmp_path) -> None:
     [
         ("", "the first row is empty"),
         (HEADER, "gives no location record at all"),
-        (HEADER + "1,A,7,01234,US,1.5,2,USD\n1,A,8\n", r"row 3: 3 cells, but the first row names 8 columns"),
-        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"row 2: 9 cells, but .* must stand in quotation marks"),
+        (HEADER + "1,A,7,01234,US,1.5,2,USD\n1,A,8\n", r"line 3: 3 cells, but the first row names 8 columns"),
+        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"line 2: 9 cells, but .* must stand in quotation marks"),
         ("LocNumber,locnumber\n1,2\n", "LocNumber occurs twice"),
-        ("LocNumber,City\n1,a\n2,Z\xfcrich\n".encode("latin-1"), r"line 3: not utf-8 text\. Save .* as 'CSV UTF-8'"),
+        ("LocNumber,City\n1,a\n2,Z\xfcrich\n".encode("latin-1"), "line 3: not utf-8 text; .* Save it as 'CSV UTF-8'"),
         ("LocNumber,City\xfc\n1,a\n".encode("latin-1"), "line 1: not utf-8 text"),
         ('LocNumber,City\n1,"Miami\n2,Tampa\n3,Orlando\n', "a quotation mark is opened and never closed"),
-        (HEADER + "1,A,7,01234,US,inf,2,USD\n", "row 2, column BuildingTIV: 'inf' is not a number"),
-        (HEADER + "1,A,7,01234,US,1,99999999999,USD\n", "row 2, column NumberOfStoreys: '99999999999'"),
+        (HEADER + "1,A,7,01234,US,inf,2,USD\n", "line 2, column BuildingTIV: 'inf' is not a number"),
+        (HEADER + "1,A,7,01234,US,1,99999999999,USD\n", "line 2, column NumberOfStoreys: '99999999999'"),
     ],
 )
 def test_a_broken_csv_file_is_told_with_its_place(tmp_path, text, message) -> None:

@@ -280,7 +280,7 @@ def test_references_between_the_files_are_followed(complete, tmp_path) -> None:
 def test_a_file_that_cannot_be_read_is_an_error_of_its_own(tmp_path) -> None:
     with pytest.raises(ExposureError, match="there is no file"):
         validate({OedTable.LOCATION: tmp_path / "location.parquet"})
-    with pytest.raises(ExposureError, match=r"location\.csv, row 2, column BuildingTIV: 'much' is not a number"):
+    with pytest.raises(ExposureError, match=r"location\.csv, line 2, column BuildingTIV: 'much' is not a number"):
         check_locations(tmp_path, LOCATION | {"BuildingTIV": "much"})
 
 

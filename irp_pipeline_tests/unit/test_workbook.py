@@ -829,27 +829,29 @@ def test_a_misspelt_column_is_named_with_a_suggestion_and_not_as_empty_cells(dra
 
 
 def test_a_column_too_many_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["H1"] = "comment"
-    assert draft.problems() == ["Portfolios!H1 (comment): the column is unknown; delete it"]
+    draft.book["Portfolios"]["K1"] = "comment"
+    assert draft.problems() == ["Portfolios!K1 (comment): the column is unknown; delete it"]
 
 
 def test_a_column_that_is_there_twice_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["H1"] = "Location"
-    assert draft.problems() == ["Portfolios!H1 (location): the column is there twice; delete one of them"]
+    draft.book["Portfolios"]["K1"] = "Location"
+    assert draft.problems() == ["Portfolios!K1 (location): the column is there twice; delete one of them"]
 
 
 def test_a_value_without_a_header_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["J7"] = "by the way"
-    draft.book["Portfolios"]["J3"] = "by the way"
-    assert draft.problems() == ["Portfolios!J3: is filled, but its column has no header"]
+    draft.book["Portfolios"]["L7"] = "by the way"
+    draft.book["Portfolios"]["L3"] = "by the way"
+    assert draft.problems() == ["Portfolios!L3: is filled, but its column has no header"]
 
 
 def test_a_title_above_the_header_is_an_error_and_nothing_else(draft: Draft) -> None:
     draft.book["Portfolios"].insert_rows(1)
     draft.book["Portfolios"]["A1"] = "Our portfolios"
-    assert draft.problems() == [
-        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, database"
-    ]
+    (problem,) = draft.problems()
+    assert problem == (
+        "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, "
+        "database, encoding, delimiter, decimal"
+    )
 
 
 def test_settings_are_checked_like_columns(draft: Draft) -> None:
@@ -1368,3 +1370,64 @@ def test_the_workbook_knows_neither_dagster_nor_a_database() -> None:
 
 def test_the_limits_on_the_page_are_those_of_the_code() -> None:
     assert f"at most {xlsx.MAX_ROWS:,} rows per sheet and {xlsx.MAX_FILE_BYTES // 2**20} MB" in PAGE.read_text()
+
+
+def test_how_csv_files_are_written_can_be_said_in_words_and_signs(draft: Draft) -> None:
+    draft.set("Portfolios", "encoding", "CP1252").set("Portfolios", "delimiter", ";").set("Portfolios", "decimal", ",")
+    portfolio = draft.read().portfolio("property")
+    assert (portfolio.encoding, portfolio.delimiter, portfolio.decimal) == ("cp1252", "semicolon", ",")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("encoding", "cp1525", "'cp1525' is no encoding; did you mean 'cp1252'?"),
+        ("encoding", "base64", "'base64' is no encoding"),
+        ("delimiter", "#", "'#' is unknown; it can be comma, semicolon, tab, pipe"),
+        ("decimal", "point", "'point' is unknown; it can be ., ,"),
+    ],
+)
+def test_how_csv_files_are_written_must_be_something_that_can_be_read(draft: Draft, column, value, message) -> None:
+    (problem,) = draft.set("Portfolios", column, value).problems()
+    assert f"({column}): {message}" in problem
+
+
+def test_only_csv_files_are_written_in_some_way(draft: Draft) -> None:
+    (problem,) = draft.set("Portfolios", "encoding", "cp1252", row=3).problems()
+    assert problem == "Portfolios!H3 (encoding): must be empty: sql does not use it, only csv does"
+
+
+def test_a_workbook_from_before_these_columns_is_read_as_if_they_were_empty(draft: Draft) -> None:
+    sheet = draft.book["Portfolios"]
+    headers = [cell.value for cell in sheet[1]]
+    for column in ("encoding", "delimiter", "decimal"):
+        sheet.delete_cols(1 + headers.index(column))
+        headers.remove(column)
+    assert draft.read().portfolio("property").encoding is None
+
+
+def test_what_is_filled_and_hidden_is_named(draft: Draft) -> None:
+    draft.book["Analyses"].row_dimensions[3].hidden = True
+    draft.book["Portfolios"].column_dimensions["F"].hidden = True
+    draft.book["Portfolios"].column_dimensions["G"].hidden = True
+    draft.book["Groupings"].sheet_state = "hidden"
+    draft.set("Portfolios", "database", None, row=3).set("Portfolios", "source", "csv", row=3)
+    draft.set("Portfolios", "location", "a.csv", row=3).set("Portfolios", "account", "b.csv", row=3)
+    advice = "is hidden, for instance by a filter, but filled; show it, or delete what it says"
+    assert draft.problems() == [
+        f"Portfolios!F2: column F {advice}",
+        f"Analyses!A3: row 3 {advice}",
+        "Groupings!A1: the sheet is hidden, so nobody sees what it says; show it",
+    ]
+
+
+def test_the_strict_format_of_excel_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "strict.xlsx"
+    with zipfile.ZipFile(io.BytesIO(example_file())) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            transitional = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+            target.writestr(
+                name, source.read(name).replace(transitional, b"http://purl.oclc.org/ooxml/spreadsheetml/main")
+            )
+    with pytest.raises(WorkbookError, match=r"saved as 'Strict Open XML Spreadsheet'.* save it as 'Excel Workbook"):
+        read_workbook(path, check_files=False)

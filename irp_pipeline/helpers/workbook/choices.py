@@ -11,6 +11,22 @@ class PortfolioSource(StrEnum):
     SQL = "sql"
 
 
+class Delimiter(StrEnum):
+    """What stands between the cells of a CSV file."""
+
+    COMMA = "comma"
+    SEMICOLON = "semicolon"
+    TAB = "tab"
+    PIPE = "pipe"
+
+
+class DecimalSign(StrEnum):
+    """The decimal sign of numbers in a CSV file."""
+
+    POINT = "."
+    COMMA = ","
+
+
 class Engine(StrEnum):
     """What computes the losses of an analysis."""
 

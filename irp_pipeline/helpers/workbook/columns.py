@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import core_schema
 
-from irp_pipeline.helpers.workbook.choices import Engine, PortfolioSource
+from irp_pipeline.helpers.workbook.choices import Delimiter, Engine, PortfolioSource
 from irp_pipeline.helpers.workbook.problems import quoted, suggestion
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ HEADER_ROW = 1
 _INVISIBLE = "\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _COMMA_BETWEEN_DIGITS = re.compile(r"[0-9],[0-9]")
+_DELIMITERS = {",": Delimiter.COMMA, ";": Delimiter.SEMICOLON, "\\t": Delimiter.TAB, "|": Delimiter.PIPE}
 _STRAIGHT_QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00a0": " "})
 _ANSWERS = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
@@ -71,6 +72,7 @@ class Column:
         options_from: sheet and column whose values the drop-down offers.
         options_only: whether Excel refuses anything but an option.
         width: in characters.
+        may_be_absent: whether a sheet may do without the column, because workbooks were written before it came.
     """
 
     help: str
@@ -82,6 +84,7 @@ class Column:
     options_from: tuple[str, str] | None = None
     options_only: bool = True
     width: int = 18
+    may_be_absent: bool = False
 
     def value_of(self, value: object) -> object:
         """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.
@@ -239,6 +242,11 @@ def _choice(value: object, choices: type[StrEnum]) -> str:
     raise ValueError(f"{quoted(text)} is unknown{suggestion(text, choices)}")
 
 
+def _delimiter(value: object) -> str:
+    text = _text(value)
+    return _DELIMITERS.get(text) or _choice(text, Delimiter)
+
+
 def joined(values: Iterable[object]) -> str:
     """A list as it is written into one cell."""
     return "; ".join(str(value) for value in values)
@@ -256,6 +264,9 @@ DATE = Kind("date", _date)
 JSON = Kind(
     "JSON object", _json_cell, lambda value: json.dumps(value, ensure_ascii=False), as_text=True, holds_object=True
 )
+
+
+DELIMITER = Kind("`comma`, `semicolon`, `tab` or `pipe`", _delimiter, str, as_text=True)
 
 
 def one_of(choices: type[StrEnum]) -> Kind:

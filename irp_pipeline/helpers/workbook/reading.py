@@ -137,7 +137,7 @@ class _Reader:
         if not headers:
             return None
         self._letters[spec.field] = {header: get_column_letter(number) for number, header in headers.items()}
-        unreadable = columns.keys() - headers.values()
+        unreadable = columns.keys() - headers.values() - _may_be_absent(spec)
         table: dict[int, dict[str, Any]] = {}
         for row, cells in self._rows(grid, headers).items():
             typed: dict[str, Any] = {}
@@ -218,7 +218,7 @@ class _Reader:
                 self._note(spec, place, header, "the column is there twice; delete one of them")
             else:
                 found[number] = header
-        for header in missing:
+        for header in (header for header in missing if header not in _may_be_absent(spec)):
             advice = "; add it to the header row, its cells may stay empty where they are not needed"
             self._note(spec, None, header, f"the column is missing{advice}")
         nameless = {number: row for (row, number) in sorted(grid.cells, reverse=True) if number not in typed}
@@ -254,6 +254,10 @@ class _Reader:
             told = "the setting is missing; add a row for it" if is_absent else message
             self.add(Finding(spec.field, rows.get(name), name, told))
         return usable
+
+
+def _may_be_absent(spec: SheetSpec) -> set[str]:
+    return {name for name, column in spec.row.columns().items() if column.may_be_absent}
 
 
 def _read_value(column: Column, cell: Cell) -> object:

@@ -4,6 +4,7 @@ This is the one table of columns. A field's annotation says which values it take
 and the documentation say about it, its default whether the cell may stay empty.
 """
 
+import codecs
 import datetime as dt
 import math
 import re
@@ -16,9 +17,17 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.helpers.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.helpers.workbook.choices import (
+    DecimalSign,
+    Delimiter,
+    Engine,
+    PeriodPairing,
+    Perspective,
+    PortfolioSource,
+)
 from irp_pipeline.helpers.workbook.columns import (
     DATE,
+    DELIMITER,
     HEADER_ROW,
     JSON,
     NAMES,
@@ -49,6 +58,7 @@ USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
 """Return periods in years of a stochastic analysis that asks for none."""
 
 _MAX_TEXT = 30_000
+_USUAL_ENCODINGS = ("utf-8", "utf-16", "cp1252", "cp1250", "latin-1", "mac_roman")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?")
 _NAME_RULE = "Letters, digits, `_`, `-` and `.`; capitals make no second name."
 _FIRST_DATE, _LAST_DATE = dt.date(1950, 1, 1), dt.date(2199, 12, 31)
@@ -89,6 +99,14 @@ def _part_of_variable(name: str) -> str:
             "is not a short name of up to 50 letters, digits and '_'; the address belongs into the environment"
         )
     return name.upper()
+
+
+def _encoding(name: str) -> str:
+    try:
+        "".encode(codecs.lookup(name).name)  # not for what Python calls an encoding too, such as base64
+    except (LookupError, ValueError):
+        raise ValueError(f"{quoted(name)} is no encoding{suggestion(name, _USUAL_ENCODINGS)}") from None
+    return name.lower()
 
 
 def _currency(code: str) -> str:
@@ -331,6 +349,44 @@ class Portfolio(Row):
             ("", "warehouse"),
             only_for=PortfolioSource.SQL,
             needed=True,
+        ),
+    ] = None
+    encoding: Annotated[
+        Annotated[Text, AfterValidator(_encoding)] | None,
+        Column(
+            "How the characters of the CSV files are written, such as `cp1252`, which is what Excel writes in Western "
+            "Europe without asking, or `utf-16`. Empty: `utf-8`, or what a byte order mark says.",
+            TEXT,
+            ("utf-8", ""),
+            only_for=PortfolioSource.CSV,
+            width=12,
+            may_be_absent=True,
+        ),
+    ] = None
+    delimiter: Annotated[
+        Delimiter | None,
+        Column(
+            "What stands between the cells of the CSV files; the sign itself may be written too. Empty: what makes "
+            "OED names of the first line.",
+            DELIMITER,
+            ("comma", ""),
+            only_for=PortfolioSource.CSV,
+            options=tuple(Delimiter),
+            options_only=False,
+            width=12,
+            may_be_absent=True,
+        ),
+    ] = None
+    decimal: Annotated[
+        DecimalSign | None,
+        Column(
+            "The decimal sign in the CSV files; the other one separates thousands. Empty: found out, and a number that "
+            "can be read in two ways, such as `850.000`, is an error.",
+            one_of(DecimalSign),
+            (".", ""),
+            only_for=PortfolioSource.CSV,
+            width=12,
+            may_be_absent=True,
         ),
     ] = None
 

@@ -38,6 +38,7 @@ _MAX_TAGS = 3_000_000  # XML tags in all parts together, which decide how long p
 _EXCEL_ROWS = 1_048_576
 _OLE_SIGNATURE = bytes.fromhex("d0cf11e0a1b11ae1")  # of Office files before 2007, and of encrypted ones since
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
+_STRICT_NAMESPACE = b"http://purl.oclc.org/ooxml/"
 _OOXML_ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 
 
@@ -163,6 +164,11 @@ def _open_archive(path: Path, data: bytes) -> zipfile.ZipFile:
         raise WorkbookError(f"{path} is in Excel's binary format (.xlsb); save it as .xlsx.")
     if "[Content_Types].xml" not in names:
         raise WorkbookError(f"{path} is not an Excel workbook (.xlsx); save it in that format.")
+    if "xl/workbook.xml" in names and _STRICT_NAMESPACE in archive.read("xl/workbook.xml"):
+        raise WorkbookError(
+            f"{path} was saved as 'Strict Open XML Spreadsheet', which is not read here; save it as "
+            "'Excel Workbook (.xlsx)'."
+        )
     return archive
 
 
@@ -189,6 +195,8 @@ def _read_grid(archive: zipfile.ZipFile, sheet: Any) -> Grid:
             for column_number, cell in enumerate(row, start=1):
                 if cell.value is not None and (read := _read_cell(cell)) is not None:
                     cells[row_number, column_number] = read
+    if sheet.sheet_state != "visible" and cells:
+        scan.faults.append(("A1", "the sheet is hidden, so nobody sees what it says; show it"))
     for place in scan.uncalculated:
         cells[place] = Cell(
             None, error="holds a formula without a result; open the workbook in Excel and save it, or type the value"
@@ -223,20 +231,27 @@ class _Scan:
 
 
 def _scan_sheet(markup: IO[bytes]) -> _Scan:
-    """Find the extent of the filled cells, formulas without a result, merged cells and cells beyond the limits."""
+    """Find the extent of the filled cells, formulas without a result, merged, hidden cells, cells beyond the limits."""
     scan = _Scan()
+    row_is_hidden = False
+    hidden_columns: set[int] = set()
     beyond: str | None = None
     row = column = 0
     for event, element in ET.iterparse(markup, events=("start", "end")):  # noqa: S314 - see _limit_markup
         tag = _local_name(element)
         if event == "start" and tag == "row":
             row, column = int(float(element.get("r", row + 1))), 0
+            row_is_hidden = _is_hidden(element)
             if not 1 <= row <= _EXCEL_ROWS:
                 raise ValueError(f"there is no row {row} in Excel")
         elif event == "start":
             continue
         elif tag == "row":
             element.clear()
+        elif tag == "col":
+            if _is_hidden(element):
+                first, last = int(element.get("min", 0)), min(int(element.get("max", 0)), _MAX_COLUMNS)
+                hidden_columns.update(range(first, last + 1))
         elif tag == "mergeCell":
             cells = element.get("ref", "")
             coordinate_to_tuple(cells.partition(":")[0])  # refuses what is no cell
@@ -251,6 +266,12 @@ def _scan_sheet(markup: IO[bytes]) -> _Scan:
             if row > MAX_ROWS + HEADER_ROW or column > _MAX_COLUMNS:
                 beyond = beyond or f"{get_column_letter(column)}{row}"
                 continue
+            if row > HEADER_ROW and (row_is_hidden or column in hidden_columns):
+                what = f"row {row}" if row_is_hidden else f"column {get_column_letter(column)}"
+                message = f"{what} is hidden, for instance by a filter, but filled; show it, or delete what it says"
+                scan.faults.append((f"{get_column_letter(column)}{row}", message))
+                row_is_hidden = False  # once is enough
+                hidden_columns.discard(column)
             scan.last_row, scan.last_column = max(scan.last_row, row), max(scan.last_column, column)
             if "f" in children and not has_value and element.get("t") != "str":
                 scan.uncalculated.append((row, column))
@@ -258,6 +279,10 @@ def _scan_sheet(markup: IO[bytes]) -> _Scan:
         limits = f"{MAX_ROWS:,} rows and {_MAX_COLUMNS} columns"
         scan.faults.append((beyond, f"is filled, but a sheet may have at most {limits}"))
     return scan
+
+
+def _is_hidden(element: ET.Element) -> bool:
+    return element.get("hidden", "0") in ("1", "true")
 
 
 def _local_name(element: ET.Element) -> str:

@@ -9,7 +9,13 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
-from irp_pipeline.exposure.totals import compare_totals, extract_totals, totals_from_json, totals_to_json
+from irp_pipeline.exposure.totals import (
+    compare_totals,
+    extract_totals,
+    totals_from_json,
+    totals_to_json,
+    whole_totals,
+)
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
@@ -45,7 +51,12 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
                     place if is_query(place) else f"SELECT * FROM {place}",  # noqa: S608
                 )
             else:
-                tables[table] = FileSource(resolve_path(folder, place))
+                tables[table] = FileSource(
+                    resolve_path(folder, place),
+                    encoding=portfolio.encoding,
+                    delimiter=portfolio.delimiter,
+                    decimal=portfolio.decimal,
+                )
     return sources
 
 
@@ -92,13 +103,14 @@ def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) ->
                 continue
             path = run.scratch / key / f"{table}.parquet"
             result = extract(sources[table], table, path, with_totals=table is OedTable.LOCATION)
-            run.add_file(path, sha256=result.sha256, metadata={"records": result.rows})
-            context.log.info(f"{portfolio}: {result.rows:,} {table} records from {result.source}")
+            run.add_file(path, metadata={"records": result.rows})
+            context.log.info(f"{portfolio}: {result.rows:,} {table} records from {result.source} ({result.reading})")
             if result.source_totals is not None:
                 totals = run.scratch / key / _TOTALS_FILE
                 write_atomically(totals, totals_to_json(result.source_totals))
                 run.add_file(totals)
             extracted[f"{portfolio} {table} records"] = result.rows
+            extracted[f"{portfolio} {table} read as"] = result.reading
             extracted[f"{portfolio} {table} sha256"] = result.sha256
     return extracted
 
@@ -106,8 +118,6 @@ def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) ->
 @step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
 def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
-    from irp_pipeline.exposure.control_total import ALL_PERILS
-
     workbook, _ = active_workbook(cycle.id)
     differences: list[str] = []
     figures: dict[str, Any] = {}
@@ -120,12 +130,12 @@ def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
         source = totals_from_json(files[_TOTALS_FILE].read_text())
         extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]
-        whole = [total for total in extracted if total.peril == ALL_PERILS]
+        whole = whole_totals(extracted)
         figures[f"{portfolio.name} locations"] = sum(total.locations for total in whole)
+        figures[f"{portfolio.name} buildings"] = sum(total.buildings for total in whole)
         for total in whole:
             key = f"{portfolio.name} TIV {total.country} {total.currency}"
-            tiv = total.building_tiv + total.other_tiv + total.contents_tiv + total.bi_tiv
-            figures[key] = float(tiv) + figures.get(key, 0.0)
+            figures[key] = float(total.tiv) + figures.get(key, 0.0)
     if differences:
         shown = differences[:_DIFFERENCES_SHOWN]
         more = f"\n… and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""

@@ -1,0 +1,444 @@
+"""Reading CSV files: how one is written is found out and told, and what can be read in two ways is refused.
+
+A file is looked at as a whole before its first record is handed on. pyarrow reads the records; Python's own parser
+checks the quotation marks, where there are any, and reads the control totals, so that they are a second opinion. Places
+are lines of the file as an editor counts them.
+"""
+
+import csv
+import re
+import zlib
+from array import array
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
+from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
+from irp_pipeline.exposure.numerals import SIGNS, DecimalSigns, described, with_point, with_points
+from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.text_file import BLOCK_BYTES, Text, open_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+
+_MOST_HEADER_CHARACTERS = 2**20
+_MOST_CHARACTERS = csv.field_size_limit()
+_CONTROL_ROWS = 10_000
+_SEPARATOR_LINE = re.compile(r"sep=(?P<delimiter>.)\s*", re.IGNORECASE)
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_LIKE_A_NUMBER = re.compile(r"[\s0-9.,eE+-]*")
+# With fewer columns, the second line of an address looks like a record.
+_FEWEST_COLUMNS_TO_TELL = 3
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """What the user states about a CSV file; None is to be found out.
+
+    Attributes:
+        encoding: of its characters.
+        delimiter: what stands between its cells: one of :data:`DELIMITERS`, as itself or by its name.
+        decimal: the decimal sign of its numbers, ``.`` or ``,``.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Where the records begin, and what stands before them.
+
+    Attributes:
+        names: of the columns.
+        delimiter: what stands between cells.
+        lines: how many lines come before the first record.
+        bytes: how long they are in UTF-8.
+    """
+
+    names: list[str]
+    delimiter: str
+    lines: int
+    bytes: int
+
+
+class CsvReader:
+    """A CSV file; see :class:`irp_pipeline.exposure.sources.Reader`."""
+
+    def __init__(self, path: Path, options: CsvOptions, table: OedTable) -> None:
+        self.description = path.name
+        self._path = path
+        with self._errors():
+            self._text = open_text(path, options.encoding)
+            self._header = _read_header(self._text, table, options)
+            self.columns = oed_columns(table, self._header.names, self.description)
+            if not any(column.is_known for column in self.columns) and options != CsvOptions():
+                raise ExposureError(
+                    f"{self.description}, line {self._header.lines}: names no column of OED, but begins with "
+                    f"{self._header.names[0][:40]!r}. Correct encoding and delimiter in sheet Portfolios"
+                )
+            self._lines, has_quotes = self._count()
+            self._places: Places | None = None
+            self._records: int | None = None
+            if has_quotes:
+                self._check_records()
+            self._signs = self._decimal_signs(options.decimal, has_quotes)
+
+    @property
+    def places(self) -> Places:
+        """Where the records are."""
+        if self._places is None:
+            with self._errors():
+                self._check_records()
+        assert self._places is not None  # noqa: S101 - for the type checker
+        return self._places
+
+    @property
+    def reading(self) -> str:
+        """How the file was read, once it was."""
+        records = f" holding {self._records:,} records" if self._records is not None else ""
+        return (
+            f"{self._text.described()}, delimiter {DELIMITERS[self._header.delimiter]}, {described(self._signs)}, "
+            f"{self._lines:,} lines{records}"
+        )
+
+    def batches(self) -> "Generator[pa.RecordBatch]":
+        """The rows, all cells as text, numbers with a decimal point."""
+        import pyarrow as pa
+
+        records = 0
+        for batch in self._arrow_batches([column.source_name for column in self.columns]):
+            records += batch.num_rows
+            cells = [
+                with_points(array, self._signs[column.name]) if column.name in self._signs else array
+                for column, array in zip(self.columns, batch.columns, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(cells, schema=batch.schema)
+        if self._records is None and self._lines == self._header.lines + records:
+            self._records = records
+            self._places = Places(self.description, "line", self._header.lines + 1)
+        if self._places is None:
+            with self._errors():
+                self._check_records()
+        if records != self._records:
+            raise ExposureError(
+                f"{self.description}: {self._lines:,} lines were read as {records:,} records by one parser and as "
+                f"{self._records:,} by another; there may be line breaks or quotation marks inside of cells. Save the "
+                "file again as CSV"
+            )
+
+    def locate(self, record: int) -> str:
+        """Say in which line a record begins."""
+        return self.places.locate(record)
+
+    def totals(self) -> ControlTotals:
+        """The control totals, by a second reading of the file with another parser."""
+        positions = {column: position for position, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS}
+        accumulator, record = TotalsAccumulator(), 0
+        with self._errors(), closing(self._text.lines(self._header.bytes)) as lines:
+            rows = (row for row in csv.reader(lines, delimiter=self._header.delimiter) if not _is_blank(row))
+            try:
+                while chunk := list(islice(rows, _CONTROL_ROWS)):
+                    accumulator.add(self._control_batch(chunk, positions, record))
+                    record += len(chunk)
+            except csv.Error as error:  # the longest cell that Python reads is shorter than pyarrow's
+                raise ExposureError(f"{self.description}, after record {record}: {error}") from error
+        return accumulator.totals()
+
+    def _control_batch(
+        self, rows: list[list[str]], positions: dict[Column, int], first_record: int
+    ) -> "pa.RecordBatch":
+        import pyarrow as pa
+
+        number, cells = next(
+            ((number, len(row)) for number, row in enumerate(rows) if len(row) != len(self.columns)), (0, None)
+        )
+        if cells is not None:
+            raise ExposureError(self._wrong_length(self.locate(first_record + number), cells))
+        if not positions:  # a batch without columns would have no rows
+            return pa.RecordBatch.from_arrays([pa.nulls(len(rows), pa.string())], [CONTROL_COLUMNS[0]])
+        nulls = frozenset(NULL_TEXTS)
+        arrays: list[pa.Array] = []
+        for column, position in positions.items():
+            texts = [None if (text := row[position]) in nulls else text for row in rows]
+            if column.type is ColumnType.TEXT:
+                arrays.append(pa.array(texts, pa.string()))
+            else:
+                arrays.append(self._amounts(texts, column, first_record))
+        return pa.RecordBatch.from_arrays(arrays, [column.name for column in positions])
+
+    def _amounts(self, texts: list[str | None], column: Column, first_record: int) -> "pa.Array":
+        import pyarrow as pa
+
+        sign = self._signs[column.name]
+        amounts: list[float | None] = []
+        for number, text in enumerate(texts):
+            try:
+                blank = text is None or not text.strip() or text.strip() in NULL_TEXTS
+                amounts.append(None if blank or text is None else float(with_point(text, sign)))
+            except ValueError as error:
+                raise ExposureError(misfit(self.locate(first_record + number), column, text)) from error
+        return pa.array(amounts, pa.float64())
+
+    def _arrow_batches(self, names: Sequence[str]) -> "Generator[pa.RecordBatch]":
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        all_names = [column.source_name for column in self.columns]
+
+        def judge(row: "arrow_csv.InvalidRow") -> str:
+            return "error" if row.text.strip() else "skip"
+
+        with self._errors(), closing(self._text.binary(self._header.bytes)) as binary:
+            if not binary.peek(1):
+                return
+            try:
+                reader = arrow_csv.open_csv(
+                    binary,
+                    arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=all_names),
+                    arrow_csv.ParseOptions(
+                        delimiter=self._header.delimiter, newlines_in_values=True, invalid_row_handler=judge
+                    ),
+                    arrow_csv.ConvertOptions(
+                        column_types=dict.fromkeys(all_names, pa.string()),
+                        include_columns=names,
+                        null_values=NULL_TEXTS,
+                        strings_can_be_null=True,
+                    ),
+                )
+                yield from reader
+            except pa.ArrowInvalid as error:
+                self._check_records()  # says where, and why
+                raise ExposureError(f"{self.description}: {' '.join(str(error).split())}") from error
+
+    def _count(self) -> tuple[int, bool]:
+        """How many lines the file has, and whether it has any quotation mark.
+
+        Raises:
+            ExposureError: it holds a NUL.
+        """
+        lines, quotes, last, before = 0, False, b"", b""
+        for block in self._text.blocks():
+            if (position := block.find(b"\0")) >= 0:
+                raise self._with_nul(lines + _line_breaks(block[:position], before) + 1)
+            lines += _line_breaks(block, before)
+            quotes = quotes or b'"' in block
+            last, before = block[-1:], block[-1:]
+        return lines + (last not in (b"\n", b"\r", b"")), quotes
+
+    def _with_nul(self, number: int) -> ExposureError:
+        line = self._text.line(number)
+        cell = line[: line.find("\0")].count(self._header.delimiter)
+        column = f", column {self.columns[cell].name}" if cell < len(self.columns) else ""
+        return ExposureError(
+            f"{self.description}, line {number}{column}: holds a NUL character, which no text holds. The file may be "
+            "damaged, or not be CSV: save it again"
+        )
+
+    def _check_records(self) -> None:
+        """Go through the records with Python's parser; note where each is, and refuse what cannot be one.
+
+        Raises:
+            ExposureError: a record has too many or too few cells, or a quotation mark swallows others.
+        """
+        jumps, numbers = array("q"), array("q")
+        records, last = 0, self._header.lines
+        expected = first = last + 1
+        with closing(self._text.lines(self._header.bytes)) as lines:
+            rows = csv.reader(lines, delimiter=self._header.delimiter, strict=True)
+            while True:
+                try:
+                    row = next(rows, None)
+                except csv.Error as error:
+                    raise self._stray_quote(last + 1, self._header.lines + rows.line_num, str(error)) from error
+                if row is None:
+                    break
+                line, last = last + 1, self._header.lines + rows.line_num
+                if _is_blank(row) and len(self.columns) != len(row):
+                    continue
+                if len(row) != len(self.columns):
+                    raise ExposureError(self._wrong_length(self._span(line, last), len(row)))
+                if last > line:
+                    self._check_quoted_lines(row, line, last)
+                if line != expected:
+                    jumps.append(records)
+                    numbers.append(line)
+                records, expected = records + 1, line + 1
+        self._records = records
+        self._places = Places(self.description, "line", first, jumps, numbers)
+
+    def _span(self, first: int, last: int) -> str:
+        return f"{self.description}, line{f's {first} to {last}' if last > first else f' {first}'}"
+
+    def _check_quoted_lines(self, row: list[str], first: int, last: int) -> None:
+        """Refuse a cell that holds whole records: its quotation marks do not belong together."""
+        for position, cell in enumerate(row):
+            if self._swallows(row, position, _LINE_BREAK.split(cell)):
+                raise ExposureError(
+                    f"{self._span(first, last)}, column {self.columns[position].name}: a quotation mark in line "
+                    f"{first} and one in line {last} make one cell of {last - first + 1:,} lines, which look like "
+                    "records of their own. Remove both marks, or double them if they are meant"
+                )
+
+    def _swallows(self, row: list[str], position: int, lines: list[str]) -> bool:
+        if len(lines) == 1 or len(self.columns) < _FEWEST_COLUMNS_TO_TELL:
+            return False
+        delimiter = self._header.delimiter
+        first = [*row[:position], *lines[0].split(delimiter)]
+        last = [*lines[-1].split(delimiter), *row[position + 1 :]]
+        within = [line.split(delimiter) for line in lines[1:-1]]
+        return any(map(self._looks_like_record, within)) or all(map(self._looks_like_record, (first, last)))
+
+    def _looks_like_record(self, cells: list[str]) -> bool:
+        return len(cells) == len(self.columns) and all(
+            column.type is ColumnType.TEXT or cell in NULL_TEXTS or _LIKE_A_NUMBER.fullmatch(cell)
+            for column, cell in zip(self.columns, cells, strict=True)
+        )
+
+    def _stray_quote(self, first: int, last: int, reason: str) -> ExposureError:
+        line = self._text.line(first)
+        cell = _cell_with_stray_quote(line, self._header.delimiter)
+        column = f", column {self.columns[cell].name}" if cell < len(self.columns) else ""
+        if "limit" in reason and '"' not in line:
+            return ExposureError(
+                f"{self.description}, line {first}: a cell has more characters than {_MOST_CHARACTERS:,}"
+            )
+        if "limit" in reason or "end of data" in reason:
+            return ExposureError(
+                f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it "
+                f"swallows all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. "
+                "Remove it, or double it if it is meant"
+            )
+        return ExposureError(
+            f"{self._span(first, last)}{column}: a quotation mark is opened in line {first}, and text follows the one "
+            f"that closes it in line {last}. Remove the marks, or double those inside of the cell"
+        )
+
+    def _wrong_length(self, where: str, cells: int) -> str:
+        delimiter = self._header.delimiter
+        return (
+            f"{where}: {cells} cells, but the first row names {len(self.columns)} columns. A cell that holds "
+            f"{delimiter!r} must stand in quotation marks, and a line break must not stand outside of them"
+        )
+
+    def _decimal_signs(self, stated: str | None, has_quotes: bool) -> dict[str, str]:
+        numbers = [column for column in self.columns if column.type is not ColumnType.TEXT]
+        decimal = _stated(stated, {sign: sign for sign in SIGNS} | {"point": ".", "comma": ","}, "decimal")
+        if not numbers or (self._header.delimiter == "," and not has_quotes and decimal != ","):
+            return dict.fromkeys((column.name for column in numbers), ".")  # no cell can hold a comma
+        found = DecimalSigns(self.columns, self._header.delimiter, decimal)
+        record = 0
+        for batch in self._arrow_batches([column.source_name for column in numbers]):
+            found.add(batch, record)
+            record += batch.num_rows
+        return found.signs(self.locate)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zlib.error) as error:
+            raise ExposureError(f"{self._path} cannot be read: {error}") from error
+
+
+def _read_header(text: Text, table: OedTable, options: CsvOptions) -> _Header:
+    """Find the names of the columns, and what separates them."""
+    names = {name: sign for sign, name in DELIMITERS.items()} | {sign: sign for sign in DELIMITERS} | {"\\t": "\t"}
+    delimiter = _stated(options.delimiter, names, "delimiter")
+    lines = size = 0
+    with closing(text.lines()) as file:
+        while True:
+            line = file.readline(_MOST_HEADER_CHARACTERS)
+            lines, size = lines + 1, size + len(line.encode())
+            if len(line) == _MOST_HEADER_CHARACTERS:
+                raise ExposureError(
+                    f"{text.name}, line {lines}: has more than {_MOST_HEADER_CHARACTERS:,} characters and no line "
+                    "break; the first line must hold the names of the columns. It may not be a CSV file"
+                )
+            if separator := _SEPARATOR_LINE.fullmatch(line):
+                delimiter = delimiter or separator["delimiter"]
+                if delimiter not in DELIMITERS:
+                    raise ExposureError(f"{text.name}, line {lines}: {delimiter!r} cannot separate cells here")
+            elif line.strip():
+                break
+            elif not line:
+                raise ExposureError(f"{text.path}: the first row is empty; it must hold the names of the columns")
+        while line.count('"') % 2 and len(line) < _MOST_HEADER_CHARACTERS and (more := file.readline(BLOCK_BYTES)):
+            line, lines, size = line + more, lines + 1, size + len(more.encode())
+    if "\0" in line:
+        raise ExposureError(
+            f"{text.name}, line {lines}: holds NUL characters, which no text holds. If it is utf-16-le or utf-16-be, "
+            "write that in the column encoding of sheet Portfolios"
+        )
+    delimiter = delimiter or _found_delimiter(line, table, text.name)
+    try:
+        cells = next(csv.reader(line.splitlines(keepends=True), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise ExposureError(f"{text.name}, line {lines}: the names of the columns cannot be read: {error}") from error
+    return _Header(cells, delimiter, lines, size)
+
+
+def _found_delimiter(header: str, table: OedTable, name: str) -> str:
+    """The delimiter that makes the most OED names of a header, or else the most cells."""
+    scores: dict[str, tuple[int, int]] = {}
+    for delimiter in DELIMITERS:
+        cells = next(csv.reader(header.splitlines(keepends=True), delimiter=delimiter))
+        unique = {cell.strip().lower(): cell for cell in cells if cell.strip()}
+        known = sum(column.is_known for column in oed_columns(table, unique.values(), name))
+        scores[delimiter] = (known, len(cells))
+    best = max(scores, key=lambda delimiter: scores[delimiter])
+    rivals = [delimiter for delimiter, score in scores.items() if score[0] == scores[best][0] > 0 and score[1] > 1]
+    if len(rivals) > 1:
+        readings = " or ".join(f"{DELIMITERS[rival]} ({scores[rival][1]} columns)" for rival in rivals)
+        raise ExposureError(
+            f"{name}, line 1: the delimiter can be {readings}: say which in the column delimiter of sheet Portfolios"
+        )
+    return best
+
+
+def _stated(value: str | None, known: dict[str, str], column: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        return known[value.lower()]
+    except KeyError:
+        words = ", ".join(repr(word) for word in known)
+        raise ExposureError(f"{value!r} in the column {column} of sheet Portfolios is none of {words}") from None
+
+
+def _cell_with_stray_quote(line: str, delimiter: str) -> int:
+    """The position of the first cell whose quotation marks are not around the whole of it."""
+    cell = 0
+    rest = line
+    while rest:
+        if rest.startswith('"'):
+            quoted = re.match(r'"(?:[^"]|"")*"', rest)
+            if quoted is None:
+                return cell
+            rest = rest[quoted.end() :]
+            if rest.strip("\r\n") and not rest.startswith(delimiter):
+                return cell
+        _, separator, rest = rest.partition(delimiter)
+        cell += bool(separator)
+    return cell
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())
+
+
+def _line_breaks(block: bytes, before: bytes) -> int:
+    """How many line breaks end in a block; ``before`` is the byte before it."""
+    if b"\r" not in block and before != b"\r":
+        return block.count(b"\n")
+    pairs = block.count(b"\r\n") + (before == b"\r" and block.startswith(b"\n"))
+    return block.count(b"\n") + block.count(b"\r") - pairs

@@ -1,0 +1,308 @@
+"""The same portfolio from every kind of source: equal tables, equal control totals."""
+
+import csv
+import os
+import sqlite3
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.extract import Extract, extract
+from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
+from irp_pipeline.exposure.totals import ControlTotals, compare_totals, extract_totals, source_totals, whole_totals
+from irp_pipeline.settings import database_url
+
+NAME = f"exposure_everywhere_{os.getpid()}"
+MARIADB = os.environ.get("IRP_TEST_MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306")
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[sa.Engine]:
+    engine = sa.create_engine(
+        database_url(), isolation_level="AUTOCOMMIT", connect_args={"options": f"-csearch_path={NAME}"}
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f'CREATE SCHEMA "{NAME}"')
+        yield engine
+        connection.exec_driver_sql(f'DROP SCHEMA "{NAME}" CASCADE')
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[sa.Engine]:
+    pytest.importorskip("pymysql", reason="PyMySQL is not installed")
+    server = sa.create_engine(MARIADB, isolation_level="AUTOCOMMIT")
+    try:
+        connection = server.connect()
+    except sa.exc.OperationalError as error:
+        pytest.skip(f"no MariaDB to test with: {error.orig}")
+    with connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {NAME}")
+        engine = sa.create_engine(f"{MARIADB}/{NAME}", isolation_level="AUTOCOMMIT")
+        yield engine
+        engine.dispose()
+        connection.exec_driver_sql(f"DROP DATABASE {NAME}")
+    server.dispose()
+
+
+@pytest.fixture
+def databases(
+    tmp_path: Path, postgresql: sa.Engine, mariadb: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, sa.Engine]:
+    """The databases by name, each named in the environment as a source."""
+    sqlite = sa.create_engine(f"sqlite:///{tmp_path}/expo.sqlite", isolation_level="AUTOCOMMIT")
+    with sqlite.connect() as connection:
+        connection.exec_driver_sql("PRAGMA user_version = 1")  # makes the file
+    engines = {"postgresql": postgresql, "mariadb": mariadb, "sqlite": sqlite}
+    for name, engine in engines.items():
+        url = engine.url
+        if name == "postgresql":
+            url = url.update_query_dict({"options": f"-csearch_path={NAME}"})
+        monkeypatch.setenv(f"IRP_SOURCE_{name.upper()}_URL", url.render_as_string(hide_password=False))
+    return engines
+
+
+identifiers = st.sampled_from(
+    ["1", "01", "007", "10000000002", "100000000000001", "9223372036854775807", "A-1", "Å 1", "it's", 'say "x"', "1e5"]
+)
+amounts = st.decimals(0, 10**9, places=2).map(float)
+blank_or = st.none() | st.text("abcdeé %:,;\n", min_size=1, max_size=8).map(lambda text: f"x{text}x")
+
+
+@st.composite
+def locations(draw: st.DrawFn) -> Rows:
+    """Valid locations, some of them in several rows because of several tags."""
+    rows: Rows = []
+    numbers = draw(st.lists(st.tuples(identifiers, identifiers, identifiers), min_size=1, max_size=5, unique=True))
+    for portfolio, account, number in numbers:
+        location = {
+            "PortNumber": portfolio,
+            "AccNumber": account,
+            "LocNumber": number,
+            "StreetAddress": draw(blank_or),
+            "PostalCode": draw(st.sampled_from([None, "01234", "SW1"])),
+            "CountryCode": draw(st.sampled_from(["GB", "NA"])),
+            "LocCurrency": draw(st.sampled_from(["GBP", "EUR"])),
+            "LocPerilsCovered": draw(st.sampled_from(["WW1", "WTC;WSS", "WSS;WTC"])),
+            "Latitude": draw(st.floats(-90, 90)),
+            "BuildingTIV": draw(amounts),
+            "ContentsTIV": draw(st.none() | amounts),
+            "NumberOfBuildings": draw(st.none() | st.integers(0, 50)),
+            "LocInceptionDate": draw(st.sampled_from([None, "2024-01-31"])),
+        }
+        tags = draw(st.lists(identifiers, max_size=3, unique=True))
+        rows += [{**location, "CondTag": tag} for tag in (tags or (None,))]
+    return rows
+
+
+@st.composite
+def accounts(draw: st.DrawFn) -> Rows:
+    """Layers of policies, some with conditions."""
+    return [
+        {
+            "PortNumber": portfolio,
+            "AccNumber": account,
+            "PolNumber": draw(identifiers),
+            "LayerNumber": layer,
+            "LayerParticipation": draw(st.floats(0, 1)),
+            "LayerLimit": draw(amounts),
+            "CondTag": draw(st.none() | identifiers),
+            "CondNumber": draw(st.none() | identifiers),
+        }
+        for portfolio, account in draw(st.lists(st.tuples(identifiers, identifiers), min_size=1, max_size=3))
+        for layer in range(1, draw(st.integers(1, 3)) + 1)
+    ]
+
+
+@st.composite
+def treaty_scopes(draw: st.DrawFn) -> Rows:
+    return [
+        {
+            "ReinsNumber": number,
+            "PortNumber": draw(st.none() | identifiers),
+            "AccNumber": draw(st.none() | identifiers),
+            "LocNumber": draw(st.none() | identifiers),
+            "CededPercent": draw(st.floats(0, 1)),
+        }
+        for number in range(1, draw(st.integers(1, 4)) + 1)
+    ]
+
+
+def sources(folder: Path, engines: dict[str, sa.Engine], table: OedTable, rows: Rows) -> dict[str, Source]:
+    """Put the rows into every kind of source."""
+    names = list(rows[0])
+    types = {column.name: column.type for column in oed_columns(table, names, "test")}
+    with (folder / f"{table}.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([names, *([row[name] for name in names] for row in rows)])
+    kinds = {ColumnType.TEXT: pa.string(), ColumnType.NUMBER: pa.float64()}
+    schema = pa.schema([(name, kinds.get(types[name], pa.int64())) for name in names])
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{table}.parquet")
+    found: dict[str, Source] = {kind: FileSource(folder / f"{table}.{kind}") for kind in ("csv", "parquet")}
+    for name, engine in engines.items():
+        fill(engine, table, names, types, rows)
+        found[name] = QuerySource(name, f"SELECT * FROM {table}_rows ORDER BY position")
+    return found
+
+
+def fill(engine: sa.Engine, table: OedTable, names: list[str], types: dict[str, ColumnType], rows: Rows) -> None:
+    kinds = {ColumnType.TEXT: sa.Text(), ColumnType.NUMBER: sa.Double()}
+    target = sa.Table(
+        f"{table}_rows",
+        sa.MetaData(),
+        sa.Column("position", sa.Integer),
+        *(sa.Column(name.lower(), kinds.get(types[name], sa.BigInteger())) for name in names),
+        mysql_charset="utf8mb4",
+    )
+    values = [
+        {"position": position, **{name.lower(): row[name] for name in names}} for position, row in enumerate(rows)
+    ]
+    with engine.connect() as connection:
+        target.drop(connection, checkfirst=True)
+        target.create(connection)
+        connection.execute(target.insert(), values)
+
+
+def table_of(result: Extract) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(result.path).to_pylist()
+    return [{name: value for name, value in row.items() if name.lower() != "position"} for row in rows]
+
+
+def assert_equal_everywhere(folder: Path, engines: dict[str, sa.Engine], table: OedTable, rows: Rows) -> ControlTotals:
+    is_location = table is OedTable.LOCATION
+    totals = ControlTotals()
+    for kind, source in sources(folder, engines, table, rows).items():
+        result = extract(source, table, folder / "extract.parquet", with_totals=is_location)
+        assert table_of(result) == rows, kind
+        if is_location:
+            totals = extract_totals(result.path)
+            assert compare_totals(result.source_totals or (), totals) == [], kind
+            assert (result.source_totals or ControlTotals()).by_account is not None
+    return totals
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=locations())
+def test_locations_arrive_equal_from_every_source_with_equal_totals(tmp_path, databases, rows) -> None:
+    totals = assert_equal_everywhere(tmp_path, databases, OedTable.LOCATION, rows)
+    by_hand = {(row["PortNumber"], row["AccNumber"], row["LocNumber"]): row for row in rows}
+    whole = whole_totals(totals)
+    assert sum(total.locations for total in whole) == len(by_hand)
+    assert sum(total.records for total in whole) == len(rows)
+    assert sum(total.buildings for total in whole) == sum(row["NumberOfBuildings"] or 1 for row in by_hand.values())
+    by_hand_tiv = sum(
+        Decimal(str(row["BuildingTIV"])) + Decimal(str(row["ContentsTIV"] or 0)) for row in by_hand.values()
+    )
+    assert abs(sum((total.tiv for total in whole), Decimal(0)) - by_hand_tiv) < Decimal("1e-6")
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=accounts(), scopes=treaty_scopes())
+def test_layers_and_treaties_arrive_equal_from_every_source(tmp_path, databases, layers, scopes) -> None:
+    assert_equal_everywhere(tmp_path, databases, OedTable.ACCOUNT, layers)
+    assert_equal_everywhere(tmp_path, databases, OedTable.RI_SCOPE, scopes)
+
+
+WHOLE_NUMBERS = {
+    "postgresql": {
+        "double": "{}::float8",
+        "single": "{}::float4",
+        "decimal": "{}.00::numeric(30, 2)",
+        "whole": "{}::int8",
+    },
+    "mariadb": {"double": "CAST({} AS DOUBLE)", "decimal": "CAST({} AS DECIMAL(30, 2))", "whole": "{}"},
+    "sqlite": {"double": "CAST({} AS REAL)", "whole": "{}"},
+}
+KINDS = [(name, kind) for name, kinds in WHOLE_NUMBERS.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS)
+def test_a_number_becomes_the_identifier_that_it_stands_for(tmp_path, databases, name, kind) -> None:
+    number = {"double": 100000000000001, "single": 16777216, "decimal": 9223372036854775807}.get(kind, 2**62 + 1)
+    expression = WHOLE_NUMBERS[name][kind].format(number)
+    query = f"""
+        SELECT 1 AS portnumber, {expression} AS accnumber, {expression} AS locnumber, 10.5 AS buildingtiv
+        UNION ALL SELECT 1, {expression}, {expression}, 10.5 UNION ALL SELECT 1, {expression}, NULL, 1.5
+    """
+    result = extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet", with_totals=True)
+    table = pq.read_table(result.path)
+    assert table.column("LocNumber").to_pylist() == [str(number), str(number), None]
+    assert table.column("AccNumber").to_pylist() == [str(number)] * 3
+    assert compare_totals(result.source_totals or (), extract_totals(result.path)) == []
+    assert [total.locations for total in whole_totals(result.source_totals or ())] == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "message"),
+    [
+        ("postgresql", "1.5::float8", "1.5 has a fraction, so it is not an identifier"),
+        ("postgresql", "1.50::numeric", "1.50 has a fraction"),
+        ("postgresql", "1e17::float8", "so large that others could be meant"),
+        ("postgresql", "16777218::float4", "so large that others could be meant"),
+        ("postgresql", "true", "True is a truth value, not an identifier"),
+        ("postgresql", "DATE '2024-01-31'", "2024-01-31 is a date or time, not an identifier"),
+        ("postgresql", "TIMESTAMPTZ '2024-01-31 00:00'", "is a date or time, not an identifier"),
+        ("mariadb", "1.5e0", "1.5 has a fraction"),
+        ("mariadb", "1.50", "1.50 has a fraction"),
+        ("mariadb", "1e17", "so large that others could be meant"),
+        ("mariadb", "DATE '2024-01-31'", "2024-01-31 is a date or time"),
+        ("sqlite", "1.5", "1.5 has a fraction"),
+        ("sqlite", "1e17", "so large that others could be meant"),
+    ],
+)
+def test_what_cannot_be_an_identifier_is_named_with_its_record(tmp_path, databases, name, expression, message) -> None:
+    query = f"SELECT NULL AS locnumber UNION ALL SELECT {expression}"
+    with pytest.raises(ExposureError, match=f"^query on {name}, record 2, column LocNumber: .*{message}"):
+        extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
+def test_a_single_precision_float_of_mariadb_is_refused_as_an_identifier(tmp_path, databases) -> None:
+    query = "SELECT CAST(1234567 AS FLOAT) AS locnumber"
+    with pytest.raises(ExposureError, match=r"column LocNumber: is a FLOAT, .* six digits\. Read it as text"):
+        extract(QuerySource("mariadb", query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
+def test_a_url_of_mysql_without_a_driver_is_read_with_pymysql(tmp_path, databases, mariadb, monkeypatch) -> None:
+    monkeypatch.setenv(
+        "IRP_SOURCE_PLAIN_URL", mariadb.url.set(drivername="mysql").render_as_string(hide_password=False)
+    )
+    result = extract(QuerySource("plain", "SELECT '007' AS locnumber"), OedTable.LOCATION, tmp_path / "x.parquet")
+    assert result.rows == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "postgresql", "mariadb", "sqlite"])
+def test_a_location_in_several_rows_counts_once_wherever_it_comes_from(tmp_path, databases, kind) -> None:
+    row: dict[str, Any] = {"PortNumber": "1", "AccNumber": "A", "LocNumber": "1", "LocPerilsCovered": "WW1"}
+    row |= {"BuildingTIV": 1000.0, "ContentsTIV": 500.0, "CondTag": "C1"}
+    rows = [row, row | {"CondTag": "C2"}, row | {"LocNumber": "2"}]
+    (total,) = whole_totals(source_totals(sources(tmp_path, databases, OedTable.LOCATION, rows)[kind]))
+    assert (total.records, total.locations, total.accounts, total.tiv) == (3, 2, 1, Decimal(3000))
+
+
+def test_the_midnight_of_sqlite_is_no_part_of_a_date(tmp_path, databases) -> None:
+    with sqlite3.connect(tmp_path / "expo.sqlite") as connection:
+        connection.execute("CREATE TABLE dated (locnumber TEXT, locinceptiondate DATETIME, locexpirydate DATETIME)")
+        connection.execute("INSERT INTO dated VALUES ('1', '2024-01-31 00:00:00', '2024-12-31T00:00:00.000')")
+        connection.execute("INSERT INTO dated VALUES ('2', '2024-01-31 10:30:00', NULL)")
+    connection.close()
+    result = extract(QuerySource("sqlite", "SELECT * FROM dated"), OedTable.LOCATION, tmp_path / "x.parquet")
+    table = pq.read_table(result.path)
+    assert table.column("LocInceptionDate").to_pylist() == ["2024-01-31", "2024-01-31 10:30:00"]
+    assert table.column("LocExpiryDate").to_pylist() == ["2024-12-31", None]
+    with pytest.raises(ExposureError, match=r"record 2, column LocNumber: 1\.5 has a fraction"):
+        extract(
+            QuerySource("sqlite", "SELECT 'A' AS locnumber UNION ALL SELECT 1.5"),
+            OedTable.LOCATION,
+            tmp_path / "y.parquet",
+        )
