@@ -21,7 +21,22 @@ from typing import Annotated
 import typer
 
 from irp_pipeline import __version__
-from irp_pipeline.cli import batch, config, cycle, db, demo, doctor, job, notebook, report, results, run, status, ui
+from irp_pipeline.cli import (
+    batch,
+    config,
+    cycle,
+    db,
+    demo,
+    doctor,
+    job,
+    model,
+    notebook,
+    report,
+    results,
+    run,
+    status,
+    ui,
+)
 from irp_pipeline.cli.failures import FailingInWords
 
 app = typer.Typer(
@@ -40,6 +55,7 @@ app.add_typer(results.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")
+app.add_typer(model.app, name="model")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
 app.add_typer(notebook.app, name="notebook")

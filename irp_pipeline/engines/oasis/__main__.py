@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,7 @@ from irp_pipeline.engines.oasis.compilation import (
     parts_of_deterministic,
     parts_of_stochastic,
 )
-from irp_pipeline.engines.oasis.deterministic import DeterministicLosses, location_table, read_deterministic
+from irp_pipeline.engines.oasis.deterministic import location_table, read_deterministic
 from irp_pipeline.engines.oasis.failures import OasisError, reason
 from irp_pipeline.engines.oasis.figures import deterministic_figures, occurrence, stochastic_figures
 from irp_pipeline.engines.oasis.model import (
@@ -45,6 +45,7 @@ from irp_pipeline.engines.oasis.model import (
     read_object,
     unused_entries,
 )
+from irp_pipeline.engines.oasis.needs import check_packages
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
     check_repeated,
@@ -52,6 +53,7 @@ from irp_pipeline.engines.oasis.portfolio import (
     may_exceed_ground_up,
     read_locations,
     write_accounts_without_terms,
+    write_some_locations,
 )
 from irp_pipeline.engines.oasis.run_facts import (
     NotModelled,
@@ -82,7 +84,6 @@ _OPTIONS_OF_DETERMINISTIC: Final = frozenset(
     }
 )
 """The entries of ``model_options`` that deterministic losses use."""
-_ALL_PERILS: Final = ["AA1"]
 
 
 def main(folder: Path) -> int:
@@ -120,13 +121,17 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     inputs, run = folder / "inputs", folder / "run"
     options = _options_of_deterministic(analysis.get("model_options") or {})
-    locations = read_locations(inputs)
-    if locations is None:
+    whole = read_locations(inputs)
+    if whole is None:
         raise OasisError("Deterministic losses need a location table, and the portfolio has none")
-    check_repeated(locations)
+    check_repeated(whole)
     check_currency(currencies(inputs), analysis["currency"], "The portfolio", can_convert=False)
     factors = [float(factor) for factor in analysis["loss_factor"]]
-    source = _with_accounts(folder, analysis, locations)
+    perils = options.get("model_perils_covered")
+    uncovered = _uncovered(whole, perils) if perils else set()
+    rows = [row for row in range(len(whole.ids)) if row not in uncovered]
+    locations = whole.only(rows, options.get("supported_oed_coverage_types"))
+    source = _source(folder, analysis, locations, uncovered)
     configuration = {"print_summary": False, "portfolio_complexity": False, **options}
     write_atomically(folder / "oasislmf.json", json.dumps(configuration))
     notes = compile_parts(folder, parts_of_deterministic())
@@ -134,16 +139,25 @@ def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     _oasislmf(folder, "computes the losses", ["exposure", "run", *arguments, *map(str, factors)], run)
     say(folder, "checks the losses")
     losses = read_deterministic(run, locations, factors)
-    without = _not_modelled_of_deterministic(locations, losses, options)
-    covered = _covered(locations, options)
-    modelled = set(locations.distinct()) - set(without)
-    checked = check_deterministic(losses, covered, modelled, may_exceed_ground_up(inputs))
+    above = may_exceed_ground_up(inputs)
+    checked = check_deterministic(losses, locations, above)
     figures = deterministic_figures(losses, analysis["perspectives"])
-    checked += check_order(figures, bool(may_exceed_ground_up(inputs)))
-    perils = options.get("model_perils_covered", _ALL_PERILS)
-    why = f"none of its perils is among model_perils_covered ({', '.join(perils)})"
+    checked += check_order(figures, bool(above))
     missing = as_not_modelled(
-        [(row, locations.perils[row], None, "noreturn", why) for row in without], locations, without, 0
+        [
+            (
+                row,
+                whole.perils[row],
+                None,
+                "",
+                f"none of its perils is in model_perils_covered ({', '.join(perils or ())})",
+            )
+            for row in whole.distinct()
+            if row in uncovered
+        ],
+        whole,
+        [row for row in whole.distinct() if row in uncovered],
+        0,
     )
     files = {"losses": "results/losses.parquet"} | _write_not_modelled(missing, folder)
     _write_table(location_table(losses, locations), folder / files["losses"])
@@ -174,45 +188,41 @@ def _options_of_deterministic(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def _with_accounts(folder: Path, analysis: Mapping[str, Any], locations: Locations) -> Path:
-    """The folder of OED files, with an account table: Oasis LMF needs one for ground-up losses too."""
+def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, uncovered: Collection[int]) -> Path:
+    """The folder of OED files for Oasis LMF.
+
+    It refuses a location of whose perils none is covered, and needs an account table for ground-up losses too.
+    """
     inputs = folder / "inputs"
-    if (inputs / "account.csv").is_file():
-        return inputs
-    if set(analysis["perspectives"]) != {"GUL"}:
+    has_accounts = (inputs / "account.csv").is_file()
+    if not has_accounts and set(analysis["perspectives"]) != {"GUL"}:
         raise OasisError("Insured and net losses need an account table, and the portfolio has none")
+    if has_accounts and not uncovered:
+        return inputs
     source = folder / "source"
-    source.mkdir(exist_ok=True)
-    shutil.copyfile(inputs / "location.csv", source / "location.csv")
-    write_accounts_without_terms(locations, analysis["currency"], source / "account.csv")
+    write_some_locations(inputs, set(locations.rows), source, with_tags=has_accounts)
+    if not has_accounts:
+        write_accounts_without_terms(locations, analysis["currency"], source / "account.csv")
+    for name in _OED_FLAGS:
+        if name != "location.csv" and (inputs / name).is_file():
+            shutil.copyfile(inputs / name, source / name)
     return source
 
 
-def _covered(locations: Locations, options: Mapping[str, Any]) -> Locations:
-    chosen = options.get("supported_oed_coverage_types")
-    if chosen is None:
-        return locations
-    values = {coverage: of for coverage, of in locations.values.items() if coverage in chosen}
-    return Locations(locations.ids, locations.perils, values, locations.first)
-
-
-def _not_modelled_of_deterministic(
-    locations: Locations, losses: DeterministicLosses, options: Mapping[str, Any]
-) -> list[int]:
-    """The locations that have no losses because none of their perils is to be covered."""
-    without = [row for row in locations.distinct() if not losses.items[row] and locations.value(row) > 0]
-    if not without:
-        return []
+def _uncovered(locations: Locations, perils: Sequence[str]) -> set[int]:
+    """The rows of locations of whose perils none is covered."""
     from oasislmf.utils.peril import get_peril_groups_df
 
-    groups = get_peril_groups_df()
-    members = {str(of): set(part["peril_id"]) for of, part in groups.groupby("peril_group_id")}
+    members = {
+        str(of): {str(peril) for peril in part["peril_id"]}
+        for of, part in get_peril_groups_df().groupby("peril_group_id")
+    }
 
-    def single(perils: Sequence[str]) -> set[str]:
-        return {peril for group in perils for peril in members.get(group.strip(), {group.strip()})}
+    def single(groups: Sequence[str]) -> set[str]:
+        return {peril for group in groups for peril in members.get(group.strip(), {group.strip()})}
 
-    covered = single(options.get("model_perils_covered", _ALL_PERILS))
-    return [row for row in without if not single(locations.perils[row].split(";")) & covered]
+    covered = single(perils)
+    return {row for row, of in enumerate(locations.perils) if not single(of.split(";")) & covered}
 
 
 def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,6 +231,7 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     model = read_model(Path(request["model"]), options)
     ignored = unused_entries(model, options)
     check_model(model)
+    check_packages(model)
     wanted = str(analysis["currency"])
     reporting = model.configuration.get("reporting_currency")
     if reporting:

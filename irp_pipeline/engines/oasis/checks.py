@@ -36,14 +36,13 @@ def tolerance(figure: float, items: int = 1) -> float:
 
 
 def check_deterministic(
-    losses: DeterministicLosses, locations: Locations, modelled: Collection[int], above: Collection[tuple[str, str]]
+    losses: DeterministicLosses, locations: Locations, above: Collection[tuple[str, str]]
 ) -> list[str]:
     """Check the losses of each location and account, and their sums.
 
     Args:
         losses: the losses.
-        locations: what is insured.
-        modelled: rows of locations that must have losses.
+        locations: what is insured and covered.
         above: accounts whose insured loss may be above the ground-up loss.
 
     Returns:
@@ -51,13 +50,12 @@ def check_deterministic(
 
     Raises:
         FigureError: a loss is not a number or below zero; the ground-up loss of a location is not the factor times its
-            insured value, or above the value; locations do not add up to the total; a location without cover has a
-            loss; an insured loss is above the ground-up loss, or a net loss above the insured loss.
+            insured value; locations do not add up to the total; an insured loss is above the ground-up loss, or a net
+            loss above the insured loss.
     """
     _check_numbers(losses, locations)
-    expected = set(modelled)
     for row in locations.distinct():
-        value = locations.value(row) if row in expected else 0.0
+        value = locations.value(row)
         items = int(losses.items[row])
         for place, factor in enumerate(losses.factors):
             loss = float(losses.by_row["GUL"][row, place])

@@ -30,10 +30,9 @@ PART_SECONDS: Final = 900.0
 _TRIES: Final = 2
 _POLL_SECONDS: Final = 0.2
 _TOLD_EVERY_SECONDS: Final = 2.0
-_USUAL_SECONDS: Final = {"kernel": 60.0, "terms": 45.0, "summaries": 10.0, "averages": 15.0, "curves": 30.0}
+_USUAL_SECONDS: Final = {"terms": 115.0, "kernel": 60.0, "curves": 30.0, "averages": 15.0, "summaries": 10.0}
 _USUAL_OTHER_SECONDS: Final = 15.0
 _OF_OASIS: Final = {
-    "terms": "fmpy",
     "summaries": "summarypy",
     "averages": "aalpy",
     "curves": "lecpy",
@@ -44,7 +43,7 @@ _OF_OASIS: Final = {
 }
 """What a part is called here, and in ``oasislmf.warmup.ALL_SILENT_TASKS``."""
 _ONE_TASK: Final = "from oasislmf import warmup; warmup.ALL_SILENT_TASKS[{task!r}]()"
-# The task of Oasis LMF for the kernel compiles two tools more, which models have not needed since its version 1.28.
+# The task of Oasis LMF for the kernel compiles two tools more, which it no longer uses for models by default.
 _KERNEL: Final = """
 import pathlib, tempfile
 from oasislmf import warmup as w
@@ -58,6 +57,17 @@ with tempfile.TemporaryDirectory() as folder:
     w._run_stage(["evepy", "1", "1"], stdout_path=events, cwd=work, timeout=3600)
     w._run_stage(["gulmc", "-a1", "-S1", "-L0", "--random-generator=2"], stdin_path=events, cwd=work, timeout=3600)
 """
+# The task of Oasis LMF for terms compiles step policies too, which takes half as long again and few portfolios have.
+_TERMS: Final = """
+import tempfile
+from oasislmf import warmup as w
+from oasislmf.computation.run.exposure import RunExposure
+with tempfile.TemporaryDirectory() as folder:
+    RunExposure(src_dir=str(w._DATA_DIR / "fmpy" / "Q1_1"), run_dir=folder, loss_factor=[1.0], output_level="port",
+                output_file=folder + "/losses.csv", fmpy_sort_output=True, kernel_alloc_rule_il=2,
+                kernel_alloc_rule_ri=2, intermediary_csv=True, model_perils_covered=["WTC"]).run()
+"""
+_OWN_PROGRAMS: Final = {"kernel": _KERNEL, "terms": _TERMS}
 
 
 def parts_of_deterministic() -> tuple[str, ...]:
@@ -67,10 +77,8 @@ def parts_of_deterministic() -> tuple[str, ...]:
 
 def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, period_losses: bool) -> tuple[str, ...]:
     """The parts that an analysis with a model needs, those that take longest first."""
-    wanted = ["kernel"]
-    if set(perspectives) & {"IL", "RI"}:
-        wanted.append("terms")
-    wanted += ["curves", "averages", "summaries"]
+    wanted = ["terms"] if set(perspectives) & {"IL", "RI"} else []
+    wanted += ["kernel", "curves", "averages", "summaries"]
     if period_losses:
         wanted.append("period losses")
     if event_losses:
@@ -183,7 +191,7 @@ class _Compilation:
             "TMPDIR": str(temporary),
             "PYTHONWARNINGS": "ignore",
         }
-        program = _KERNEL if part == "kernel" else _ONE_TASK.format(task=_OF_OASIS[part])
+        program = _OWN_PROGRAMS.get(part) or _ONE_TASK.format(task=_OF_OASIS[part])
         with (self._folder / f"compiling-{part.replace(' ', '-')}.txt").open("wb") as said:
             process = subprocess.Popen(  # noqa: S603 - the program is the one above
                 [sys.executable, "-c", program],

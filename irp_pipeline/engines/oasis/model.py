@@ -99,6 +99,8 @@ def check_model(model: Model) -> None:
     Raises:
         OasisError: a table of the model is there as CSV only.
     """
+    if model.configuration.get("model_storage_json") or model.configuration.get("model_custom_gulcalc"):
+        return  # its tables are elsewhere, or of its own kind
     data = model.path("model_data_dir")
     if data is None or not data.is_dir():
         raise OasisError(f"The model has no folder of data: model_data_dir of {CONFIGURATION} is {data}")

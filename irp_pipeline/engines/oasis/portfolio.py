@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ _CURRENCIES: Final = {
     "ri_info.csv": "ReinsCurrency",
 }
 _STEP_COLUMNS: Final = ("StepTriggerType", "StepTriggerStart", "StepTriggerEnd", "PayOutStart", "ExtraExpenseFactor")
+_TAGS_OF_CONDITIONS: Final = frozenset({"condtag", "condnumber", "condpriority"})
 _ACCOUNT_COLUMNS: Final = ("PortNumber", "AccNumber")
 
 
@@ -36,12 +37,14 @@ class Locations:
         perils: LocPerilsCovered of each row.
         values: insured value of each row by coverage.
         first: for each row, the first row with the same ids. The others add conditions, and no value.
+        rows: the place of each row in the file, from 0 on.
     """
 
     ids: Sequence[tuple[str, str, str]]
     perils: Sequence[str]
     values: Mapping[int, Sequence[float]] = field(repr=False)
     first: Sequence[int] = field(repr=False)
+    rows: Sequence[int] = field(repr=False)
 
     def value(self, row: int, coverages: Iterable[int] | None = None) -> float:
         """The insured value of a row, of all coverages or of some."""
@@ -55,7 +58,24 @@ class Locations:
     def name(self, row: int) -> str:
         """A location in words, for messages."""
         port, account, location = self.ids[row]
-        return f"location {location} of account {account} in portfolio {port} (row {row + 1} of location.csv)"
+        return (
+            f"location {location} of account {account} in portfolio {port} (row {self.rows[row] + 1} of location.csv)"
+        )
+
+    def only(self, rows: Sequence[int], coverages: Collection[int] | None = None) -> Locations:
+        """Return some of the rows, and some of the coverages."""
+        place = {row: number for number, row in enumerate(rows)}
+        return Locations(
+            [self.ids[row] for row in rows],
+            [self.perils[row] for row in rows],
+            {
+                coverage: [of[row] for row in rows]
+                for coverage, of in self.values.items()
+                if coverages is None or coverage in coverages
+            },
+            [place[self.first[row]] for row in rows],
+            [self.rows[row] for row in rows],
+        )
 
 
 def read_locations(inputs: Path) -> Locations | None:
@@ -84,7 +104,7 @@ def read_locations(inputs: Path) -> Locations | None:
             for coverage, number in tiv_places.items():
                 values[coverage].append(_amount(row[number], path, len(ids)))
     seen: dict[tuple[str, str, str], int] = {}
-    return Locations(ids, perils, values, [seen.setdefault(of, row) for row, of in enumerate(ids)])
+    return Locations(ids, perils, values, [seen.setdefault(of, row) for row, of in enumerate(ids)], range(len(ids)))
 
 
 def check_repeated(locations: Locations) -> None:
@@ -128,8 +148,33 @@ def may_exceed_ground_up(inputs: Path) -> set[tuple[str, str]]:
     return found | {account for account, of in layers.items() if _overlap([item[2:] for item in of])}
 
 
+def write_some_locations(inputs: Path, rows: Collection[int], target: Path, *, with_tags: bool = True) -> None:
+    """Write a location table with some of its rows only.
+
+    Args:
+        inputs: the folder of the portfolio.
+        rows: the rows to keep, from 0 on.
+        target: the folder to write to, made if it is missing.
+        with_tags: keep the columns that tie locations to conditions of accounts.
+    """
+    target.mkdir(exist_ok=True)
+    with (
+        (inputs / "location.csv").open(encoding="utf-8-sig", newline="") as file,
+        (target / "location.csv").open("w", encoding="utf-8", newline="") as copy,
+    ):
+        lines, written = csv.reader(file), csv.writer(copy)
+        header = next(lines, [])
+        kept = [
+            number for number, name in enumerate(header) if with_tags or name.strip().lower() not in _TAGS_OF_CONDITIONS
+        ]
+        written.writerow([header[number] for number in kept])
+        for number, line in enumerate(lines):
+            if number in rows:
+                written.writerow([line[place] for place in kept])
+
+
 def write_accounts_without_terms(locations: Locations, currency: str, target: Path) -> None:
-    """Write an account table that has each account of a portfolio once, and no terms.
+    """Write an account table that has each account of a location table once, and no terms.
 
     Oasis LMF needs one for deterministic losses, also for ground-up losses, which it does not change.
     """
