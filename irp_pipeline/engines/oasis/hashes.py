@@ -108,8 +108,10 @@ def _named(model: Model) -> Iterator[tuple[str, Path]]:
 
 def _named_in(entry: str, content: Mapping[str, Any], folder: Path, model: Model) -> Iterator[tuple[str, Path]]:
     """What a configuration of the model names in its turn, wherever a text in it is the path of something there."""
-    data = content.get("keys_data_path") or model.configuration.get("lookup_data_dir")
-    keys_data = model.folder / str(data) if data else folder
+    keys_data = folder / str(content["keys_data_path"]) if content.get("keys_data_path") else folder
+    # The folder of the whole model holds more than the lookup reads, such as its tests.
+    if keys_data.is_dir() and not model.folder.resolve().is_relative_to(keys_data.resolve()):
+        yield f"{entry}.keys_data_path", keys_data
     for place, text in _texts(content):
         path = Path(text.replace("%%KEYS_DATA_PATH%%", str(keys_data)))
         # A bare word may be the name of a column, which by chance some file has too.
