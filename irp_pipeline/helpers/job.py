@@ -13,6 +13,7 @@ until then gets another key. Works in the schema of :mod:`irp_pipeline.helpers.d
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -404,21 +405,25 @@ def job_request(job: Mapping[str, Any], known: dict[Path, str] | None = None) ->
 
 def _model_of(job: Mapping[str, Any], hashes: dict[Path, str]) -> dict[str, str]:
     """Return where the model and the settings of a job are, and the hashes of both; nothing if it names no model."""
-    from irp_pipeline.engines.oasis.model import model_hash
+    from irp_pipeline.engines.oasis.failures import OasisError
+    from irp_pipeline.engines.oasis.hashes import model_hash
     from irp_pipeline.helpers.workbook import WorkbookError, resolve_model
 
     found: dict[str, str] = {}
+    options = job["job_configuration_data"].get("model_options") or {}
     for what in ("model", "settings"):
         named = job["job_configuration_data"].get(what)
         if not named:
             continue
         try:
             path = resolve_model(str(named), Path(job["data_folder"]), settings.models_folder())
-            if path not in hashes:
-                hashes[path] = model_hash(path) if what == "model" else hashlib.sha256(path.read_bytes()).hexdigest()
-        except (WorkbookError, OSError) as error:
+            key = path / json.dumps(options, sort_keys=True) if what == "model" else path
+            if key not in hashes:
+                is_model = what == "model"
+                hashes[key] = model_hash(path, options) if is_model else hashlib.sha256(path.read_bytes()).hexdigest()
+        except (WorkbookError, OasisError, OSError) as error:
             raise JobError(f"The {what} of the analysis cannot be used: {error}") from error
-        found |= {what: str(path), f"{what}_hash": hashes[path]}
+        found |= {what: str(path), f"{what}_hash": hashes[key]}
     return found
 
 

@@ -229,8 +229,8 @@ def test_empty_rows_are_skipped(draft: Draft) -> None:
     draft.book["Analyses"].insert_rows(3, amount=4)
     draft.set("Analyses", "name", "  ", row=4).set("Analyses", "samples", None, row=5)
     assert draft.read().analyses == example_workbook().analyses
-    assert draft.set("Analyses", "samples", 0, row=7).problems() == [
-        "Analyses!H7 (samples): 0 is not between 1 and 100,000"
+    assert draft.set("Analyses", "samples", -1, row=7).problems() == [
+        "Analyses!H7 (samples): -1 is not between 0 and 100,000"
     ]
 
 
@@ -532,7 +532,7 @@ def test_a_wrong_cell_is_named_with_its_place(
         ("model_options", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}", "F3 (model_options): is nested too deeply"),
         ("settings", "/settings.json", "G3 (settings): '/settings.json' is outside of the data folder"),
         ("samples", None, "H3 (samples): is empty, but oasis_stochastic needs it"),
-        ("samples", 0, "H3 (samples): 0 is not between 1 and 100,000"),
+        ("samples", -1, "H3 (samples): -1 is not between 0 and 100,000"),
         ("samples", 1.5, "H3 (samples): '1.5' is not a whole number"),
         ("samples", "9" * 5000, "H3 (samples): holds a number that is too large"),
         ("samples", dt.datetime(2024, 1, 1), "H3 (samples): must be a number, not 2024-01-01"),  # noqa: DTZ001

@@ -111,8 +111,8 @@ def _loss_factor(value: float) -> float:
 
 
 def _samples(value: int) -> int:
-    if not 1 <= value <= 100_000:
-        raise ValueError(f"{value} is not between 1 and 100,000")
+    if not 0 <= value <= 100_000:
+        raise ValueError(f"{value} is not between 0 and 100,000")
     return value
 
 
@@ -391,10 +391,11 @@ class Analysis(Row):
         AfterValidator(_model_options),
         Column(
             "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
-            "of its entries. Paths are relative to the model's folder.",
+            "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
+            "`model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, `kernel_alloc_rule_ri` "
+            "and `do_disaggregation`.",
             JSON,
             ("", "", '{"lookup_num_processes": 1}'),
-            only_for=Engine.STOCHASTIC,
             width=30,
         ),
     ] = Field(default_factory=dict)
@@ -412,7 +413,8 @@ class Analysis(Row):
     samples: Annotated[
         Annotated[int, AfterValidator(_samples)] | None,
         Column(
-            "Number of samples per event.",
+            "Number of samples per event. With 0 the figures are those of mean losses, to which terms do not apply "
+            "truly.",
             WHOLE_NUMBER,
             ("", "10", "10"),
             only_for=Engine.STOCHASTIC,
