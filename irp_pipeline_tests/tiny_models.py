@@ -28,9 +28,9 @@ class TinyKeysLookup(OasisBaseLookup):
     def process_locations(self, locations):
         rows = []
         for place in locations.to_dict(orient="records"):
-            area = 1 + int(place["latitude"] >= SOUTH + 1) * 2 + int(place["longitude"] >= 1)
+            area = 1 + int(place["Latitude"] >= SOUTH + 1) * 2 + int(place["Longitude"] >= 1)
             for coverage in (1, 3):
-                there = SOUTH <= place["latitude"] < SOUTH + 2
+                there = SOUTH <= place["Latitude"] < SOUTH + 2
                 rows.append({
                     "loc_id": place["loc_id"], "peril_id": "WTC", "coverage_type": coverage,
                     "area_peril_id": area if there else None, "vulnerability_id": 1 if there else None,

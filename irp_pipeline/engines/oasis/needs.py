@@ -21,6 +21,8 @@ _OF_STEPS: Final[Mapping[str, tuple[str, ...]]] = {
 """The packages that steps of Oasis LMF's own lookup import, by the type of the step."""
 _NEAREST: Final = frozenset({"nearest_neighbor_max_distance", "nearest_neighbor_min_distance"})
 _IN_EXTRA: Final = frozenset({"shapely", "geopandas", "sklearn", "rtree", "h3"})
+_BROUGHT: Final = frozenset({"oasislmf", "ods_tools", "numpy", "pandas", "numba", "pyarrow", "scipy"})
+"""What Oasis LMF brings itself."""
 _CALLED: Final = {"sklearn": "scikit-learn", "osgeo": "gdal", "yaml": "pyyaml", "cv2": "opencv-python"}
 """What a package is called where it is installed from, if that is another name than the imported one."""
 
@@ -107,7 +109,7 @@ def _of_modules(model: Model) -> Iterator[tuple[str, str]]:
     own = {file.stem for file in files} | {file.parent.name for file in files}
     for file in files:
         for package in _imports(file):
-            if package not in own and package not in sys.stdlib_module_names and not (file.parent / package).is_dir():
+            if package not in own | _BROUGHT | sys.stdlib_module_names and not (file.parent / package).is_dir():
                 yield package, file.name
 
 

@@ -77,6 +77,16 @@ def settings_used(run: Path) -> dict[str, Any]:
     raise OasisError("The run of Oasis LMF has no analysis_settings.json: what it used is not known")
 
 
+def table_used(run_input: Path, table: str) -> Path:
+    """Return the file of an OED table as the run used it, after conversions, which ``exposure_info.json`` names."""
+    try:
+        info = json.loads((run_input / "exposure_info.json").read_text(encoding="utf-8"))
+        of = info[table]
+        return run_input / Path(of["sources"][of["cur_version_name"]]["filepath"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return run_input / f"{table}.parquet"
+
+
 def conversion(run_input: Path) -> Conversion:
     """Return in which currencies a run has its amounts, and how it came to them."""
     currencies: dict[str, set[str]] = {}
@@ -84,7 +94,7 @@ def conversion(run_input: Path) -> Conversion:
     of_row: dict[int, float] = {}
     for table, column in _CURRENCY_COLUMNS.items():
         names = (column, "OriginalCurrency", "RateOfExchange", "loc_idx")
-        columns = _columns(run_input / f"{table}.parquet", names)
+        columns = _columns(table_used(run_input, table), names)
         stated = {str(code) for code in columns.get(column, ()) if code not in (None, "")}
         if stated:
             currencies[column] = stated
@@ -135,7 +145,7 @@ def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, f
         locations: the portfolio's location table.
         modelled: as :func:`modelled_values` returns it.
     """
-    place = _columns(run_input / "location.parquet", ("loc_id", "loc_idx"))
+    place = _columns(table_used(run_input, "location"), ("loc_id", "loc_idx"))
     row_of = {int(of): int(row) for of, row in zip(place.get("loc_id", ()), place.get("loc_idx", ()), strict=True)}
     errors = _columns(run_input / "keys-errors.parquet", ("LocID", "PerilID", "CoverageTypeID", "Status", "Message"))
     rows: list[tuple[int, str, int | None, str, str]] = []
