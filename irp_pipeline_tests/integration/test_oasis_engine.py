@@ -134,7 +134,7 @@ def layered(tmp_path_factory: pytest.TempPathFactory) -> Job:
         place("123456789012345", CondTag="c1"),
         place("123456789012345", CondTag="c2"),
     ]
-    condition = {"CondLimitType6All": 0, "CondPeril": "AA1"}
+    condition: dict[str, Any] = {"CondLimitType6All": 0, "CondPeril": "AA1"}
     accounts = [
         account("00123", "L1", LayerLimit=40000),
         account("00123", "L2", LayerNumber=2, LayerAttachment=40000, LayerLimit=60000, LayerParticipation=0.5),
@@ -259,7 +259,10 @@ def test_figures_are_those_of_oasis_lmf_by_hand_to_the_last_digit(pairs, make, s
     assert job.error is None
     by = 2 if samples else 1
     palt = [row for row in pq.read_table(output / "gul_S1_palt.parquet").to_pylist() if row["SampleType"] == by]
-    expected = {("GUL", "AAL", None): palt[0]["MeanLoss"], ("GUL", "STD_DEV", None): palt[0]["SDLoss"]}
+    expected: dict[Any, float] = {
+        ("GUL", "AAL", None): palt[0]["MeanLoss"],
+        ("GUL", "STD_DEV", None): palt[0]["SDLoss"],
+    }
     for row in pq.read_table(output / "gul_S1_ept.parquet").to_pylist():
         if row["EPCalc"] == by and row["EPType"] in {1, 3} and row["ReturnPeriod"] in {5, 10, 20, 50}:
             expected["GUL", {1: "OEP", 3: "AEP"}[row["EPType"]], row["ReturnPeriod"]] = row["Loss"]

@@ -1,5 +1,6 @@
 """What a model's hash covers, what it needs, its name, its options, and the compilation of the engine's parts."""
 
+import hashlib
 import json
 import os
 import stat
@@ -7,10 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
-from irp_pipeline.engines.oasis import compilation, hashes
+from irp_pipeline.engines.oasis import compilation
 from irp_pipeline.engines.oasis.analysis import analysis_settings
 from irp_pipeline.engines.oasis.compilation import (
     compile_parts,
@@ -84,8 +86,13 @@ def test_a_large_file_is_read_again_only_if_it_looks_different_or_on_request(mod
     os.utime(large, (old, old))
     before = model_hash(model)
     read: list[str] = []
-    digest = hashes.hashlib.file_digest
-    monkeypatch.setattr(hashes.hashlib, "file_digest", lambda file, how: (read.append(file.name), digest(file, how))[1])
+    digest = hashlib.file_digest
+
+    def noticing(file: IO[bytes], how: str) -> Any:
+        read.append(file.name)
+        return digest(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "file_digest", noticing)
     assert model_hash(model) == before
     assert not any("footprint.bin" in name for name in read)
     large.write_bytes(bytes(1_499_999) + b"1")
@@ -118,6 +125,12 @@ def test_the_name_of_a_model_is_what_it_calls_itself(model: Path):
     assert found.version == "7.1"
 
 
+def test_a_model_without_settings_is_called_as_its_lookup_calls_it(model: Path):
+    (model / "model_settings.json").write_text("{}")
+    found = read_model(model)
+    assert (found.name, found.version) == ("tests Tiny", "1")
+
+
 def test_packages_that_are_missing_are_named_before_the_model_runs(model: Path):
     lookup = model / "../../keys_data/tiny_lookup.py"
     lookup.write_text(
@@ -145,7 +158,7 @@ def test_an_option_without_effect_is_refused_or_named(model: Path):
         unused_entries(read_model(model), {"kernel_alloc_rule_li": 1})
     with pytest.raises(OasisError, match="IRP_JOB_PROCESSES says how many"):
         unused_entries(read_model(model), {"kernel_num_processes": 8})
-    found = unused_entries(read_model(model, {"modelpy": True, "kernel_alloc_rule_il": 1}), {})
+    found = unused_entries(read_model(model, {"modelpy": True, "ktools_alloc_rule_il": 1}), {})
     assert found == ["modelpy of oasislmf.json: Oasis LMF does not know it"]
 
 

@@ -41,18 +41,20 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What the model calls itself in its settings or its version file; else the folder's name."""
+        """What the model calls itself in its settings, its version file or its lookup; else the folder's name."""
         named = [self.settings.get("model_supplier_id"), self.settings.get("model_name_id")]
         if any(named):
             return " ".join(str(part) for part in named if part)
-        said = self._version_file()[:2]
-        return " ".join(said) or str(self.settings.get("name") or self.folder.name)
+        stated = self._of_lookup()
+        told: list[Any] = [*self._version_file()[:2]] or [stated.get("supplier_id"), stated.get("model_id")]
+        return " ".join(str(part) for part in told if part) or str(self.settings.get("name") or self.folder.name)
 
     @property
     def version(self) -> str | None:
         """The version that the model gives itself, if it does."""
         found = self.settings.get("model_version_id") or self.configuration.get("model_version_id")
-        return str(found) if found is not None else next(iter(self._version_file()[2:]), None)
+        found = found or next(iter(self._version_file()[2:]), None) or self._of_lookup().get("model_version")
+        return None if found is None else str(found)
 
     def path(self, entry: str) -> Path | None:
         """The file or folder that an entry of the configuration names, if it names one."""
@@ -63,6 +65,14 @@ class Model:
         """The default that the model's settings give for one of the ``model_settings``, such as ``event_set``."""
         options = self.settings.get("model_settings", {}).get(setting)
         return options.get("default") if isinstance(options, Mapping) else None
+
+    def _of_lookup(self) -> Mapping[str, Any]:
+        """What the configuration of its lookup calls the model."""
+        content = self.configuration.get("lookup_config")
+        if (path := self.path("lookup_config_json")) is not None and path.is_file():
+            content = read_object(path)
+        stated = content.get("model") if isinstance(content, Mapping) else None
+        return stated if isinstance(stated, Mapping) else {}
 
     def _version_file(self) -> list[str]:
         """``ModelVersion.csv``: supplier, name and version in one line."""
@@ -115,22 +125,19 @@ def check_model(model: Model) -> None:
             )
 
 
+@lru_cache(maxsize=1)
 def path_entries() -> frozenset[str]:
     """Return the entries of a configuration that are paths, of those that a model brings.
 
     Oasis LMF itself says which they are. What a job brings, such as the portfolio, is not among them.
     """
-    return _path_entries()
-
-
-@lru_cache(maxsize=1)
-def _path_entries() -> frozenset[str]:
     from oasislmf.computation.run.model import RunModel
 
     paths = {parameter["name"] for parameter in RunModel.get_params() if parameter.get("is_path")}
     return frozenset(paths - BROUGHT_BY_JOB)
 
 
+@lru_cache(maxsize=1)
 def known_entries() -> frozenset[str]:
     """Return the names of all entries that Oasis LMF knows in a configuration."""
     from oasislmf.computation.run.model import RunModel
@@ -140,9 +147,11 @@ def known_entries() -> frozenset[str]:
 
 def under_present_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration with entries under the names that they have now, as Oasis LMF does itself."""
+    from oasislmf.utils.defaults import get_config_profile
     from oasislmf.utils.inputs import update_config
 
-    return dict(update_config(dict(configuration)))
+    gone = get_config_profile().keys() - known_entries()
+    return {name: value for name, value in update_config(dict(configuration)).items() if name not in gone}
 
 
 def unused_entries(model: Model, options: Mapping[str, Any]) -> list[str]:
