@@ -431,10 +431,10 @@ def test_a_true_stochastic_run_passes(stochastic_run: Path):
 @pytest.mark.parametrize(
     ("table", "columns", "message"),
     [
-        ("palt", {"MeanLoss": float("nan")}, "gave nan as AAL of GUL"),
+        ("palt", {"MeanLoss": float("nan")}, "gave (nan|nothing) as AAL of GUL"),
         ("palt", {"MeanLoss": 1e9}, r"The AAL of GUL is 1,000,000,000\.00 in the report of Oasis LMF, but"),
         ("palt", {"SDLoss": 1.0}, r"The STD_DEV of GUL is 1\.00 in the report"),
-        ("palt", {"SDLoss": float("nan")}, "gave nan as STD_DEV of GUL"),
+        ("palt", {"SDLoss": float("nan")}, "gave (nan|nothing) as STD_DEV of GUL"),
         ("splt", {"Loss": 2e6, "SampleId": 1}, "in the report of Oasis LMF, but"),
         ("splt", {"SampleId": 11}, "losses of the sample 11, but 10 samples were asked for"),
     ],
@@ -443,6 +443,13 @@ def test_a_wrong_stochastic_run_is_found_out(stochastic_run: Path, table, column
     doctored(stochastic_run / "output" / f"gul_S1_{table}.parquet", **columns)
     with pytest.raises(FigureError, match=message):
         check_stochastic(stochastic_run)
+
+
+def test_the_standard_deviation_of_one_year_is_not_defined(stochastic_run: Path):
+    doctored(stochastic_run / "output" / "gul_S1_palt.parquet", SDLoss=float("nan"))
+    found = stochastic_figures(stochastic_run / "output", ["GUL"], [5], periods=1, samples=10)
+    assert found.not_defined == ["STD_DEV of GUL: one simulated year has no standard deviation"]
+    assert "STD_DEV" not in {figure["metric"] for figure in found.figures}
 
 
 def test_a_loss_above_all_that_is_insured_is_found_out(stochastic_run: Path):

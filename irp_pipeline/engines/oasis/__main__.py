@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,6 +94,11 @@ def main(folder: Path) -> int:
         outcome = _run(folder, read_object(folder / "request.json")["request"])
     except (IrpError, OSError) as error:
         write_atomically(folder / "error.txt", " ".join(str(error).split()))
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        write_atomically(folder / "error.txt", f"What Oasis LMF left cannot be read: {said}; the job's log says where")
         return 1
     write_atomically(folder / "outcome.json", json.dumps(outcome, indent=1))
     return 0

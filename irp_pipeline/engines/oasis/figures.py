@@ -75,7 +75,7 @@ def _of_perspective(
         raise OasisError(f"Oasis LMF gave {len(mine)} average annual losses for {perspective} instead of one")
     yield _figure(perspective, "AAL", mine[0]["MeanLoss"])
     deviation = mine[0]["SDLoss"]
-    if math.isnan(deviation) and periods == 1:
+    if periods == 1 and (deviation is None or math.isnan(deviation)):
         not_defined.append(f"STD_DEV of {perspective}: one simulated year has no standard deviation")
     else:
         yield _figure(perspective, "STD_DEV", deviation)
@@ -124,10 +124,10 @@ def occurrence(file: Path) -> tuple[str, int]:
     return hashlib.sha256(content).hexdigest(), periods
 
 
-def _figure(perspective: str, metric: str, loss: float, **of: float) -> dict[str, Any]:
+def _figure(perspective: str, metric: str, loss: float | None, **of: float) -> dict[str, Any]:
     at = "".join(f" at {value:,g} ({name.replace('_', ' ')})" for name, value in of.items())
-    if not math.isfinite(loss):
-        raise FigureError(f"Oasis LMF gave {loss} as {metric} of {perspective}{at}")
+    if loss is None or not math.isfinite(loss):
+        raise FigureError(f"Oasis LMF gave {'nothing' if loss is None else loss} as {metric} of {perspective}{at}")
     if loss < 0:
         raise FigureError(f"Oasis LMF gave {loss:,.2f} as {metric} of {perspective}{at}, which is below zero")
     return {
