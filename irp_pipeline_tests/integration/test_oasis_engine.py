@@ -201,6 +201,32 @@ def test_what_would_give_other_figures_is_refused_before_it_runs(tmp_path, locat
     assert message in job.error
 
 
+def test_random_layers_pay_what_plain_arithmetic_says(tmp_path: Path):
+    """Sixty accounts of one location, with up to three layers that may overlap."""
+    random = np.random.default_rng(7)
+    locations, accounts, expected = [], [], {0.2: 0.0, 1.0: 0.0}
+    insured = 0
+    for number in range(60):
+        name = f"{number:05}"
+        building, contents = (int(value) for value in random.integers(1_000, 900_000, 2))
+        locations.append(place("1", AccNumber=name, BuildingTIV=building, ContentsTIV=contents))
+        insured += building + contents
+        for layer in range(1, 1 + int(random.integers(1, 4))):
+            attachment, limit = (int(value) for value in random.integers(0, 500_000, 2))
+            share = float(random.choice([0.25, 0.5, 1.0]))
+            terms = {"LayerNumber": layer, "LayerAttachment": attachment, "LayerLimit": limit + 1}
+            accounts.append(account(name, f"P{layer}", LayerParticipation=share, **terms))
+            for factor in expected:
+                loss = factor * (building + contents)
+                expected[factor] += share * min(max(loss - attachment, 0), limit + 1)
+    portfolio = write_portfolio(tmp_path / "portfolio", locations, accounts)
+    job = run_job(tmp_path / "job", portfolio, {**DETERMINISTIC, "loss_factor": list(expected)})
+    assert job.error is None
+    for factor, paid in expected.items():
+        assert job.figures()["GUL", "LOSS", factor] == pytest.approx(factor * insured, rel=1e-7)
+        assert job.figures()["IL", "LOSS", factor] == pytest.approx(paid, rel=1e-6)
+
+
 # --- stochastic ---------------------------------------------------------------------------------------------------
 
 RUNS = (("grid", 10), ("module", 1), ("postcode", 0))

@@ -108,9 +108,11 @@ def compiled_folder() -> Path:
         folder = Path(chosen)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    roots = [settings.make_irp_home() / "engine"]
+    with suppress(RuntimeError):  # a user without a home, as in containers
+        roots.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irp-pipeline")
     environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
-    for root in (base / "irp-pipeline", settings.make_irp_home() / "engine"):
+    for root in roots:
         folder = root / "compiled" / environment
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
