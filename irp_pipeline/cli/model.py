@@ -23,7 +23,7 @@ def model() -> None:
 
 @app.command(epilog="Example: irp model check models/windstorm")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an Oasis model, or its oasislmf.json.", exists=True)],
+    folder: Annotated[Path, typer.Argument(help="Folder of an Oasis model, or its oasislmf.json.")],
     location: Annotated[
         Path | None,
         typer.Option("--location", help="An OED location table (CSV) to try it on; default: the model's own."),
