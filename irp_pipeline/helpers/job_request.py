@@ -21,9 +21,10 @@ from irp_pipeline.exposure.portfolio import (
     portfolio_files,
     portfolio_folder,
 )
-from irp_pipeline.hashes import file_sha256
+from irp_pipeline.hashes import file_sha256, value_hash
 from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.parameters import json_value
 from irp_pipeline.helpers.step import step_output
 
 PLACES: Final = "ARRAY['inputs', 'model', 'settings']"
@@ -64,7 +65,7 @@ class Requests:
             self._recorded[artefact.key.split("/")[1]].append(artefact)
         self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
-        self._hashes: dict[Path, str] = {}
+        self._hashes: dict[tuple[Path, str], str] = {}
 
     def of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an engine is given for a job.
@@ -135,6 +136,7 @@ class Requests:
 
     def _model(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return where model and settings are, and the hashes of both; nothing of what the job does not name."""
+        from irp_pipeline.engines.oasis.failures import OasisError
         from irp_pipeline.helpers.workbook import WorkbookError, resolve_model
 
         found: dict[str, str] = {}
@@ -144,17 +146,19 @@ class Requests:
                 continue
             try:
                 path = resolve_model(str(named), self._data_folder, settings.models_folder())
-                found |= {what: str(path), f"{what}_hash": self._hash_of(what, path)}
-            except (WorkbookError, OSError) as error:
+                options = parameters.get("model_options") or {}
+                found |= {what: str(path), f"{what}_hash": self._hash_of(what, path, options)}
+            except (WorkbookError, OasisError, OSError) as error:
                 raise JobError(f"The {what} of the analysis cannot be used: {error}") from error
         return found
 
-    def _hash_of(self, what: str, path: Path) -> str:
-        from irp_pipeline.engines.oasis.model import model_hash
+    def _hash_of(self, what: str, path: Path, options: Mapping[str, Any]) -> str:
+        from irp_pipeline.engines.oasis.hashes import model_hash
 
-        if path not in self._hashes:
-            self._hashes[path] = model_hash(path) if what == "model" else file_sha256(path)
-        return self._hashes[path]
+        key = path, value_hash(json_value(dict(options))) if what == "model" else ""
+        if key not in self._hashes:
+            self._hashes[key] = model_hash(path, options) if what == "model" else file_sha256(path)
+        return self._hashes[key]
 
 
 def refused_portfolios_of(cycle_id: int) -> dict[str, str]:

@@ -468,8 +468,7 @@ def test_an_archived_cycle_takes_no_more_work(launch: Launcher, folder: Path, te
     before = contents_of_schema(test_schema)
     assert failure(launch()) == (
         "initialize_environment",
-        f"The cycle {CYCLE!r} in schema {test_schema!r} is archived and takes no more work. To take that back: "
-        f"irp cycle reopen {CYCLE}",
+        f"The cycle {CYCLE!r} in schema {test_schema!r} is archived and takes no more work. To take that back: irp cycle reopen {CYCLE}",  # noqa: E501
     )
     assert contents_of_schema(test_schema) == before
 

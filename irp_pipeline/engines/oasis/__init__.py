@@ -2,12 +2,18 @@
 
 ``__main__``
     the program of a job; all of Oasis LMF happens in its process and those it starts.
-``model``
-    what a model folder says about itself.
+``model``, ``hashes``, ``needs``, ``examine``
+    what a model folder says about itself, what its losses depend on, which packages it needs, and a trial of it.
 ``analysis``
     the analysis settings that Oasis LMF is given.
-``figures``
-    from its output files to figures.
+``compilation``
+    what of Oasis LMF is compiled before a job.
+``portfolio``, ``run_facts``
+    what the portfolio says, and what the run used: the two sides that are compared.
+``deterministic``, ``streams``, ``figures``
+    from its output files to losses and figures.
+``checks``
+    whether figures are what they must be.
 ``failures``
     the one line that says why it failed.
 

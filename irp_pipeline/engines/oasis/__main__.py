@@ -5,43 +5,86 @@ It prepares what Oasis LMF reads, runs it as from a command line, and writes the
 are killed as a group when one fails: hence a process of its own, in the session of the job.
 """
 
-import csv
-import fcntl
-import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline import settings
 from irp_pipeline.engines.oasis import DETERMINISTIC
-from irp_pipeline.engines.oasis.analysis import analysis_settings
-from irp_pipeline.engines.oasis.failures import OasisError, failed_lookups, reason
+from irp_pipeline.engines.oasis.analysis import Settings, analysis_settings
+from irp_pipeline.engines.oasis.checks import (
+    check_currency,
+    check_deterministic,
+    check_order,
+    check_period_losses,
+    check_values,
+)
+from irp_pipeline.engines.oasis.compilation import (
+    compile_parts,
+    compiled_folder,
+    parts_of_deterministic,
+    parts_of_stochastic,
+)
+from irp_pipeline.engines.oasis.deterministic import location_table, read_deterministic
+from irp_pipeline.engines.oasis.failures import OasisError, reason
 from irp_pipeline.engines.oasis.figures import deterministic_figures, occurrence, stochastic_figures
-from irp_pipeline.engines.oasis.model import Model, check_model, read_model, read_object
+from irp_pipeline.engines.oasis.model import (
+    BROUGHT_BY_JOB,
+    Model,
+    check_model,
+    path_entries,
+    read_model,
+    read_object,
+    unused_entries,
+)
+from irp_pipeline.engines.oasis.packages import check_packages
+from irp_pipeline.engines.oasis.portfolio import (
+    Locations,
+    check_repeated,
+    currencies,
+    may_exceed_ground_up,
+    read_locations,
+    write_accounts_without_terms,
+    write_some_locations,
+)
+from irp_pipeline.engines.oasis.run_facts import (
+    NotModelled,
+    as_not_modelled,
+    conversion,
+    modelled_values,
+    not_modelled,
+    settings_used,
+    total_value,
+)
 from irp_pipeline.engines.program import end_with_supervisor, say
 from irp_pipeline.errors import IrpError
-from irp_pipeline.exposure.portfolio import exposure_hash, file_hashes, portfolio_files
+from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
 
-_PROCESSES: Final = 1
-"""Of the kernel: more of them are slower on few processors, and the figures are the same."""
 _ERRORS: Final = "errors.txt"
-_PROGRESS_SECONDS: Final = 2.0
-_PROGRESS_BAR: Final = re.compile(r"(\d+)/(\d+) \[")
 _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
 """The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
+_OPTIONS_OF_DETERMINISTIC: Final = frozenset(
+    {
+        "model_perils_covered",
+        "supported_oed_coverage_types",
+        "kernel_alloc_rule_il",
+        "kernel_alloc_rule_ri",
+        "do_disaggregation",
+        "fmpy_low_memory",
+    }
+)
+"""The entries of ``model_options`` that deterministic losses use."""
 
 
 def main(folder: Path) -> int:
@@ -52,6 +95,11 @@ def main(folder: Path) -> int:
     except (IrpError, OSError) as error:
         write_atomically(folder / "error.txt", " ".join(str(error).split()))
         return 1
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        write_atomically(folder / "error.txt", f"What Oasis LMF left cannot be read: {said}; the job's log says where")
+        return 1
     write_atomically(folder / "outcome.json", json.dumps(outcome, indent=1))
     return 0
 
@@ -60,11 +108,10 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     analysis = request["analysis"]
     inputs = folder / "inputs"
-    if exposure_hash(file_hashes(portfolio_files(inputs).values())) != request["exposure_hash"]:
+    if folder_hash(inputs) != request["exposure_hash"]:
         raise OasisError("The exposure was replaced while the job was being submitted: run the cycle again")
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = _deterministic(folder, analysis) if is_deterministic else _stochastic(folder, request)
-    outcome["currency"] = analysis["currency"]
     outcome["provenance"] |= {
         "engine": "Oasis LMF",
         "engine_version": _version("oasislmf"),
@@ -72,66 +119,225 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "host": platform.node(),
         "exposure_hash": request["exposure_hash"],
-        "processes": _PROCESSES,
         "seconds": round(time.monotonic() - began, 1),
     }
     return outcome
 
 
 def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
-    if not (folder / "inputs" / "account.csv").exists():
-        raise OasisError("Oasis LMF needs an account table for deterministic losses, and the portfolio has none")
+    inputs, run = folder / "inputs", folder / "run"
+    options = _options_of_deterministic(analysis.get("model_options") or {})
+    whole = read_locations(inputs)
+    if whole is None:
+        raise OasisError("Deterministic losses need a location table, and the portfolio has none")
+    check_repeated(whole)
+    check_currency(currencies(inputs), analysis["currency"], "The portfolio", can_convert=False)
     factors = [float(factor) for factor in analysis["loss_factor"]]
-    write_atomically(folder / "oasislmf.json", json.dumps({"print_summary": False, "portfolio_complexity": False}))
-    run, table = folder / "run", folder / "losses.csv"
-    arguments = ["-C", "oasislmf.json", "-s", "inputs", "-r", str(run), "-f", str(table), "-o", "loc", "-l"]
+    perils = options.get("model_perils_covered")
+    uncovered = _uncovered(whole, perils) if perils else set()
+    rows = [row for row in range(len(whole.ids)) if row not in uncovered]
+    locations = whole.only(rows, options.get("supported_oed_coverage_types"))
+    source = _source(folder, analysis, locations, uncovered)
+    configuration = {"print_summary": False, "portfolio_complexity": False, **options}
+    write_atomically(folder / "oasislmf.json", json.dumps(configuration))
+    notes = compile_parts(folder, parts_of_deterministic())
+    arguments = ["-C", "oasislmf.json", "-s", str(source), "-r", str(run), "-o", "loc", "-l"]
     _oasislmf(folder, "computes the losses", ["exposure", "run", *arguments, *map(str, factors)], run)
-    figures = deterministic_figures(
-        _write_location_losses(table, factors, folder / "results" / "losses.parquet"), factors, analysis["perspectives"]
+    say(folder, "checks the losses")
+    losses = read_deterministic(run, locations, factors)
+    above = may_exceed_ground_up(inputs)
+    checked = check_deterministic(losses, locations, above)
+    figures = deterministic_figures(losses, analysis["perspectives"])
+    checked += check_order(figures, bool(above))
+    missing = as_not_modelled(
+        [
+            (
+                row,
+                whole.perils[row],
+                None,
+                "",
+                f"none of its perils is in model_perils_covered ({', '.join(perils or ())})",
+            )
+            for row in whole.distinct()
+            if row in uncovered
+        ],
+        whole,
+        [row for row in whole.distinct() if row in uncovered],
+        0,
     )
-    table.unlink()
-    shutil.rmtree(run)
-    return {
-        "figures": figures,
-        "files": {"losses": "results/losses.parquet"},
-        "provenance": {"model": None, "model_version": None, "settings": {"loss_factor": factors}},
-    }
-
-
-def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    analysis = request["analysis"]
-    model = read_model(Path(request["model"]), analysis.get("model_options"))
-    check_model(model)
-    chosen = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
-    write_atomically(folder / "analysis_settings.json", json.dumps(chosen, indent=1))
-    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
-    run = folder / "run"
-    arguments = ["-C", "oasislmf.json", "-a", "analysis_settings.json", "-r", str(run), "-n", str(_PROCESSES)]
-    for name, flag in _OED_FLAGS.items():
-        if (folder / "inputs" / name).exists():
-            arguments += [flag, f"inputs/{name}"]
-    _warm_up(folder)
-    command = ["model", "run", *arguments, "--resource-monitor-interval", "9999"]
-    _oasislmf(folder, "computes the losses", command, run)
-    figures = stochastic_figures(run / "output", analysis["perspectives"], analysis.get("return_periods") or ())
-    occurrence_hash, periods = occurrence(run / "input" / "occurrence.bin")
-    is_weighted = (run / "input" / "periods.bin").exists()
-    not_modelled = failed_lookups(run)
-    files = _keep_output(run / "output", folder / "results")
+    files = {"losses": "results/losses.parquet"} | _write_not_modelled(missing, folder)
+    _write_table(location_table(losses, locations), folder / files["losses"])
     shutil.rmtree(run)
     return {
         "figures": figures,
         "files": files,
+        "currency": analysis["currency"],
+        "provenance": {
+            "model": None,
+            "model_version": None,
+            "settings": {"loss_factor": factors, **options},
+            "not_modelled": dict(missing.reasons),
+            "not_modelled_totals": missing.totals(),
+            "checked": checked,
+            "notes": notes,
+            "processes": 1,
+        },
+    }
+
+
+def _options_of_deterministic(options: Mapping[str, Any]) -> dict[str, Any]:
+    if unused := sorted(options.keys() - _OPTIONS_OF_DETERMINISTIC):
+        raise OasisError(
+            f"Deterministic losses do not use {', '.join(unused)} of model_options; they use "
+            + ", ".join(sorted(_OPTIONS_OF_DETERMINISTIC))
+        )
+    return dict(options)
+
+
+def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, uncovered: Collection[int]) -> Path:
+    """The folder of OED files for Oasis LMF.
+
+    It refuses a location of whose perils none is covered, and needs an account table for ground-up losses too.
+    """
+    inputs = folder / "inputs"
+    has_accounts = (inputs / "account.csv").is_file()
+    if not has_accounts and set(analysis["perspectives"]) != {"GUL"}:
+        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
+    if has_accounts and not uncovered:
+        return inputs
+    source = folder / "source"
+    write_some_locations(inputs, set(locations.rows), source, with_tags=has_accounts)
+    if not has_accounts:
+        write_accounts_without_terms(locations, analysis["currency"], source / "account.csv")
+    for name in _OED_FLAGS:
+        if name != "location.csv" and (inputs / name).is_file():
+            shutil.copyfile(inputs / name, source / name)
+    return source
+
+
+def _uncovered(locations: Locations, perils: Sequence[str]) -> set[int]:
+    """The rows of locations of whose perils none is covered."""
+    from oasislmf.utils.peril import get_peril_groups_df
+
+    members = {
+        str(of): {str(peril) for peril in part["peril_id"]}
+        for of, part in get_peril_groups_df().groupby("peril_group_id")
+    }
+
+    def single(groups: Sequence[str]) -> set[str]:
+        return {peril for group in groups for peril in members.get(group.strip(), {group.strip()})}
+
+    covered = single(perils)
+    return {row for row, of in enumerate(locations.perils) if not single(of.split(";")) & covered}
+
+
+def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    analysis, inputs, run = request["analysis"], folder / "inputs", folder / "run"
+    options = analysis.get("model_options") or {}
+    model = read_model(Path(request["model"]), options)
+    ignored = unused_entries(model, options)
+    check_model(model)
+    check_packages(model)
+    wanted = str(analysis["currency"])
+    reporting = model.configuration.get("reporting_currency")
+    if reporting:
+        check_currency({"reporting_currency": {str(reporting)}}, wanted, "The model's configuration")
+    else:
+        check_currency(currencies(inputs), wanted, "The portfolio")
+    given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
+    write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
+    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
+    processes = settings.job_processes()
+    arguments = ["-C", "oasislmf.json", "-a", "analysis_settings.json", "-r", str(run), "-n", str(processes)]
+    for name, flag in _OED_FLAGS.items():
+        if (inputs / name).exists():
+            arguments += [flag, f"inputs/{name}"]
+    parts = parts_of_stochastic(
+        analysis["perspectives"], bool(analysis.get("event_losses")), bool(analysis.get("period_losses"))
+    )
+    notes = compile_parts(folder, parts)
+    command = ["model", "run", *arguments, "--resource-monitor-interval", "9999"]
+    _oasislmf(folder, "computes the losses", command, run)
+    say(folder, "checks the losses")
+    outcome = _stochastic_outcome(folder, analysis, model, given)
+    shutil.rmtree(run)
+    provenance = outcome["provenance"]
+    provenance["processes"] = processes
+    provenance["notes"] = notes
+    provenance["ignored"] = [*ignored, *given.ignored]
+    return outcome
+
+
+def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model, given: Settings) -> dict[str, Any]:
+    """Read the figures of a run, check them, and keep its tables."""
+    inputs, run = folder / "inputs", folder / "run"
+    used = settings_used(run)
+    samples = int(used["number_of_samples"])
+    if samples != int(analysis["samples"]):
+        raise OasisError(f"Oasis LMF ran with {samples} samples, but {analysis['samples']} were asked for")
+    converted = conversion(run / "input")
+    check_currency(converted.currencies, analysis["currency"], "The run of Oasis LMF")
+    occurrence_hash, periods = occurrence(run / "input" / "occurrence.bin")
+    is_weighted = (run / "input" / "periods.bin").exists()
+    found = stochastic_figures(
+        run / "output", analysis["perspectives"], given.return_periods, periods=periods, samples=samples
+    )
+    checked, not_checked = ["every figure is a number and not below zero"], []
+    hook = model.configuration.get("exposure_pre_analysis_module")
+    locations = read_locations(inputs)
+    missing: NotModelled | None = None
+    if locations is None or hook:
+        why = "the model changes the portfolio before it runs" if hook else "the portfolio has no location table"
+        not_checked.append(f"insured values and the locations modelled: {why}")
+    else:
+        modelled = modelled_values(run / "input", locations)
+        check_values(modelled, locations, converted.rate_of_row)
+        missing = not_modelled(run / "input", locations, modelled)
+        checked.append("no location is insured for more than the portfolio says, and there are no others")
+    above = bool(hook) or bool(may_exceed_ground_up(inputs))
+    checked += check_order(found.figures, above)
+    if above:
+        not_checked.append("IL at most GUL: layers of an account pay together, or terms are stepped or changed")
+    files = _keep_output(run / "output", folder / "results")
+    is_amplified = (run / "input" / "amplifications.bin").exists()
+    most = None if is_amplified or hook else total_value(run / "input")
+    for perspective in analysis["perspectives"]:
+        kept = files.get(f"{perspective.lower()}_plt_sample")
+        if kept is None or is_weighted:
+            why = "years have different weights" if kept else "period losses were not asked for"
+            not_checked.append(f"{perspective} against period losses: {why}")
+            continue
+        checked += check_period_losses(
+            folder / kept,
+            found.figures,
+            perspective=perspective,
+            periods=periods,
+            samples=samples,
+            most=most if perspective == "GUL" or not above else None,
+        )
+    if missing is not None:
+        files |= _write_not_modelled(missing, folder)
+    return {
+        "figures": found.figures,
+        "files": files,
+        "currency": analysis["currency"],
         "provenance": {
             "model": model.name,
             "model_version": model.version,
             "model_folder": str(model.folder),
-            "samples": analysis["samples"],
+            "samples": samples,
+            "losses_by": "samples" if samples else "means",
             "periods": periods,
             "weighted_periods": is_weighted,
             "occurrence_hash": occurrence_hash,
-            "not_modelled": not_modelled,
-            "settings": chosen,
+            "exchange_rates": dict(converted.rates),
+            "not_modelled": dict(missing.reasons) if missing is not None else {},
+            "not_modelled_totals": missing.totals() if missing is not None else None,
+            "return_periods_beyond": found.beyond,
+            "not_defined": found.not_defined,
+            "checked": checked,
+            "not_checked": not_checked,
+            "settings": used,
         },
     }
 
@@ -142,72 +348,13 @@ def _base_settings(model: Model, named: str | None) -> dict[str, Any]:
 
 
 def _absolute(model: Model) -> dict[str, Any]:
-    """Return the model's configuration for another folder: with absolute paths.
-
-    Which entries are paths is asked from Oasis LMF itself.
-    """
-    from oasislmf.computation.run.model import RunModel
-
-    paths = {parameter["name"] for parameter in RunModel.get_params() if parameter.get("is_path")}
-    # The job brings these itself.
-    ours = {"analysis_settings_json", "model_run_dir", "oasis_files_dir"} | {
-        f"oed_{table}_csv" for table in ("location", "accounts", "info", "scope")
-    }
+    """Return the model's configuration for another folder: with absolute paths."""
+    paths = path_entries()
     return {
         name: str((model.folder / value).resolve()) if name in paths and isinstance(value, str) and value else value
         for name, value in model.configuration.items()
-        if name not in ours
+        if name not in BROUGHT_BY_JOB and name != "analysis_settings_json"
     }
-
-
-def _warm_up(folder: Path) -> None:
-    """Have Oasis LMF compile itself, once for each version of it and of Python; others wait meanwhile."""
-    cache = _compiled()
-    # The cache goes by the places of the sources as well.
-    place = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
-    done = cache / f"warm-{_version('oasislmf')}-{_version('numba')}-{platform.python_version()}-{place}"
-    if done.exists():
-        return
-    say(folder, "waits for the engine, which compiles itself once (about three minutes)")
-    with (cache / "warming.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return
-        doing = "compiles the engine, once (about three minutes)"
-        with _telling_progress(folder, doing):
-            _oasislmf(folder, doing, ["warmup"], folder / "warmup")
-        done.touch()
-
-
-@contextmanager
-def _telling_progress(folder: Path, doing: str) -> Iterator[None]:
-    """Tell within the block how far the progress bar is that a command draws on its standard error."""
-    ended = threading.Event()
-
-    def tell() -> None:
-        said = None
-        while not ended.wait(_PROGRESS_SECONDS):
-            with suppress(FileNotFoundError):
-                drawn = (folder / _ERRORS).read_text(encoding="utf-8", errors="replace")
-                if (parts := _PROGRESS_BAR.findall(drawn)) and parts[-1] != said:
-                    said = parts[-1]
-                    say(folder, f"{doing}: {said[0]} of {said[1]} parts")
-
-    thread = threading.Thread(target=tell, name="irp-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _compiled() -> Path:
-    """The folder of compiled code, which all jobs share."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else settings.make_irp_home() / "engine" / "compiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> None:
@@ -224,7 +371,7 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {
         "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",  # its kernel calls tools by name
-        "NUMBA_CACHE_DIR": str(_compiled()),
+        "NUMBA_CACHE_DIR": str(compiled_folder()),
         "OASIS_TMPDIR": str(temporary),
         "TMPDIR": str(temporary),
         "PYTHONWARNINGS": "ignore",
@@ -255,38 +402,36 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
 
 
 def _keep_output(output: Path, results: Path) -> dict[str, str]:
-    """Move the files of a run to where they stay; return them by name, such as ``gul_ept`` or ``il_plt_sample``."""
+    """Move the files of a run to where they stay; return them by name, such as ``gul_ept`` or ``il_plt_sample``.
+
+    Those of further summaries, by OED fields, have the summary's number in their names: ``gul_S2_ept``.
+    """
     results.mkdir(exist_ok=True)
     files = {}
-    for file in sorted(output.glob("*_S1_*.parquet")):
-        perspective, _, kind = file.stem.partition("_S1_")
+    for file in sorted(output.glob("*_S*_*.parquet")):
+        perspective, summary, kind = file.stem.split("_", 2)
+        prefix = perspective if summary == "S1" else f"{perspective}_{summary}"
         file.replace(results / file.name)
-        files[f"{perspective}_{_ORD_NAMES.get(kind, kind)}"] = f"results/{file.name}"
+        if kind != "summary-info" or summary != "S1":
+            files[f"{prefix}_{_ORD_NAMES.get(kind, kind)}"] = f"results/{file.name}"
     for file in output.glob("*summary-info*"):
         file.replace(results / file.name)
     return files
 
 
-def _write_location_losses(table: Path, factors: Sequence[float], target: Path) -> dict[str, list[float]]:
-    """Write the losses of each location as Parquet; return the columns of figures."""
-    import pyarrow as pa
+def _write_not_modelled(missing: NotModelled, folder: Path) -> dict[str, str]:
+    """Write the table of what was not modelled, if there is something; return its name and place."""
+    if not missing.reasons:
+        return {}
+    _write_table(missing.table, folder / "results" / "not_modelled.parquet")
+    return {"not_modelled": "results/not_modelled.parquet"}
+
+
+def _write_table(table: Any, target: Path) -> None:
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {}
-    with table.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            # With one factor only there is no column for it.
-            of = factors[int(row.pop("loss_factor_idx", "0"))]
-            for name, value in {"loss_factor": of, **row}.items():
-                if name.startswith("loss_") and name != "loss_factor":
-                    columns.setdefault(name.removeprefix("loss_"), []).append(float(value))
-                else:
-                    columns.setdefault(name, []).append(value)
-    if not columns:
-        raise OasisError("Oasis LMF gave no losses at all: does the portfolio have a value and a peril covered?")
     target.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), target)
-    return columns
+    pq.write_table(table, target)
 
 
 def _version(package: str) -> str | None:

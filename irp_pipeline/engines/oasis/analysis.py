@@ -3,33 +3,58 @@
 https://github.com/OasisLMF/ODS_Tools/blob/main/ods_tools/data/analysis_settings_schema.json
 """
 
-from collections.abc import Mapping
-from typing import Any
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
 
-_EP_CURVES = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True, "return_period_file": True}
+_EP_CURVES: Final = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True, "return_period_file": True}
 # Settings of a model that choose among its files, and without which Oasis LMF looks for one without suffix.
-_CHOICES_OF_FILES = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
+_CHOICES_OF_FILES: Final = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
+_PERSPECTIVES: Final = ("gul", "il", "ri")
+_OURS: Final = 1
+"""The summary over the whole portfolio, from which the figures are."""
 
 
-def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Settings:
+    """What Oasis LMF is given, and what of a settings file it is not.
+
+    Attributes:
+        chosen: the analysis settings.
+        return_periods: those of the column and those of the settings file, ascending.
+        ignored: entries of the settings file that are not used, each with the reason.
+    """
+
+    chosen: dict[str, Any]
+    return_periods: tuple[int, ...]
+    ignored: tuple[str, ...]
+
+
+def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[str, Any]) -> Settings:
     """Return the settings for one stochastic analysis.
+
+    The figures come from a summary of ours over the whole portfolio. What the settings file asks for over the whole
+    portfolio is added to it; its summaries by OED fields are computed beside it.
 
     Args:
         analysis: a row of the sheet Analyses.
         model: the model; its defaults fill what nobody chose.
-        base: a settings file; the columns of the sheet win over it. Its summaries are not used: losses are summed up
-            over the whole portfolio.
+        base: a settings file; the columns of the sheet win over it.
 
     Raises:
-        OasisError: the analysis has none of the perspectives that settings can ask for.
+        OasisError: the analysis has none of the perspectives that settings can ask for; the settings file has
+            something that Oasis LMF does not know.
     """
     perspectives = [str(perspective) for perspective in analysis["perspectives"]]
     if not perspectives:
         raise OasisError("The analysis asks for no perspective")
-    chosen = dict(base)
+    _refuse_unknown(base)
+    ignored = list(_replaced(analysis, base))
+    chosen = copy.deepcopy(dict(base))
     chosen["model_settings"] = {
         setting: default for setting in _CHOICES_OF_FILES if (default := model.default(setting)) is not None
     } | dict(base.get("model_settings", {}))
@@ -37,17 +62,80 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
     chosen.setdefault("model_name_id", model.settings.get("model_name_id", model.folder.name))
     chosen["analysis_tag"] = analysis["name"]
     chosen["number_of_samples"] = analysis["samples"]
-    if periods := list(analysis.get("return_periods") or ()):
-        chosen["return_periods"] = sorted(periods)
+    periods = tuple(sorted({*(analysis.get("return_periods") or ()), *(base.get("return_periods") or ())}))
+    if periods:
+        chosen["return_periods"] = list(periods)
     output: dict[str, Any] = {"alt_period": True, "parquet_format": True, **_EP_CURVES}
-    if analysis.get("period_losses"):
+    if analysis.get("period_losses") and analysis["samples"]:
         output["plt_sample"] = True
     if analysis.get("event_losses"):
-        output |= {"elt_sample": True, "elt_moment": True}
-    for perspective in ("gul", "il", "ri", "rl"):
+        output |= {"elt_sample": bool(analysis["samples"]), "elt_moment": True}
+    for perspective in _PERSPECTIVES:
         wanted = perspective.upper() in perspectives
         chosen[f"{perspective}_output"] = wanted
-        chosen.pop(f"{perspective}_summaries", None)
+        theirs = chosen.pop(f"{perspective}_summaries", None) or []
         if wanted:
-            chosen[f"{perspective}_summaries"] = [{"id": 1, "ord_output": output}]
-    return chosen
+            chosen[f"{perspective}_summaries"] = _summaries(output, theirs, f"{perspective}_summaries", ignored)
+        elif theirs and base.get(f"{perspective}_output"):
+            ignored.append(f"{perspective}_summaries: the column perspectives does not ask for {perspective.upper()}")
+    if base.get("rl_output"):
+        theirs = base.get("rl_summaries") or []
+        chosen["rl_summaries"] = [{**item, "ord_output": _as_parquet(item.get("ord_output", {}))} for item in theirs]
+    return Settings(chosen, periods, tuple(ignored))
+
+
+def _summaries(
+    output: Mapping[str, Any], theirs: list[Mapping[str, Any]], entry: str, ignored: list[str]
+) -> list[dict[str, Any]]:
+    ours: dict[str, Any] = {"id": _OURS, "ord_output": dict(output)}
+    others: list[dict[str, Any]] = []
+    for summary in theirs:
+        asked = summary.get("ord_output", {})
+        old = sorted(summary.keys() - {"id", "oed_fields", "ord_output"})
+        if old:
+            ignored.append(f"{entry}: {', '.join(old)}, which Oasis LMF no longer has; say it in ord_output")
+        if not summary.get("oed_fields"):
+            ours["ord_output"] |= {name: value for name, value in asked.items() if value and name != "parquet_format"}
+        elif asked:
+            number = _OURS + 1 + len(others)
+            others.append({"id": number, "oed_fields": summary["oed_fields"], "ord_output": _as_parquet(asked)})
+    return [ours, *others]
+
+
+def _as_parquet(output: Mapping[str, Any]) -> dict[str, Any]:
+    return {**output, "parquet_format": True}
+
+
+def _replaced(analysis: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
+    """The entries that a column replaces by another value."""
+    for entry, column in (("number_of_samples", "samples"), ("analysis_tag", "name")):
+        if entry in base and base[entry] != analysis[column]:
+            yield f"{entry} {base[entry]!r}: the column {column} says {analysis[column]!r}"
+    for perspective in _PERSPECTIVES:
+        if base.get(f"{perspective}_output") and perspective.upper() not in analysis["perspectives"]:
+            yield f"{perspective}_output: the column perspectives does not ask for {perspective.upper()}"
+
+
+def _refuse_unknown(base: Mapping[str, Any]) -> None:
+    """Refuse what Oasis LMF would pass over without a word."""
+    import json
+    from importlib.resources import files
+
+    schema = json.loads((files("ods_tools") / "data" / "analysis_settings_schema.json").read_text(encoding="utf-8"))
+    summary = schema["definitions"]["output_summaries"]["items"]["properties"]
+    known = schema["properties"].keys() | {"$schema"}
+    if unknown := sorted(base.keys() - known):
+        raise OasisError(f"The settings file has {', '.join(unknown)}, which Oasis LMF does not know")
+    for perspective in (*_PERSPECTIVES, "rl"):
+        for item in base.get(f"{perspective}_summaries") or []:
+            if unknown := sorted(item.keys() - summary.keys()):
+                raise OasisError(
+                    f"The settings file has {', '.join(unknown)} in {perspective}_summaries, which Oasis LMF does not "
+                    "know"
+                )
+            outputs = summary["ord_output"]["properties"]
+            if unknown := sorted(item.get("ord_output", {}).keys() - outputs.keys()):
+                raise OasisError(
+                    f"The settings file has {', '.join(unknown)} in ord_output of {perspective}_summaries, which Oasis "
+                    "LMF does not know"
+                )

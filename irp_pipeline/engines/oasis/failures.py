@@ -9,6 +9,7 @@ from irp_pipeline.errors import IrpError
 _ERROR_LINE = re.compile(r"^.* - ERROR - (?P<said>.*)$")
 _LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d|^.* - (DEBUG|INFO|WARNING) - ")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b.*")
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _LONGEST = 2000
 
 
@@ -40,6 +41,10 @@ def reason(printed: str, errors: str, run: Path) -> str:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         said = lines[-1] if lines else "Oasis LMF ended with an error and said nothing"
     one_line = " ".join(said.split())
+    if missing := _NO_MODULE.search(one_line):
+        one_line += f". Install what brings {missing[1]} into the Python environment of irp-pipeline"
+    elif "oasislmf[extra]" in one_line:
+        one_line += ". Here: pip install 'irp-pipeline[oasis]'"
     return one_line if len(one_line) <= _LONGEST else one_line[:_LONGEST] + " …"
 
 

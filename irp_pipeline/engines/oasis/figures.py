@@ -8,69 +8,106 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+from irp_pipeline.engines.oasis.checks import FigureError
 from irp_pipeline.engines.oasis.failures import OasisError
 
-_SAMPLED = 2  # SampleType: by the sampled losses, not by the means, to which terms do not apply truly
-_FULL_UNCERTAINTY = 2  # EPCalc
-_CURVES = {1: "OEP", 3: "AEP"}  # EPType; 2 and 4 are the tail conditional expectations
+if TYPE_CHECKING:
+    from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
+
+# SampleType and EPCalc: by the sampled losses; without samples there are only the means, to which terms do not apply
+# truly.
+_SAMPLED: Final = (2, 2)
+_BY_MEANS: Final = (1, 1)
+_CURVES: Final = {1: "OEP", 3: "AEP"}  # EPType; 2 and 4 are the tail conditional expectations
 
 
-def stochastic_figures(output: Path, perspectives: Sequence[str], periods: Sequence[int]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class StochasticFigures:
+    """The figures of an analysis with a model.
+
+    Attributes:
+        figures: the figures.
+        not_defined: what there is no figure of, each with the reason.
+        beyond: the return periods that the simulated years do not support.
+    """
+
+    figures: list[dict[str, Any]]
+    not_defined: list[str]
+    beyond: list[int]
+
+
+def stochastic_figures(
+    output: Path, perspectives: Sequence[str], return_periods: Sequence[int], *, periods: int, samples: int
+) -> StochasticFigures:
     """Read AAL, standard deviation, OEP and AEP.
 
     Args:
         output: the folder of the ORD files.
         perspectives: ``GUL``, ``IL``, ``RI``.
-        periods: the return periods wanted, in years; empty means all that are in the files.
+        return_periods: those wanted, in years; empty means all that are in the files.
+        periods: number of simulated years.
+        samples: number of samples of each; with 0 the figures are those of mean losses.
 
     Raises:
-        OasisError: a file is missing, or a figure is missing or no number.
+        OasisError: a file is missing, or a figure is missing.
+        FigureError: a figure is no number, or below zero.
     """
-    return [figure for perspective in perspectives for figure in _of_perspective(output, perspective, periods)]
+    figures: list[dict[str, Any]] = []
+    not_defined: list[str] = []
+    years = periods * max(samples, 1)
+    wanted = [period for period in return_periods if period <= years]
+    for perspective in perspectives:
+        figures += _of_perspective(output, perspective, wanted, periods, samples, not_defined)
+    return StochasticFigures(figures, not_defined, [period for period in return_periods if period > years])
 
 
-def _of_perspective(output: Path, perspective: str, periods: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _of_perspective(
+    output: Path, perspective: str, wanted: Sequence[int], periods: int, samples: int, not_defined: list[str]
+) -> Iterator[dict[str, Any]]:
+    sample_type, calculation = _SAMPLED if samples else _BY_MEANS
     palt = _read(output, f"{perspective.lower()}_S1_palt")
-    sampled = [row for row in palt if row["SampleType"] == _SAMPLED]
-    if len(sampled) != 1:
-        raise OasisError(f"Oasis LMF gave {len(sampled)} average annual losses for {perspective} instead of one")
-    yield _figure(perspective, "AAL", sampled[0]["MeanLoss"])
-    yield _figure(perspective, "STD_DEV", sampled[0]["SDLoss"])
+    mine = [row for row in palt if row["SampleType"] == sample_type]
+    if len(mine) != 1:
+        raise OasisError(f"Oasis LMF gave {len(mine)} average annual losses for {perspective} instead of one")
+    yield _figure(perspective, "AAL", mine[0]["MeanLoss"])
+    deviation = mine[0]["SDLoss"]
+    if periods == 1 and (deviation is None or math.isnan(deviation)):
+        not_defined.append(f"STD_DEV of {perspective}: one simulated year has no standard deviation")
+    else:
+        yield _figure(perspective, "STD_DEV", deviation)
     found = {
         (_CURVES[row["EPType"]], row["ReturnPeriod"]): row["Loss"]
         for row in _read(output, f"{perspective.lower()}_S1_ept")
-        if row["EPCalc"] == _FULL_UNCERTAINTY and row["EPType"] in _CURVES
+        if row["EPCalc"] == calculation and row["EPType"] in _CURVES
     }
     for curve in _CURVES.values():
-        for period in sorted(periods or {period for of, period in found if of == curve}):
-            # A return period beyond what was simulated has no loss in the file.
+        for period in sorted(wanted or {period for of, period in found if of == curve}):
             if (curve, period) in found:
                 yield _figure(perspective, curve, found[curve, period], return_period=period)
+            else:
+                not_defined.append(f"{curve} of {perspective} at {period:,} years: Oasis LMF gives none")
 
 
-def deterministic_figures(
-    losses: Mapping[str, Sequence[float]], factors: Sequence[float], perspectives: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Sum up the losses of locations for each loss factor.
+def deterministic_figures(losses: "DeterministicLosses", perspectives: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the losses of all locations together for each loss factor.
 
     Args:
-        losses: columns ``loss_factor``, and ``gul``, ``il`` and ``ri`` as far as there are terms.
-        factors: the loss factors.
+        losses: the losses.
         perspectives: ``GUL``, ``IL``, ``RI``.
 
     Raises:
         OasisError: there are no losses of a perspective.
+        FigureError: a loss is no number.
     """
     figures = []
     for perspective in perspectives:
-        column = losses.get(perspective.lower())
-        if column is None:
+        if perspective not in losses.totals:
             raise OasisError(f"Oasis LMF gave no {perspective} losses: does the portfolio have the terms for them?")
-        for factor in factors:
-            total = math.fsum(loss for loss, of in zip(column, losses["loss_factor"], strict=True) if of == factor)
+        for factor, total in zip(losses.factors, losses.totals[perspective].tolist(), strict=True):
             figures.append(_figure(perspective, "LOSS", total, loss_factor=factor))
     return figures
 
@@ -87,9 +124,12 @@ def occurrence(file: Path) -> tuple[str, int]:
     return hashlib.sha256(content).hexdigest(), periods
 
 
-def _figure(perspective: str, metric: str, loss: float, **of: float) -> dict[str, Any]:
-    if not math.isfinite(loss):
-        raise OasisError(f"Oasis LMF gave {loss} as {metric} of {perspective}")
+def _figure(perspective: str, metric: str, loss: float | None, **of: float) -> dict[str, Any]:
+    at = "".join(f" at {value:,g} ({name.replace('_', ' ')})" for name, value in of.items())
+    if loss is None or not math.isfinite(loss):
+        raise FigureError(f"Oasis LMF gave {'nothing' if loss is None else loss} as {metric} of {perspective}{at}")
+    if loss < 0:
+        raise FigureError(f"Oasis LMF gave {loss:,.2f} as {metric} of {perspective}{at}, which is below zero")
     return {
         "perspective": perspective,
         "metric": metric,
@@ -100,11 +140,11 @@ def _figure(perspective: str, metric: str, loss: float, **of: float) -> dict[str
     }
 
 
-def _read(output: Path, name: str) -> list[dict[str, Any]]:
+def _read(output: Path, name: str) -> list[Mapping[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        rows: list[dict[str, Any]] = pq.read_table(output / f"{name}.parquet").to_pylist()
+        rows: list[Mapping[str, Any]] = pq.read_table(output / f"{name}.parquet").to_pylist()
     except FileNotFoundError:
         raise OasisError(f"Oasis LMF wrote no {name}.parquet: it computed no losses") from None
     return rows

@@ -1,16 +1,26 @@
 """What a model says about itself: its configuration, its settings, its files."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 
 CONFIGURATION = "oasislmf.json"
-_READ_WHOLE_BYTES = 1_000_000
+BROUGHT_BY_JOB: Final = frozenset(
+    {"model_run_dir", "oasis_files_dir", "keys_data_path", "keys_errors_path", "user_data_dir"}
+    | {f"oed_{table}_csv" for table in ("location", "accounts", "info", "scope")}
+)
+"""Entries of a configuration that belong to a job, and not to its model."""
+_SET_BY_PROJECT: Final = frozenset({"kernel_num_processes", "resource_monitor_interval"})
+_WHERE: Final = {
+    "kernel_num_processes": "IRP_JOB_PROCESSES says how many processes the kernel has",
+    "analysis_settings_json": "the column settings names the file",
+}
 # Oasis LMF runs on without a table, and with exit status 0, if there is only its CSV.
 _TABLES = ("footprint", "vulnerability", "damage_bin_dict", "events", "occurrence", "returnperiods")
 
@@ -31,15 +41,20 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Supplier and name, as the model's settings give them; else the folder's name."""
+        """What the model calls itself in its settings, its version file or its lookup; else the folder's name."""
         named = [self.settings.get("model_supplier_id"), self.settings.get("model_name_id")]
-        return " ".join(str(part) for part in named if part) or self.folder.name
+        if any(named):
+            return " ".join(str(part) for part in named if part)
+        stated = self._of_lookup()
+        told: list[Any] = [*self._version_file()[:2]] or [stated.get("supplier_id"), stated.get("model_id")]
+        return " ".join(str(part) for part in told if part) or str(self.settings.get("name") or self.folder.name)
 
     @property
     def version(self) -> str | None:
         """The version that the model gives itself, if it does."""
         found = self.settings.get("model_version_id") or self.configuration.get("model_version_id")
-        return str(found) if found is not None else self._version_from_file()
+        found = found or next(iter(self._version_file()[2:]), None) or self._of_lookup().get("model_version")
+        return None if found is None else str(found)
 
     def path(self, entry: str) -> Path | None:
         """The file or folder that an entry of the configuration names, if it names one."""
@@ -51,12 +66,20 @@ class Model:
         options = self.settings.get("model_settings", {}).get(setting)
         return options.get("default") if isinstance(options, Mapping) else None
 
-    def _version_from_file(self) -> str | None:
+    def _of_lookup(self) -> Mapping[str, Any]:
+        """What the configuration of its lookup calls the model."""
+        content = self.configuration.get("lookup_config")
+        if (path := self.path("lookup_config_json")) is not None and path.is_file():
+            content = read_object(path)
+        stated = content.get("model") if isinstance(content, Mapping) else None
+        return stated if isinstance(stated, Mapping) else {}
+
+    def _version_file(self) -> list[str]:
         """``ModelVersion.csv``: supplier, name and version in one line."""
         path = self.path("model_version_csv")
         if path is None or not path.is_file():
-            return None
-        return path.read_text(encoding="utf-8-sig").strip().split(",")[-1].strip() or None
+            return []
+        return [part.strip() for part in path.read_text(encoding="utf-8-sig").strip().split(",")]
 
 
 def read_model(path: Path, options: Mapping[str, Any] | None = None) -> Model:
@@ -72,7 +95,9 @@ def read_model(path: Path, options: Mapping[str, Any] | None = None) -> Model:
     file = path / CONFIGURATION if path.is_dir() else path
     folder = file.parent
     configuration = read_object(file) if file.is_file() or not options else {}
-    configuration |= options or {}
+    configuration |= dict(options or {})
+    if configuration:
+        configuration = under_present_names(configuration)
     settings_file = configuration.get("model_settings_json")
     settings = read_object(folder / settings_file) if settings_file else {}
     return Model(folder, configuration, settings)
@@ -84,6 +109,8 @@ def check_model(model: Model) -> None:
     Raises:
         OasisError: a table of the model is there as CSV only.
     """
+    if model.configuration.get("model_storage_json") or model.configuration.get("model_custom_gulcalc"):
+        return  # its tables are elsewhere, or of its own kind
     data = model.path("model_data_dir")
     if data is None or not data.is_dir():
         raise OasisError(f"The model has no folder of data: model_data_dir of {CONFIGURATION} is {data}")
@@ -98,26 +125,64 @@ def check_model(model: Model) -> None:
             )
 
 
-def model_hash(path: Path) -> str:
-    """Digest what a model's losses depend on.
+@lru_cache(maxsize=1)
+def path_entries() -> frozenset[str]:
+    """Return the entries of a configuration that are paths, of those that a model brings.
+
+    Oasis LMF itself says which they are. What a job brings, such as the portfolio, is not among them.
+    """
+    from oasislmf.computation.run.model import RunModel
+
+    paths = {parameter["name"] for parameter in RunModel.get_params() if parameter.get("is_path")}
+    return frozenset(paths - BROUGHT_BY_JOB)
+
+
+@lru_cache(maxsize=1)
+def known_entries() -> frozenset[str]:
+    """Return the names of all entries that Oasis LMF knows in a configuration."""
+    from oasislmf.computation.run.model import RunModel
+
+    return frozenset(str(parameter["name"]) for parameter in RunModel.get_params())
+
+
+def under_present_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with entries under the names that they have now, as Oasis LMF does itself."""
+    from oasislmf.utils.defaults import get_config_profile
+    from oasislmf.utils.inputs import update_config
+
+    gone = get_config_profile().keys() - known_entries()
+    return {name: value for name, value in update_config(dict(configuration)).items() if name not in gone}
+
+
+def unused_entries(model: Model, options: Mapping[str, Any]) -> list[str]:
+    """Say which entries of a model's configuration have no effect.
 
     Args:
-        path: its folder, or its configuration file, whose folder is meant.
+        model: the model.
+        options: the entries from the workbook; one that Oasis LMF does not know is an error there.
 
-    Returns:
-        A hexadecimal digest over the relative names of all its files and over their content; of files above 1 MB over
-        size and time of change instead, since models can be many gigabytes.
+    Raises:
+        OasisError: the workbook has such an entry.
     """
-    folder = path if path.is_dir() else path.parent
-    digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts):
-        found = file.stat()
-        digest.update(f"\0{file.relative_to(folder)}\0{found.st_size}\0".encode())
-        if found.st_size <= _READ_WHOLE_BYTES:
-            digest.update(file.read_bytes())
-        else:
-            digest.update(str(found.st_mtime_ns).encode())
-    return digest.hexdigest()
+    known = known_entries()
+    for name in under_present_names(options):
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; do you mean {close[0]}?" if close else ""
+            raise OasisError(f"model_options has {name!r}, which Oasis LMF does not know{hint}")
+        if name in BROUGHT_BY_JOB or name in _SET_BY_PROJECT:
+            raise OasisError(
+                f"model_options has {name!r}, which the job sets itself: {_WHERE.get(name, 'leave it out')}"
+            )
+    unknown = [
+        f"{name} of {CONFIGURATION}: Oasis LMF does not know it" for name in model.configuration if name not in known
+    ]
+    replaced = [
+        f"{name} of {CONFIGURATION}: the job sets it itself"
+        for name in model.configuration
+        if name in _SET_BY_PROJECT or (name in BROUGHT_BY_JOB and name != "analysis_settings_json")
+    ]
+    return sorted(unknown + replaced)
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -464,10 +464,11 @@ class Analysis(Row):
         AfterValidator(_model_options),
         Column(
             "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
-            "of its entries. Paths are relative to the model's folder.",
+            "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
+            "`model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, `kernel_alloc_rule_ri` "
+            "and `do_disaggregation`.",
             JSON,
             ("", "", '{"lookup_num_processes": 1}'),
-            only_for=Engine.STOCHASTIC,
             width=30,
         ),
     ] = Field(default_factory=dict)

@@ -1,0 +1,270 @@
+"""Whether figures are what they must be, by what is known without the engine.
+
+A check that fails is a :class:`FigureError`, whose one line has the numbers. What could not be checked is named, with
+the reason, for the provenance. ``docs/figures.md`` says the same for users.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.engines.oasis.portfolio import Locations
+
+if TYPE_CHECKING:
+    from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
+
+_CENT: Final = 0.01
+_SINGLE_PRECISION: Final = 1e-6
+_SUMS_OF_SINGLE_PRECISION: Final = 1e-5
+"""For sums that Oasis LMF adds up in single precision over years and samples."""
+_ORDER: Final = (("IL", "GUL"), ("RI", "IL"))
+_WORDS: Final = {"GUL": "ground-up loss", "IL": "insured loss", "RI": "net loss"}
+
+
+class FigureError(OasisError):
+    """A figure of the engine cannot be right."""
+
+
+def tolerance(figure: float, items: int = 1) -> float:
+    """By how much a figure may differ that the kernel computed in single precision: a cent an item, or a millionth."""
+    return max(_CENT * max(items, 1), _SINGLE_PRECISION * abs(figure))
+
+
+def check_deterministic(
+    losses: DeterministicLosses, locations: Locations, above: Collection[tuple[str, str]]
+) -> list[str]:
+    """Check the losses of each location and account, and their sums.
+
+    Args:
+        losses: the losses.
+        locations: what is insured and covered.
+        above: accounts whose insured loss may be above the ground-up loss.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        FigureError: a loss is not a number or below zero; the ground-up loss of a location is not the factor times its
+            insured value; locations do not add up to the total; an insured loss is above the ground-up loss, or a net
+            loss above the insured loss.
+    """
+    _check_numbers(losses, locations)
+    for row in locations.distinct():
+        value = locations.value(row)
+        items = int(losses.items[row])
+        for place, factor in enumerate(losses.factors):
+            loss = float(losses.by_row["GUL"][row, place])
+            if abs(loss - factor * value) > tolerance(factor * value, items):
+                raise FigureError(
+                    f"The ground-up loss of {locations.name(row)} is {loss:,.2f}, but the loss factor {factor:g} times "
+                    f"its insured value of {value:,.2f} is {factor * value:,.2f}"
+                )
+    for perspective, by_row in losses.by_row.items():
+        for place, factor in enumerate(losses.factors):
+            added, total = math.fsum(by_row[:, place]), float(losses.totals[perspective][place])
+            if abs(added - total) > tolerance(total):
+                raise FigureError(
+                    f"The {_WORDS[perspective]}es of the locations add up to {added:,.2f} at the loss factor "
+                    f"{factor:g}, but the total is {total:,.2f}"
+                )
+    _check_order_by_account(losses, locations, above)
+    checked = [
+        "GUL of each location is the loss factor times its insured value",
+        "the locations add up to the total",
+    ]
+    return checked + [
+        f"{lower} of each account is at most its {upper}"
+        for lower, upper in _ORDER
+        if lower in losses.by_row and upper in losses.by_row
+    ]
+
+
+def _check_numbers(losses: DeterministicLosses, locations: Locations) -> None:
+    import numpy as np
+
+    for perspective, by_row in losses.by_row.items():
+        wrong = ~np.isfinite(by_row) | (by_row < -_CENT)
+        if wrong.any():
+            row, place = (int(number) for number in np.argwhere(wrong)[0])
+            raise FigureError(
+                f"The {_WORDS[perspective]} of {locations.name(row)} is {by_row[row, place]:,.2f} at the loss factor "
+                f"{losses.factors[place]:g}"
+            )
+
+
+def _check_order_by_account(
+    losses: DeterministicLosses, locations: Locations, above: Collection[tuple[str, str]]
+) -> None:
+    rows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in locations.distinct():
+        rows[locations.ids[row][:2]].append(row)
+    for lower, upper in _ORDER:
+        if lower not in losses.by_row or upper not in losses.by_row:
+            continue
+        for account, of in rows.items():
+            if lower == "IL" and account in above:
+                continue
+            items = int(losses.items[of].sum())
+            for place, factor in enumerate(losses.factors):
+                low = float(losses.by_row[lower][of, place].sum())
+                high = float(losses.by_row[upper][of, place].sum())
+                if low - high > tolerance(high, items):
+                    raise FigureError(
+                        f"The {_WORDS[lower]} of account {account[1]} in portfolio {account[0]} is {low:,.2f} at the "
+                        f"loss factor {factor:g}, above its {_WORDS[upper]} of {high:,.2f}"
+                    )
+
+
+def check_order(figures: Iterable[Mapping[str, Any]], is_above: bool) -> list[str]:
+    """Check that insured losses are at most ground-up ones, and net losses at most insured ones.
+
+    Standard deviations are left out, since they need not be.
+
+    Args:
+        figures: those of one analysis.
+        is_above: some account's insured loss may be above its ground-up loss.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        FigureError: one is above.
+    """
+    by_key: defaultdict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
+    for figure in figures:
+        if figure["metric"] != "STD_DEV":
+            key = (figure["metric"], figure["return_period"], figure["loss_factor"])
+            by_key[key][figure["perspective"]] = figure["loss"]
+    checked = []
+    for lower, upper in _ORDER:
+        pairs = {key: of for key, of in by_key.items() if lower in of and upper in of}
+        if not pairs or (lower == "IL" and is_above):
+            continue
+        for (metric, period, _), of in pairs.items():
+            if of[lower] - of[upper] > max(_CENT, _SUMS_OF_SINGLE_PRECISION * abs(of[upper])):
+                at = f" at {period:,} years" if period else ""
+                raise FigureError(
+                    f"The {metric} {lower}{at} is {of[lower]:,.2f}, above that of {upper}, which is {of[upper]:,.2f}"
+                )
+        checked.append(f"every {lower} figure is at most that of {upper}")
+    return checked
+
+
+def check_values(tiv: Mapping[int, float], locations: Locations, rates: Mapping[int, float]) -> None:
+    """Check that a model insures no location for more than the portfolio says.
+
+    Args:
+        tiv: by row of the location table, the insured value that went into the model.
+        locations: what is insured.
+        rates: by row, the exchange rate by which the run converted amounts; 1 if it is missing.
+
+    Raises:
+        FigureError: it does.
+    """
+    for row, modelled in tiv.items():
+        value = locations.value(row) * rates.get(row, 1.0)
+        if modelled - value > max(_CENT, _SUMS_OF_SINGLE_PRECISION * value):
+            raise FigureError(
+                f"The model insures {locations.name(row)} for {modelled:,.2f}, but the portfolio for {value:,.2f}"
+            )
+
+
+def check_period_losses(
+    path: Path,
+    figures: Iterable[Mapping[str, Any]],
+    *,
+    perspective: str,
+    periods: int,
+    samples: int,
+    most: float | None,
+) -> list[str]:
+    """Check the figures of one perspective against the losses of each sampled year, and those against what is insured.
+
+    Args:
+        path: the table of period losses (``plt_sample``).
+        figures: the figures of the analysis.
+        perspective: whose losses they are.
+        periods: number of simulated years.
+        samples: number of samples of each.
+        most: what one occurrence can cost at most; None if that is not known.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        FigureError: a figure is another one than the period losses give; a loss is above what is insured.
+        LossError: the period losses are no such table.
+    """
+    from irp_pipeline.losses import figures as figures_of
+    from irp_pipeline.losses import period_losses
+
+    years = period_losses(path, periods=periods)
+    _check_samples(path, perspective, samples)
+    mine = {_key(figure): figure["loss"] for figure in figures if figure["perspective"] == perspective}
+    asked = {period for _, period in mine if period is not None}
+    computed = figures_of(years, perspective=perspective, periods=periods, samples=samples, return_periods=asked)
+    for figure in computed:
+        reported = mine.get((figure.metric, figure.return_period))
+        if reported is None:
+            continue
+        if not abs(reported - figure.loss) <= max(_CENT, _SUMS_OF_SINGLE_PRECISION * abs(figure.loss)):
+            at = f" at {figure.return_period:,} years" if figure.return_period else ""
+            raise FigureError(
+                f"The {figure.metric} of {perspective}{at} is {reported:,.2f} in the report of Oasis LMF, but "
+                f"{figure.loss:,.2f} by its period losses"
+            )
+    largest = max(years["LargestLoss"].to_pylist(), default=0.0) if years.num_rows else 0.0
+    checked = [f"{perspective}: AAL, standard deviation, OEP and AEP are those of the period losses"]
+    if most is not None:
+        if largest - most > max(_CENT, _SUMS_OF_SINGLE_PRECISION * most):
+            raise FigureError(
+                f"The largest {_WORDS[perspective]} of an occurrence is {largest:,.2f}, above the insured value of all "
+                f"modelled locations, {most:,.2f}"
+            )
+        checked.append(f"{perspective}: no occurrence costs more than is insured")
+    return checked
+
+
+def _check_samples(path: Path, perspective: str, samples: int) -> None:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    most = pc.max(pq.read_table(path, columns=["SampleId"])["SampleId"]).as_py()
+    if most is not None and most > samples:
+        raise FigureError(f"There are {perspective} losses of the sample {most}, but {samples} samples were asked for")
+
+
+def _key(figure: Mapping[str, Any]) -> tuple[str, Any]:
+    return figure["metric"], figure["return_period"]
+
+
+def check_currency(used: Mapping[str, Collection[str]], wanted: str, how: str, *, can_convert: bool = True) -> None:
+    """Refuse figures in another currency than the workbook's.
+
+    Args:
+        used: the currencies of amounts by OED column, as the run (or the portfolio) has them.
+        wanted: the currency of the workbook.
+        how: where the currencies are from, such as ``The run of Oasis LMF``.
+        can_convert: whether the engine can convert them.
+
+    Raises:
+        FigureError: there is another one; the message says both.
+    """
+    others: Sequence[str] = sorted({code for codes in used.values() for code in codes} - {wanted})
+    if others:
+        columns = ", ".join(sorted(column for column, codes in used.items() if set(codes) - {wanted}))
+        remedy = (
+            f"Give the analysis a table of exchange rates: reporting_currency {wanted} and currency_conversion_json "
+            "in model_options"
+            if can_convert
+            else "Convert the portfolio"
+        )
+        raise FigureError(
+            f"{how} has amounts in {', '.join(others)} ({columns}), but the workbook wants losses in {wanted}. "
+            f"{remedy}, or write the currency of the amounts into the workbook"
+        )

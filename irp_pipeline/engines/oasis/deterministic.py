@@ -1,0 +1,153 @@
+"""Deterministic losses of a run folder: by location, as the kernel computed them, and their sums.
+
+Ground-up losses are those of ``guls.csv``, insured and net losses those of the kernel's streams. The table that
+``oasislmf exposure run -o loc`` writes is not used: it counts ground-up losses once for each policy layer, and merges
+locations whose identifiers are equal as numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.engines.oasis.portfolio import Locations
+from irp_pipeline.engines.oasis.streams import read_losses
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class DeterministicLosses:
+    """The losses of one run.
+
+    Attributes:
+        factors: the loss factors.
+        by_row: by perspective, the losses of each row of the location table (first axis) and factor (second axis).
+        totals: by perspective, the losses by factor, added up without looking at locations.
+        items: how many items, of peril and coverage, each row of the location table has.
+    """
+
+    factors: tuple[float, ...]
+    by_row: Mapping[str, np.ndarray[Any, Any]]
+    totals: Mapping[str, np.ndarray[Any, Any]]
+    items: np.ndarray[Any, Any]
+
+
+def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]) -> DeterministicLosses:
+    """Read the losses of a run of ``oasislmf exposure run``.
+
+    Args:
+        run: its folder.
+        locations: the location table of its input.
+        factors: the loss factors, in the order in which they were given.
+
+    Raises:
+        OasisError: a file is missing or cannot be read; there are losses of a location that the input does not have.
+    """
+    import numpy as np
+
+    ground_up = _rows_of(run / "gul_summary_map.csv", "agg_id", locations)
+    item, factor, loss = _ground_up(run / "guls.csv", len(factors))
+    items = np.zeros(len(locations.ids), dtype=np.int64)
+    np.add.at(items, list(ground_up.values()), 1)
+    by_row, totals = {}, {}
+    streams = [("GUL", ground_up, (item, factor, loss))]
+    if (run / "fm_summary_map.csv").is_file():
+        insured = _rows_of(run / "fm_summary_map.csv", "output_id", locations)
+        streams += [(name, insured, read_losses(path)) for name, path in _streams(run).items()]
+    for perspective, rows, (of, sample, amounts) in streams:
+        if unknown := sorted(set(np.unique(of).tolist()) - rows.keys()):
+            raise OasisError(f"Oasis LMF gave {perspective} losses of the item {unknown[0]}, which no location has")
+        if len(sample) and sample.max() > len(factors):
+            raise OasisError(
+                f"Oasis LMF gave {perspective} losses of a loss factor {sample.max()}; there are {len(factors)}"
+            )
+        place = np.zeros(max(rows, default=0) + 1, dtype=np.int64)
+        place[list(rows)] = list(rows.values())
+        losses = np.zeros((len(locations.ids), len(factors)))
+        np.add.at(losses, (place[of], sample - 1), amounts)
+        by_row[perspective] = losses
+        totals[perspective] = np.bincount(sample - 1, weights=amounts, minlength=len(factors))
+    return DeterministicLosses(tuple(factors), by_row, totals, items)
+
+
+def location_table(losses: DeterministicLosses, locations: Locations) -> pa.Table:
+    """Return the losses of each location and loss factor.
+
+    Returns:
+        loss_factor; PortNumber, AccNumber and LocNumber as they were read; gul, and il and ri as far as there are
+        terms. A location that has several rows in the location table has one for each factor here.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    rows = np.array(locations.distinct(), dtype=np.int64)
+    count = len(losses.factors)
+    ids = [[locations.ids[row][part] for row in rows for _ in range(count)] for part in range(3)]
+    columns: dict[str, Any] = {"loss_factor": pa.array(list(losses.factors) * len(rows), pa.float64())}
+    columns |= {
+        name: pa.array(of, pa.string()) for name, of in zip(("PortNumber", "AccNumber", "LocNumber"), ids, strict=True)
+    }
+    columns |= {perspective.lower(): of[rows].ravel() for perspective, of in losses.by_row.items()}
+    return pa.table(columns)
+
+
+def _ground_up(path: Path, factors: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Item, loss factor from 1 on, and loss of ``guls.csv``."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    try:
+        table = pc.read_csv(path, convert_options=pc.ConvertOptions(column_types={"loss": pa.float64()}))
+    except FileNotFoundError:
+        raise OasisError("Oasis LMF wrote no guls.csv: it computed no losses") from None
+    item = table["item_id"].to_numpy().astype(np.int64)
+    # With one factor only there is no column for it.
+    has_factor = factors > 1 and "loss_factor_idx" in table.column_names
+    factor = table["loss_factor_idx"].to_numpy().astype(np.int64) + 1 if has_factor else np.ones_like(item)
+    return item, factor, table["loss"].to_numpy()
+
+
+def _rows_of(path: Path, key: str, locations: Locations) -> dict[int, int]:
+    """Which row of the location table each item or output belongs to.
+
+    Raises:
+        OasisError: the file is missing; its row and its identifiers are not those of the input.
+    """
+    found: dict[int, int] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                row = int(float(line["loc_idx"]))
+                ids = (line["PortNumber"], line["AccNumber"], line["LocNumber"])
+                if not 0 <= row < len(locations.ids) or locations.ids[row] != ids:
+                    raise OasisError(
+                        f"Oasis LMF gave losses of location {ids[2]} of account {ids[1]} in portfolio {ids[0]} "
+                        f"(row {row + 1}), which the location table does not have there"
+                    )
+                found[int(line[key])] = locations.first[row]
+    except FileNotFoundError:
+        raise OasisError(f"Oasis LMF wrote no {path.name}: it computed no losses") from None
+    except (KeyError, ValueError) as error:
+        raise OasisError(f"{path.name} of Oasis LMF cannot be read: {error}") from None
+    return found
+
+
+def _streams(run: Path) -> dict[str, Path]:
+    """The kernel's files of insured and net losses."""
+    output = run / "output"
+    found = {"IL": output / "ils.bin"}
+    try:
+        layers = json.loads((run / "ri_layers.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return found
+    # Each inuring priority is applied to what the one before left: the last has the net loss.
+    return found | {"RI": output / f"ri{len(layers)}.bin"}

@@ -1,0 +1,214 @@
+"""What a run of Oasis LMF really used and modelled, read from its folder before that is removed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from irp_pipeline.engines.oasis.checks import FigureError
+from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.engines.oasis.portfolio import Locations
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_CURRENCY_COLUMNS: Final = {"location": "LocCurrency", "account": "AccCurrency", "ri_info": "ReinsCurrency"}
+NOTHING_SAID: Final = "the lookup said nothing about it"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The amounts of a run.
+
+    Attributes:
+        currencies: by OED column, the currencies in which the run has them.
+        rates: the exchange rates by which it converted them, by the currency that they were in.
+        rate_of_row: by row of the location table, its rate, of those that were converted.
+    """
+
+    currencies: Mapping[str, set[str]]
+    rates: Mapping[str, float]
+    rate_of_row: Mapping[int, float] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NotModelled:
+    """What the model has no losses of.
+
+    Attributes:
+        table: PortNumber, AccNumber, LocNumber, peril, coverage, tiv, status, reason; tiv is the insured value of the
+            coverage, and it stands in a row for each peril.
+        reasons: how many rows there are by reason, the most frequent first.
+        locations: how many locations have no losses at all.
+        tiv: their insured value.
+        partly: how many have losses, but not of all their perils and coverages.
+    """
+
+    table: pa.Table
+    reasons: Mapping[str, int]
+    locations: int
+    tiv: float
+    partly: int
+
+    def totals(self) -> dict[str, Any]:
+        """The totals for the provenance."""
+        return {"locations": self.locations, "tiv": round(self.tiv, 2), "partly": self.partly}
+
+
+def settings_used(run: Path) -> dict[str, Any]:
+    """Return the analysis settings that the kernel ran with.
+
+    Raises:
+        OasisError: the run has none.
+    """
+    for file in (run / "output" / "analysis_settings.json", run / "input" / "analysis_settings.json"):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise OasisError(f"{file.name} of the run cannot be read: {error}") from None
+        return dict(content)
+    raise OasisError("The run of Oasis LMF has no analysis_settings.json: what it used is not known")
+
+
+def table_used(run_input: Path, table: str) -> Path:
+    """Return the file of an OED table as the run used it, after conversions, which ``exposure_info.json`` names."""
+    try:
+        info = json.loads((run_input / "exposure_info.json").read_text(encoding="utf-8"))
+        of = info[table]
+        return run_input / Path(of["sources"][of["cur_version_name"]]["filepath"]).name
+    except (OSError, ValueError, KeyError, TypeError):
+        return run_input / f"{table}.parquet"
+
+
+def conversion(run_input: Path) -> Conversion:
+    """Return in which currencies a run has its amounts, and how it came to them."""
+    currencies: dict[str, set[str]] = {}
+    rates: dict[str, float] = {}
+    of_row: dict[int, float] = {}
+    for table, column in _CURRENCY_COLUMNS.items():
+        names = (column, "OriginalCurrency", "RateOfExchange", "loc_idx")
+        columns = _columns(table_used(run_input, table), names)
+        stated = {str(code) for code in columns.get(column, ()) if code not in (None, "")}
+        if stated:
+            currencies[column] = stated
+        originals = columns.get("OriginalCurrency", ())
+        for number, (original, rate) in enumerate(zip(originals, columns.get("RateOfExchange", ()), strict=True)):
+            if rate is not None and rate != 1:
+                rates[str(original)] = float(rate)
+                if table == "location":
+                    of_row[int(columns["loc_idx"][number])] = float(rate)
+    return Conversion(currencies, dict(sorted(rates.items())), of_row)
+
+
+def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
+    """Return what went into the model: the insured value by row of the location table.
+
+    Raises:
+        FigureError: there is a location that the portfolio does not have.
+        OasisError: the run does not say.
+    """
+    found: defaultdict[int, float] = defaultdict(float)
+    seen: set[str] = set()
+    for line in _lines(run_input / "gul_summary_map.csv"):
+        row = int(float(line["loc_idx"]))
+        ids = (line["PortNumber"], line["AccNumber"], line["LocNumber"])
+        if not 0 <= row < len(locations.ids) or locations.ids[row] != ids:
+            raise FigureError(
+                f"Oasis LMF modelled the location {ids[2]} of account {ids[1]} in portfolio {ids[0]} (row {row + 1}), "
+                "which the location table does not have there"
+            )
+        # A coverage that several perils hit, or that is split into sections, is insured once.
+        if line["coverage_id"] not in seen:
+            seen.add(line["coverage_id"])
+            found[locations.first[row]] += float(line["tiv"])
+    return dict(found)
+
+
+def total_value(run_input: Path) -> float:
+    """Return the insured value of all that a run modelled."""
+    by_coverage = {line["coverage_id"]: float(line["tiv"]) for line in _lines(run_input / "gul_summary_map.csv")}
+    return sum(by_coverage.values())
+
+
+def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, float]) -> NotModelled:
+    """Return what the lookup could not place, with the portfolio's own identifiers and values.
+
+    Args:
+        run_input: the folder of the run's inputs, with ``keys-errors.parquet`` if there was something.
+        locations: the portfolio's location table.
+        modelled: as :func:`modelled_values` returns it.
+    """
+    place = _columns(table_used(run_input, "location"), ("loc_id", "loc_idx"))
+    row_of = {int(of): int(row) for of, row in zip(place.get("loc_id", ()), place.get("loc_idx", ()), strict=True)}
+    errors = _columns(run_input / "keys-errors.parquet", ("LocID", "PerilID", "CoverageTypeID", "Status", "Message"))
+    rows: list[tuple[int, str, int | None, str, str]] = []
+    for number, location in enumerate(errors.get("LocID", ())):
+        coverage = errors["CoverageTypeID"][number]
+        row = row_of.get(int(location), -1)
+        rows.append(
+            (
+                locations.first[row] if 0 <= row < len(locations.ids) else -1,
+                str(errors["PerilID"][number] or ""),
+                None if coverage is None else int(coverage),
+                str(errors["Status"][number] or ""),
+                str(errors["Message"][number] or "") or f"status {errors['Status'][number]}",
+            )
+        )
+    told = {row for row, *_ in rows}
+    without = [row for row in locations.distinct() if row not in modelled and locations.value(row) > 0]
+    rows += [(row, locations.perils[row], None, "", NOTHING_SAID) for row in without if row not in told]
+    return as_not_modelled(rows, locations, without, len((told & modelled.keys()) - {-1}))
+
+
+def as_not_modelled(
+    rows: list[tuple[int, str, int | None, str, str]], locations: Locations, without: list[int], partly: int
+) -> NotModelled:
+    """Make the table out of row, peril, coverage, status and reason of each entry."""
+    import pyarrow as pa
+
+    known = [entry for entry in rows if entry[0] >= 0]
+    ids = [locations.ids[row] for row, *_ in known]
+    table = pa.table(
+        {
+            **{
+                name: pa.array([of[part] for of in ids], pa.string())
+                for part, name in enumerate(("PortNumber", "AccNumber", "LocNumber"))
+            },
+            "peril": pa.array([entry[1] for entry in known], pa.string()),
+            "coverage": pa.array([entry[2] for entry in known], pa.int32()),
+            "tiv": pa.array(
+                [locations.value(entry[0], None if entry[2] is None else [entry[2]]) for entry in known], pa.float64()
+            ),
+            "status": pa.array([entry[3] for entry in known], pa.string()),
+            "reason": pa.array([entry[4] for entry in known], pa.string()),
+        }
+    )
+    reasons = Counter(reason for *_, reason in rows)
+    value = sum(locations.value(row) for row in without)
+    return NotModelled(table, dict(reasons.most_common()), len(without), value, partly)
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise OasisError(f"The run of Oasis LMF has no {path.name}: what it modelled is not known") from None
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Those of the columns that a Parquet file has; none if there is no such file."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return {}
+    there = [name for name in names if name in pq.read_schema(path).names]
+    table = pq.read_table(path, columns=there)
+    return {name: table[name].to_pylist() for name in there}

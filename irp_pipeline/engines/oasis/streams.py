@@ -1,0 +1,48 @@
+"""Loss streams of the kernel: binary files such as ``ils.bin``.
+
+After a head of two integers come, for each event and item, event and item, then pairs of sample and loss up to a pair
+of zeros; all numbers have four bytes (``oasislmf/pytools/common/event_stream.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.engines.oasis.failures import OasisError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_HEAD_BYTES = 8
+
+
+def read_losses(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Read a loss stream.
+
+    Returns:
+        Item (or output), sample and loss of each entry; samples 1 and above, with double precision.
+
+    Raises:
+        OasisError: the file is missing or no such stream.
+    """
+    import numpy as np
+
+    try:
+        whole = np.fromfile(path, dtype=np.int32, offset=_HEAD_BYTES)
+    except OSError as error:
+        raise OasisError(f"Oasis LMF wrote no {path.name}: {error.strerror or error}") from None
+    if len(whole) % 2:
+        raise OasisError(f"{path.name} of Oasis LMF is no stream of losses: it ends in the middle of a number pair")
+    pairs = whole.reshape(-1, 2)
+    ends = np.flatnonzero(pairs[:, 0] == 0)
+    if len(pairs) and (not len(ends) or ends[-1] != len(pairs) - 1):
+        raise OasisError(f"{path.name} of Oasis LMF is no stream of losses: its last item has no end")
+    heads = np.concatenate([np.zeros(min(1, len(pairs)), dtype=ends.dtype), ends[:-1] + 1])
+    lengths = ends - heads + 1
+    items = np.repeat(pairs[heads, 1], lengths)
+    is_loss = np.ones(len(pairs), dtype=bool)
+    is_loss[heads] = is_loss[ends] = False
+    is_loss &= pairs[:, 0] > 0
+    losses = pairs[:, 1].copy().view(np.float32).astype(np.float64)
+    return items[is_loss], pairs[is_loss, 0], losses[is_loss]
