@@ -20,7 +20,7 @@ import pytest
 
 from irp_pipeline import embedded, settings
 from irp_pipeline.engines import JobPhase, engine
-from irp_pipeline.exposure.portfolio import folder_hash
+from irp_pipeline.exposure.portfolio import folder_hash, portfolio_files
 from irp_pipeline.helpers.batch import list_batches
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all, init_database
