@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.exposure.checks import Check, Severity
 from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import FileSource, open_source
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Finding", "LoadedExposure", "Origin", "Severity", "blank"]
+__all__ = ["Finding", "LoadedExposure", "Severity", "blank"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Finding:
     """One thing that is wrong; ``str()`` is a line for a report.
 
     Attributes:
-        file: name of the file.
-        row: as a spreadsheet shows it: the first record is row 2. None if it is not about a single row.
+        file: what the user calls the file or the query.
+        row: the line of the file, or the number of the record, as ``unit`` says. None if it is not about a single row.
         column: as OED spells it. None if it is not about a single column.
         message: what is wrong, what follows from it, and what to do.
         severity: how bad it is.
@@ -30,6 +31,7 @@ class Finding:
         check: the name of the check, one of :data:`irp_pipeline.exposure.checks.CHECKS`.
         table: the OED table.
         value: what the cell holds; None if it is empty, or not about a single cell.
+        unit: what ``row`` counts, ``line`` or ``record``.
     """
 
     file: str
@@ -41,26 +43,14 @@ class Finding:
     check: str = ""
     table: OedTable | None = None
     value: str | None = None
+    unit: str = "row"
 
     def __str__(self) -> str:
         """Write the finding as one line."""
-        row = f", row {self.row}" if self.row is not None else ""
+        row = f", {self.unit} {self.row}" if self.row is not None else ""
         record = f" ({self.record})" if self.record else ""
         column = f", {self.column}" if self.column else ""
         return f"{self.severity.value}: {self.file}{row}{record}{column}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the records of a table were before they came into the file that is checked.
-
-    Attributes:
-        name: what the user calls the source, such as the name of the CSV file.
-        rows: the row or line of each record there. None: the first record is row 2, and no row is left out.
-    """
-
-    name: str
-    rows: Sequence[int] | None = None
 
 
 class LoadedExposure:
@@ -72,7 +62,6 @@ class LoadedExposure:
         rows_per_fault: int,
         *,
         perspectives: Collection[str] = ("GUL", "IL", "RI"),
-        origins: Mapping[OedTable, Origin] | None = None,
     ) -> None:
         """Load the tables.
 
@@ -80,17 +69,17 @@ class LoadedExposure:
             files: the file of each table there is.
             rows_per_fault: of the rows with the same fault, name this many.
             perspectives: the losses that are asked for.
-            origins: where the records come from, if not from these files.
 
         Raises:
             ExposureError: a file cannot be read, or holds a value that does not fit its column.
         """
         self.paths = {table: files[table] for table in OedTable if table in files}
-        self.frames = {table: _load(path, table) for table, path in self.paths.items()}
+        loaded = {table: _load(path, table) for table, path in self.paths.items()}
+        self.frames = {table: frame for table, (frame, _) in loaded.items()}
+        self._places = {table: places for table, (_, places) in loaded.items()}
         self._rows_per_fault = rows_per_fault
         # Losses net of reinsurance are made of insured ones.
         self._perspectives = {*perspectives, *(("IL",) if "RI" in perspectives else ())}
-        self._origins = origins or {}
         self._texts: dict[tuple[OedTable, str], pd.Series[Any]] = {}
 
     def has(self, table: OedTable, *columns: str) -> bool:
@@ -117,14 +106,11 @@ class LoadedExposure:
 
     def file_name(self, table: OedTable) -> str:
         """What messages call the file of a table."""
-        if table in self._origins:
-            return self._origins[table].name
-        return self.paths[table].name if table in self.paths else f"{table.value} file"
+        return self._places[table].source if table in self._places else f"{table.value} file"
 
     def row(self, table: OedTable, position: int) -> int:
-        """The row of a record, given its position from 0."""
-        rows = self._origins[table].rows if table in self._origins else None
-        return int(rows[position]) if rows is not None else position + 2
+        """The line or number of a record in what the user gave, given its position from 0."""
+        return self._places[table].number(position)
 
     def of_file(self, check: Check, table: OedTable, column: str | None, message: str) -> Finding:
         """A finding that is not about a row."""
@@ -166,6 +152,7 @@ class LoadedExposure:
                 check=check.name,
                 table=table,
                 value=None if pd.isna(value) or value == "" else _shown(value),
+                unit=self._places[table].unit,
             )
         more = len(positions) - self._rows_per_fault
         if more > 0:
@@ -216,7 +203,7 @@ def _texts(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
     return values.map(_shown, na_action="ignore").astype(object).where(values.notna(), "")
 
 
-def _load(path: Path, table: OedTable) -> "pd.DataFrame":
+def _load(path: Path, table: OedTable) -> "tuple[pd.DataFrame, Places]":
     import pandas as pd
     import pyarrow as pa
 
@@ -226,10 +213,11 @@ def _load(path: Path, table: OedTable) -> "pd.DataFrame":
         for batch in reader.batches():
             batches.append(conform(batch, reader.columns, record, reader.locate))
             record += batch.num_rows
+        places = reader.places
     integers = {
         pa.int32(): pd.Int32Dtype(),
         pa.int64(): pd.Int64Dtype(),
     }  # which may be missing without becoming floats
     rows = pa.Table.from_batches(batches, schema)
     frame: pd.DataFrame = rows.to_pandas(strings_to_categorical=True, types_mapper=integers.get)
-    return frame
+    return frame, places

@@ -15,7 +15,7 @@ from pathlib import Path
 from irp_pipeline.exposure import ExposureError, checks
 from irp_pipeline.exposure.control_total import MONEY_COLUMNS
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
-from irp_pipeline.exposure.findings import Finding, LoadedExposure, Origin, Severity, blank
+from irp_pipeline.exposure.findings import Finding, LoadedExposure, Severity, blank
 from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
@@ -25,7 +25,6 @@ from irp_pipeline.exposure.terms import check_repeated, check_terms
 __all__ = [
     "Finding",
     "Needs",
-    "Origin",
     "PortfolioFindings",
     "Severity",
     "needs_of_perspectives",
@@ -44,7 +43,6 @@ def validate(
     needs: Needs | None = None,
     rows_per_fault: int = 1000,
     currency: str | None = None,
-    origins: Mapping[OedTable, Origin] | None = None,
 ) -> list[Finding]:
     """Check an exposure.
 
@@ -56,7 +54,6 @@ def validate(
             then says how many more there are.
         currency: the code of the one that losses are stated in, if the models do not convert amounts: then every
             amount must be in it, since they are added up as they are.
-        origins: where the records come from, if the user does not know these files.
 
     Returns:
         All findings: by table in the order of :class:`OedTable`, then by check, then by row.
@@ -66,9 +63,7 @@ def validate(
     """
     if needs is None:
         needs = Needs(unknown=("which analyses there will be is not known",))
-    exposure = LoadedExposure(
-        files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"), origins=origins
-    )
+    exposure = LoadedExposure(files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"))
     matches = scope_matches(exposure)
     findings = [
         *_check_files(exposure, needs),

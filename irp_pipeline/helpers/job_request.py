@@ -127,7 +127,8 @@ class Requests:
             raise JobError(f"The portfolio {portfolio!r} cannot be used. {error}") from error
         except OSError as error:
             raise JobError(f"The portfolio {portfolio!r} cannot be read: {error}") from error
-        if OedTable.LOCATION.value not in digests:
+        # What the cycle built was checked for what its engines need, which need not be locations.
+        if not recorded and OedTable.LOCATION.value not in digests:
             raise JobError(
                 f"The portfolio {portfolio!r} has no location.csv in {folder}: run the Process stage of the cycle "
                 f"{self._cycle_name!r} first"

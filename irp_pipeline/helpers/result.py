@@ -45,12 +45,12 @@ _FIGURE_ORDER = """
     r.is_group, r.analysis_name, array_position(ARRAY['GUL', 'IL', 'RI'], r.perspective),
     array_position(ARRAY['AAL', 'STD_DEV', 'OEP', 'AEP', 'LOSS'], r.metric), r.return_period, r.loss_factor
 """
-# Numbers of the Open Results Data standard: full uncertainty, and the average of samples.
-_EP_CALC = 2
+# Numbers of the Open Results Data standard. By samples: full uncertainty, and the average of samples. By means: both 1.
+_EP_CALC = {"samples": 2, "means": 1}
+_SAMPLE_TYPE = {"samples": 2, "means": 1}
 _EP_TYPES = {"OEP": 1, "AEP": 3}
-_SAMPLE_TYPE = 2
 _SUMMARY = 1
-_CIRCUMSTANCES = frozenset({"host", "seconds", "model_folder"})
+_CIRCUMSTANCES = frozenset({"host", "seconds", "model_folder", "notes"})
 """What of a job's provenance may differ between two runs of the same request."""
 
 
@@ -405,7 +405,8 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
         raise ResultError(f"The parameters of job {row['id']} do not name its analysis: resubmit it with a 'name'")
     folder = jobs_folder / row["job_key"]
     try:
-        figures = tuple(Figure.from_json(figure) for figure in result["figures"])
+        # A standard deviation that is not defined has no loss, and is no figure.
+        figures = tuple(Figure.from_json(figure) for figure in result["figures"] if figure["loss"] is not None)
         files = result_files(result, folder)
         found = JobResult(
             row["id"],
@@ -498,13 +499,22 @@ def _exported_tables(results: pd.DataFrame, jobs: Sequence[JobResult]) -> Iterat
     curves = flat[flat["metric"].isin(list(_EP_TYPES))].rename(
         columns={**stated, "return_period": "ReturnPeriod", "loss": "Loss"}
     )
-    curves = curves.assign(SummaryId=_SUMMARY, EPCalc=_EP_CALC, EPType=curves["metric"].map(_EP_TYPES))
+    by = {job.name: str(job.provenance.get("losses_by", "samples")) for job in jobs}
+
+    def losses_by(names: pd.Series[Any]) -> pd.Series[Any]:
+        return names.map(by).fillna("samples")  # a group is made of sampled losses
+
+    curves = curves.assign(
+        SummaryId=_SUMMARY,
+        EPCalc=losses_by(curves["Analysis"]).map(_EP_CALC).astype("int64"),
+        EPType=curves["metric"].map(_EP_TYPES),
+    )
     columns = [*stated.values(), "SummaryId", "EPCalc", "EPType", "ReturnPeriod", "Loss"]
     yield "ept", pa.Table.from_pandas(curves[columns], preserve_index=False)
     averages = flat[flat["metric"].isin(["AAL", "STD_DEV"])].rename(columns=stated)
     wide = averages.pivot(index=list(stated.values()), columns="metric", values="loss")
     wide = wide.reindex(columns=["AAL", "STD_DEV"]).set_axis(["MeanLoss", "SDLoss"], axis=1).reset_index()
-    wide = wide.assign(SummaryId=_SUMMARY, SampleType=_SAMPLE_TYPE)
+    wide = wide.assign(SummaryId=_SUMMARY, SampleType=losses_by(wide["Analysis"]).map(_SAMPLE_TYPE).astype("int64"))
     columns = [*stated.values(), "SummaryId", "SampleType", "MeanLoss", "SDLoss"]
     yield "palt", pa.Table.from_pandas(wide[columns], preserve_index=False)
     if by_location := [_location_losses(job) for job in jobs if "losses" in job.files]:

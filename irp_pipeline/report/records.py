@@ -544,13 +544,31 @@ def _notes(
         elif grouping.period_pairing is not None:
             yield f"The group {grouping.name} adds years up by their number, which takes its models to be independent"
     for result in finished:
-        unplaced = result.provenance.get("not_modelled")
-        if isinstance(unplaced, Mapping) and unplaced:
-            reasons = "; ".join(f"{reason}: {count:,}" for reason, count in unplaced.items())
-            yield f"{result.name}: the model has no losses of some locations, perils or coverages ({reasons})"
+        yield from (f"{result.name}: {note}" for note in _notes_of(result.provenance))
     for job in jobs:
         if job["override_reason"] and not job["skipped"]:
             yield f"{job['name']} ran with other parameters than the workbook's: {job['override_reason']}"
+
+
+def _notes_of(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Say what an engine's account of a job means for its figures."""
+    unplaced = provenance.get("not_modelled")
+    if isinstance(unplaced, Mapping) and unplaced:
+        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in unplaced.items())
+        totals = provenance.get("not_modelled_totals") or {}
+        amount = (
+            f", {totals['locations']:,} locations with an insured value of {totals['tiv']:,.2f} not at all"
+            if totals.get("locations")
+            else ""
+        )
+        yield f"the model has no losses of some locations, perils or coverages ({reasons}){amount}"
+    if provenance.get("losses_by") == "means":
+        yield "figures by means, without samples: IL and RI apply the terms to mean losses"
+    if beyond := provenance.get("return_periods_beyond"):
+        yield f"the simulated years do not support the return periods {', '.join(map(str, beyond))}"
+    for what, words in (("not_defined", "not defined"), ("ignored", "not used")):
+        for item in provenance.get(what) or ():
+            yield f"{words}: {item}"
 
 
 def _about(workbook: Workbook | None) -> dict[str, str]:

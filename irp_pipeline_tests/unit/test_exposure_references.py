@@ -7,11 +7,12 @@ import pytest
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.checks import CHECKS, Severity
+from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.sources import FileSource
 from irp_pipeline.exposure.validate import (
     Finding,
     Needs,
-    Origin,
     PortfolioFindings,
     needs_of_perspectives,
     refused_portfolios,
@@ -407,8 +408,11 @@ def test_errors_of_reinsurance_are_warnings_where_nobody_asks_for_its_losses(tmp
 
 def test_a_finding_names_the_file_and_the_line_that_the_user_knows(tmp_path) -> None:
     files = exposure(tmp_path, location=[{}, SECOND | {"AccNumber": "A2"}])
-    [finding] = validate(files, needs=ALL_LOSSES, origins={LOC: Origin("homes.csv", [2, 17])})
-    assert str(finding).startswith("error: homes.csv, row 17 (portfolio 1, account A2, location 2), AccNumber: A2: ")
+    header, first, second = files[LOC].read_text().splitlines()
+    (tmp_path / "homes.csv").write_text("\n".join([header, first, "", "", second]) + "\n")
+    extract(FileSource(tmp_path / "homes.csv"), LOC, tmp_path / "location.parquet")
+    [finding] = validate(files | {LOC: tmp_path / "location.parquet"}, needs=ALL_LOSSES)
+    assert str(finding).startswith("error: homes.csv, line 5 (portfolio 1, account A2, location 2), AccNumber: A2: ")
 
 
 @pytest.mark.parametrize(
@@ -435,14 +439,14 @@ def test_a_repeated_location_is_said_to_be_dropped_with_its_value() -> None:
 def test_a_portfolio_with_errors_is_refused_and_the_others_are_not(tmp_path) -> None:
     good = PortfolioFindings(tuple(found(tmp_path)))
     bad = PortfolioFindings(tuple(found(tmp_path, location=[{}, {"AccNumber": "A2"}])))
-    unreadable = PortfolioFindings(unreadable="location.csv, row 7: 3 cells")
+    unreadable = PortfolioFindings(unreadable="location.csv, line 7: 3 cells")
     refused = refused_portfolios({"homes": good, "shops": bad, "ships": unreadable})
     assert list(refused) == ["shops", "ships"]
-    assert refused["shops"].startswith("error: location.csv, row 3")
-    assert refused["ships"] == "location.csv, row 7: 3 cells"
-    with pytest.raises(ExposureError, match=r"shops: error: location\.csv, row 3"):
+    assert refused["shops"].startswith("error: location.csv, line 3")
+    assert refused["ships"] == "location.csv, line 7: 3 cells"
+    with pytest.raises(ExposureError, match=r"shops: error: location\.csv, line 3"):
         refused_portfolios({"homes": good, "shops": bad}, strict=True)
-    with pytest.raises(ExposureError, match=r"ships: location\.csv, row 7"):
+    with pytest.raises(ExposureError, match=r"ships: location\.csv, line 7"):
         refused_portfolios({"ships": unreadable})
     assert refused_portfolios({"homes": good}, strict=True) == {}
 

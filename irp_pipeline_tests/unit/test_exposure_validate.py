@@ -127,7 +127,7 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
 )
 def test_an_error_in_a_row_is_told_with_row_record_column_and_value(tmp_path, change, line) -> None:
     lines = check_locations(tmp_path, LOCATION, LOCATION | {"LocNumber": "02"} | change)
-    assert f"error: location.csv, row 3 (portfolio 1, account A1, location 02), {line}" in lines
+    assert f"error: location.csv, line 3 (portfolio 1, account A1, location 02), {line}" in lines
     assert not any("row 2" in other for other in lines)
 
 
@@ -147,7 +147,7 @@ def test_an_error_in_a_row_is_told_with_row_record_column_and_value(tmp_path, ch
 )
 def test_what_may_be_right_is_a_warning(tmp_path, change, line) -> None:
     assert check_locations(tmp_path, LOCATION, LOCATION | {"LocNumber": "02"} | change) == [
-        f"warning: location.csv, row 3 (portfolio 1, account A1, location 02), {line}"
+        f"warning: location.csv, line 3 (portfolio 1, account A1, location 02), {line}"
     ]
 
 
@@ -184,8 +184,8 @@ def test_missing_coordinates_are_told_where_nobody_knows_what_the_model_needs(tm
     rows = (without(LOCATION, "Latitude"), LOCATION | {"LocNumber": "02"})
     [line] = check_locations(tmp_path, *rows, needs=None)
     assert line == (
-        "warning: location.csv, row 2 (portfolio 1, account A1, location 01), Latitude: is empty; a model that goes by "
-        "coordinates does not find the location"
+        "warning: location.csv, line 2 (portfolio 1, account A1, location 01), Latitude: is empty; a model that goes "
+        "by coordinates does not find the location"
     )
 
 
@@ -212,7 +212,7 @@ def test_all_faults_are_found_at_once(tmp_path) -> None:
     )
     assert len(lines) == 5
     assert lines[-1] == (
-        "error: location.csv, row 4 (portfolio 1, account A1, location 02), LocNumber: an earlier row has the same "
+        "error: location.csv, line 4 (portfolio 1, account A1, location 02), LocNumber: an earlier row has the same "
         "portfolio, account and location. Oasis LMF keeps that one and drops this row: its insured value of 105,000 "
         "has no losses. Give every building a LocNumber of its own"
     )
@@ -297,8 +297,8 @@ def test_an_amount_in_another_currency_than_the_losses_is_an_error(tmp_path) -> 
     rows = (LOCATION, LOCATION | {"LocNumber": "02", "LocCurrency": "EUR"})
     (line,) = check_locations(tmp_path, *rows, currency=LOCATION["LocCurrency"])
     assert line == (
-        "error: location.csv, row 3 (portfolio 1, account A1, location 02), LocCurrency: is EUR, but losses are stated "
-        f"in {LOCATION['LocCurrency']} (sheet Metadata), and amounts are added up without being converted"
+        "error: location.csv, line 3 (portfolio 1, account A1, location 02), LocCurrency: is EUR, but losses are "
+        f"stated in {LOCATION['LocCurrency']} (sheet Metadata), and amounts are added up without being converted"
     )
     assert check_locations(tmp_path, *rows) == []
 

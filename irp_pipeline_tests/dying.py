@@ -1,0 +1,58 @@
+"""A driver that counts the statements of a process and kills it, by SIGKILL, before or after the n-th."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from irp_pipeline.helpers import connections, cursors
+
+
+def dies(work: Callable[[], object], point: int) -> bool:
+    """Do work in a child of this process that kills itself at a point.
+
+    Args:
+        work: what the child does.
+        point: from 1. The odd points are before a message to the server, the even ones after it.
+
+    Returns:
+        Whether the child died; it did not if it was done before it came to that point.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _die_at(point)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended in {0, -signal.SIGKILL}, "the work failed in another way"
+    return ended != 0
+
+
+def _die_at(point: int) -> None:
+    passed = 0
+
+    def pass_point() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def between_points(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            pass_point()
+            result = function(*args, **kwargs)
+            pass_point()
+            return result
+
+        return call
+
+    patch = pytest.MonkeyPatch()  # never undone: the process ends
+    # Every message to the server goes through one of the two: a statement, or BEGIN and COMMIT.
+    patch.setattr(cursors.SchemaCursor, "send", between_points(cursors.SchemaCursor.send))
+    patch.setattr(connections, "_say", between_points(connections._say))
