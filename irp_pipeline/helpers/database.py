@@ -193,7 +193,8 @@ def bulk_insert(
             try:
                 rendered = b",".join([cursor.mogrify(template.row, row) for row in bound])
             except _NO_FORM_IN_SQL as error:
-                raise _unsendable_value(error, query) from error
+                row = next((row for row in page if parameters.unstorable_parameter(row)), page[0])
+                raise _unsendable_value(error, query, row, template.columns) from error
             cursor.send(head + rendered + tail)
             ids.extend([row[0] for row in cursor.fetchall()])
 
@@ -289,7 +290,7 @@ def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None,
         try:
             cursor.run(statement, values)
         except _NO_FORM_IN_SQL as error:
-            raise _unsendable_value(error, query) from error
+            raise _unsendable_value(error, query, params or ()) from error
         return work(cursor)
 
     if schema is None:
@@ -336,9 +337,12 @@ def _parse(query: str) -> statements.Statement:
     return statements.parse(query)
 
 
-def _unsendable_value(error: Exception, query: str) -> DatabaseError:
+def _unsendable_value(
+    error: Exception, query: str, values: Sequence[Any], columns: Sequence[str] = ()
+) -> DatabaseError:
     """Return our error for a value that has no form in SQL: a NUL, a lone surrogate, an object in a JSON document."""
-    return DatabaseError(f"A value cannot be sent to PostgreSQL: {error}", statement=query)
+    found = parameters.unstorable_parameter(values, columns)
+    return DatabaseError(f"A value cannot be sent to PostgreSQL: {found or error}", statement=query)
 
 
 def _schema(schema: str | None) -> Any:

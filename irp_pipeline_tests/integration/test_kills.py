@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,12 +76,12 @@ def test_handing_jobs_over_and_tracking_them():
     for point in itertools.count(1):
         cycle = f"Q{point}"
         batch_id = make_batch(analyses(2), cycle)
-        died_submitting = dies(lambda batch_id=batch_id: submit_batch(batch_id), point)
+        died_submitting = dies(partial(submit_batch, batch_id), point)
         submit_batch(batch_id)
         engine = engine_of(cycle)
         for key in engine.phases():
             engine.let(key, JobPhase.FINISHED, result=RESULT)
-        died_tracking = dies(lambda batch_id=batch_id: track_batch(batch_id), point)
+        died_tracking = dies(partial(track_batch, batch_id), point)
         track_batch(batch_id)
         jobs = get_batch_jobs(batch_id)
         assert [job["status"] for job in jobs] == ["FINISHED"] * 2
