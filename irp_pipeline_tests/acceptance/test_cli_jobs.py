@@ -81,6 +81,17 @@ def running(batch_id: int) -> int:
     return int(jobs_of(batch_id)[1]["id"])
 
 
+class TestGoingBackToTheWorkbook:
+    def test_undoes_a_skip(self, irp, answer_of, failed):
+        irp("job", "skip", failed, "--reason", "no such model")
+        new = answer_of("job", "restore", failed, "--reason", "found")["job"]
+        assert (new["parent_job_id"], new["status"], new["skipped"]) == (failed, "SUBMITTED", False)
+        assert "in place of job" in irp("job", "list", "Q1").stdout
+
+    def test_is_refused_where_there_is_nothing_to_undo(self, irp, failed):
+        assert "nothing to restore" in irp("job", "restore", failed, status=1).stderr
+
+
 class TestBatches:
     def test_recon_tracks_and_decides(self, irp, answer_of, batch_id, running):
         assert irp("batch", "recon", batch_id).stdout == f"The batch {batch_id} is ACTIVE: 1 FAILED, 1 QUEUED\n"

@@ -576,7 +576,7 @@ class Batch(RuleBasedStateMachine):
     @rule(number=which, override=st.sampled_from([None, None, "good", "refused"]))
     def resubmit(self, number: int, override: str | None) -> None:
         job_id, found = self.pick(number)
-        data = {**analyses(1)[0], **({"refused": "no"} if override == "refused" else {})} if override else None
+        data = {"refused": "no"} if override == "refused" else {"good": "yes"} if override else None
         if found.skipped or found.status not in ENDS | {"INITIATED"}:
             with pytest.raises(JobError):
                 resubmit_job(job_id, data, override)

@@ -21,6 +21,8 @@ from irp_pipeline import settings
 from irp_pipeline.helpers import schemas
 from irp_pipeline.helpers.database import DatabaseError, drop_schema, fetch_all, init_database, transaction
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.helpers.stage import get_or_create_stage
+from irp_pipeline.helpers.step import get_or_create_step, track_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
@@ -283,6 +285,35 @@ def test_rows_that_were_there_are_not_tracked_and_new_numbers_go_on(schema):
     init_database(schema)
     assert ask(f"SELECT count(*) FROM {schema}.irp_step_run WHERE tracked") == [(0,)]
     assert fetch_all("SELECT DISTINCT last_run_num FROM irp_step", schema=schema) == [{"last_run_num": 4}]
+
+
+def test_steps_of_the_pipeline_get_their_keys_and_those_of_notebooks_keep_their_numbers(schema):
+    schemas.upgrade(schema, "0005")
+    ask(
+        f"""
+        INSERT INTO {schema}.irp_cycle (id, cycle_name) VALUES (1, 'Q1-2024'), (2, 'Q2-2024');
+        INSERT INTO {schema}.irp_stage (id, cycle_id, stage_num, stage_name)
+             VALUES (101, 1, 2, 'Extract'), (102, 2, 2, 'Extract');
+        INSERT INTO {schema}.irp_step (id, stage_id, step_num, step_name, last_run_num)
+             VALUES (101, 101, 1, 'Extract exposure', 1), (102, 101, 7, 'Of a notebook', 1),
+                    (103, 102, 1, 'Extract exposure', 1);
+        INSERT INTO {schema}.irp_step_run (step_id, run_num, status, tracked, dagster_run_id, output_data)
+             VALUES (101, 1, 'COMPLETED', true, 'a run', '{{"rows": 3}}'), (102, 1, 'COMPLETED', false, NULL, NULL),
+                    (103, 1, 'COMPLETED', false, NULL, NULL);
+        """
+    )
+    init_database(schema)
+    with schema_context(schema):
+        keyed = get_or_create_stage(1, 2, "Extract", "extract")
+        assert keyed == 101
+        assert get_or_create_step(keyed, 1, "Extract exposure", step_key="extract.extract_exposure") == 101
+        own = get_or_create_stage(1, 2, "Extract")
+        assert own not in {101, 102}
+        assert get_or_create_step(own, 7, "Of a notebook") == 102
+        assert get_or_create_step(get_or_create_stage(2, 2, "Extract"), 1, "Extract exposure") == 103
+        with track_step(101, inputs={"a": "1"}) as run:
+            assert (run.run_num, run.reason) == (2, "its inputs differ from those of run 1")
+        assert [row["n"] for row in fetch_all("SELECT count(*) AS n FROM irp_step_run")] == [4]
 
 
 # --- interrupted --------------------------------------------------------------------------------------------------

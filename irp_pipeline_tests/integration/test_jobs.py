@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.engines import JobPhase
+from irp_pipeline.engines import JobPhase, JobState
 from irp_pipeline.helpers.batch import create_batch, list_batches, read_batch, recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
@@ -31,6 +31,7 @@ from irp_pipeline.helpers.job import (
 )
 from irp_pipeline_tests.recording_engine import (
     ENGINE,
+    RESULT,
     RecordingEngine,
     analyses,
     archive_by_hand,
@@ -125,10 +126,10 @@ class TestOneJob:
         assert submit_job(job_id) is JobStatus.SUBMITTED
         assert let(job_id, JobPhase.QUEUED) is JobStatus.QUEUED
         assert let(job_id, JobPhase.RUNNING, "sampling") is JobStatus.RUNNING
-        assert let(job_id, JobPhase.FINISHED, result={"figures": [], "currency": "EUR"}) is JobStatus.FINISHED
+        assert let(job_id, JobPhase.FINISHED, result=RESULT) is JobStatus.FINISHED
         job = read_job(job_id)
         assert job is not None
-        assert job["result_data"] == {"figures": [], "currency": "EUR"}
+        assert job["result_data"] == RESULT
         assert engine_of("Q1").requests() == {job["job_key"]: job["request_data"]}
         assert job["folder"] == str(engine_of("Q1").folder(job["job_key"]))
         assert job["submitted_ts"] < job["completed_ts"]
@@ -142,6 +143,28 @@ class TestOneJob:
         job = read_job(job_id)
         assert job is not None
         assert job["error_message"].startswith("no keys ")
+
+    @pytest.mark.parametrize(
+        ("rubbish", "said"),
+        [
+            (None, "is no object"),
+            ({**RESULT, "currency": "EUR\x00"}, "NUL character"),
+            ({**RESULT, "provenance": {"model": "\udc80"}}, "surrogate"),
+            ({**RESULT, "figures": [{**RESULT["figures"][0], "loss": "much"}]}, "figures[0].loss"),
+            ({**RESULT, "files": {"losses": {"path": "../x", "sha256": "0" * 64, "bytes": 1}}}, "files.losses"),
+        ],
+    )
+    def test_fails_alone_if_its_engine_returns_rubbish(self, batch_id, job_id, monkeypatch, rubbish, said):
+        other = jobs_of(batch_id)[1]["id"]
+        submit_batch(batch_id)
+        bad, good = key_of(job_id), key_of(other)
+        states = {bad: JobState(JobPhase.FINISHED, None, rubbish), good: JobState(JobPhase.FINISHED, None, RESULT)}
+        monkeypatch.setattr(RecordingEngine, "states", lambda _, keys: {key: states[key] for key in keys})
+        assert track_batch(batch_id) == {JobStatus.FINISHED: 1, JobStatus.FAILED: 1}
+        job = read_job(job_id)
+        assert job is not None
+        assert said in job["error_message"]
+        assert recon_batch(batch_id) is BatchStatus.FAILED
 
     def test_does_not_leave_what_it_ended_as(self, batch_id, job_id):
         submit_job(job_id)
@@ -224,8 +247,8 @@ class TestResubmitting:
         assert (read_batch(batch_id) or {})["completed_ts"] is None
         submit_job(second)
         let(second, JobPhase.FAILED, "out of memory again")
-        data = {**analyses(1)[0], "samples": 10}
-        third = resubmit_job(second, data, "  fewer samples ")
+        third = resubmit_job(second, {"samples": 10}, "  fewer samples ")
+        data = {**analyses(1)[0], "currency": "EUR", "samples": 10}
         assert submit_job(third) is JobStatus.SUBMITTED
 
         first_row, second_row, third_row = job_history(second)

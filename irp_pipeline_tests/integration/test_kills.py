@@ -18,13 +18,6 @@ from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline_tests.dying import dies
 from irp_pipeline_tests.recording_engine import analyses, engine_of, log_of, make_batch, recording_engine
 
-RESULT = {
-    "figures": [{"perspective": "GUL", "metric": "AAL", "return_period": None, "loss_factor": None, "loss": 1.0}],
-    "currency": "EUR",
-    "files": {},
-    "provenance": {},
-}
-
 
 @pytest.fixture(autouse=True)
 def _engine(test_schema: str, tmp_path: Path) -> Iterator[None]:
@@ -80,7 +73,7 @@ def test_handing_jobs_over_and_tracking_them():
         submit_batch(batch_id)
         engine = engine_of(cycle)
         for key in engine.phases():
-            engine.let(key, JobPhase.FINISHED, result=RESULT)
+            engine.let(key, JobPhase.FINISHED)
         died_tracking = dies(partial(track_batch, batch_id), point)
         track_batch(batch_id)
         jobs = get_batch_jobs(batch_id)
