@@ -35,6 +35,16 @@ class Needs:
             tuple(dict.fromkeys((*self.unknown, *other.unknown))),
         )
 
+    def content(self) -> list[object]:
+        """Return it as plain data in a fixed order."""
+        return [
+            sorted(self.perspectives),
+            sorted(self.tables.items()),
+            sorted(self.location_columns.items()),
+            sorted(self.filled_columns),
+            list(self.unknown),
+        ]
+
 
 def needs_of_perspectives(perspectives: Collection[str]) -> Needs:
     """What losses need, whatever computes them: the terms of policies and of reinsurance.

@@ -5,13 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
 from irp_pipeline.cli import app
-from irp_pipeline.exposure.extract import extract
-from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource
 
 CASES = Path(__file__).parents[1] / "cases"
 Run = Callable[..., Result]
@@ -82,7 +80,7 @@ def test_reinsurance_files_are_told_apart(check: Run, tmp_path: Path, scope: str
 
 def test_parquet_files_and_other_names_are_read_too(check: Run, tmp_path: Path) -> None:
     folder = CASES / "duplicate-locnumber"
-    extract(FileSource(folder / "location.csv"), OedTable.LOCATION, tmp_path / "homes.parquet")
+    pd.read_csv(folder / "location.csv", dtype=str).to_parquet(tmp_path / "homes.parquet")
     result = check("--location", tmp_path / "homes.parquet", "--account", folder / "account.csv", status=1)
     assert "homes.parquet" in result.stdout
 

@@ -31,7 +31,7 @@ def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
         return {}
     workbook, folder = active_workbook(cycle.id)
     return {
-        f"needs of {portfolio.name}": repr(needs_of_portfolio(workbook, portfolio.name, folder))
+        f"needs of {portfolio.name}": needs_of_portfolio(workbook, portfolio.name, folder).content()
         for portfolio in workbook.portfolios
     }
 
