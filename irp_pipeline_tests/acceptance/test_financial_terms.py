@@ -10,6 +10,7 @@ https://github.com/OasisLMF/ODS_OpenExposureData
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.exposure.validate import Severity, needs_of_perspectives, validate
 
 pytest.importorskip("oasislmf")
@@ -27,6 +30,8 @@ pytest.importorskip("oasislmf")
 SHARE = 0.5
 """Of the insured value that is lost."""
 CENT = 0.01
+UNCOMPILED = {"NUMBA_DISABLE_JIT": "1"}
+"""Compiling takes minutes and changes no figure here."""
 Terms = Mapping[str, object]
 
 
@@ -488,8 +493,8 @@ def losses_by_account(folder: Path) -> dict[str, dict[str, float]]:
         *(str(Path(sys.executable).with_name("oasislmf")), "exposure", "run", "-C", "oasislmf.json", "-s", str(folder)),
         *("-r", str(run), "-f", str(folder / "losses.csv"), "-o", "loc", "-l", str(SHARE)),
     ]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(command, cwd=folder, env=os.environ | path | UNCOMPILED, check=True, capture_output=True)
     losses: dict[str, dict[str, float]] = {}
     for row in read(run / "fm_summary_map.csv"):
         losses[row["AccNumber"]] = {"gul": 0.0, "il": 0.0, "ri": 0.0}
@@ -502,6 +507,30 @@ def losses_by_account(folder: Path) -> dict[str, dict[str, float]]:
         for row in read(run / file):
             losses[account_of[row[key]]][name] += float(row["loss"])
     return losses
+
+
+def losses_of_job(portfolio: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """Run a portfolio as a job does, and add up the losses of each account as they are exported."""
+    inputs = folder / "inputs"
+    shutil.copytree(portfolio, inputs)
+    analysis = {
+        "name": "terms",
+        "engine": "oasis_deterministic",
+        "loss_factor": [SHARE],
+        "perspectives": ["GUL", "IL", "RI"],
+        "currency": "GBP",
+    }
+    request = {"analysis": analysis, "exposure_hash": folder_hash(inputs)}
+    (folder / "request.json").write_text(json.dumps({"request": request}))
+    command = [sys.executable, "-m", "irp_pipeline.engines.oasis", str(folder)]
+    environment = os.environ | UNCOMPILED | {"IRP_HOME": str(folder / "home")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, start_new_session=True, check=False
+    )
+    assert done.returncode == 0, (folder / "error.txt").read_text()
+    table = pq.read_table(folder / "results" / "losses.parquet").to_pandas()
+    sums = table.groupby("AccNumber")[["gul", "il", "ri"]].sum()
+    return {str(account): {str(name): float(loss) for name, loss in row.items()} for account, row in sums.iterrows()}
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -518,8 +547,8 @@ def portfolio(tmp_path_factory: pytest.TempPathFactory) -> dict[OedTable, Path]:
 
 
 @pytest.fixture(scope="module")
-def losses(portfolio: dict[OedTable, Path]) -> Losses:
-    return losses_by_account(portfolio[OedTable.LOCATION].parent)
+def losses(portfolio: dict[OedTable, Path], tmp_path_factory: pytest.TempPathFactory) -> Losses:
+    return losses_of_job(portfolio[OedTable.LOCATION].parent, tmp_path_factory.mktemp("job"))
 
 
 @pytest.fixture(scope="module")
