@@ -64,6 +64,11 @@ def unstorable_text(text: str) -> str | None:
     return f"holds {what}, which PostgreSQL cannot store, at character {found.start() + 1}"
 
 
+def as_stored(text: str) -> str:
+    """Return text with U+FFFD for what PostgreSQL cannot store, and everything else as it is."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
 def storable_text(text: str, longest: int | None = None) -> str:
     """Return text that PostgreSQL stores and a terminal shows.
 
@@ -74,7 +79,7 @@ def storable_text(text: str, longest: int | None = None) -> str:
     Returns:
         The text; U+FFFD stands for what cannot be stored, and control characters except tab and newline are dropped.
     """
-    clean = _CONTROL.sub("", _UNSTORABLE.sub("\ufffd", text))
+    clean = _CONTROL.sub("", as_stored(text))
     return clean if longest is None or len(clean) <= longest else f"{clean[:longest]} …"
 
 

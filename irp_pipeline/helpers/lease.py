@@ -37,7 +37,8 @@ from irp_pipeline.helpers.database import (
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
-from irp_pipeline.helpers.parameters import json_value, storable_text
+from irp_pipeline.helpers.parameters import json_value
+from irp_pipeline.storable import as_stored
 from irp_pipeline.worker import Worker, this_worker
 
 _R = TypeVar("_R")
@@ -339,7 +340,7 @@ def _is_owner(lease: _Lease) -> bool:
 
 def _check_fingerprint(fingerprint: object) -> None:
     """Refuse now what could not be recorded, or compared with what is recorded, when the work is done."""
-    if fingerprint is not None and (not isinstance(fingerprint, str) or fingerprint != storable_text(fingerprint)):
+    if fingerprint is not None and (not isinstance(fingerprint, str) or fingerprint != as_stored(fingerprint)):
         raise StepError(f"A fingerprint is text that PostgreSQL can hold, or None, and not {fingerprint!r}")
 
 
@@ -640,7 +641,7 @@ def _write_failure(run: StepRun, lease: _Lease, message: str) -> bool:
             UPDATE irp_step_run SET status = 'FAILED', completed_ts = clock_timestamp(), error_message = %s
              WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
             """,
-            (storable_text(message), run.id, lease.token),
+            (as_stored(message), run.id, lease.token),
         )
         return written > 0 or _has_ended_as(run, lease, StepStatus.FAILED)
 

@@ -14,7 +14,7 @@ class StageError(IrpError):
     """A stage cannot be made as asked."""
 
 
-def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, stage_key: str | None = None) -> int:
+def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, *, stage_key: str | None = None) -> int:
     """Return the id of a cycle's stage, making the stage if it is missing.
 
     An existing stage comes back as it is, whatever name is given. Safe from any number of callers at once.

@@ -20,7 +20,7 @@ from irp_pipeline.helpers.database import (
     find_or_insert,
 )
 from irp_pipeline.helpers.lease import StepError, StepRun, no_step, track_step
-from irp_pipeline.helpers.parameters import storable_text
+from irp_pipeline.storable import as_stored
 
 __all__ = [
     "StepError",
@@ -46,7 +46,7 @@ _RUN_COLUMNS = """
 
 
 def get_or_create_step(
-    stage_id: int, step_num: int, step_name: str, notebook_path: str | None = None, step_key: str | None = None
+    stage_id: int, step_num: int, step_name: str, notebook_path: str | None = None, *, step_key: str | None = None
 ) -> int:
     """Return the id of a stage's step, making the step if it is missing.
 
@@ -226,7 +226,7 @@ def update_step_run(
                lease_token = CASE WHEN %s THEN NULL ELSE lease_token END
          WHERE id = %s AND status IN ('ACTIVE', %s)
         """,
-        (wanted, ended, error_message and storable_text(error_message), output_data, ended, run_id, wanted),
+        (wanted, ended, error_message and as_stored(error_message), output_data, ended, run_id, wanted),
     )
     if updated:
         return True

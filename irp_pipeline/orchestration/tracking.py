@@ -150,7 +150,7 @@ class Spec:
 
     def step_id(self, cycle: Cycle) -> int:
         """Return the id of the step in a cycle, making the step if it is missing."""
-        stage_id = get_or_create_stage(cycle.id, self.stage.number, self.stage.name, self.stage.key)
+        stage_id = get_or_create_stage(cycle.id, self.stage.number, self.stage.name, stage_key=self.stage.key)
         return get_or_create_step(stage_id, self.number, self.name, step_key=self.key)
 
     def records_of(self, cycle: Cycle) -> Callable[[], Mapping[str, Any]] | None:

@@ -207,7 +207,7 @@ class TestWhatIsUnchanged:
 class TestAStepsKey:
     def test_keeps_the_runs_of_a_step_when_a_release_puts_another_before_it(self, step_id):
         cycle: int = execute_scalar("SELECT id FROM irp_cycle")
-        stage = get_or_create_stage(cycle, 2, "Extract", "extract")
+        stage = get_or_create_stage(cycle, 2, "Extract", stage_key="extract")
         old = get_or_create_step(stage, 1, "Extract exposure", step_key="extract.extract_exposure")
         with track_step(old, fingerprint="same") as run:
             run.output["locations"] = 3
@@ -225,7 +225,7 @@ class TestAStepsKey:
 
     def test_keeps_it_apart_from_a_notebooks_step_of_the_same_number(self, step_id):
         cycle: int = execute_scalar("SELECT id FROM irp_cycle")
-        keyed = get_or_create_stage(cycle, 1, "Setup", "setup")
+        keyed = get_or_create_stage(cycle, 1, "Setup", stage_key="setup")
         assert get_or_create_stage(cycle, 1, "Notebook") != keyed
         assert get_or_create_step(keyed, 1, "Own") != get_or_create_step(keyed, 1, "Ours", step_key="setup.ours")
 

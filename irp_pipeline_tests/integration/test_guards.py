@@ -43,6 +43,7 @@ from irp_pipeline.helpers.step import StepError, create_step_run, get_last_step_
 from irp_pipeline.worker import this_worker
 from irp_pipeline_tests.processes import SECONDS, wait_until
 from irp_pipeline_tests.recording_engine import (
+    RESULT,
     analyses,
     archive_by_hand,
     engine_of,
@@ -187,10 +188,10 @@ class TestForce:
         batch_id = make_batch(analyses(2))
         submit_batch(batch_id)
         done, _ = jobs_of(batch_id)
-        engine_of(CYCLE).let(done["job_key"], JobPhase.FINISHED, result={"figures": []})
+        engine_of(CYCLE).let(done["job_key"], JobPhase.FINISHED)
         archive_cycle(id_of(CYCLE), force=True)
         assert [job["status"] for job in jobs_of(batch_id)] == ["FINISHED", "CANCELLED"]
-        assert jobs_of(batch_id)[0]["result_data"] == {"figures": []}
+        assert jobs_of(batch_id)[0]["result_data"] == RESULT
 
     def test_ends_what_an_engine_took_though_the_hand_over_failed(self, brief):
         batch_id = make_batch(analyses(1))

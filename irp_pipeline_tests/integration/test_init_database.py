@@ -304,7 +304,7 @@ def test_steps_of_the_pipeline_get_their_keys_and_those_of_notebooks_keep_their_
     )
     init_database(schema)
     with schema_context(schema):
-        keyed = get_or_create_stage(1, 2, "Extract", "extract")
+        keyed = get_or_create_stage(1, 2, "Extract", stage_key="extract")
         assert keyed == 101
         assert get_or_create_step(keyed, 1, "Extract exposure", step_key="extract.extract_exposure") == 101
         own = get_or_create_stage(1, 2, "Extract")

@@ -617,7 +617,7 @@ def test_a_step_that_is_at_work_elsewhere_is_refused_with_the_name_of_the_other(
     cycle = get_cycle_by_name(CYCLE)
     assert cycle is not None
     step_id = get_or_create_step(
-        get_or_create_stage(cycle["id"], 1, "Setup", "setup"),
+        get_or_create_stage(cycle["id"], 1, "Setup", stage_key="setup"),
         1,
         "Initialize environment",
         step_key="setup.initialize_environment",
@@ -676,7 +676,7 @@ def test_a_cycle_at_work_is_not_archived_by_opening_the_next(launch: Launcher, f
     cycle = get_cycle_by_name(CYCLE)
     assert cycle is not None
     step_id = get_or_create_step(
-        get_or_create_stage(cycle["id"], 1, "Setup", "setup"),
+        get_or_create_stage(cycle["id"], 1, "Setup", stage_key="setup"),
         1,
         "Initialize environment",
         step_key="setup.initialize_environment",
