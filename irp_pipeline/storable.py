@@ -65,8 +65,8 @@ def unstorable_text(text: str) -> str | None:
 
 
 def as_stored(text: str) -> str:
-    """Return text with U+FFFD for what PostgreSQL cannot store, and everything else as it is."""
-    return _UNSTORABLE.sub("\ufffd", text)
+    """Return text as it is, but with ``␀`` for a NUL character and ``?`` for half of a surrogate pair."""
+    return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
 def storable_text(text: str, longest: int | None = None) -> str:
@@ -79,7 +79,7 @@ def storable_text(text: str, longest: int | None = None) -> str:
     Returns:
         The text; U+FFFD stands for what cannot be stored, and control characters except tab and newline are dropped.
     """
-    clean = _CONTROL.sub("", as_stored(text))
+    clean = _CONTROL.sub("", _UNSTORABLE.sub("\ufffd", text))
     return clean if longest is None or len(clean) <= longest else f"{clean[:longest]} …"
 
 

@@ -120,10 +120,10 @@ def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
     with transaction():
         configuration = _lock_configuration(configuration_id)
         newest = _newest_batch(configuration["cycle_id"], batch_type)
-        wanted = _wanted(batch_type, configuration["configuration_data"])
-        if newest is not None and _asks_for(newest, wanted, configuration_id):
+        if newest is not None and _asks_for(newest, configuration_id, configuration["configuration_data"]):
             batch_id: int = newest["id"]
             return batch_id
+        wanted = _wanted(batch_type, configuration["configuration_data"])
         by_name = {} if newest is None else _wishes(newest["id"])
         wishes = [by_name[name].over(item) if (name := item.get("name")) in by_name else _Wish(item) for item in wanted]
         return _make_batch(batch_type, configuration_id, step_id, wanted, wishes)
@@ -204,11 +204,11 @@ def _wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:
     return value_hash(sorted(value_hash(json_value(dict(item))) for item in wanted))
 
 
-def _asks_for(batch: Mapping[str, Any], wanted: Iterable[Mapping[str, Any]], configuration_id: int) -> bool:
-    """Tell whether a batch was made for the jobs that are wanted."""
+def _asks_for(batch: Mapping[str, Any], configuration_id: int, configuration: Mapping[str, Any]) -> bool:
+    """Tell whether a batch was made for the jobs that a configuration asks for."""
     if batch["wanted_hash"] is None:  # made before that was kept
         return bool(batch["configuration_id"] == configuration_id)
-    return bool(batch["wanted_hash"] == _wanted_hash(wanted))
+    return bool(batch["wanted_hash"] == _wanted_hash(_wanted(batch["batch_type"], configuration)))
 
 
 def _make_batch(
@@ -286,7 +286,7 @@ def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[s
     newest = None if configuration is None else _newest_batch(cycle_id, batch_type)
     if configuration is None or newest is None:
         return None
-    if not _asks_for(newest, _wanted(batch_type, configuration["configuration_data"]), configuration["id"]):
+    if not _asks_for(newest, configuration["id"], configuration["configuration_data"]):
         return None
     del newest["wanted_hash"]
     return newest

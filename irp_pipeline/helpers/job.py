@@ -653,7 +653,7 @@ def replace_jobs(
         ), replaced AS (
             UPDATE irp_job
                SET {_SET_ASIDE}
-             WHERE id IN (SELECT id FROM wanted) AND NOT skipped
+             WHERE id = ANY(%s) AND NOT skipped
             RETURNING id, batch_id, job_configuration_id, status, recompute AND status <> 'FINISHED' AS unfinished
         ), renewed AS (
             INSERT INTO irp_job (batch_id, job_configuration_id, parent_job_id, recompute)
@@ -671,6 +671,7 @@ def replace_jobs(
         """,  # noqa: S608
         (
             {"rows": [{"id": job["id"], "reason": reasons.get(job["id"]) or None} for job in jobs]},
+            [job["id"] for job in jobs],
             job_configuration_id,
             recompute,
         ),

@@ -68,32 +68,35 @@ ALTER TABLE irp_job
 CREATE INDEX irp_job_work ON irp_job (work_job_id) WHERE work_job_id IS NOT NULL;
 """
 
-KEYS = """
-CREATE TEMPORARY TABLE pipeline_step (stage_num, stage_name, stage_key, step_num, step_name, step_key) ON COMMIT DROP AS
-VALUES (1, 'Setup',   'setup',   1, 'Initialize environment', 'setup.initialize_environment'),
-       (1, 'Setup',   'setup',   2, 'Validate configuration', 'setup.validate_configuration'),
-       (1, 'Setup',   'setup',   3, 'Create batches',         'setup.create_batches'),
-       (2, 'Extract', 'extract', 1, 'Extract exposure',       'extract.extract_exposure'),
-       (2, 'Extract', 'extract', 2, 'Control totals',         'extract.control_totals'),
-       (3, 'Process', 'process', 1, 'Validate exposure',      'process.validate_exposure'),
-       (3, 'Process', 'process', 2, 'Build portfolios',       'process.build_portfolios'),
-       (4, 'Submit',  'submit',  1, 'Submit jobs',            'submit.submit_jobs'),
-       (5, 'Monitor', 'monitor', 1, 'Track jobs',             'monitor.track_jobs'),
-       (5, 'Monitor', 'monitor', 2, 'Group results',          'monitor.group_results'),
-       (6, 'Report',  'report',  1, 'Export results',         'report.export_results'),
-       (6, 'Report',  'report',  2, 'Cycle report',           'report.cycle_report');
+# The steps of the pipeline as it was: stage and step by number, name and key.
+_STEPS = """
+    (VALUES (1, 'Setup',   'setup',   1, 'Initialize environment', 'setup.initialize_environment'),
+            (1, 'Setup',   'setup',   2, 'Validate configuration', 'setup.validate_configuration'),
+            (1, 'Setup',   'setup',   3, 'Create batches',         'setup.create_batches'),
+            (2, 'Extract', 'extract', 1, 'Extract exposure',       'extract.extract_exposure'),
+            (2, 'Extract', 'extract', 2, 'Control totals',         'extract.control_totals'),
+            (3, 'Process', 'process', 1, 'Validate exposure',      'process.validate_exposure'),
+            (3, 'Process', 'process', 2, 'Build portfolios',       'process.build_portfolios'),
+            (4, 'Submit',  'submit',  1, 'Submit jobs',            'submit.submit_jobs'),
+            (5, 'Monitor', 'monitor', 1, 'Track jobs',             'monitor.track_jobs'),
+            (5, 'Monitor', 'monitor', 2, 'Group results',          'monitor.group_results'),
+            (6, 'Report',  'report',  1, 'Export results',         'report.export_results'),
+            (6, 'Report',  'report',  2, 'Cycle report',           'report.cycle_report'))
+    AS p (stage_num, stage_name, stage_key, step_num, step_name, step_key)
+"""
 
+KEYS = f"""
 -- The pipeline's own are those that it ran. Any other step of the same number and name is a notebook's.
 UPDATE irp_step st
    SET step_key = p.step_key
-  FROM irp_stage sg, pipeline_step p
+  FROM irp_stage sg, {_STEPS}
  WHERE sg.id = st.stage_id
    AND (p.stage_num, p.stage_name, p.step_num, p.step_name) = (sg.stage_num, sg.stage_name, st.step_num, st.step_name)
    AND EXISTS (SELECT FROM irp_step_run r WHERE r.step_id = st.id AND r.tracked AND r.dagster_run_id IS NOT NULL);
 
 UPDATE irp_stage sg
    SET stage_key = p.stage_key
-  FROM (SELECT DISTINCT stage_key, stage_num, stage_name FROM pipeline_step) p
+  FROM {_STEPS}
  WHERE (p.stage_num, p.stage_name) = (sg.stage_num, sg.stage_name)
    AND EXISTS (SELECT FROM irp_step st WHERE st.stage_id = sg.id AND st.step_key IS NOT NULL);
 
@@ -108,8 +111,7 @@ UPDATE irp_step st
   FROM irp_stage sg
   JOIN irp_stage own ON own.cycle_id = sg.cycle_id AND own.stage_num = sg.stage_num AND own.stage_key IS NULL
  WHERE st.stage_id = sg.id AND sg.stage_key IS NOT NULL AND st.step_key IS NULL;
-DROP TABLE pipeline_step;
-"""
+"""  # noqa: S608
 
 
 def upgrade() -> None:
