@@ -1034,9 +1034,10 @@ from irp_pipeline import embedded, settings
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import DatabaseError, dispose_engine, init_database
 from irp_pipeline.helpers.stage import get_or_create_stage
+from irp_pipeline.helpers.step import get_or_create_step
 init_database()
 cycle_id = create_cycle("cycle-of-" + str(os.getpid()))
-step_id = step.get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 1, "Extract")
+step_id = get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 1, "Extract")
 """
 
     def test_while_a_step_works_and_again_when_it_is_done_costs_nothing(self, launch, own_server):

@@ -25,7 +25,7 @@ from irp_pipeline.orchestration.instance import shipped_configuration, use_dagst
 from irp_pipeline.orchestration.jobs import STAGES, run_cycle, selection
 from irp_pipeline.orchestration.notifier import FailedRun
 from irp_pipeline.orchestration.schedules import cycle_of_quarter, is_first_weekday_of_quarter
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import SPECS, Cycle, Stage, step
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -102,9 +102,13 @@ def test_a_run_of_no_cycle_holds_no_lock():
 
 
 def test_steps_run_in_the_order_of_their_numbers():
-    order = [
-        op.tags["irp/step"] for stage in STAGES for op in stage.nodes_in_topological_order if "irp/step" in op.tags
+    specs = [
+        SPECS[op.tags["irp/step"]]
+        for stage in STAGES
+        for op in stage.nodes_in_topological_order
+        if "irp/step" in op.tags
     ]
+    order = [(spec.stage.number, spec.number) for spec in specs]
     assert order == sorted(order)
     assert len(set(order)) == len(order)
 
@@ -156,7 +160,7 @@ def test_a_step_is_named_and_described_by_its_function():
 
     assert send_to_model.name == "send_to_model"
     assert send_to_model.description == "Send the\nportfolio."
-    assert send_to_model.tags == {"irp/step": "4.2"}
+    assert send_to_model.tags == {"irp/step": "submit.send_to_model"}
 
 
 # --- executors, preloading, the instance --------------------------------------------------------------------------
