@@ -16,7 +16,6 @@ from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.helpers.db_context import get_schema_from_env
-from irp_pipeline.orchestration.storage import sole_decision
 
 SCHEMA_TAG = "irp/schema"
 LOCK_TAG = "irp/lock"
@@ -29,6 +28,9 @@ class RunCoordinator(QueuedRunCoordinator):
         """Tag the run ``irp/schema`` and ``irp/lock``, and put it into the queue."""
         run = context.dagster_run
         self._instance.add_run_tags(run.run_id, run_tags(run.run_config, run.tags))
+        # Here, since it brings dagster_postgres, which the definitions do without.
+        from irp_pipeline.orchestration.storage import sole_decision
+
         with sole_decision(self._instance):
             return super().submit_run(context)
 
