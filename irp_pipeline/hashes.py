@@ -39,13 +39,14 @@ def file_sha256(path: Path) -> str:
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are
     found = path.stat()
-    with _memory() as memory:
-        known = memory.execute(
-            "SELECT sha256 FROM file WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?",
-            (str(path), found.st_size, found.st_mtime_ns, found.st_ino),
-        ).fetchone()
-    if known:
-        return str(known[0])
+    if _is_settled(found):
+        with _memory() as memory:
+            known = memory.execute(
+                "SELECT sha256 FROM file WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?",
+                (str(path), found.st_size, found.st_mtime_ns, found.st_ino),
+            ).fetchone()
+        if known:
+            return str(known[0])
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -143,9 +144,14 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _remember(path: Path, found: os.stat_result, digest: str) -> None:
+def _is_settled(found: os.stat_result) -> bool:
+    """Tell whether a file that changes from now on would have another time of change."""
     tick = _TICK_SECONDS if found.st_mtime_ns % 1_000_000_000 else _COARSE_TICK_SECONDS
-    if abs(time.time() - found.st_mtime) < tick:
+    return abs(time.time() - found.st_mtime) >= tick
+
+
+def _remember(path: Path, found: os.stat_result, digest: str) -> None:
+    if not _is_settled(found):
         return
     with _memory() as memory:
         memory.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", (str(path), *_identity(found), digest))
