@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,12 +10,13 @@ import pytest
 from irp_pipeline.helpers import connections, cursors
 
 
-def dies(work: Callable[[], object], point: int) -> bool:
+def dies(work: Callable[[], object], point: int, also: Sequence[tuple[Any, str]] = ()) -> bool:
     """Do work in a child of this process that kills itself at a point.
 
     Args:
         work: what the child does.
-        point: from 1. The odd points are before a message to the server, the even ones after it.
+        point: from 1. The points are before and after each message to the server.
+        also: functions before and after whose calls there are points too, each as its owner and its name.
 
     Returns:
         Whether the child died; it did not if it was done before it came to that point.
@@ -24,7 +25,7 @@ def dies(work: Callable[[], object], point: int) -> bool:
     if child == 0:
         status = 1
         try:
-            _die_at(point)
+            _die_at(point, also)
             work()
             status = 0
         finally:
@@ -34,7 +35,7 @@ def dies(work: Callable[[], object], point: int) -> bool:
     return ended != 0
 
 
-def _die_at(point: int) -> None:
+def _die_at(point: int, also: Sequence[tuple[Any, str]]) -> None:
     passed = 0
 
     def pass_point() -> None:
@@ -54,5 +55,5 @@ def _die_at(point: int) -> None:
 
     patch = pytest.MonkeyPatch()  # never undone: the process ends
     # Every message to the server goes through one of the two: a statement, or BEGIN and COMMIT.
-    patch.setattr(cursors.SchemaCursor, "send", between_points(cursors.SchemaCursor.send))
-    patch.setattr(connections, "_say", between_points(connections._say))
+    for owner, name in ((cursors.SchemaCursor, "send"), (connections, "_say"), *also):
+        patch.setattr(owner, name, between_points(getattr(owner, name)))

@@ -1,11 +1,10 @@
 """Batches: how they stand follows from their jobs, and no job runs twice, whoever dies when."""
 
 import os
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations_with_replacement, count
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.exposure.portfolio import file_hashes
-from irp_pipeline.helpers import connections, job, job_request
+from irp_pipeline.helpers import job_request
 from irp_pipeline.helpers.batch import (
     BatchError,
     cancel_batch,
@@ -36,6 +35,7 @@ from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch
 from irp_pipeline.helpers.job import JobError, cancel_job, resubmit_job, skip_job
 from irp_pipeline.settings import models_folder
 from irp_pipeline_tests.benchmarks.plans import sent_statements
+from irp_pipeline_tests.dying import dies
 from irp_pipeline_tests.recording_engine import (
     RecordingEngine,
     analyses,
@@ -390,61 +390,12 @@ def test_a_thousand_jobs_take_as_many_statements_as_ten(monkeypatch):
 # --- whoever dies when --------------------------------------------------------------------------------------------
 
 
-def die_at(point: int) -> None:
-    """Make this process kill itself at the n-th of the points before, between and after what it writes."""
-    passed = 0
-
-    def pass_point() -> None:
-        nonlocal passed
-        passed += 1
-        if passed == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def between_points(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            pass_point()
-            result = function(*args, **kwargs)
-            pass_point()
-            return result
-
-        return call
-
-    @contextmanager
-    def dying_transaction(schema: str | None = None) -> Iterator[None]:
-        with transaction(schema):
-            yield
-            pass_point()
-        pass_point()
-
-    patch = pytest.MonkeyPatch()  # never undone: the process ends
-    patch.setattr(job, "transaction", dying_transaction)
-    patch.setattr(connections, "with_cursor", between_points(connections.with_cursor))
-    patch.setattr(os, "link", between_points(os.link))
-    patch.setattr(RecordingEngine, "submit", between_points(RecordingEngine.submit))
-
-
-def submit_in_a_child_that_dies(batch_id: int, point: int) -> bool:
-    """Return whether the child died; it did not if it was done before it came to that point."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            die_at(point)
-            submit_batch(batch_id)
-            status = 0
-        finally:
-            os._exit(status)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert ended in {0, -signal.SIGKILL}
-    return ended != 0
-
-
 @pytest.mark.parametrize("exposure_changes", [False, True])
 def test_after_a_death_at_any_point_each_job_runs_once(exposure_changes):
     deaths = 0
     while True:
         batch_id = make_batch(analyses(2), cycle := f"Q{deaths}")
-        died = submit_in_a_child_that_dies(batch_id, deaths + 1)
+        died = dies(partial(submit_batch, batch_id), deaths + 1, also=[(os, "link"), (RecordingEngine, "submit")])
         if exposure_changes:
             write_portfolio(cycle, "LocNumber\n1\n2\n")
             renew_batch(batch_id)
