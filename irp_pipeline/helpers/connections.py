@@ -402,9 +402,7 @@ def transaction() -> Iterator[None]:
         _transaction.reset(token)
 
 
-def with_cursor(
-    work: Callable[[SchemaCursor | LoneCursor], _R], statement: str, *, changes_session: bool = False
-) -> _R:
+def with_cursor(work: Callable[[SchemaCursor | LoneCursor], _R], statement: str, changes_session: bool = False) -> _R:
     """Call ``work`` with a cursor of the caller's open transaction, else of a pooled connection, and return its result.
 
     (A function and not a context manager: on a local socket two generators cost as much as the query.)

@@ -189,7 +189,7 @@ def bulk_insert(
 
     def insert_all(cursor: Cursor) -> None:
         while page := list(islice(rows, _BULK_ROWS_PER_STATEMENT)):
-            bound = [_bind(statement, parameters.check_values(row), jsonb) for row in page]
+            bound = [_bind(statement, row, jsonb) for row in page]
             try:
                 rendered = b",".join([cursor.mogrify(template.row, row) for row in bound])
             except _NO_FORM_IN_SQL as error:
@@ -281,8 +281,11 @@ def drop_schema(schema: str, force: bool = False) -> bool:
 
 def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None, schema: str | None) -> _R:
     """Run a statement and return what ``work`` reads from its cursor."""
+    if schema is not None:
+        with schema_context(schema):
+            return _run(work, query, params, None)
     statement = _parse(query)
-    values = _bind(statement, parameters.check_values(params))
+    values = _bind(statement, params)
     if statement.controls_transaction or statement.makes_temporary:
         refuse_in_helper(statement, connections.in_transaction())
 
@@ -293,10 +296,7 @@ def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None,
             raise _unsendable_value(error, query, params or ()) from error
         return work(cursor)
 
-    if schema is None:
-        return connections.with_cursor(run, query, changes_session=statement.changes_session)
-    with schema_context(schema):
-        return connections.with_cursor(run, query, changes_session=statement.changes_session)
+    return connections.with_cursor(run, query, statement.changes_session)
 
 
 def _first_row(cursor: Cursor) -> tuple[Any, ...] | None:
@@ -320,8 +320,9 @@ def _rows_affected(cursor: Cursor) -> int:
 
 
 def _bind(
-    statement: statements.Statement, values: Sequence[Any], jsonb: frozenset[int] = frozenset()
+    statement: statements.Statement, params: Sequence[Any] | None, jsonb: frozenset[int] = frozenset()
 ) -> tuple[Any, ...]:
+    values = params if type(params) is tuple else parameters.check_values(params)
     if len(values) != statement.placeholders:
         raise DatabaseError(
             f"The statement has {statement.placeholders} placeholders and was given {len(values)} values",

@@ -276,7 +276,6 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                 pending=spec.pending(cycle) if spec.pending is not None else None,
             ) as run:
                 if not run.skipped:
-                    context.log.debug(f"Runs, since {run.reason}.")
                     offered = {
                         "cycle": cycle,
                         "run": run,
@@ -372,8 +371,7 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
 
 
 def _report(context: OpExecutionContext, run: StepRun) -> None:
-    if run.skipped:
-        context.log.debug(f"Skipped: {run.reason}.")
+    # As metadata and not as messages of the log, each of which costs as much as tracking the step.
     about: dict[str, Any] = {
         "run": run.run_num,
         "skipped": run.skipped,

@@ -28,6 +28,7 @@ from irp_pipeline_tests.benchmarks.harness import (
     Timing,
     connect,
     measure,
+    one_processor,
     show_table,
     throw_away_database,
 )
@@ -88,7 +89,7 @@ class Comparison:
 def run(options: Options) -> list[Target]:
     """Measure the helpers, print the table and return the targets."""
     many_rows = MANY_ROWS // 10 if options.quick else MANY_ROWS
-    with throw_away_database() as url, closing(connect(url)) as connection:
+    with one_processor(), throw_away_database() as url, closing(connect(url)) as connection:
         for schema in (OTHER_SCHEMA, SCHEMA):
             init_database(schema)
             with schema_context(schema):
@@ -183,7 +184,9 @@ def _active_cycle(connection: DriverConnection, original: OriginalWay) -> Compar
 def _existing_stage(connection: DriverConnection, original: OriginalWay, cycle_id: int) -> Comparison:
     def floor() -> int:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s", (cycle_id, 1))
+            cursor.execute(
+                "SELECT id FROM irp_stage WHERE cycle_id = %s AND stage_num = %s AND stage_key IS NULL", (cycle_id, 1)
+            )
             return _only_value(cursor.fetchone())
 
     def original_way() -> int:

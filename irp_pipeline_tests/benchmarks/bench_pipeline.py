@@ -1,4 +1,4 @@
-"""What the pipeline costs above bare Dagster: tracking a step, a cold run of a cycle, and loading the definitions.
+"""What the pipeline costs above bare Dagster: tracking a step, its artefacts, a cold run of a cycle, and loading the definitions.
 
 Cold is a process of its own each time, with the bytecode of all modules there, as after any first use. The stages
 Submit, Monitor and Report are left out of the cold run: they wait for a risk engine.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from dagster import DagsterInstance, In, JobDefinition, Nothing, OpDefinition, Out, graph, in_process_executor, op
@@ -20,6 +21,9 @@ from irp_pipeline.demo import write_sample
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import init_database
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.helpers.lease import track_step
+from irp_pipeline.helpers.stage import get_or_create_stage
+from irp_pipeline.helpers.step import get_or_create_step
 from irp_pipeline.orchestration.instance import use_dagster_home
 from irp_pipeline.orchestration.jobs import STAGES
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
@@ -28,13 +32,16 @@ from irp_pipeline.orchestration.tracking import Stage, step
 from irp_pipeline_tests.benchmarks.harness import Options, Target, Timing, measure, show_table, throw_away_database
 
 STEPS: Final = 30
-TRACKING_MS: Final = 10
+TRACKING_MS: Final = 5
+ARTEFACTS_MS: Final = 10
+ARTEFACT_BYTES: Final = 1_000_000
 TIMES_BARE_RUN: Final = 1.5
 TIMES_BARE_IMPORT: Final = 1.5
 
 SCHEMA: Final = "bench"
 _STAGE: Final = Stage(1, "Empty")
 _TRACKED, _BARE = "tracked steps", "bare ops"
+_FILES, _BARE_FILES = "a tracked step writes them", "they are written"
 _CYCLE, _EMPTY = "irp run, up to Process", "as many empty ops"
 _DEFINITIONS, _DAGSTER = "irp_pipeline.definitions", "dagster"
 _SELECTION: Final = ["setup", "extract", "process"]
@@ -77,12 +84,13 @@ assert result.success
 
 
 def run(options: Options) -> list[Target]:
-    """Measure all three, print the tables and return the targets."""
+    """Measure all of them, print the tables and return the targets."""
     rounds = options.rounds_of_costly_calls()
     with throw_away_database(), _own_dagster() as environment:
         init_database(SCHEMA)
         return [
             _cost_of_tracking(rounds),
+            _cost_of_artefacts(options.rounds),
             _cold_run(environment, min(rounds, 10)),
             _loading(environment, min(rounds, 10)),
         ]
@@ -128,6 +136,36 @@ def _cost_of_tracking(rounds: int) -> Target:
         ],
     )
     return Target("tracking a step", cost_ms, TRACKING_MS, " ms")
+
+
+def _cost_of_artefacts(rounds: int) -> Target:
+    """Measure a tracked step that writes two files beside the writing of two such files."""
+    with schema_context(SCHEMA):
+        stage_id = get_or_create_stage(create_cycle("of-artefacts"), 1, "Files")
+        step_id = get_or_create_step(stage_id, 1, "write")
+        contents = iter(lambda: os.urandom(ARTEFACT_BYTES), b"")
+
+        def write(folder: Path) -> list[Path]:
+            files = [folder / "first.bin", folder / "second.bin"]
+            for file in files:
+                file.write_bytes(next(contents))
+            return files
+
+        def tracked() -> None:
+            with track_step(step_id, rerun=True) as run:
+                for file in write(run.scratch):
+                    run.add_file(file)
+
+        with tempfile.TemporaryDirectory() as folder:
+            timings = measure({_FILES: tracked, _BARE_FILES: lambda: write(Path(folder))}, rounds)
+    files, bare = timings[_FILES], timings[_BARE_FILES]
+    show_table(
+        f"Two files of {ARTEFACT_BYTES:,} bytes, medians of {rounds} rounds",
+        ("", "ms"),
+        [(name, f"{timing.elapsed_ms:.1f}") for name, timing in timings.items()],
+    )
+    cost_ms = statistics.median((files.elapsed[i] - bare.elapsed[i]) * 1000 for i in files.elapsed)
+    return Target("tracking a step with two artefacts of 1 MB", cost_ms, ARTEFACTS_MS, " ms")
 
 
 def _tracked_op(number: int) -> OpDefinition:

@@ -148,9 +148,13 @@ def known_entries() -> frozenset[str]:
 def under_present_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration with entries under the names that they have now, as Oasis LMF does itself."""
     from oasislmf.utils.defaults import get_config_profile
+
+    former = get_config_profile().keys()
+    if not former & configuration.keys():  # Oasis LMF takes a second to say which names it knows
+        return dict(configuration)
     from oasislmf.utils.inputs import update_config
 
-    gone = get_config_profile().keys() - known_entries()
+    gone = former - known_entries()
     return {name: value for name, value in update_config(dict(configuration)).items() if name not in gone}
 
 
