@@ -1,4 +1,4 @@
-"""What the pipeline costs above bare Dagster: tracking a step, its artefacts, a cold run of a cycle, and loading the definitions.
+"""What the pipeline costs above bare Dagster: tracking steps and their artefacts, a cold run, loading the definitions.
 
 Cold is a process of its own each time, with the bytecode of all modules there, as after any first use. The stages
 Submit, Monitor and Report are left out of the cold run: they wait for a risk engine.
