@@ -14,7 +14,7 @@ Money is added up exactly, as decimals with nine places, so that a sum does not 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
@@ -45,8 +45,14 @@ CONTROL_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, LOCATION_COLUMN, BUILDINGS_COLU
 MONEY_PLACES = 9
 MONEY_DIGITS = 38
 
-# Rows of the same location are put together once as many are waiting.
-_PENDING_ROWS = 250_000
+# More digits than sums of such amounts can have, so that none is rounded away.
+_EXACTLY = Context(prec=2 * MONEY_DIGITS)
+
+# Rows are kept in heaps, by a hash of their account, and each heap is added up by itself: sums and counts of the heaps
+# add up to those of all, since no location and no account is in two of them.
+_HEAPS = 16
+# Rows of the same location are put together once as many are waiting in a heap.
+_PENDING_ROWS = 16_000
 
 
 @dataclass(frozen=True, order=True)
@@ -87,6 +93,21 @@ class ControlTotal:
     def tiv(self) -> Decimal:
         """The insured value of all coverages."""
         return self.building_tiv + self.other_tiv + self.contents_tiv + self.bi_tiv
+
+    def plus(self, other: "ControlTotal") -> "ControlTotal":
+        """The total of two that are of the same and have no location and no account in common."""
+        return ControlTotal(
+            *(self.portfolio, self.peril, self.country, self.currency),
+            self.locations + other.locations,
+            self.accounts + other.accounts,
+            _EXACTLY.add(self.building_tiv, other.building_tiv),
+            _EXACTLY.add(self.other_tiv, other.other_tiv),
+            _EXACTLY.add(self.contents_tiv, other.contents_tiv),
+            _EXACTLY.add(self.bi_tiv, other.bi_tiv),
+            self.buildings + other.buildings,
+            self.records + other.records,
+            self.account,
+        )
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -146,6 +167,8 @@ class _Locations:
         """Make one entry of those with the same group and location; the entries are sorted by both."""
         import numpy as np
 
+        if not len(self):
+            return self
         order = np.lexsort((self.locations, self.groups))
         groups, locations = self.groups[order], self.locations[order]
         changes = (groups[1:] != groups[:-1]) | (locations[1:] != locations[:-1])
@@ -165,10 +188,10 @@ class _Locations:
 
         return _mixed(self.groups.astype(np.uint64), self.accounts)
 
-    def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers") -> "_Locations":
-        """Some of the entries, in other groups."""
+    def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers | None" = None) -> "_Locations":
+        """Some of the entries, maybe in other groups."""
         return _Locations(
-            groups[mask],
+            (self.groups if groups is None else groups)[mask],
             self.locations[mask],
             self.accounts[mask],
             self.records[mask],
@@ -177,14 +200,47 @@ class _Locations:
         )
 
 
-class TotalsAccumulator:
-    """Adds rows up to control totals, in memory that grows by some hundred bytes a location."""
+class _Heap:
+    """Entries that are put together once many are waiting, so that a location of many rows takes the room of one."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, ...], int] = {}
         self._parts: list[_Locations] = []
         self._settled = 0
         self._pending = 0
+
+    def add(self, part: _Locations) -> None:
+        """Put entries on it."""
+        self._parts.append(part)
+        self._pending += len(part)
+        if self._pending > max(_PENDING_ROWS, self._settled):
+            self.put_together()
+
+    def put_together(self) -> _Locations | None:
+        """All of its entries, one for each location in each group; None if there are none."""
+        import numpy as np
+
+        parts = self._parts
+        if not parts:
+            return None
+        if len(parts) > 1:
+            whole = _Locations(
+                np.concatenate([part.groups for part in parts]),
+                np.concatenate([part.locations for part in parts]),
+                np.concatenate([part.accounts for part in parts]),
+                np.concatenate([part.records for part in parts]),
+                np.concatenate([part.values for part in parts], axis=1),
+                np.concatenate([part.buildings for part in parts]),
+            ).put_together()
+            self._parts, self._settled, self._pending = [whole], len(whole), 0
+        return self._parts[0]
+
+
+class TotalsAccumulator:
+    """Adds rows up to control totals, in memory that grows by less than a hundred bytes a location."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, ...], int] = {}
+        self._heaps = [_Heap() for _ in range(_HEAPS)]
         self._rows = 0
         self._names: dict[int, str] | None = {}
 
@@ -217,37 +273,34 @@ class TotalsAccumulator:
             np.maximum(_amounts(rows, BUILDINGS_COLUMN), 1).astype(np.int64),
         ).put_together()
         self._rows += rows.num_rows
-        self._parts.append(part)
-        self._pending += len(part)
-        if self._pending > max(_PENDING_ROWS, self._settled):
-            self._parts = [self._all()]
-            self._settled, self._pending = len(self._parts[0]), 0
+        heaps = (np.where(part.accounts != 0, part.accounts, part.locations) % np.uint64(_HEAPS)).astype(np.int64)
+        for number in np.unique(heaps).tolist():
+            self._heaps[number].add(part.chosen(heaps == number))
 
     def totals(self) -> ControlTotals:
         """The totals of all rows added."""
         import numpy as np
 
-        if not self._parts:
-            return ControlTotals()
-        entries, groups = self._all(), list(self._groups)
-        self._parts = [entries]
+        groups = list(self._groups)
         wholes = {key: number for number, key in enumerate(dict.fromkeys(map(_without_perils, groups)))}
         whole_of_group = np.array([wholes[_without_perils(key)] for key in groups], np.int64)
         of_peril: dict[str, list[int]] = {ALL_PERILS: list(range(len(groups)))}
         for number, key in enumerate(groups):
             for code in peril_codes(key[KEY_COLUMNS.index(PERILS_COLUMN)]):
                 of_peril.setdefault(code, []).append(number)
-        totals: list[ControlTotal] = []
-        by_account: list[ControlTotal] | None = None
-        for peril, numbers in of_peril.items():
-            mask = np.isin(entries.groups, np.array(numbers, np.int64))
-            of_locations = entries.chosen(mask, whole_of_group[entries.groups]).put_together()
-            totals += _added_up(of_locations, list(wholes), peril)
-            if peril == ALL_PERILS:
-                accounts = sum(total.accounts for total in totals)
-                if self._names is not None and accounts <= MOST_ACCOUNTS:
-                    by_account = list(self._by_account(of_locations, list(wholes)))
-        return ControlTotals(totals, by_account)
+        totals: dict[tuple[str, ...], ControlTotal] = {}
+        by_account: list[ControlTotal] = []
+        for entries in filter(None, (heap.put_together() for heap in self._heaps)):
+            for peril, numbers in of_peril.items():
+                mask = np.isin(entries.groups, np.array(numbers, np.int64))
+                of_locations = entries.chosen(mask, whole_of_group[entries.groups]).put_together()
+                for total in _added_up(of_locations, list(wholes), peril):
+                    before = totals.get(total.key)
+                    totals[total.key] = total if before is None else before.plus(total)
+                if peril == ALL_PERILS and self._names is not None:
+                    by_account += self._by_account(of_locations, list(wholes))
+        with_accounts = self._names is not None and len(by_account) <= MOST_ACCOUNTS
+        return ControlTotals(totals.values(), by_account if with_accounts else None)
 
     def _by_account(self, locations: _Locations, wholes: list[tuple[str, ...]]) -> Iterator[ControlTotal]:
         import numpy as np
@@ -260,21 +313,6 @@ class TotalsAccumulator:
         groups = np.zeros(len(locations), np.int64)
         groups[named] = numbers.reshape(-1)
         yield from _added_up(locations.chosen(named, groups), keys, ALL_PERILS)
-
-    def _all(self) -> _Locations:
-        import numpy as np
-
-        parts = self._parts
-        if len(parts) == 1:
-            return parts[0]
-        return _Locations(
-            np.concatenate([part.groups for part in parts]),
-            np.concatenate([part.locations for part in parts]),
-            np.concatenate([part.accounts for part in parts]),
-            np.concatenate([part.records for part in parts]),
-            np.concatenate([part.values for part in parts], axis=1),
-            np.concatenate([part.buildings for part in parts]),
-        ).put_together()
 
     def _name_accounts(self, hashes: "_Hashes", texts: "pa.Array") -> None:
         """Remember what accounts are called, as long as there are not too many."""

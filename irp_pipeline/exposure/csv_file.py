@@ -180,6 +180,8 @@ class CsvReader:
         import pyarrow as pa
 
         sign = self._signs[column.name]
+        if sign == "." and (plain := _plain_amounts(texts)) is not None:
+            return plain
         amounts: list[float | None] = []
         for number, text in enumerate(texts):
             try:
@@ -430,6 +432,18 @@ def _cell_with_stray_quote(line: str, delimiter: str) -> int:
         _, separator, rest = rest.partition(delimiter)
         cell += bool(separator)
     return cell
+
+
+def _plain_amounts(texts: list[str | None]) -> "pa.Array | None":
+    """The amounts of cells that are all plain numbers or nothing, as most columns are; None for others."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        amounts = pa.array([None if text is None else float(text) for text in texts], pa.float64())
+    except ValueError:
+        return None
+    return amounts if pc.all(pc.is_finite(amounts)).as_py() is not False else None
 
 
 def _is_blank(row: list[str]) -> bool:

@@ -219,5 +219,10 @@ def _load(path: Path, table: OedTable) -> "tuple[pd.DataFrame, Places]":
         pa.int64(): pd.Int64Dtype(),
     }  # which may be missing without becoming floats
     rows = pa.Table.from_batches(batches, schema)
-    frame: pd.DataFrame = rows.to_pandas(strings_to_categorical=True, types_mapper=integers.get)
+    batches.clear()  # each column is given back as soon as it is converted
+    frame: pd.DataFrame = rows.to_pandas(
+        strings_to_categorical=True, types_mapper=integers.get, split_blocks=True, self_destruct=True
+    )
+    del rows
+    pa.default_memory_pool().release_unused()
     return frame, places

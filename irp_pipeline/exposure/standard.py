@@ -1,9 +1,11 @@
 """The rules of the OED standard, checked by ods_tools and said in the words of a risk analyst."""
 
+import gc
 import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError, checks
@@ -12,7 +14,12 @@ from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable, specification_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ods_tools.oed import OedExposure
+
+
+# Rows of a table that ods_tools is given at once: it holds several copies of them.
+_ROWS_AT_ONCE = 200_000
 
 
 def check_standard(exposure: LoadedExposure) -> Iterator[Finding]:
@@ -25,32 +32,84 @@ def check_standard(exposure: LoadedExposure) -> Iterator[Finding]:
         specification, version_is_known, faults = _run_ods_tools(exposure)
         if not version_is_known:
             yield from _unknown_version(exposure)
-        for check, table, text in faults:
-            yield from _reword(exposure, specification, check, table, text)
+        for fault in faults:
+            yield from _reword(exposure, specification, fault)
         yield from _different_versions(exposure, faults)
 
 
-def _run_ods_tools(exposure: LoadedExposure) -> tuple[dict[str, Any], bool, list[tuple[str, OedTable, str]]]:
-    """The specification used, whether it is of the version that the exposure names, and the faults."""
-    from ods_tools.oed import OedExposure
-    from ods_tools.oed.common import ClassOfBusiness, OdsException
+@dataclass
+class _Fault:
+    """A fault that ods_tools found.
 
-    # Copies, because ods_tools fills in defaults.
-    tables = {table.value: frame.copy() for table, frame in exposure.frames.items() if not frame.empty}
-    # Told rather than guessed: where a column is missing, the guess fails with a message about classes of business.
-    options = {"use_field": True, "class_of_business": ClassOfBusiness.prop}
+    Attributes:
+        check: its check.
+        table: the table.
+        summary: the first line of its text.
+        detail: the others, where they list no rows.
+        rows: the rows concerned, if it lists any.
+        missing: the columns that each of them lacks, if that is the fault.
+    """
+
+    check: str
+    table: OedTable
+    summary: str
+    detail: str
+    rows: list[int] | None = None
+    missing: list[str] | None = None
+
+
+def _run_ods_tools(exposure: LoadedExposure) -> tuple[dict[str, Any], bool, list[_Fault]]:
+    """The specification used, whether it is of the version that the exposure names, and the faults."""
+    from ods_tools.oed.common import OdsException
+
+    specification: dict[str, Any] = {}
     version_is_known = True
+    faults: dict[tuple[str, OedTable, str, str], _Fault] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pandas says about the code of ods_tools
         try:
-            try:
-                oed = OedExposure(**tables, **options)
-            except ValueError:
-                version_is_known = False
-                oed = OedExposure(**tables, **options, oed_schema_info="latest version")
-            return oed.oed_schema.schema, version_is_known, list(_ods_tools_faults(oed))
+            for tables in _portions(exposure):
+                oed, version_is_known = _oed_exposure(tables)
+                specification = oed.oed_schema.schema
+                for found in _ods_tools_faults(oed):
+                    fault = faults.setdefault((found.check, found.table, found.summary, found.detail), found)
+                    if fault is not found and fault.rows is not None:
+                        fault.rows += found.rows or []
+                        fault.missing = [*(fault.missing or ()), *(found.missing or ())] or None
         except OdsException as error:
             raise ExposureError(f"ods_tools cannot check this exposure: {error}") from error
+    # In one order, whichever portion each was found in first.
+    in_order = sorted(faults.values(), key=lambda fault: (_ODS_TOOLS_CHECKS.index(fault.check), fault.summary))
+    return specification, version_is_known, in_order
+
+
+def _portions(exposure: LoadedExposure) -> "Iterator[dict[str, pd.DataFrame]]":
+    """The tables, the locations in portions: what is looked at here is said of each row by itself.
+
+    Only of versions the first decides over all others. Copies, because ods_tools fills in defaults.
+    """
+    tables = {table.value: frame for table, frame in exposure.frames.items() if not frame.empty}
+    locations = tables.pop(OedTable.LOCATION.value)
+    versions = exposure.texts(OedTable.LOCATION, "OEDVersion").nunique()
+    size = _ROWS_AT_ONCE if versions == 1 else len(locations)
+    for start in range(0, len(locations), size):
+        if start:
+            gc.collect()  # what ods_tools made of the portion before is full of cycles
+        portion = {OedTable.LOCATION.value: locations.iloc[start : start + size].copy()}
+        yield portion | ({name: frame.copy() for name, frame in tables.items()} if start == 0 else {})
+
+
+def _oed_exposure(tables: "dict[str, pd.DataFrame]") -> "tuple[OedExposure, bool]":
+    """The tables as ods_tools knows them, and whether it knows the version that they name."""
+    from ods_tools.oed import OedExposure
+    from ods_tools.oed.common import ClassOfBusiness
+
+    # Told rather than guessed: where a column is missing, the guess fails with a message about classes of business.
+    options = {"use_field": True, "class_of_business": ClassOfBusiness.prop}
+    try:
+        return OedExposure(**tables, **options), True
+    except ValueError:
+        return OedExposure(**tables, **options, oed_schema_info="latest version"), False
 
 
 def _unknown_version(exposure: LoadedExposure) -> Iterator[Finding]:
@@ -86,8 +145,8 @@ _ODS_TOOLS_CHECKS = (
 )
 
 
-def _ods_tools_faults(oed: "OedExposure") -> Iterator[tuple[str, OedTable, str]]:
-    """The faults that ods_tools finds: the check, the table, and the text.
+def _ods_tools_faults(oed: "OedExposure") -> Iterator[_Fault]:
+    """The faults that ods_tools finds.
 
     The checks are called one by one, since a fault does not tell which check it comes from.
     """
@@ -109,28 +168,30 @@ def _ods_tools_faults(oed: "OedExposure") -> Iterator[tuple[str, OedTable, str]]
         source.dataframe = Listing(source.dataframe)
     validator = Validator(oed)
     for check in _ODS_TOOLS_CHECKS:
-        for fault in getattr(validator, f"check_{check}")():
-            yield check, OedTable(fault["name"]), fault["msg"]
+        for said in getattr(validator, f"check_{check}")():
+            summary, _, detail = said["msg"].partition("\n")
+            fault = _Fault(check, OedTable(said["name"]), summary, detail)
+            if detail.startswith("{"):
+                fault.detail, listed = "", json.loads(detail)
+                fault.rows, fault.missing = listed["rows"], listed["missing"]
+            yield fault
 
 
-def _reword(
-    exposure: LoadedExposure, specification: dict[str, Any], check: str, table: OedTable, text: str
-) -> Iterator[Finding]:
+def _reword(exposure: LoadedExposure, specification: dict[str, Any], fault: _Fault) -> Iterator[Finding]:
     """Say a fault of ods_tools in the words of a risk analyst, once for each row it concerns."""
-    summary, _, listing = text.partition("\n")
-    if not listing.startswith("{"):
-        yield from _reword_without_rows(exposure, check, table, summary, listing)
+    check, table, summary = fault.check, fault.table, fault.summary
+    if fault.rows is None:
+        yield from _reword_without_rows(exposure, check, table, summary, fault.detail)
         return
-    concerned = json.loads(listing)
     if check == "conditional_requirement":
-        for column, rows in _rows_by_missing_column(concerned).items():
+        for column, rows in _rows_by_missing_column(fault.rows, fault.missing or []).items():
             message = "must be filled in: another column of this row asks for it"
             yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, message)
         return
     named = re.search(r"column '(?P<quoted>.+)' has|(?P<first>\w+) has invalid|invalid (?P<last>\w+)", summary)
     column = next(name for name in named.groups() if name) if named else ""
     yield from exposure.of_rows(
-        *(_CHECKS.get(check, checks.STANDARD), table, column, concerned["rows"]),
+        *(_CHECKS.get(check, checks.STANDARD), table, column, fault.rows),
         _wording(check, specification, table, column, summary),
     )
 
@@ -154,14 +215,15 @@ def _reword_without_rows(
         yield exposure.of_file(checks.STANDARD, table, None, f"{summary} {detail}".strip())
 
 
-def _different_versions(exposure: LoadedExposure, faults: list[tuple[str, OedTable, str]]) -> Iterator[Finding]:
+def _different_versions(exposure: LoadedExposure, faults: list[_Fault]) -> Iterator[Finding]:
     """The versions that are not the first one or no versions at all, which ods_tools reports row by row."""
     different: dict[OedTable, list[int]] = {}
     malformed: dict[OedTable, list[int]] = {}
-    for check, table, text in faults:
-        if check == "oedversion_consistency":
-            rows = malformed if "regex" in text.partition("\n")[0] else different
-            rows.setdefault(table, []).append(int(text.rpartition(" ")[2]))
+    for fault in faults:
+        if fault.check == "oedversion_consistency":
+            rows = malformed if "regex" in fault.summary else different
+            number = int(f"{fault.summary}\n{fault.detail}".strip().rpartition(" ")[2])
+            rows.setdefault(fault.table, []).append(number)
     for table, numbers in different.items():
         yield from exposure.of_rows(
             *(checks.VERSION, table, "OEDVersion", numbers),
@@ -173,9 +235,9 @@ def _different_versions(exposure: LoadedExposure, faults: list[tuple[str, OedTab
         )
 
 
-def _rows_by_missing_column(concerned: dict[str, Any]) -> dict[str, list[int]]:
+def _rows_by_missing_column(concerned: list[int], missing: list[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
-    for row, columns in zip(concerned["rows"], concerned["missing"], strict=True):
+    for row, columns in zip(concerned, missing, strict=True):
         for column in columns.split(", "):
             rows.setdefault(column, []).append(row)
     return rows

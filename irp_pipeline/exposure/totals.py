@@ -18,7 +18,7 @@ Counts must be equal. So must amounts, but for what the way from decimal to bina
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -139,7 +139,8 @@ def money_tolerance(amount: Decimal, locations: int) -> Decimal:
 def totals_to_json(totals: Iterable[ControlTotal]) -> str:
     """Write control totals as JSON, amounts as text with all their digits."""
     by_account = totals.by_account if isinstance(totals, ControlTotals) else None
-    return json.dumps([asdict(total) for total in (*totals, *(by_account or ()))], default=str, indent=1)
+    lines = [json.dumps(vars(total), default=str) for total in (*totals, *(by_account or ()))]
+    return "[" + ",\n".join(lines) + "]"
 
 
 def totals_from_json(text: str) -> ControlTotals:

@@ -308,3 +308,22 @@ def test_currency_codes_are_three_capital_letters() -> None:
     assert all(len(code) == 3 and code.isupper() for code in CURRENCIES | FORMER_CURRENCIES.keys())
     assert not CURRENCIES & FORMER_CURRENCIES.keys()
     assert CURRENCIES.issuperset(FORMER_CURRENCIES.values())
+
+
+def test_a_large_table_is_checked_in_portions_with_the_same_findings(tmp_path, complete, monkeypatch) -> None:
+    faults = [
+        {"CountryCode": "XX"},
+        {},
+        {"LocPerilsCovered": "ZZZ"},
+        {"ConstructionCode": "1"},
+        {"LocDed6All": "5"},
+        {"CountryCode": "XX", "LocDed6All": "5"},
+        {"BuildingTIV": ""},
+    ]
+    rows = [LOCATION | fault | {"LocNumber": str(number)} for number, fault in enumerate(faults)]
+    complete[OedTable.LOCATION] = write(tmp_path, OedTable.LOCATION, *rows)
+    at_once = [str(finding) for finding in validate(complete, needs=ALL_LOSSES, rows_per_fault=2)]
+    assert len(at_once) > len(faults)
+    for size in (1, 2, 3, len(faults)):
+        monkeypatch.setattr("irp_pipeline.exposure.standard._ROWS_AT_ONCE", size)
+        assert [str(finding) for finding in validate(complete, needs=ALL_LOSSES, rows_per_fault=2)] == at_once
