@@ -10,10 +10,10 @@ export PYTHONDONTWRITEBYTECODE :=
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test check format bench pins clean
+.PHONY: help install demo test test-newest check format bench pins clean
 
 help: ## say what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(VENV)/installed ## make .venv with everything in it
 
@@ -29,6 +29,11 @@ demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is r
 
 test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-newest: ## run the suite with the newest Dagster there is, past the cap of pyproject.toml, in .venv-newest
+	@$(MAKE) VENV=.venv-newest install
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade dagster dagster-postgres dagster-webserver dagster-dg-cli
+	@$(MAKE) VENV=.venv-newest test
 
 check: $(VENV)/installed ## formatting, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
@@ -48,4 +53,4 @@ pins: $(VENV)/installed ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## remove .venv and what the tools leave behind; never .irp, where the data is
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
