@@ -28,7 +28,7 @@ from irp_pipeline.helpers.database import (
 )
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_request import PLACES
-from irp_pipeline.helpers.parameters import json_value
+from irp_pipeline.postgres.parameters import json_value
 
 Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
 

@@ -2,8 +2,8 @@
 
 Every function takes its schema from :mod:`irp_pipeline.helpers.db_context`; ``schema=`` names another for one call.
 Placeholders are the driver's ``%s``, values come in a tuple or a list and may be whatever a DataFrame cell holds (see
-:mod:`irp_pipeline.helpers.parameters`). Connections are the business of :mod:`irp_pipeline.helpers.connections`, and
-how the schema goes with a statement that of :mod:`irp_pipeline.helpers.cursors`; cycles, stages and steps have modules
+:mod:`irp_pipeline.postgres.parameters`). Connections are the business of :mod:`irp_pipeline.postgres.connections`, and
+how the schema goes with a statement that of :mod:`irp_pipeline.postgres.cursors`; cycles, stages and steps have modules
 of their own.
 """
 
@@ -18,11 +18,11 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from irp_pipeline.helpers import connections, parameters, statements
-from irp_pipeline.helpers.connections import dispose_engine, get_engine
-from irp_pipeline.helpers.cursors import LoneCursor, SchemaCursor, refuse_in_helper
-from irp_pipeline.helpers.database_error import DatabaseError
 from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema, schema_context
+from irp_pipeline.postgres import connections, parameters, statements
+from irp_pipeline.postgres.connections import dispose_engine, get_engine
+from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor, refuse_in_helper
+from irp_pipeline.postgres.errors import DatabaseError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,7 +236,8 @@ def init_database(schema: str | None = None, force: bool = False) -> None:
             or was made by a newer version of it; tables are to be changed, and steps or jobs are at work in them.
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
     """
-    from irp_pipeline.helpers import ending, schemas
+    from irp_pipeline.helpers import ending
+    from irp_pipeline.postgres import schemas
 
     name = check_schema_name(schema) if schema is not None else get_current_schema()
 
@@ -263,7 +264,8 @@ def drop_schema(schema: str, force: bool = False) -> bool:
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
         ValueError: not a schema name.
     """
-    from irp_pipeline.helpers import ending, schemas
+    from irp_pipeline.helpers import ending
+    from irp_pipeline.postgres import schemas
 
     check_schema_name(schema)
     if schema == DEFAULT_SCHEMA and not force:

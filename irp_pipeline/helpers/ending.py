@@ -24,12 +24,12 @@ from irp_pipeline import settings
 from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import recon_batch
-from irp_pipeline.helpers.connections import in_transaction
 from irp_pipeline.helpers.cycle import CycleError
 from irp_pipeline.helpers.database import DatabaseError, execute_command, fetch_all, transaction
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.job import track_jobs
 from irp_pipeline.helpers.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, is_lost
+from irp_pipeline.postgres.connections import in_transaction
 from irp_pipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def refuse_in_schema(connection: sa.Connection, schema: str, version: str, doing
     Raises:
         DatabaseError: something is at work.
     """
-    from irp_pipeline.helpers.statements import quote_identifier
+    from irp_pipeline.postgres.statements import quote_identifier
 
     if version < _STEPS_SINCE:
         return
@@ -226,7 +226,7 @@ def end_schema(schema: str, why: str) -> None:
     Raises:
         CycleError, EngineError, DatabaseError: as :func:`end_work`.
     """
-    from irp_pipeline.helpers.schemas import current_version
+    from irp_pipeline.postgres.schemas import current_version
 
     version = current_version(schema)
     if version is not None and version >= _STEPS_SINCE:

@@ -37,7 +37,7 @@ from irp_pipeline.helpers.database import (
 )
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
-from irp_pipeline.helpers.parameters import storable_text
+from irp_pipeline.postgres.parameters import storable_text
 
 __all__ = [
     "BatchOfJobs",
@@ -311,7 +311,7 @@ def resubmit_job(
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    from irp_pipeline.helpers.workbook import check_override
+    from irp_pipeline.workbook import check_override
 
     reason = storable_text((override_reason or "").strip())
     if job_configuration_data is not None and not reason:

@@ -25,7 +25,6 @@ from typing import Any, Final, TypeVar
 from irp_pipeline import hashes, settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference, make_scratch, publish, remove_scratch
-from irp_pipeline.helpers.connections import in_transaction
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -37,7 +36,8 @@ from irp_pipeline.helpers.database import (
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
-from irp_pipeline.helpers.parameters import json_value
+from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.storable import as_stored
 from irp_pipeline.worker import Worker, this_worker
 

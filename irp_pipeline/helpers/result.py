@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from irp_pipeline.helpers.workbook import Grouping, Workbook
+    from irp_pipeline.workbook import Grouping, Workbook
 
 _FIGURE_COLUMNS = """
     r.analysis_name, r.is_group, r.perspective, r.metric, r.return_period, r.loss_factor, r.loss, r.currency, r.job_ids
@@ -394,7 +394,7 @@ def _require_batch(batch_id: int) -> dict[str, Any]:
 
 
 def _workbook(batch: Mapping[str, Any]) -> Workbook:
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.workbook import Workbook
 
     return Workbook.model_validate(batch["configuration_data"])
 
@@ -428,7 +428,7 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
 
 
 def _group_figures(grouping: Grouping, members: Sequence[JobResult]) -> list[Figure]:
-    from irp_pipeline.helpers.workbook import PeriodPairing
+    from irp_pipeline.workbook import PeriodPairing
 
     return_periods = {years for job in members for years in job.analysis.get("return_periods") or ()}
     return group(

@@ -22,8 +22,8 @@ from sqlalchemy import URL, make_url
 from irp_pipeline import settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
-from irp_pipeline.helpers.database_error import DatabaseError, database_error
 from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage, LocalComputeLogManager
+from irp_pipeline.postgres.errors import DatabaseError, database_error
 
 # Any number that is the same in every process.
 _DECISIONS_LOCK = 7_391_645_221

@@ -30,7 +30,7 @@ from irp_pipeline.losses import CURVES, PERSPECTIVES, Figure
 if TYPE_CHECKING:
     import pandas as pd
 
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.workbook import Workbook
 
 _REPORT_STEP = ("Report", 2)
 _LISTED_NAMES = 10
@@ -288,7 +288,7 @@ def collect(cycle_name: str) -> Report:
         ReportError: there is no such cycle.
         DatabaseError: the database refuses or is away.
     """
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.workbook import Workbook
 
     cycle = get_cycle_by_name(cycle_name)
     if cycle is None:

@@ -28,7 +28,7 @@ from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
-from irp_pipeline.helpers.workbook import Workbook, write_workbook
+from irp_pipeline.workbook import Workbook, write_workbook
 from irp_pipeline_tests.golden import check_golden, records
 
 OASIS = Path(sys.executable).with_name("oasislmf")

@@ -27,7 +27,7 @@ import psycopg2
 import pytest
 
 from irp_pipeline import embedded
-from irp_pipeline.helpers import connections, lease
+from irp_pipeline.helpers import lease
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -50,6 +50,7 @@ from irp_pipeline.helpers.step import (
     track_step,
     update_step_run,
 )
+from irp_pipeline.postgres import connections
 from irp_pipeline.worker import Worker, this_worker
 
 UNKNOWN_ID = 987_654_321

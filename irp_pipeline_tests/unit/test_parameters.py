@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irp_pipeline.helpers.parameters import (
+from irp_pipeline.postgres.parameters import (
     UnstorableError,
     bind,
     bind_all,

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.helpers.workbook import (
+from irp_pipeline.workbook import (
     SHEETS,
     USUAL_RETURN_PERIODS,
     Analysis,
@@ -1362,7 +1362,7 @@ def test_importing_the_helpers_loads_neither_openpyxl_nor_pydantic() -> None:
 
 def test_the_workbook_knows_neither_dagster_nor_a_database() -> None:
     code = (
-        "import sys, irp_pipeline.helpers.workbook; "
+        "import sys, irp_pipeline.workbook; "
         "assert not {'dagster', 'sqlalchemy', 'pandas', 'psycopg2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

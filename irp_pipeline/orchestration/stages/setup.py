@@ -52,7 +52,7 @@ def analysis_batch(cycle: Cycle) -> dict[str, Any]:
 
 
 def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
-    from irp_pipeline.helpers.workbook import workbook_hash
+    from irp_pipeline.workbook import workbook_hash
 
     path = workbook_of(cycle, config)
     return {"workbook": workbook_hash(path) if path.is_file() else None}
@@ -88,7 +88,7 @@ def validate_configuration(
     cycle: Cycle, run: StepRun, context: OpExecutionContext, config: ConfigurationConfig
 ) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
-    from irp_pipeline.helpers.workbook import Workbook, workbook_notes
+    from irp_pipeline.workbook import Workbook, workbook_notes
 
     path = workbook_of(cycle, config)
     workbook = check_configuration(cycle.id, path)

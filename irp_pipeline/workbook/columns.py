@@ -2,7 +2,7 @@
 
 The ``read`` of a kind takes what Excel holds in a cell that is not empty, and raises ValueError with a message for
 the user. It says what a cell means, not whether the value is allowed there: that is for the fields of
-:mod:`irp_pipeline.helpers.workbook.sheets`.
+:mod:`irp_pipeline.workbook.sheets`.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import core_schema
 
-from irp_pipeline.helpers.workbook.choices import Delimiter, Engine, PortfolioSource
-from irp_pipeline.helpers.workbook.problems import quoted, suggestion
+from irp_pipeline.workbook.choices import Delimiter, Engine, PortfolioSource
+from irp_pipeline.workbook.problems import quoted, suggestion
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.helpers.workbook.choices import (
+from irp_pipeline.workbook.choices import (
     DecimalSign,
     Delimiter,
     Engine,
@@ -25,7 +25,7 @@ from irp_pipeline.helpers.workbook.choices import (
     Perspective,
     PortfolioSource,
 )
-from irp_pipeline.helpers.workbook.columns import (
+from irp_pipeline.workbook.columns import (
     DATE,
     DELIMITER,
     HEADER_ROW,
@@ -42,15 +42,15 @@ from irp_pipeline.helpers.workbook.columns import (
     several_of,
     trimmed,
 )
-from irp_pipeline.helpers.workbook.problems import quoted, suggestion
-from irp_pipeline.helpers.workbook.rules import (
+from irp_pipeline.workbook.problems import quoted, suggestion
+from irp_pipeline.workbook.rules import (
     OED_TABLES,
     Table,
     analyses_below,
     findings_between_rows,
     members_first,
 )
-from irp_pipeline.helpers.workbook.sources import leaves_folder, path_problem, table_problem
+from irp_pipeline.workbook.sources import leaves_folder, path_problem, table_problem
 
 MAX_CELL_TEXT = 32_767
 """Characters that a cell of Excel may hold."""

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from irp_pipeline.engines.oasis.notes import notes
-from irp_pipeline.helpers.workbook.choices import Engine
-from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted
-from irp_pipeline.helpers.workbook.sheets import ANALYSES, Workbook
-from irp_pipeline.helpers.workbook.sources import resolve_model
+from irp_pipeline.workbook.choices import Engine
+from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted
+from irp_pipeline.workbook.sheets import ANALYSES, Workbook
+from irp_pipeline.workbook.sources import resolve_model
 
 
 def workbook_notes(workbook: Workbook, data_dir: Path, models_dir: Path | None = None) -> Iterator[Problem]:

@@ -8,9 +8,9 @@ import posixpath
 import re
 from pathlib import Path
 
-from irp_pipeline.helpers.workbook.choices import PortfolioSource
-from irp_pipeline.helpers.workbook.columns import json_object
-from irp_pipeline.helpers.workbook.problems import WorkbookError, quoted
+from irp_pipeline.workbook.choices import PortfolioSource
+from irp_pipeline.workbook.columns import json_object
+from irp_pipeline.workbook.problems import WorkbookError, quoted
 
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*){0,2}")
 _SQL_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)

@@ -6,7 +6,7 @@ from typing import Any, Final
 import psycopg2
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.postgres.context import get_current_schema
 
 _STATEMENT_CHARACTERS_SHOWN: Final = 2000
 

@@ -8,11 +8,11 @@ from typing import Any
 from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
 
-from irp_pipeline.helpers.workbook.columns import HEADER_ROW, Column
-from irp_pipeline.helpers.workbook.fields import EMPTY, check_fields
-from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
-from irp_pipeline.helpers.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
-from irp_pipeline.helpers.workbook.sheets import (
+from irp_pipeline.workbook.columns import HEADER_ROW, Column
+from irp_pipeline.workbook.fields import EMPTY, check_fields
+from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
+from irp_pipeline.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
+from irp_pipeline.workbook.sheets import (
     GROUPINGS,
     METADATA,
     SETTING_HEADERS,
@@ -21,7 +21,7 @@ from irp_pipeline.helpers.workbook.sheets import (
     SheetSpec,
     Workbook,
 )
-from irp_pipeline.helpers.workbook.xlsx import Cell, Grid, key, read_grids
+from irp_pipeline.workbook.xlsx import Cell, Grid, key, read_grids
 
 _SPECS = {spec.field: spec for spec in SHEETS}
 

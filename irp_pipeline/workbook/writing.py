@@ -17,9 +17,9 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
-from irp_pipeline.helpers.workbook.columns import DATE, HEADER_ROW, Column
-from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError
-from irp_pipeline.helpers.workbook.sheets import (
+from irp_pipeline.workbook.columns import DATE, HEADER_ROW, Column
+from irp_pipeline.workbook.problems import Problem, WorkbookError
+from irp_pipeline.workbook.sheets import (
     MAX_CELL_TEXT,
     METADATA,
     SETTING_HEADERS,
@@ -29,7 +29,7 @@ from irp_pipeline.helpers.workbook.sheets import (
     SheetSpec,
     Workbook,
 )
-from irp_pipeline.helpers.workbook.xlsx import MAX_ROWS
+from irp_pipeline.workbook.xlsx import MAX_ROWS
 
 _FIRST_ROW, _LAST_ROW = HEADER_ROW + 1, HEADER_ROW + MAX_ROWS
 _TEXT_FORMAT = "@"

@@ -23,8 +23,8 @@ import openpyxl
 from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
 
-from irp_pipeline.helpers.workbook.columns import HEADER_ROW, trimmed
-from irp_pipeline.helpers.workbook.problems import WorkbookError, one_line
+from irp_pipeline.workbook.columns import HEADER_ROW, trimmed
+from irp_pipeline.workbook.problems import WorkbookError, one_line
 
 MAX_ROWS = 10_000
 """Rows of a sheet below its header; a value further down is an error."""

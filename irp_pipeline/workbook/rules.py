@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline import engines
-from irp_pipeline.helpers.workbook.choices import Engine, Perspective, PortfolioSource
-from irp_pipeline.helpers.workbook.problems import quoted, suggestion
-from irp_pipeline.helpers.workbook.sources import (
+from irp_pipeline.workbook.choices import Engine, Perspective, PortfolioSource
+from irp_pipeline.workbook.problems import quoted, suggestion
+from irp_pipeline.workbook.sources import (
     file_problem,
     model_problem,
     path_problem,
@@ -42,7 +42,7 @@ class Finding:
         sheet: the field of the workbook that the sheet fills.
         row: the row in the sheet; None when the sheet as a whole is meant.
         column: the field.
-        message: as in :class:`~irp_pipeline.helpers.workbook.problems.Problem`.
+        message: as in :class:`~irp_pipeline.workbook.problems.Problem`.
     """
 
     sheet: str

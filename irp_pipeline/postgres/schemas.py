@@ -15,9 +15,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from irp_pipeline.helpers.connections import administrative_connection, in_transaction
-from irp_pipeline.helpers.database_error import DatabaseError
-from irp_pipeline.helpers.statements import quote_identifier
+from irp_pipeline.postgres.connections import administrative_connection, in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.statements import quote_identifier
 
 VERSION_TABLE: Final = "irp_schema_version"
 _FIRST_TABLE: Final = "irp_cycle"

@@ -1,7 +1,7 @@
 """The engine, its pool, and transactions.
 
-No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.helpers.cursors`), whoever sends it:
-the helpers, ``get_engine().connect()``, or pandas. The search path holds the caller's schema and, if
+No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.postgres.cursors`), whoever sends
+it: the helpers, ``get_engine().connect()``, or pandas. The search path holds the caller's schema and, if
 ``IRP_EXTENSIONS_SCHEMA`` is set, that one behind it. It never falls through to ``public``: a schema that does not exist
 is an error.
 
@@ -25,7 +25,8 @@ import sqlalchemy as sa
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
 
-from irp_pipeline.helpers.cursors import (
+from irp_pipeline.postgres.context import get_current_schema, this_caller
+from irp_pipeline.postgres.cursors import (
     BEGIN,
     LoneCursor,
     SchemaConnection,
@@ -34,8 +35,7 @@ from irp_pipeline.helpers.cursors import (
     must_go_alone,
     search_path,
 )
-from irp_pipeline.helpers.database_error import DatabaseError, database_error, is_disconnect
-from irp_pipeline.helpers.db_context import get_current_schema, this_caller
+from irp_pipeline.postgres.errors import DatabaseError, database_error, is_disconnect
 
 _R = TypeVar("_R")
 

@@ -1,6 +1,6 @@
 """The fields of one row, checked: in a workbook, in an override of a job's parameters, and wherever they come from.
 
-One model holds for all ways: :mod:`irp_pipeline.helpers.workbook.sheets` says which values a field takes, its column
+One model holds for all ways: :mod:`irp_pipeline.workbook.sheets` says which values a field takes, its column
 how they are read. What is wrong is told in the same sentences everywhere.
 """
 
@@ -11,11 +11,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from irp_pipeline.helpers.workbook.choices import Engine
-from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
-from irp_pipeline.helpers.workbook.rules import missing_tables
-from irp_pipeline.helpers.workbook.sheets import Analysis, Portfolio, Row
-from irp_pipeline.helpers.workbook.sources import model_problem, path_problem, settings_problem
+from irp_pipeline.workbook.choices import Engine
+from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
+from irp_pipeline.workbook.rules import missing_tables
+from irp_pipeline.workbook.sheets import Analysis, Portfolio, Row
+from irp_pipeline.workbook.sources import model_problem, path_problem, settings_problem
 
 EMPTY: Final = "is empty, but must be filled"
 _OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")

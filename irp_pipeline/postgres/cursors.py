@@ -6,7 +6,7 @@ a connection pooler picks. The schema is that of the caller's context at the mom
 remembers none, and what is sent without one finds an empty search path.
 
 Here belongs what is sent around a statement, and what is refused because the schema could not go with it. Where
-connections come from is the business of :mod:`irp_pipeline.helpers.connections`.
+connections come from is the business of :mod:`irp_pipeline.postgres.connections`.
 """
 
 import functools
@@ -21,10 +21,10 @@ from psycopg2.extensions import connection as DriverConnection  # noqa: N812
 from psycopg2.extensions import cursor as DriverCursor  # noqa: N812
 from psycopg2.sql import Composable
 
-from irp_pipeline.helpers import statements
-from irp_pipeline.helpers.database_error import DatabaseError, missing_schema, names_nothing
-from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.statements import Statement, quote_identifier
+from irp_pipeline.postgres import statements
+from irp_pipeline.postgres.context import get_current_schema
+from irp_pipeline.postgres.errors import DatabaseError, missing_schema, names_nothing
+from irp_pipeline.postgres.statements import Statement, quote_identifier
 
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
