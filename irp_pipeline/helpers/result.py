@@ -28,7 +28,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.job import ResultFile, result_files
+from irp_pipeline.helpers.job_result import ResultFile, result_files
 from irp_pipeline.losses import PERSPECTIVES, Figure, LossError, Member, group
 from irp_pipeline.settings import cycle_dir
 

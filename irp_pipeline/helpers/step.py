@@ -19,7 +19,8 @@ from irp_pipeline.helpers.database import (
     fetch_one,
     find_or_insert,
 )
-from irp_pipeline.helpers.lease import StepError, StepRun, no_step, track_step
+from irp_pipeline.helpers.lease import no_step, track_step
+from irp_pipeline.helpers.step_work import StepError, StepRun
 from irp_pipeline.storable import as_stored
 
 __all__ = [

@@ -29,7 +29,7 @@ from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
-from irp_pipeline.helpers.lease import close_lost_runs, latest_run_of_dagster_run
+from irp_pipeline.helpers.lost_runs import close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
