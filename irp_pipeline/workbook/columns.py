@@ -72,7 +72,6 @@ class Column:
         options_from: sheet and column whose values the drop-down offers.
         options_only: whether Excel refuses anything but an option.
         width: in characters.
-        may_be_absent: whether a sheet may do without the column, because workbooks were written before it came.
     """
 
     help: str
@@ -84,7 +83,6 @@ class Column:
     options_from: tuple[str, str] | None = None
     options_only: bool = True
     width: int = 18
-    may_be_absent: bool = False
 
     def value_of(self, value: object) -> object:
         """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.

@@ -80,6 +80,7 @@ class _Reader:
         self._found: list[tuple[tuple[int, int, int], Problem]] = []
         self._letters: dict[str, dict[str, str]] = {}
         self._setting_rows: dict[str, int] = {}
+        self._with_unknown_header: set[str] = set()
         self.metadata: dict[str, Any] = {}
         self.tables: dict[str, Table | None] = dict.fromkeys((spec.field for spec in TABLES), None)
         for field, grid in self._match_sheets(grids).items():
@@ -98,7 +99,10 @@ class _Reader:
         """Keep a problem whose cell follows from its row and column."""
         letter = self._letters.get(finding.sheet, {}).get(finding.column or "")
         cell = f"{letter}{finding.row}" if letter and finding.row else None
-        self._note(_SPECS[finding.sheet], cell, finding.column, finding.message)
+        message = finding.message
+        if finding.row and finding.column and not letter and finding.sheet != METADATA.field:
+            message = f"row {finding.row}: {message}, and the sheet has no such column"
+        self._note(_SPECS[finding.sheet], cell, finding.column, message)
 
     def add_setting(self, name: str, message: str) -> None:
         """Keep a problem of a setting of the Metadata sheet."""
@@ -137,7 +141,9 @@ class _Reader:
         if not headers:
             return None
         self._letters[spec.field] = {header: get_column_letter(number) for number, header in headers.items()}
-        unreadable = columns.keys() - headers.values() - _may_be_absent(spec)
+        absent = columns.keys() - headers.values()
+        # One of them may be there under a misspelt name, whose cells are not empty.
+        unreadable = absent if spec.field in self._with_unknown_header else absent - spec.row.optional_columns()
         table: dict[int, dict[str, Any]] = {}
         for row, cells in self._rows(grid, headers).items():
             typed: dict[str, Any] = {}
@@ -214,13 +220,14 @@ class _Reader:
             elif header is None:
                 advice = suggestion(str(cell.value), missing) or "; delete it"
                 self._note(spec, place, str(cell.value), f"the column is unknown{advice}")
+                self._with_unknown_header.add(spec.field)
             elif header in found.values():
                 self._note(spec, place, header, "the column is there twice; delete one of them")
             else:
                 found[number] = header
-        for header in (header for header in missing if header not in _may_be_absent(spec)):
-            advice = "; add it to the header row, its cells may stay empty where they are not needed"
-            self._note(spec, None, header, f"the column is missing{advice}")
+        for header in missing:
+            if header not in spec.row.optional_columns():
+                self._note(spec, None, header, "the column is missing; add it to the header row")
         nameless = {number: row for (row, number) in sorted(grid.cells, reverse=True) if number not in typed}
         for number, row in nameless.items():
             self._note(spec, f"{get_column_letter(number)}{row}", None, "is filled, but its column has no header")
@@ -254,10 +261,6 @@ class _Reader:
             told = "the setting is missing; add a row for it" if is_absent else message
             self.add(Finding(spec.field, rows.get(name), name, told))
         return usable
-
-
-def _may_be_absent(spec: SheetSpec) -> set[str]:
-    return {name for name, column in spec.row.columns().items() if column.may_be_absent}
 
 
 def _read_value(column: Column, cell: Cell) -> object:

@@ -212,6 +212,11 @@ class Row(BaseModel):
         }
 
     @classmethod
+    def optional_columns(cls) -> set[str]:
+        """The columns that a sheet may do without: a missing one counts as empty, as in a workbook of last year."""
+        return {name for name, info in cls.model_fields.items() if not info.is_required()}
+
+    @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
         """``fields`` with those that follow from others, and without empty ones."""
         return {
@@ -360,7 +365,6 @@ class Portfolio(Row):
             ("utf-8", ""),
             only_for=PortfolioSource.CSV,
             width=12,
-            may_be_absent=True,
         ),
     ] = None
     delimiter: Annotated[
@@ -374,7 +378,6 @@ class Portfolio(Row):
             options=tuple(Delimiter),
             options_only=False,
             width=12,
-            may_be_absent=True,
         ),
     ] = None
     decimal: Annotated[
@@ -386,7 +389,6 @@ class Portfolio(Row):
             (".", ""),
             only_for=PortfolioSource.CSV,
             width=12,
-            may_be_absent=True,
         ),
     ] = None
 
