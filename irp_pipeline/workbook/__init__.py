@@ -7,8 +7,10 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
 ``sheets``
     the one table of columns: each field of a row carries a :class:`Column`, from which header, note, drop-down,
     parsing, checks and the documentation follow. A new column is a new field there, and nothing else.
-``columns``, ``choices``
-    what a column can hold, and the words that cells may choose from.
+``columns``, ``choices``, ``values``
+    what a column can hold, the words that cells may choose from, and the checks of one value.
+``rows``, ``content``
+    what every row does by its columns; the sheets together, as a cycle uses them.
 ``fields``
     the fields of one row checked, whatever way they come by: also an override of a job's parameters.
 ``notes``
@@ -21,6 +23,7 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
 
 from irp_pipeline.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
 from irp_pipeline.workbook.columns import Column, Kind
+from irp_pipeline.workbook.content import Workbook, example_workbook
 from irp_pipeline.workbook.fields import check_fields, check_override
 from irp_pipeline.workbook.notes import workbook_notes
 from irp_pipeline.workbook.problems import Problem, WorkbookError
@@ -34,8 +37,6 @@ from irp_pipeline.workbook.sheets import (
     Metadata,
     Portfolio,
     SheetSpec,
-    Workbook,
-    example_workbook,
 )
 from irp_pipeline.workbook.sources import is_query, resolve_model, resolve_path
 from irp_pipeline.workbook.writing import write_template, write_workbook

@@ -13,8 +13,9 @@ from pydantic_core import ErrorDetails
 
 from irp_pipeline.workbook.choices import Engine
 from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
+from irp_pipeline.workbook.rows import Row
 from irp_pipeline.workbook.rules import missing_tables
-from irp_pipeline.workbook.sheets import Analysis, Portfolio, Row
+from irp_pipeline.workbook.sheets import Analysis, Portfolio
 from irp_pipeline.workbook.sources import model_problem, path_problem, settings_problem
 
 EMPTY: Final = "is empty, but must be filled"

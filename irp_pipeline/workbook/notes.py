@@ -5,8 +5,9 @@ from pathlib import Path
 
 from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.workbook.choices import Engine
+from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted
-from irp_pipeline.workbook.sheets import ANALYSES, Workbook
+from irp_pipeline.workbook.sheets import ANALYSES
 from irp_pipeline.workbook.sources import resolve_model
 
 

@@ -9,6 +9,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
 
 from irp_pipeline.workbook.columns import HEADER_ROW, Column
+from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.fields import EMPTY, check_fields
 from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
@@ -19,7 +20,6 @@ from irp_pipeline.workbook.sheets import (
     SHEETS,
     TABLES,
     SheetSpec,
-    Workbook,
 )
 from irp_pipeline.workbook.xlsx import Cell, Grid, key, read_grids
 

@@ -2,33 +2,22 @@
 
 This is the one table of columns. A field's annotation says which values it takes, its :class:`Column` what the sheet
 and the documentation say about it, its default whether the cell may stay empty.
+
+Not here: the checks that annotations name (:mod:`irp_pipeline.workbook.values`), and what the sheets hold together
+(:mod:`irp_pipeline.workbook.content`).
 """
 
-import codecs
 import datetime as dt
-import math
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue
 
-from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.workbook.choices import (
-    DecimalSign,
-    Delimiter,
-    Engine,
-    PeriodPairing,
-    Perspective,
-    PortfolioSource,
-)
+from irp_pipeline.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, Perspective, PortfolioSource
 from irp_pipeline.workbook.columns import (
     DATE,
     DELIMITER,
-    HEADER_ROW,
     JSON,
     NAMES,
     NUMBERS,
@@ -40,208 +29,31 @@ from irp_pipeline.workbook.columns import (
     joined,
     one_of,
     several_of,
-    trimmed,
 )
-from irp_pipeline.workbook.problems import quoted, suggestion
-from irp_pipeline.workbook.rules import (
-    OED_TABLES,
-    Table,
-    analyses_below,
-    findings_between_rows,
-    members_first,
+from irp_pipeline.workbook.rows import Row
+from irp_pipeline.workbook.rules import OED_TABLES
+from irp_pipeline.workbook.sources import path_problem, table_problem
+from irp_pipeline.workbook.values import (
+    Name,
+    Text,
+    ascending,
+    checked_currency,
+    checked_encoding,
+    checked_exposure_date,
+    checked_loss_factor,
+    checked_model_options,
+    checked_return_period,
+    checked_samples,
+    no_repeats,
+    not_empty,
+    part_of_variable,
 )
-from irp_pipeline.workbook.sources import leaves_folder, path_problem, table_problem
 
 MAX_CELL_TEXT = 32_767
 """Characters that a cell of Excel may hold."""
 USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
 """Return periods in years of a stochastic analysis that asks for none."""
-
-_MAX_TEXT = 30_000
-_USUAL_ENCODINGS = ("utf-8", "utf-16", "cp1252", "cp1250", "latin-1", "mac_roman")
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?")
 _NAME_RULE = "Letters, digits, `_`, `-` and `.`; capitals make no second name."
-_FIRST_DATE, _LAST_DATE = dt.date(1950, 1, 1), dt.date(2199, 12, 31)
-
-
-# Checks of one value. They raise ValueError with a message for the user.
-
-
-def _refuse_unusable_characters(text: str) -> None:
-    for char in text:
-        category = unicodedata.category(char)
-        if (category == "Cc" and char not in "\n\t") or category == "Cs" or char in "\ufffe\uffff":
-            raise ValueError(f"holds the character U+{ord(char):04X}, which cannot be shown; type the text again")
-
-
-def _text(text: str) -> str:
-    text = trimmed(text)
-    if not text:
-        raise ValueError("is empty, but must be filled")
-    _refuse_unusable_characters(text)
-    if len(text) > _MAX_TEXT:
-        raise ValueError(f"has {len(text):,} characters; at most {_MAX_TEXT:,} are possible")
-    return text
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise ValueError(
-            f"{quoted(name)} cannot be a name: 1 to 100 of A-Z, a-z, 0-9, '_', '-' and '.', "
-            "not beginning with '-' or '.', not ending with '.', without '..'"
-        )
-    return name
-
-
-def _part_of_variable(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,49}", name):
-        raise ValueError(  # without the text, which may be an address with its password
-            "is not a short name of up to 50 letters, digits and '_'; the address belongs into the environment"
-        )
-    return name.upper()
-
-
-def _encoding(name: str) -> str:
-    try:
-        "".encode(codecs.lookup(name).name)  # not for what Python calls an encoding too, such as base64
-    except (LookupError, ValueError):
-        raise ValueError(f"{quoted(name)} is no encoding{suggestion(name, _USUAL_ENCODINGS)}") from None
-    return name.lower()
-
-
-def _currency(code: str) -> str:
-    code = code.upper()
-    if code not in CURRENCIES:
-        raise ValueError(f"{quoted(code)} is not an ISO 4217 currency code{suggestion(code, CURRENCIES)}")
-    return code
-
-
-def _exposure_date(value: dt.date) -> dt.date:
-    if not _FIRST_DATE <= value <= _LAST_DATE:
-        raise ValueError(f"{value} is not between {_FIRST_DATE} and {_LAST_DATE}")
-    return value
-
-
-def _loss_factor(value: float) -> float:
-    if not 0 < value <= 1:
-        raise ValueError(f"{value:g} is not above 0 and at most 1")
-    return value
-
-
-def _samples(value: int) -> int:
-    if not 0 <= value <= 100_000:
-        raise ValueError(f"{value} is not between 0 and 100,000")
-    return value
-
-
-def _return_period(value: int) -> int:
-    if not 1 <= value <= 10_000_000:
-        raise ValueError(f"{value} is not between 1 and 10,000,000 years")
-    return value
-
-
-def _ascending(values: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(values))
-
-
-def _is_empty(value: object) -> bool:
-    """Whether a field is as an empty cell leaves it."""
-    return value is None or value is False or (isinstance(value, str | tuple | list | Mapping) and not value)
-
-
-def _filled(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("is empty, but must be filled")
-    return values
-
-
-def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if repeated := [value for value, count in Counter(values).items() if count > 1]:
-        raise ValueError(f"{joined(repeated)} is listed more than once")
-    return values
-
-
-def _leaves_of_json(value: object) -> Iterator[object]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _leaves_of_json(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves_of_json(item)
-    else:
-        yield value
-
-
-def _model_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for leaf in _leaves_of_json(options):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError("holds a number that is too large")
-        if isinstance(leaf, str):
-            _refuse_unusable_characters(leaf)
-            if leaves_folder(leaf):
-                raise ValueError(f"{quoted(leaf)} is outside of the model's folder, to which paths are relative here")
-    return options
-
-
-Text = Annotated[str, AfterValidator(_text)]
-Name = Annotated[Text, AfterValidator(_name)]
-
-
-class Row(BaseModel):
-    """A row of a sheet; for the Metadata sheet, all of its rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_defaults(cls, data: Any) -> Any:
-        return cls.with_defaults(data) if isinstance(data, Mapping) else data
-
-    @model_validator(mode="after")
-    def _obey_rules(self) -> Self:
-        _refuse(f"{column}: {message}" for column, message in self.broken_rules(dict(self)))
-        return self
-
-    @classmethod
-    def columns(cls) -> dict[str, Column]:
-        """The columns (on the Metadata sheet: the settings) by name, in their order."""
-        return {
-            name: next(item for item in info.metadata if isinstance(item, Column))
-            for name, info in cls.model_fields.items()
-        }
-
-    @classmethod
-    def optional_columns(cls) -> set[str]:
-        """The columns that a sheet may do without: a missing one counts as empty, as in a workbook of last year."""
-        return {name for name, info in cls.model_fields.items() if not info.is_required()}
-
-    @classmethod
-    def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """``fields`` with those that follow from others, and without empty ones."""
-        return {
-            name: value
-            for name, value in fields.items()
-            if value is not None and not (isinstance(value, str) and not trimmed(value))
-        }
-
-    @classmethod
-    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What is wrong between the fields of one row, as field and message. A missing field is not judged."""
-        for name, column in cls.columns().items():
-            if column.only_for is None or name not in fields:
-                continue
-            chosen = fields.get(column.selector)
-            if chosen == column.only_for:
-                if column.needed and _is_empty(fields[name]):
-                    yield name, f"is empty, but {chosen} needs it"
-            elif chosen and not _is_empty(fields[name]):
-                yield name, f"must be empty: {chosen} does not use it, only {column.only_for} does"
-
-
-def _refuse(messages: Iterable[str]) -> None:
-    if listed := "; ".join(messages):
-        raise ValueError(listed)
 
 
 class Metadata(Row):
@@ -249,7 +61,7 @@ class Metadata(Row):
 
     currency: Annotated[
         Text,
-        AfterValidator(_currency),
+        AfterValidator(checked_currency),
         Column(
             "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in "
             "it, unless the model converts them (`reporting_currency` in model_options).",
@@ -279,7 +91,7 @@ class Metadata(Row):
         Column("Who answers for this workbook; shown in the report.", TEXT, ("A. Analyst",)),
     ] = None
     exposure_date: Annotated[
-        Annotated[dt.date, AfterValidator(_exposure_date)] | None,
+        Annotated[dt.date, AfterValidator(checked_exposure_date)] | None,
         Column("The day whose exposure is analysed; shown in the report.", DATE, ("2024-01-01",)),
     ] = None
     strict_validation: Annotated[
@@ -346,7 +158,7 @@ class Portfolio(Row):
         ),
     ] = None
     database: Annotated[
-        Annotated[Text, AfterValidator(_part_of_variable)] | None,
+        Annotated[Text, AfterValidator(part_of_variable)] | None,
         Column(
             "Short name of the database, whose address is in the environment variable `IRP_SOURCE_<NAME>_URL`: "
             "`warehouse` stands for `IRP_SOURCE_WAREHOUSE_URL`. Never write an address or a password here.",
@@ -357,7 +169,7 @@ class Portfolio(Row):
         ),
     ] = None
     encoding: Annotated[
-        Annotated[Text, AfterValidator(_encoding)] | None,
+        Annotated[Text, AfterValidator(checked_encoding)] | None,
         Column(
             "How the characters of the CSV files are written, such as `cp1252`, which is what Excel writes in Western "
             "Europe without asking, or `utf-16`. Empty: `utf-8`, or what a byte order mark says.",
@@ -440,8 +252,8 @@ class Analysis(Row):
         ),
     ]
     loss_factor: Annotated[
-        tuple[Annotated[float, AfterValidator(_loss_factor)], ...],
-        AfterValidator(_no_repeats),
+        tuple[Annotated[float, AfterValidator(checked_loss_factor)], ...],
+        AfterValidator(no_repeats),
         Column(
             "Damage as a share of the insured value, above 0 and at most 1. Several are computed one by one.",
             NUMBERS,
@@ -463,7 +275,7 @@ class Analysis(Row):
     ] = None
     model_options: Annotated[
         dict[str, JsonValue],
-        AfterValidator(_model_options),
+        AfterValidator(checked_model_options),
         Column(
             "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
             "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
@@ -486,7 +298,7 @@ class Analysis(Row):
         ),
     ] = None
     samples: Annotated[
-        Annotated[int, AfterValidator(_samples)] | None,
+        Annotated[int, AfterValidator(checked_samples)] | None,
         Column(
             "Number of samples per event. 0: no sampling, but figures by means; IL and RI then apply the terms to mean "
             "losses, and may differ much from sampled ones.",
@@ -499,8 +311,8 @@ class Analysis(Row):
     ] = None
     perspectives: Annotated[
         tuple[Perspective, ...],
-        AfterValidator(_filled),
-        AfterValidator(_no_repeats),
+        AfterValidator(not_empty),
+        AfterValidator(no_repeats),
         Column(
             "Which losses: ground-up (`GUL`), insured (`IL`, needs the account table), net of reinsurance (`RI`, needs "
             "the reinsurance tables too).",
@@ -511,9 +323,9 @@ class Analysis(Row):
         ),
     ]
     return_periods: Annotated[
-        tuple[Annotated[int, AfterValidator(_return_period)], ...],
-        AfterValidator(_no_repeats),
-        AfterValidator(_ascending),
+        tuple[Annotated[int, AfterValidator(checked_return_period)], ...],
+        AfterValidator(no_repeats),
+        AfterValidator(ascending),
         Column(
             f"Return periods of the loss curves, in years; empty means {joined(USUAL_RETURN_PERIODS)}.",
             WHOLE_NUMBERS,
@@ -570,8 +382,8 @@ class Grouping(Row):
     ]
     members: Annotated[
         tuple[Name, ...],
-        AfterValidator(_filled),
-        AfterValidator(_no_repeats),
+        AfterValidator(not_empty),
+        AfterValidator(no_repeats),
         Column(
             "The stochastic analyses, and other groups, whose losses are added up.",
             NAMES,
@@ -631,65 +443,3 @@ TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS)
 """The sheets with a header row of columns: all but Metadata."""
 SETTING_HEADERS = ("setting", "value")
 """The header row of the Metadata sheet."""
-
-
-class Workbook(BaseModel):
-    """What a cycle analyses: the content of a valid configuration workbook.
-
-    ``Workbook.model_validate(workbook.to_json())`` gives an equal one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metadata: Metadata
-    portfolios: tuple[Portfolio, ...]
-    analyses: tuple[Analysis, ...]
-    groupings: tuple[Grouping, ...] = ()
-
-    @model_validator(mode="after")
-    def _obey_rules(self) -> Self:
-        tables = {spec.field: self._table(spec) for spec in TABLES}
-        _refuse(f"{item.sheet}, row {item.row}: {item.message}" for item in findings_between_rows(tables))
-        return self
-
-    def _table(self, spec: SheetSpec) -> Table:
-        """The rows under the numbers that they have when written."""
-        return {row: dict(item) for row, item in enumerate(getattr(self, spec.field), start=HEADER_ROW + 1)}
-
-    def to_json(self) -> dict[str, Any]:
-        """The workbook as plain JSON values, for ``irp_configuration``."""
-        return self.model_dump(mode="json")
-
-    def portfolio(self, name: str) -> Portfolio:
-        """The portfolio called ``name``; KeyError if there is none."""
-        return {portfolio.name: portfolio for portfolio in self.portfolios}[name]
-
-    def analysis(self, name: str) -> Analysis:
-        """The analysis called ``name``; KeyError if there is none."""
-        return {analysis.name: analysis for analysis in self.analyses}[name]
-
-    def groupings_in_order(self) -> tuple[Grouping, ...]:
-        """The groups, each after the groups that it contains."""
-        groups = {group.name: group for group in self.groupings}
-        order, _ = members_first({name: group.members for name, group in groups.items()})
-        return tuple(groups[name] for name in order)
-
-    def analyses_in(self, group: str) -> tuple[Analysis, ...]:
-        """The analyses that ``group`` adds up, with those of the groups in it; KeyError if there is no such group."""
-        analyses = {analysis.name: analysis for analysis in self.analyses}
-        within: dict[str, tuple[str, ...]] = {}
-        for grouping in self.groupings_in_order():
-            within[grouping.name], _ = analyses_below(grouping.members, analyses, within)
-        return tuple(analyses[name] for name in within[group])
-
-
-def example_workbook() -> Workbook:
-    """A small valid workbook, made of the columns' examples. The files it names do not exist."""
-    content: dict[str, Sequence[Mapping[str, Any]]] = {}
-    for spec in SHEETS:
-        columns = spec.row.columns()
-        content[spec.field] = [
-            {name: column.kind.read(text) for name, column in columns.items() if (text := column.examples[number])}
-            for number in range(len(next(iter(columns.values())).examples))
-        ]
-    return Workbook.model_validate(content | {"metadata": content["metadata"][0]})

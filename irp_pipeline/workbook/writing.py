@@ -18,16 +18,16 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
 from irp_pipeline.workbook.columns import DATE, HEADER_ROW, Column
+from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.problems import Problem, WorkbookError
+from irp_pipeline.workbook.rows import Row
 from irp_pipeline.workbook.sheets import (
     MAX_CELL_TEXT,
     METADATA,
     SETTING_HEADERS,
     SHEETS,
     TABLES,
-    Row,
     SheetSpec,
-    Workbook,
 )
 from irp_pipeline.workbook.xlsx import MAX_ROWS
 
