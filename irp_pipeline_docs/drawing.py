@@ -21,7 +21,7 @@ class Box:
         name: what it stands for.
         x, y: its upper left corner.
         width, height: its size.
-        kind: a class of the stylesheet: ``state``, ``end``, ``group``, ``store``.
+        kind: a class of the stylesheet: ``state``, ``end``, ``group``, ``store``, ``label``, ``start`` (a dot).
         lines: what it says; empty means its name.
     """
 
@@ -60,7 +60,7 @@ def svg(title: str, size: tuple[int, int], boxes: Iterable[Box], paths: Iterable
     """
     width, height = size
     inside = "".join([_HEAD, *map(_box, boxes), *map(_path, paths)])
-    style = f"min-width: {width * 0.8:.0f}px; max-width: {width}px"
+    style = f"min-width: {width * 0.7:.0f}px; max-width: {width}px"
     return (
         f'<div class="irp-picture"><svg viewBox="0 0 {width} {height}" style="{style}" role="img" '
         f'aria-label="{escape(title)}">{inside}</svg></div>'
@@ -68,7 +68,7 @@ def svg(title: str, size: tuple[int, int], boxes: Iterable[Box], paths: Iterable
 
 
 def _box(box: Box) -> str:
-    lines = box.lines or (box.name,)
+    lines = () if box.kind == "start" else box.lines or (box.name,)
     middle = box.x + box.width / 2
     top = box.y + 20 if box.kind == "group" else box.y + box.height / 2 - (len(lines) - 1) * _LINE / 2 + 5
     rect = f'<rect x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}" rx="8"/>'

@@ -21,7 +21,16 @@ from irp_pipeline_docs.run_picture import run_picture
 ROOT: Final = Path(__file__).parents[1]
 _FROM_OUTSIDE: Final = ("CONTRIBUTING.md", "CHANGELOG.md", "examples/cycle.ipynb")
 
+
+def _start_of_readme() -> str:
+    """Return what stands between the title of the README and its second heading."""
+    _, _, text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n# irp_pipeline\n")
+    start, _, _ = text.partition("\n## ")
+    return start.strip()
+
+
 MAKERS: Final[dict[str, Callable[[], str]]] = {
+    "the start of the README": _start_of_readme,
     "settings": reference.settings,
     "commands": reference.commands,
     "layers": lambda: layers.layers(ROOT / "pyproject.toml"),

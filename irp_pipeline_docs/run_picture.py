@@ -5,12 +5,12 @@ from typing import Final
 from irp_pipeline_docs.drawing import Box, Path, svg
 
 STAGES: Final = {
-    "Setup": ("read the workbook", "make the jobs"),
-    "Extract": ("copy the exposure", "compare totals"),
-    "Process": ("check it", "write OED files"),
+    "Setup": ("read workbook,", "make jobs"),
+    "Extract": ("copy exposure,", "compare totals"),
+    "Process": ("check it,", "write OED files"),
     "Submit": ("hand jobs over", ""),
-    "Monitor": ("follow the jobs", "add up groups"),
-    "Report": ("export figures", "write the page"),
+    "Monitor": ("follow jobs,", "add up groups"),
+    "Report": ("export figures,", "write the page"),
 }
 """What each stage does; a test holds the names to those of the pipeline."""
 
@@ -22,7 +22,8 @@ def run_picture() -> str:
     places = {stage: _LEFT + number * (_WIDTH + _GAP) for number, stage in enumerate(STAGES)}
     middle = {stage: x + _WIDTH / 2 for stage, x in places.items()}
     boxes = [
-        Box("one Dagster run for one cycle and one schema", 2, 92, 918, 122, "group"),
+        Box("run", 2, 92, 918, 122, "group", ("",)),
+        Box("one Dagster run, one cycle, one schema", 240, 92, 280, 32, "label"),
         *(
             Box(stage, x, 125, _WIDTH, 78, "state", (f"{number} {stage}", *filter(None, STAGES[stage])))
             for number, (stage, x) in enumerate(places.items(), 1)
