@@ -138,9 +138,7 @@ class Reader:
             AssertionError: a command fails, or says something else than the page.
         """
         if block.word == "file":
-            file = Path(block.argument)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.text + "\n", encoding="utf-8")
+            Path(block.argument).write_text(block.text + "\n", encoding="utf-8")
         elif block.language == "table":
             _fill(block)
         elif not block.is_run:

@@ -176,7 +176,7 @@ def test_a_block_that_is_not_run_says_why_and_there_are_few() -> None:
 def test_what_is_said_to_be_tested_elsewhere_is() -> None:
     for page in PAGES.values():
         for block in page.blocks:
-            for module in re.findall(r"test_\w+\.py", block.argument):
+            for module in re.findall(r"test_\w+\.py", block.argument if block.word == "not run" else ""):
                 assert list((ROOT / "irp_pipeline_tests").rglob(module)), f"{block}: there is no {module}"
 
 

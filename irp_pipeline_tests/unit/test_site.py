@@ -72,7 +72,7 @@ def test_what_pages_fetch_is_in_the_site(site: Path) -> None:
 
 def test_every_place_for_what_the_code_says_is_filled(site: Path) -> None:
     for file in files_of(site, "html"):
-        assert "made from the code" not in file.read_text(encoding="utf-8"), file
+        assert "<!-- made from the code" not in file.read_text(encoding="utf-8"), file
 
 
 def test_every_command_has_its_section(site: Path) -> None:
@@ -90,6 +90,13 @@ def test_every_setting_is_in_the_reference_and_no_other() -> None:
 
 def test_the_picture_of_a_run_has_the_stages_of_the_pipeline() -> None:
     assert [stage.lower() for stage in run_picture.STAGES] == [stage.name for stage in STAGES]
+
+
+def test_the_page_of_the_pipeline_names_every_op() -> None:
+    page = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    for stage in STAGES:
+        for node in stage.nodes_in_topological_order:
+            assert f"`{node.name}`" in page
 
 
 def test_pictures_are_light() -> None:
