@@ -1,5 +1,6 @@
 """Small pictures of boxes and arrows, as SVG that takes its colours from the page."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -8,7 +9,7 @@ Point = tuple[float, float]
 
 _LINE = 17
 _HEAD = (
-    '<defs><marker id="irp-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
+    '<defs><marker id="{}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
     'orient="auto-start-reverse"><path d="M0 0L8 4L0 8z"/></marker></defs>'
 )
 
@@ -59,10 +60,11 @@ def svg(title: str, size: tuple[int, int], boxes: Iterable[Box], paths: Iterable
         paths: drawn over them.
     """
     width, height = size
-    inside = "".join([_HEAD, *map(_box, boxes), *map(_path, paths)])
+    head = re.sub(r"\W+", "-", title).lower()
+    inside = "".join([_HEAD.format(head), *map(_box, boxes), *(_path(path, head) for path in paths)])
     style = f"min-width: {width * 0.7:.0f}px; max-width: {width}px"
     return (
-        f'<div class="irp-picture"><svg viewBox="0 0 {width} {height}" style="{style}" role="img" '
+        f'<div class="irp-picture" tabindex="0"><svg viewBox="0 0 {width} {height}" style="{style}" role="img" '
         f'aria-label="{escape(title)}">{inside}</svg></div>'
     )
 
@@ -75,10 +77,10 @@ def _box(box: Box) -> str:
     return f'<g class="irp-{box.kind}">{rect}{_text(lines, (middle, top))}</g>'
 
 
-def _path(path: Path) -> str:
+def _path(path: Path, head: str) -> str:
     line = " ".join(f"{x:g},{y:g}" for x, y in path.points)
     label = _text(path.label, path.at) if path.label else ""
-    return f'<g class="irp-arrow"><polyline points="{line}" marker-end="url(#irp-head)"/>{label}</g>'
+    return f'<g class="irp-arrow"><polyline points="{line}" marker-end="url(#{head})"/>{label}</g>'
 
 
 def _text(lines: Sequence[str], at: Point) -> str:

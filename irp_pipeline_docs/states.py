@@ -153,7 +153,7 @@ JOB = Diagram(
                Path(((95, 150), (95, 430), (820, 430), (820, 376)), ("cancelled before it is submitted",), (470, 423))),
         Change(_AT_ENGINE, (_J.SUBMITTED, _J.QUEUED, _J.RUNNING), "Tracking writes down what the engine says. "
                "SUBMITTED again: the engine lost the job, and it is submitted again with the same key. Nothing sets "
-               "PENDING at present."),
+               "PENDING and CANCELLING at present."),
         Change(_AT_ENGINE, (_J.FINISHED,), "It has a result.",
                Path(((620, 85), (755, 85)), ("a result",), (686, 77))),
         Change(_AT_ENGINE, (_J.FAILED,), "It has no result, or what the engine reports is none.",
@@ -167,6 +167,6 @@ JOB = Diagram(
         Change(_ASKED_TO_END, (_J.CANCELLED,), "The engine has ended it, or no longer has it.",
                Path(((620, 356), (755, 356)), ("ended",), (686, 348))),
         Change(_ASKED_TO_END, (_J.FINISHED, _J.FAILED), "It came to its end first.",
-               Path(((560, 300), (560, 245), (660, 245), (755, 178)), ("came to its end first",), (640, 262))),
+               Path(((560, 300), (560, 245), (660, 245), (755, 178)), ("finished or failed first",), (645, 262))),
     ),
 )  # fmt: skip

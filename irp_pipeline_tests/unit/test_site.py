@@ -81,6 +81,22 @@ def test_every_command_has_its_section(site: Path) -> None:
         assert "-".join(path) in headings
 
 
+def test_every_python_name_that_a_page_lists_is_there(site: Path) -> None:
+    pages = [
+        page for page in (ROOT / "docs" / "reference").glob("*.md") if "\n::: " in page.read_text(encoding="utf-8")
+    ]
+    assert pages
+    for page in pages:
+        headings = Page(site / "reference" / f"{page.stem}.html").headings
+        for module, names in re.findall(
+            r"^::: (\S+)\n    options:\n      members:\n((?:        - \w+\n)+)",
+            page.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        ):
+            for name in re.findall(r"- (\w+)", names):
+                assert f"{module}.{name}" in headings, page
+
+
 def test_every_setting_is_in_the_reference_and_no_other() -> None:
     classes = settings._Variables.__subclasses__()
     read = {str(field.validation_alias) for each in classes for field in each.model_fields.values()}
