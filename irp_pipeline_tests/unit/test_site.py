@@ -29,11 +29,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser fetches for a page without being asked, and the headings of the page."""
+    """What a browser fetches for a page without being asked, and the links and headings of the page."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.fetched: list[str] = []
+        self.links: list[str] = []
         self.headings: list[str] = []
         self.feed(file.read_text(encoding="utf-8"))
 
@@ -43,6 +44,8 @@ class Page(HTMLParser):
             self.fetched.append(found.get("href", ""))
         elif tag in {"script", "img", "iframe", "source", "video", "audio", "embed", "object", "use"}:
             self.fetched += [found[name] for name in ("src", "srcset", "data", "href") if name in found]
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
         if tag in {"h1", "h2", "h3"} and "id" in found:
             self.headings.append(found["id"])
 
@@ -61,13 +64,24 @@ def test_no_page_fetches_anything_from_another_server(site: Path) -> None:
         assert not [url for url in urls if re.match(r"(?:https?:)?//", url)], file
 
 
-def test_what_pages_fetch_is_in_the_site(site: Path) -> None:
+def test_what_pages_fetch_and_link_to_is_in_the_site(site: Path) -> None:
     for file in files_of(site, "html"):
         if file.name == "404.html":  # its links are those of a server's root
             continue
-        for url in Page(file).fetched:
+        page = Page(file)
+        for url in page.fetched + page.links:
             target = url.partition("?")[0].partition("#")[0]
-            assert not target or (file.parent / target).is_file(), f"{file}: {url}"
+            is_elsewhere = re.match(r"(?:https?|mailto):", target)
+            assert not target or is_elsewhere or (file.parent / target).is_file(), f"{file}: {url}"
+
+
+def test_links_between_pages_are_right_in_the_repository_too() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for url in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            target = url.partition("#")[0]
+            is_elsewhere = re.match(r"(?:https?|mailto):", target)
+            assert not target or is_elsewhere or (page.parent / target).exists(), f"{page}: {url}"
 
 
 def test_every_place_for_what_the_code_says_is_filled(site: Path) -> None:
