@@ -7,10 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Every command here starts Python, and many of them start others: all find the bytecode of the first.
 export PYTHONDONTWRITEBYTECODE :=
+# What mkdocs-material says of its end is known: CONTRIBUTING.md, "The documentation site".
+export NO_MKDOCS_2_WARNING := 1
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test test-newest check format bench pins clean
+.PHONY: help install demo test test-newest check format docs bench pins clean
 
 help: ## say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +47,10 @@ format: $(VENV)/installed ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/installed ## build the documentation site into site/
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Built. Open site/index.html in a browser."
+
 bench: $(VENV)/installed ## measure against the targets of docs/benchmarks.md (some minutes)
 	$(BIN)/python -m irp_pipeline_tests.benchmarks $(ARGS)
 
@@ -53,4 +59,4 @@ pins: $(VENV)/installed ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## remove .venv and what the tools leave behind; never .irp, where the data is
-	rm -rf $(VENV) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

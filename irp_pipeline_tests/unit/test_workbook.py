@@ -1368,7 +1368,7 @@ def error_example(draft: Draft) -> str:
     draft.set("Portfolios", "location", "../location.csv")
     draft.set("Analyses", "loss_factor", "0.1; 1.5").set("Analyses", "portfolio", "comercial", row=4)
     draft.set("Groupings", "members", "property_wind; everything")
-    return "\n".join(["```", *draft.problems(), "```"])
+    return "\n".join(["```text", *draft.problems(), "```"])
 
 
 def test_the_errors_on_the_page_are_those_that_are_told(draft: Draft) -> None:
