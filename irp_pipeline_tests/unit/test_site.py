@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from irp_pipeline import settings
 from irp_pipeline.cli import app
 from irp_pipeline.orchestration.jobs import STAGES
+from irp_pipeline.settings import variables
 from irp_pipeline_docs import reference, run_picture
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ def test_every_python_name_that_a_page_lists_is_there(site: Path) -> None:
 
 
 def test_every_setting_is_in_the_reference_and_no_other() -> None:
-    classes = settings._Variables.__subclasses__()
+    classes = variables._Variables.__subclasses__()
     read = {str(field.validation_alias) for each in classes for field in each.model_fields.values()}
     assert set(reference.variables()) == read | {"IRP_SOURCE_<NAME>_URL", "NUMBA_CACHE_DIR"}
     assert all(reference.variables().values())
