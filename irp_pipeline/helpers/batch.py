@@ -17,7 +17,14 @@ from irp_pipeline.helpers.batch_of_jobs import (
 )
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
-from irp_pipeline.helpers.database import (
+from irp_pipeline.helpers.handover import (
+    cancel_jobs,
+    submit_jobs,
+    track_jobs,
+)
+from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
+from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
+from irp_pipeline.postgres.running import (
     bulk_insert,
     execute_command,
     execute_insert,
@@ -26,13 +33,6 @@ from irp_pipeline.helpers.database import (
     fetch_one,
     transaction,
 )
-from irp_pipeline.helpers.handover import (
-    cancel_jobs,
-    submit_jobs,
-    track_jobs,
-)
-from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
-from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
 
 __all__ = [
     "BatchError",

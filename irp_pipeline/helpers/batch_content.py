@@ -9,12 +9,9 @@ from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.batch import current_batch
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import BatchType
-from irp_pipeline.helpers.database import (
-    execute_scalar,
-    fetch_all,
-)
 from irp_pipeline.helpers.job_request import PLACES
 from irp_pipeline.helpers.wanted import wanted_hash, wanted_of
+from irp_pipeline.postgres.running import execute_scalar, fetch_all
 
 
 def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str | None:

@@ -17,15 +17,11 @@ from irp_pipeline.engines import EngineError, RiskEngine, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.configuration import data_folder
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus
-from irp_pipeline.helpers.cycle import require_open_cycle
-from irp_pipeline.helpers.database import (
-    DatabaseError,
-    execute_scalar,
-    fetch_one,
-    transaction,
-)
+from irp_pipeline.helpers.cycle_lookup import require_open_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_request import JobError
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_scalar, fetch_one, transaction
 
 _UNIQUE_VIOLATION: Final = "23505"
 _BATCH = """

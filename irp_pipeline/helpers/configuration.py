@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
-from irp_pipeline.helpers.database import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.settings import cycle_dir, models_folder
 
 if TYPE_CHECKING:

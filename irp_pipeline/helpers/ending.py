@@ -26,13 +26,14 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import cancel_batch, recon_batch, track_batch
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus
-from irp_pipeline.helpers.cycle import CycleError
-from irp_pipeline.helpers.database import DatabaseError, execute_command, fetch_all, transaction
+from irp_pipeline.helpers.cycle_lookup import CycleError
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.handover import track_jobs
 from irp_pipeline.helpers.heartbeat import HEARTBEAT_SECONDS
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, is_lost
 from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_command, fetch_all, transaction
 from irp_pipeline.worker import Worker
 
 if TYPE_CHECKING:

@@ -22,10 +22,6 @@ from irp_pipeline.helpers.batch_of_jobs import (
     open_batch,
 )
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.database import (
-    execute_command,
-    fetch_all,
-)
 from irp_pipeline.helpers.job_changes import (
     BEING_CANCELLED,
     LONGEST_MESSAGE,
@@ -38,6 +34,7 @@ from irp_pipeline.helpers.job_changes import (
 from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
 from irp_pipeline.helpers.job_result import changed_file
 from irp_pipeline.postgres.parameters import storable_text
+from irp_pipeline.postgres.running import execute_command, fetch_all
 
 _PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
 

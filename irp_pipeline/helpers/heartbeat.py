@@ -7,11 +7,9 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from irp_pipeline.helpers.database import (
-    execute_command,
-)
 from irp_pipeline.helpers.db_context import carry_schema
 from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.postgres.running import execute_command
 from irp_pipeline.worker import Worker
 
 _log = logging.getLogger(__name__)

@@ -20,13 +20,6 @@ from irp_pipeline.helpers.batch_of_jobs import (
     open_batch,
 )
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.database import (
-    execute_command,
-    execute_insert,
-    execute_scalar,
-    fetch_all,
-    fetch_one,
-)
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.handover import (
     JOB_COLUMNS,
@@ -42,6 +35,7 @@ from irp_pipeline.helpers.handover import (
 from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.job_result import ResultFile, changed_file, result_files
 from irp_pipeline.postgres.parameters import storable_text
+from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_all, fetch_one
 
 __all__ = [
     "BatchOfJobs",

@@ -15,10 +15,8 @@ from irp_pipeline.helpers.batch_of_jobs import (
     BatchOfJobs,
 )
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.database import (
-    execute_command,
-)
 from irp_pipeline.postgres.parameters import storable_text
+from irp_pipeline.postgres.running import execute_command
 
 LONGEST_MESSAGE: Final = 2000
 _STATUS_OF_PHASE: Final = {

@@ -22,20 +22,15 @@ from typing import Any, Final, TypeVar
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import StepStatus
-from irp_pipeline.helpers.database import (
-    DatabaseError,
-    execute_command,
-    execute_scalar,
-    fetch_one,
-    transaction,
-)
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
 from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, close_lost_run, is_lost
 from irp_pipeline.helpers.step_work import StepError, StepRun
 from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.parameters import json_value
+from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, transaction
 from irp_pipeline.storable import as_stored
 from irp_pipeline.worker import this_worker
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from irp_pipeline.helpers.database import (
-    execute_command,
-    fetch_all,
-    fetch_one,
-)
+from irp_pipeline.postgres.running import execute_command, fetch_all, fetch_one
 from irp_pipeline.worker import Worker
 
 LEASE_SECONDS: Final = 60

@@ -10,15 +10,13 @@ from irp_pipeline.helpers.batch_of_jobs import (
     lock_batch,
     require_open_batch,
 )
-from irp_pipeline.helpers.database import (
-    fetch_all,
-)
 from irp_pipeline.helpers.handover import (
     replace_jobs,
     requests_of,
 )
 from irp_pipeline.helpers.job_request import PLACES, JobError
 from irp_pipeline.helpers.job_result import changed_file
+from irp_pipeline.postgres.running import fetch_all
 
 _ENDED_WITHOUT_RESULT = "('FAILED', 'ERROR', 'CANCELLED')"
 

@@ -15,10 +15,8 @@ from irp_pipeline.helpers.batch_of_jobs import (
     BatchError,
 )
 from irp_pipeline.helpers.constants import BatchType
-from irp_pipeline.helpers.database import (
-    fetch_all,
-)
 from irp_pipeline.postgres.parameters import json_value
+from irp_pipeline.postgres.running import fetch_all
 
 Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
 

@@ -16,10 +16,10 @@ from irp_pipeline.helpers.batch import current_batch
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import JobStatus, StepStatus
 from irp_pipeline.helpers.cycle import get_cycle_by_name
-from irp_pipeline.helpers.database import fetch_all
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.result import JobResult, ResultError, finished_jobs, get_results, previous_cycle_results
 from irp_pipeline.losses import Figure
+from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (

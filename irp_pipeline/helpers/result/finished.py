@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.database import fetch_all, fetch_one
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_result import ResultFile, result_files
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.losses import Figure
+from irp_pipeline.postgres.running import fetch_all, fetch_one
 from irp_pipeline.settings import cycle_dir
 
 _CIRCUMSTANCES = frozenset({"host", "seconds", "model_folder", "notes"})

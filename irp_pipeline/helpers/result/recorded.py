@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irp_pipeline.helpers.database import execute_query, fetch_all
+from irp_pipeline.postgres.running import execute_query, fetch_all
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.helpers.database import bulk_insert, execute_command, execute_scalar, transaction
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.finished import finished_jobs, require_batch
 from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
 from irp_pipeline.losses import Figure, LossError
+from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, transaction
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
