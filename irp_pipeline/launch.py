@@ -18,6 +18,7 @@ from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
 from irp_pipeline.orchestration.executors import PRELOADED
 from irp_pipeline.orchestration.instance import CODE_LOCATION
 from irp_pipeline.orchestration.internals import (
+    NOT_EXECUTED,
     PARTITION_NAME_TAG,
     PARTITION_SET_TAG,
     execute_run_iterator,
@@ -129,7 +130,8 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
             cursor = page.cursor
             for record in page.records:
                 entry = record.event_log_entry
-                if entry.dagster_event is None and int(entry.level) >= logging.INFO:
+                is_told = entry.dagster_event is None and int(entry.level) >= logging.INFO
+                if is_told and not NOT_EXECUTED.fullmatch(entry.user_message):
                     show(entry.user_message)
 
     def follow_while_it_can_be_read() -> None:

@@ -1,6 +1,6 @@
 """Who is at work: naming a process so that others can tell later whether it still runs.
 
-A pid alone does not do: it is given out again, and it means nothing on another host, in another container or after a
+A PID is not enough: it is given out again, and it means nothing on another host, in another container or after a
 reboot. No database here.
 """
 

@@ -41,6 +41,11 @@ def check(file: WorkbookFile, as_json: AsJson = False) -> None:
     if as_json:
         output.print_json({"file": str(file), "hash": workbook_hash(file), **counts, "notes": notes})
         return
-    output.say(f"{file} is valid: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    told = (
+        output.counted(counts["portfolios"], "portfolio"),
+        output.counted(counts["analyses"], "analysis", "analyses"),
+        output.counted(counts["groupings"], "grouping"),
+    )
+    output.say(f"{file} is valid: {', '.join(told)}")
     for note in notes:
         output.print_note(f"Note: {note}")

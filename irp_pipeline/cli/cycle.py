@@ -32,6 +32,7 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
     It is ACTIVE, and others that are ACTIVE stay so.
     """
+    from irp_pipeline import settings
     from irp_pipeline.helpers.cycle import create_cycle
 
     with working_in(db_schema) as schema:
@@ -40,7 +41,9 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     if as_json:
         output.print_json({"schema": schema, "cycle": created})
     else:
+        workbook = settings.cycle_dir(schema, cycle) / "configuration.xlsx"
         output.say(f"Created the cycle {cycle} in schema {schema!r}.")
+        output.print_note(f"Its workbook goes here: {workbook}. To write an empty one: irp config template {workbook}")
 
 
 @app.command("list", epilog="Example: irp cycle list --db-schema test_cycle")

@@ -40,7 +40,7 @@ def _refuse_constant(name: str) -> None:
 def list_jobs(
     cycle: CycleName,
     status: Annotated[
-        JobStatus | None, typer.Option("--status", case_sensitive=False, help="Only jobs that stand so.")
+        JobStatus | None, typer.Option("--status", case_sensitive=False, help="Only jobs with this status.")
     ] = None,
     db_schema: DbSchema = None,
     as_json: AsJson = False,

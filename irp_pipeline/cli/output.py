@@ -255,9 +255,9 @@ def duration(length: timedelta) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def counted(number: int, singular: str) -> str:
-    """Return a number with its noun: ``1 step``, ``2 steps``."""
-    return f"{number} {singular}{'' if number == 1 else 's'}"
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 step``, ``2 steps``; the plural only if it is not made with an s."""
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def _cell(value: object) -> str:

@@ -108,7 +108,7 @@ def _summary(steps: list[dict[str, Any]]) -> str:
     """Return how many steps stand how, in the order in which a reader wants to know."""
     count = Counter(step["last_status"] for step in steps)
     done = count["COMPLETED"] + count["SKIPPED"]
-    parts = [f"{done} of {output.counted(len(steps), 'step')} done"]
+    parts = [f"Of {output.counted(len(steps), 'step')} on record, {done} {'is' if done == 1 else 'are'} done"]
     for status, words in (("FAILED", "failed"), ("ACTIVE", "at work"), (None, "never ran")):
         if count[status]:
             parts.append(f"{count[status]} {words}")

@@ -75,8 +75,8 @@ def require_open_cycle(cycle_name: str) -> dict[str, Any]:
     ]
     listed = "the open cycles are " + ", ".join(open_names) if open_names else "no cycle is open"
     raise CycleError(
-        f"There is no cycle {cycle_name!r} in schema {schema!r}: {listed}. Nothing was created. To open it, launch "
-        "open_cycle with its name"
+        f"There is no cycle {cycle_name!r} in schema {schema!r}: {listed}. Nothing was created. To make it: "
+        f"irp cycle create {cycle_name}, or launch open_cycle with its name"
     )
 
 

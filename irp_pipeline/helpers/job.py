@@ -107,7 +107,7 @@ def list_jobs(cycle_id: int, status: str | None = None) -> list[dict[str, Any]]:
 
     Args:
         cycle_id: the cycle; an unknown one has no jobs.
-        status: only jobs that stand so.
+        status: only jobs with this status.
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,

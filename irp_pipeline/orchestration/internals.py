@@ -7,6 +7,7 @@ newest release of all, to see what a later cap would need.
 Here belong names only. What is done with them stays where it is done.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 TRIED_WITH: Final = "1.13.27"
 """The version of Dagster with which all of this was last seen to work."""
+
+NOT_EXECUTED: Final = re.compile(r"Dependencies for step \S+ (?:failed|were not executed): .* Not executing\.")
+"""What Dagster logs for each step that comes after a failed one."""
 
 STEP_WORKER_MODULE: Final = "dagster._core.executor.child_process_executor"
 """Where the target of a step's process comes from, by which such a process is known."""

@@ -40,8 +40,8 @@ def headline_figures(report: Report) -> list[Headline]:
         return []
     wanted: list[tuple[str, str, float | None]] = [("Average annual loss", "AAL", None)]
     for years in _HEADLINE_RETURN_PERIODS:
-        wanted.append((f"Largest event, 1 in {years}", "OEP", years))
-        wanted.append((f"Whole year, 1 in {years}", "AEP", years))
+        wanted.append((f"1-in-{years} OEP (largest event)", "OEP", years))
+        wanted.append((f"1-in-{years} AEP (whole year)", "AEP", years))
     perspective = subject.perspectives[-1]
     found = [(words, subject.figure(perspective, metric, years)) for words, metric, years in wanted]
     return [

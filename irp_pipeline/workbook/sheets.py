@@ -53,7 +53,7 @@ MAX_CELL_TEXT = 32_767
 """Characters that a cell of Excel may hold."""
 USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
 """Return periods in years of a stochastic analysis that asks for none."""
-_NAME_RULE = "Letters, digits, `_`, `-` and `.`; capitals make no second name."
+_NAME_RULE = "Letters, digits, `_`, `-` and `.`; names are not case-sensitive."
 
 
 class Metadata(Row):

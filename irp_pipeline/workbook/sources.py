@@ -18,6 +18,7 @@ _OTHER_SUFFIXES = {
     PortfolioSource.CSV: (".parquet", ".pq", ".xlsx", ".xls"),
     PortfolioSource.PARQUET: (".csv", ".csv.gz", ".txt", ".xlsx", ".xls"),
 }
+_MODEL_OF_DEMO = "synthetic-windstorm"
 _MODEL_CONFIGURATION = "oasislmf.json"
 
 
@@ -112,7 +113,8 @@ def resolve_model(path: str, data_dir: Path, models_dir: Path | None = None) -> 
         target = resolve_path(folder, path)
         if target.exists():
             return target
-    raise WorkbookError(f"there is no {quoted(path)} in {' or '.join(map(str, folders))}")
+    hint = f"; `irp demo` writes the model {path}" if path == _MODEL_OF_DEMO else ""
+    raise WorkbookError(f"there is no {quoted(path)} in {' or '.join(map(str, folders))}{hint}")
 
 
 def file_problem(folder: Path, path: str) -> str | None:

@@ -78,25 +78,25 @@ def checked_currency(code: str) -> str:
 
 def checked_exposure_date(value: dt.date) -> dt.date:
     if not _FIRST_DATE <= value <= _LAST_DATE:
-        raise ValueError(f"{value} is not between {_FIRST_DATE} and {_LAST_DATE}")
+        raise ValueError(f"{value} must be between {_FIRST_DATE} and {_LAST_DATE}")
     return value
 
 
 def checked_loss_factor(value: float) -> float:
     if not 0 < value <= 1:
-        raise ValueError(f"{value:g} is not above 0 and at most 1")
+        raise ValueError(f"{value:g} must be above 0 and at most 1")
     return value
 
 
 def checked_samples(value: int) -> int:
     if not 0 <= value <= 100_000:
-        raise ValueError(f"{value} is not between 0 and 100,000")
+        raise ValueError(f"{value} must be between 0 and 100,000")
     return value
 
 
 def checked_return_period(value: int) -> int:
     if not 1 <= value <= 10_000_000:
-        raise ValueError(f"{value} is not between 1 and 10,000,000 years")
+        raise ValueError(f"{value} must be between 1 and 10,000,000 years")
     return value
 
 

@@ -176,7 +176,7 @@ class TestStatus:
         assert lines[0].startswith("Q1-2024  ACTIVE  in schema ")
         statuses = re.findall(r"(SKIPPED|FAILED|ACTIVE|never ran)", "\n".join(lines[2:6]))
         assert statuses == ["SKIPPED", "FAILED", "ACTIVE", "never ran"]
-        assert lines[6] == "1 of 4 steps done, 1 failed, 1 at work, 1 never ran"
+        assert lines[6] == "Of 4 steps on record, 1 is done, 1 failed, 1 at work, 1 never ran"
 
     def test_says_where_the_reason_of_a_failure_is(self, irp, cycle, test_schema):
         assert f"irp history {cycle} --db-schema {test_schema} --full" in irp("status", cycle).stderr

@@ -202,7 +202,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("override", "sentence"),
         [
-            ('{"loss_factor": [5.0]}', "loss_factor: 5 is not above 0 and at most 1"),
+            ('{"loss_factor": [5.0]}', "loss_factor: 5 must be above 0 and at most 1"),
             ('{"los_factor": [0.5]}', "los_factor: there is no parameter 'los_factor'; did you mean 'loss_factor'?"),
             ('{"portfolio": "shops"}', "portfolio: cannot be changed for a job: it is 'property' in the workbook"),
         ],

@@ -342,6 +342,16 @@ def test_a_run_with_a_wrong_workbook_has_its_mistakes_as_objects(server, tmp_pat
     assert all(problem["message"] in failed["why"] for problem in failed["problems"])
 
 
+def test_a_failed_step_is_told_once_and_nothing_of_those_after_it(server, tmp_path):
+    file = tmp_path / "configuration.xlsx"
+    assert irp("config", "template", str(file)).returncode == 0
+    result = irp("run", CYCLE, "--config", str(file))
+    assert result.returncode == 1
+    assert result.stdout.count("failed  setup.validate_configuration") == 1
+    for words in ("Not executing", "create_batches"):
+        assert words not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"no workbook", b"PK\x03\x04" + b"\0" * 50])
 def test_a_file_that_is_no_workbook_is_named(home, tmp_path, content):
     file = tmp_path / "configuration.xlsx"

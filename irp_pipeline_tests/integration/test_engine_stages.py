@@ -205,7 +205,7 @@ def test_all_mistakes_of_a_workbook_are_named_at_once_and_nothing_is_submitted(l
     book.save(folder / "configuration.xlsx")
     assert not launch().success
     said = error_of("validate_configuration")
-    for words in ("nowhere", "high", "1.5 is not above 0 and at most 1", "outside of the data folder", "one", "two"):
+    for words in ("nowhere", "high", "1.5 must be above 0 and at most 1", "outside of the data folder", "one", "two"):
         assert words in said, said
     assert said.count("\n") >= 4
     assert list_jobs(cycle_id()) == []

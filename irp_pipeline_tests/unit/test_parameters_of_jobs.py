@@ -28,7 +28,7 @@ def test_parameters_that_nobody_changes_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss_factor": [5.0]}, "loss_factor: 5 is not above 0 and at most 1"),
+        ({"loss_factor": [5.0]}, "loss_factor: 5 must be above 0 and at most 1"),
         ({"loss_factor": [0.5, 0.5]}, "loss_factor: 0.5 is listed more than once"),
         ({"loss_factor": []}, "loss_factor: is empty, but oasis_deterministic needs it"),
         ({"loss_factor": None}, "loss_factor: is empty, but oasis_deterministic needs it"),
@@ -66,7 +66,7 @@ def test_what_the_workbook_refuses_is_refused_with_its_sentence(changes, message
     ("changes", "message"),
     [
         ({"samples": 1.5}, "samples: '1.5' is not a whole number"),
-        ({"samples": -1}, "samples: -1 is not between 0 and 100,000"),
+        ({"samples": -1}, "samples: -1 must be between 0 and 100,000"),
         ({"samples": True}, "samples: must be a number, not True; check the format of the cell"),
         ({"samples": [10]}, "samples: must be one value, not a list"),
         ({"samples": ""}, "samples: is empty, but oasis_stochastic needs it"),

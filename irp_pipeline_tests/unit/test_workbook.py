@@ -230,7 +230,7 @@ def test_empty_rows_are_skipped(draft: Draft) -> None:
     draft.set("Analyses", "name", "  ", row=4).set("Analyses", "samples", None, row=5)
     assert draft.read().analyses == example_workbook().analyses
     assert draft.set("Analyses", "samples", -1, row=7).problems() == [
-        "Analyses!H7 (samples): -1 is not between 0 and 100,000"
+        "Analyses!H7 (samples): -1 must be between 0 and 100,000"
     ]
 
 
@@ -430,7 +430,7 @@ def test_excel_keeps_lists_and_names_as_typed(tmp_path: Path) -> None:
         ("Metadata", "exposure_date", "1.2.2024", "B7 (exposure_date): '1.2.2024' is not a date"),
         ("Metadata", "exposure_date", "45292", "B7 (exposure_date): '45292' is not a date; format the cell as a date"),
         ("Metadata", "exposure_date", "2024-02-30", "B7 (exposure_date): '2024-02-30' is not a date"),
-        ("Metadata", "exposure_date", dt.datetime(1949, 1, 1), "is not between 1950-01-01 and"),  # noqa: DTZ001
+        ("Metadata", "exposure_date", dt.datetime(1949, 1, 1), "must be between 1950-01-01 and"),  # noqa: DTZ001
         ("Metadata", "exposure_date", dt.datetime(2024, 1, 1, 12), "is a date with a time"),  # noqa: DTZ001
         ("Metadata", "description", "x" * 30_001, "B4 (description): has 30,001 characters; at most 30,000"),
         ("Metadata", "description", "bell\x85rings", "holds the character U+0085"),
@@ -465,8 +465,8 @@ def test_excel_keeps_lists_and_names_as_typed(tmp_path: Path) -> None:
         ("Analyses", "portfolio", None, "B2 (portfolio): is empty, but must be filled"),
         ("Analyses", "engine", "oasis", "C2 (engine): 'oasis' is unknown"),
         ("Analyses", "loss_factor", None, "D2 (loss_factor): is empty, but oasis_deterministic needs it"),
-        ("Analyses", "loss_factor", "0.1; 1.5", "D2 (loss_factor): 1.5 is not above 0 and at most 1"),
-        ("Analyses", "loss_factor", 0, "D2 (loss_factor): 0 is not above 0 and at most 1"),
+        ("Analyses", "loss_factor", "0.1; 1.5", "D2 (loss_factor): 1.5 must be above 0 and at most 1"),
+        ("Analyses", "loss_factor", 0, "D2 (loss_factor): 0 must be above 0 and at most 1"),
         ("Analyses", "loss_factor", "0.1; 0.10", "D2 (loss_factor): 0.1 is listed more than once"),
         ("Analyses", "loss_factor", "0,5", "D2 (loss_factor): the comma in '0,5' can be read in two ways"),
         ("Analyses", "loss_factor", "half", "D2 (loss_factor): 'half' is not a number"),
@@ -531,12 +531,12 @@ def test_a_wrong_cell_is_named_with_its_place(
         ("model_options", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}", "F3 (model_options): is nested too deeply"),
         ("settings", "/settings.json", "G3 (settings): '/settings.json' is outside of the data folder"),
         ("samples", None, "H3 (samples): is empty, but oasis_stochastic needs it"),
-        ("samples", -1, "H3 (samples): -1 is not between 0 and 100,000"),
+        ("samples", -1, "H3 (samples): -1 must be between 0 and 100,000"),
         ("samples", 1.5, "H3 (samples): '1.5' is not a whole number"),
         ("samples", "9" * 5000, "H3 (samples): holds a number that is too large"),
         ("samples", dt.datetime(2024, 1, 1), "H3 (samples): must be a number, not 2024-01-01"),  # noqa: DTZ001
         ("return_periods", "50,100", "J3 (return_periods): the comma in '50,100' can be read in two ways"),
-        ("return_periods", "0; 10", "J3 (return_periods): 0 is not between 1 and 10,000,000 years"),
+        ("return_periods", "0; 10", "J3 (return_periods): 0 must be between 1 and 10,000,000 years"),
         ("return_periods", "2.5", "J3 (return_periods): '2.5' is not a whole number"),
         ("return_periods", "50; 50.0", "J3 (return_periods): 50 is listed more than once"),
         ("event_losses", "maybe", "K3 (event_losses): 'maybe' is neither yes nor no"),
@@ -668,8 +668,8 @@ def test_everything_wrong_is_told_at_once_and_in_order(draft: Draft) -> None:
     assert draft.problems() == [
         "Metadata!B2 (currency): 'XXX' is not an ISO 4217 currency code",
         f"Portfolios!C2 (location): {outside}",
-        "Analyses!D2 (loss_factor): 1.2 is not above 0 and at most 1",
-        "Analyses!D2 (loss_factor): 0 is not above 0 and at most 1",
+        "Analyses!D2 (loss_factor): 1.2 must be above 0 and at most 1",
+        "Analyses!D2 (loss_factor): 0 must be above 0 and at most 1",
         "Analyses!A3 (name): 'property_stress' is already the name of the analysis in row 2",
         f"Analyses!B4 (portfolio): {unknown}",
         "Groupings!B2 (members): the group contains itself: wind → wind; take one of them out",
