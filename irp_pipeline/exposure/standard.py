@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ods_tools.oed import OedExposure
 
 
+_CELLS_TOLD = 3
 # Rows of a table that ods_tools is given at once: it holds several copies of them.
 _ROWS_AT_ONCE = 200_000
 
@@ -185,8 +186,11 @@ def _reword(exposure: LoadedExposure, specification: dict[str, Any], fault: _Fau
         return
     if check == "conditional_requirement":
         for column, rows in _rows_by_missing_column(fault.rows, fault.missing or []).items():
-            message = "must be filled in: another column of this row asks for it"
-            yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, message)
+            messages = {
+                row: f"must be filled in, because this row has {asking}"
+                for row, asking in _asking(exposure, specification, table, column, rows).items()
+            }
+            yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, messages)
         return
     named = re.search(r"column '(?P<quoted>.+)' has|(?P<first>\w+) has invalid|invalid (?P<last>\w+)", summary)
     column = next(name for name in named.groups() if name) if named else ""
@@ -241,6 +245,24 @@ def _rows_by_missing_column(concerned: list[int], missing: list[str]) -> dict[st
         for column in columns.split(", "):
             rows.setdefault(column, []).append(row)
     return rows
+
+
+def _asking(
+    exposure: LoadedExposure, specification: dict[str, Any], table: OedTable, column: str, rows: list[int]
+) -> dict[int, str]:
+    """For each row that lacks a column, those of its cells that ask for it, such as ``LocDed6All 100``."""
+    frame = exposure.frames[table].iloc[rows]
+    fields = specification["input_fields"][specification_table(table)]
+    found: dict[int, list[str]] = {row: [] for row in rows}
+    for name, asks_for in specification["cr_field"][specification_table(table)].items():
+        if column not in asks_for or name == column or name not in frame.columns:
+            continue
+        texts = exposure.texts(table, name).iloc[rows]
+        default = str(fields[name.lower()]["Default"])
+        for row, text in zip(rows, texts, strict=True):
+            if text not in ("", "0", default):
+                found[row].append(f"{name} {text}")
+    return {row: ", ".join(cells[:_CELLS_TOLD]) if cells else "terms that go with it" for row, cells in found.items()}
 
 
 def _wording(

@@ -267,6 +267,19 @@ def test_what_cannot_be_an_identifier_is_named_with_its_record(tmp_path, databas
         extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet")
 
 
+@pytest.mark.parametrize("name", ["postgresql", "mariadb", "sqlite"])
+def test_text_that_can_be_two_amounts_is_refused(tmp_path, databases, name) -> None:
+    query = "SELECT '1' AS locnumber, '1234.5' AS buildingtiv UNION ALL SELECT '2', '850.000'"
+    with pytest.raises(ExposureError, match=r"record 2, column BuildingTIV: the text '850\.000' can be 850 or 850,000"):
+        extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
+def test_a_truth_value_is_no_amount(tmp_path, databases) -> None:
+    query = "SELECT '1' AS locnumber, true AS buildingtiv"
+    with pytest.raises(ExposureError, match="record 1, column BuildingTIV: True is not a number"):
+        extract(QuerySource("postgresql", query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
 def test_a_single_precision_float_of_mariadb_is_refused_as_an_identifier(tmp_path, databases) -> None:
     query = "SELECT CAST(1234567 AS FLOAT) AS locnumber"
     with pytest.raises(ExposureError, match=r"column LocNumber: is a FLOAT, .* six digits\. Read it as text"):
