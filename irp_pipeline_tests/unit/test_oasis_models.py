@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from irp_pipeline.engines.oasis.compilation import (
     parts_of_deterministic,
     parts_of_stochastic,
 )
+from irp_pipeline.engines.oasis.examine import examine
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.hashes import model_hash
 from irp_pipeline.engines.oasis.model import read_model, unused_entries
@@ -59,6 +61,25 @@ def test_the_hash_changes_with_every_file_that_the_configuration_names(model: Pa
     else:
         path.write_bytes(path.read_bytes() + b"\n")
     assert model_hash(model) != before
+
+
+def test_the_hash_changes_with_the_data_of_a_storage_on_this_machine(model: Path, tmp_path: Path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "footprint.bin").write_bytes(b"1")
+    storage = {"storage_class": "local", "options": {"root_dir": str(tmp_path / "store")}}
+    (model / "storage.json").write_text(json.dumps(storage))
+    before = model_hash(model, {"model_storage_json": "storage.json"})
+    (tmp_path / "store" / "footprint.bin").write_bytes(b"2")
+    assert model_hash(model, {"model_storage_json": "storage.json"}) != before
+
+
+def test_the_hash_changes_with_what_options_name_outside_of_the_models_folder(model: Path):
+    other = model / "../../../other_data"
+    shutil.copytree(model / "../../../model_data", other)
+    options = {"model_data_dir": "../../../other_data"}
+    before = model_hash(model, options)
+    (other / "damage_bin_dict.bin").write_bytes(b"halved")
+    assert model_hash(model, options) != before
 
 
 def test_the_hash_changes_with_nothing_else(model: Path):
@@ -105,6 +126,15 @@ def test_a_large_file_is_read_again_only_if_it_looks_different_or_on_request(mod
     os.utime(large, (old, old))
     assert model_hash(model) == remembered
     assert model_hash(model, recheck=True) != remembered
+
+
+@pytest.mark.parametrize("section", ["model_settings", "lookup_settings"])
+def test_settings_of_a_model_that_are_no_object_are_named(model: Path, section: str):
+    (model / "model_settings.json").write_text(json.dumps({section: ["all"]}))
+    with pytest.raises(OasisError, match=f"{section} in the model's settings is no JSON object"):
+        examine(model)
+    (model / "model_settings.json").write_text(json.dumps({section: None}))
+    assert examine(model).perils == ()
 
 
 def test_a_model_that_names_what_is_not_there_is_refused(model: Path):

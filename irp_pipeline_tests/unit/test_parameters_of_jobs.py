@@ -83,7 +83,10 @@ def test_what_the_workbook_refuses_is_refused_with_its_sentence(changes, message
         ({"model_options": ["a"]}, "model_options: must be one value, not a list"),
         (
             {"model_options": {"a": ["/etc"]}},
-            "model_options: '/etc' is outside of the model's folder, to which paths are relative here",
+            (
+                "model_options: '/etc' is outside of the data folder or models folder that the model is in; paths here "
+                "are relative to the model's folder"
+            ),
         ),
     ],
 )

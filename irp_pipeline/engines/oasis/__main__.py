@@ -23,6 +23,7 @@ from irp_pipeline.engines.oasis import DETERMINISTIC
 from irp_pipeline.engines.oasis.analysis import Settings, analysis_settings
 from irp_pipeline.engines.oasis.checks import (
     check_currency,
+    check_curves,
     check_deterministic,
     check_order,
     check_period_losses,
@@ -296,6 +297,7 @@ def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model,
         checked.append("no location is insured for more than the portfolio says, and there are no others")
     above = bool(hook) or bool(may_exceed_ground_up(inputs))
     checked += check_order(found.figures, above)
+    checked += check_curves(found.figures, is_weighted=is_weighted)
     if above:
         not_checked.append("IL at most GUL: layers of an account pay together, or terms are stepped or changed")
     files = _keep_output(run / "output", folder / "results")

@@ -63,8 +63,19 @@ class Model:
 
     def default(self, setting: str) -> str | None:
         """The default that the model's settings give for one of the ``model_settings``, such as ``event_set``."""
-        options = self.settings.get("model_settings", {}).get(setting)
+        options = self.section("model_settings").get(setting)
         return options.get("default") if isinstance(options, Mapping) else None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A part of the model's settings, such as ``lookup_settings``; empty if there is none.
+
+        Raises:
+            OasisError: it is no JSON object.
+        """
+        content = self.settings.get(name)
+        if content is not None and not isinstance(content, Mapping):
+            raise OasisError(f"{name} in the model's settings is no JSON object")
+        return content or {}
 
     def _of_lookup(self) -> Mapping[str, Any]:
         """What the configuration of its lookup calls the model."""

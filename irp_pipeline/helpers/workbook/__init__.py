@@ -37,7 +37,7 @@ from irp_pipeline.helpers.workbook.sheets import (
     Workbook,
     example_workbook,
 )
-from irp_pipeline.helpers.workbook.sources import is_query, resolve_model, resolve_path
+from irp_pipeline.helpers.workbook.sources import is_query, options_problem, resolve_model, resolve_path
 from irp_pipeline.helpers.workbook.writing import write_template, write_workbook
 from irp_pipeline.helpers.workbook.xlsx import workbook_hash
 
@@ -63,6 +63,7 @@ __all__ = [
     "check_override",
     "example_workbook",
     "is_query",
+    "options_problem",
     "read_workbook",
     "resolve_model",
     "resolve_path",

@@ -15,7 +15,7 @@ from irp_pipeline.helpers.workbook.choices import Engine
 from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.helpers.workbook.rules import missing_tables
 from irp_pipeline.helpers.workbook.sheets import Analysis, Portfolio, Row
-from irp_pipeline.helpers.workbook.sources import model_problem, path_problem, settings_problem
+from irp_pipeline.helpers.workbook.sources import model_problem, options_problem, path_problem, settings_problem
 
 EMPTY: Final = "is empty, but must be filled"
 _OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
@@ -119,6 +119,9 @@ def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path 
     has_options = bool(fields.get("model_options"))
     if model and not path_problem(model) and (fault := model_problem(model, has_options, data_dir, models_dir)):
         faults.append(("model", fault))
+    elif model and not path_problem(model):
+        fault = options_problem(fields.get("model_options"), model, data_dir, models_dir, only_links=True)
+        faults += [("model_options", fault)] if fault else []
     if settings and not path_problem(settings) and (fault := settings_problem(settings, data_dir, models_dir)):
         faults.append(("settings", fault))
     return faults

@@ -50,7 +50,7 @@ from irp_pipeline.helpers.workbook.rules import (
     findings_between_rows,
     members_first,
 )
-from irp_pipeline.helpers.workbook.sources import leaves_folder, path_problem, table_problem
+from irp_pipeline.helpers.workbook.sources import option_problem, path_problem, table_problem, texts_in
 
 MAX_CELL_TEXT = 32_767
 """Characters that a cell of Excel may hold."""
@@ -161,26 +161,19 @@ def _no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _leaves_of_json(value: object) -> Iterator[object]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _leaves_of_json(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves_of_json(item)
-    else:
+def _numbers_in(value: object) -> Iterator[float]:
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers_in(item)
+    elif isinstance(value, float):
         yield value
 
 
 def _model_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for leaf in _leaves_of_json(options):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError("holds a number that is too large")
-        if isinstance(leaf, str):
-            _refuse_unusable_characters(leaf)
-            if leaves_folder(leaf):
-                raise ValueError(f"{quoted(leaf)} is outside of the model's folder, to which paths are relative here")
+    if not all(map(math.isfinite, _numbers_in(options))):
+        raise ValueError("holds a number that is too large")
+    for text in texts_in(options):
+        _refuse_unusable_characters(text)
     return options
 
 
@@ -464,9 +457,10 @@ class Analysis(Row):
         AfterValidator(_model_options),
         Column(
             "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
-            "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
-            "`model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, `kernel_alloc_rule_ri` "
-            "and `do_disaggregation`.",
+            "of its entries. Paths are relative to the model's folder, and may lead out of it as long as they stay in "
+            "the data folder or the models folder, whichever the model is in. A deterministic analysis has no model; "
+            "it uses `model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, "
+            "`kernel_alloc_rule_ri` and `do_disaggregation`.",
             JSON,
             ("", "", '{"lookup_num_processes": 1}'),
             width=30,
@@ -557,6 +551,9 @@ class Analysis(Row):
         for column in ("model", "settings"):
             if (path := fields.get(column)) and (message := path_problem(path)):
                 yield column, message
+        problems = (option_problem(text, fields.get("model")) for text in texts_in(fields.get("model_options")))
+        if message := next(filter(None, problems), None):
+            yield "model_options", message
 
 
 class Grouping(Row):
