@@ -135,8 +135,22 @@ def test_a_portfolio_without_accounts_has_ground_up_losses(tmp_path: Path):
     [
         ([place("1"), place("1", BuildingTIV=5)], {}, "insures 50,005.00 there and 150,000.00 in row 1"),
         ([place("1", LocCurrency="USD")], {}, "has amounts in USD (LocCurrency), but the workbook wants losses in GBP"),
-        ([place("1")], {"model_options": {"gulmc": True}}, "do not use gulmc of model_options"),
+        (
+            [place("1")],
+            {"model_options": {"gulmc": True}},
+            "model_options: deterministic losses do not use gulmc; they use",
+        ),
         ([place("1")], {"perspectives": ["IL"]}, "need an account table"),
+        (
+            [place("1")],
+            {"model_options": {"model_perils_covered": ["QQ1"]}},
+            "No location is insured for a peril of model_perils_covered (QQ1)",
+        ),
+        (
+            [place("1", BuildingTIV=0, ContentsTIV="")],
+            {},
+            "No location has an insured value of a coverage that is looked at",
+        ),
     ],
 )
 def test_what_would_give_other_figures_is_refused_before_it_runs(tmp_path, locations, more, message):

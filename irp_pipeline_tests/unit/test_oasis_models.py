@@ -25,6 +25,7 @@ from irp_pipeline.engines.oasis.examine import examine
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.hashes import model_hash
 from irp_pipeline.engines.oasis.model import read_model, unused_entries
+from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.packages import check_packages, packages_needed
 from irp_pipeline_tests.tiny_models import write_model
 
@@ -181,14 +182,35 @@ def test_a_lookup_by_shapes_needs_what_the_extra_brings(model: Path):
     assert all(need.is_there for need in needs)
 
 
+@pytest.mark.parametrize(
+    ("engine", "options", "problem"),
+    [
+        ("oasis_stochastic", {"kernel_alloc_rule_li": 1}, "Oasis LMF knows; do you mean kernel_alloc"),
+        ("oasis_stochastic", {"kernel_num_processes": 8}, "is set by the job itself: IRP_JOB_PROCESSES says how many"),
+        ("oasis_stochastic", {"oed_location_csv": "x.csv"}, "is set by the job itself: leave it out"),
+        ("oasis_stochastic", {"ktools_alloc_rule_il": 1, "model_data_dir": "../x"}, None),
+        ("oasis_deterministic", {"model_perils_cover": ["WTC"]}, "do not use model_perils_cover; they use do_disagg"),
+        ("oasis_deterministic", {"model_perils_covered": ["WTC"], "kernel_alloc_rule_ri": 3}, None),
+        ("oasis_deterministic", {"model_perils_covered": "WTC"}, "must be a list of peril codes"),
+        (
+            "oasis_deterministic",
+            {"model_perils_covered": ["WTC", "QQQ"]},
+            "QQQ in model_perils_covered is no peril code",
+        ),
+        ("oasis_deterministic", {"supported_oed_coverage_types": ["1"]}, "must be a list of whole numbers from 1 to 4"),
+        ("oasis_deterministic", {"supported_oed_coverage_types": []}, "must be a list of whole numbers from 1 to 4"),
+        ("oasis_deterministic", {"kernel_alloc_rule_il": 0}, "must be 1, 2 or 3: losses by location need one"),
+        ("oasis_deterministic", {"do_disaggregation": "yes"}, "do_disaggregation must be true or false"),
+        ("another", {"anything": 1}, None),
+    ],
+)
+def test_an_option_without_effect_is_named_before_any_job_runs(engine: str, options: dict[str, Any], problem: str):
+    told = options_problem({"engine": engine, "model_options": options})
+    assert problem in told if problem and told else told is problem
+
+
 def test_an_option_without_effect_is_refused_or_named(model: Path):
-    with pytest.raises(
-        OasisError, match="'kernel_alloc_rule_li', which Oasis LMF does not know; do you mean kernel_alloc"
-    ):
-        unused_entries(read_model(model), {"kernel_alloc_rule_li": 1})
-    with pytest.raises(OasisError, match="IRP_JOB_PROCESSES says how many"):
-        unused_entries(read_model(model), {"kernel_num_processes": 8})
-    found = unused_entries(read_model(model, {"modelpy": True, "ktools_alloc_rule_il": 1}), {})
+    found = unused_entries(read_model(model, {"modelpy": True, "ktools_alloc_rule_il": 1}))
     assert found == ["modelpy of oasislmf.json: Oasis LMF does not know it"]
 
 
@@ -224,6 +246,11 @@ def test_what_the_columns_replace_in_a_settings_file_is_named(model: Path):
     ("base", "message"),
     [
         ({"nonsense": 1}, "has nonsense, which Oasis LMF does not know"),
+        ({"gul_summaries": [5]}, "a wrong value of gul_summaries.0: 5 is not of type 'object'"),
+        ({"gul_summaries": [{"id": 1, "ord_output": [1]}]}, "a wrong value of gul_summaries.0.ord_output: "),
+        ({"return_periods": "100"}, "a wrong value of return_periods: '100' is not of type 'array'"),
+        ({"model_settings": []}, "a wrong value of model_settings: "),
+        ({"model_settings": {"event_sett": "p"}}, "'event_sett' in model_settings, .* do you mean event_set"),
         ({"gul_summaries": [{"id": 1, "ord_output": {"ept_all": True}}]}, "has ept_all in ord_output of gul_summaries"),
     ],
 )

@@ -47,6 +47,7 @@ from irp_pipeline.engines.oasis.model import (
     read_object,
     unused_entries,
 )
+from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
@@ -72,20 +73,13 @@ from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
 
 _ERRORS: Final = "errors.txt"
+_NOTHING_INSURED: Final = (
+    "No location has an insured value of a coverage that is looked at, so there is nothing to lose: fill BuildingTIV, "
+    "OtherTIV, ContentsTIV or BITIV, or leave the analysis out"
+)
 _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
 """The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
-_OPTIONS_OF_DETERMINISTIC: Final = frozenset(
-    {
-        "model_perils_covered",
-        "supported_oed_coverage_types",
-        "kernel_alloc_rule_il",
-        "kernel_alloc_rule_ri",
-        "do_disaggregation",
-        "fmpy_low_memory",
-    }
-)
-"""The entries of ``model_options`` that deterministic losses use."""
 
 
 def main(folder: Path) -> int:
@@ -99,7 +93,7 @@ def main(folder: Path) -> int:
     except Exception as error:
         traceback.print_exc()
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        write_atomically(folder / "error.txt", f"What Oasis LMF left cannot be read: {said}; the job's log says where")
+        write_atomically(folder / "error.txt", f"The program of the job failed: {said}; the job's log says where")
         return 1
     write_atomically(folder / "outcome.json", json.dumps(outcome, indent=1))
     return 0
@@ -111,6 +105,8 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     inputs = folder / "inputs"
     if folder_hash(inputs) != request["exposure_hash"]:
         raise OasisError("The exposure was replaced while the job was being submitted: run the cycle again")
+    if problem := options_problem(analysis):
+        raise OasisError(f"model_options: {problem}")
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = _deterministic(folder, analysis) if is_deterministic else _stochastic(folder, request)
     outcome["provenance"] |= {
@@ -127,7 +123,7 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     inputs, run = folder / "inputs", folder / "run"
-    options = _options_of_deterministic(analysis.get("model_options") or {})
+    options = dict(analysis.get("model_options") or {})
     whole = read_locations(inputs)
     if whole is None:
         raise OasisError("Deterministic losses need a location table, and the portfolio has none")
@@ -138,6 +134,10 @@ def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     uncovered = _uncovered(whole, perils) if perils else set()
     rows = [row for row in range(len(whole.ids)) if row not in uncovered]
     locations = whole.only(rows, options.get("supported_oed_coverage_types"))
+    if perils and not rows:
+        raise OasisError(f"No location is insured for a peril of model_perils_covered ({', '.join(perils)})")
+    if not any(locations.value(row) for row in locations.distinct()):
+        raise OasisError(_NOTHING_INSURED)
     source = _source(folder, analysis, locations, uncovered)
     configuration = {"print_summary": False, "portfolio_complexity": False, **options}
     write_atomically(folder / "oasislmf.json", json.dumps(configuration))
@@ -186,15 +186,6 @@ def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _options_of_deterministic(options: Mapping[str, Any]) -> dict[str, Any]:
-    if unused := sorted(options.keys() - _OPTIONS_OF_DETERMINISTIC):
-        raise OasisError(
-            f"Deterministic losses do not use {', '.join(unused)} of model_options; they use "
-            + ", ".join(sorted(_OPTIONS_OF_DETERMINISTIC))
-        )
-    return dict(options)
-
-
 def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, uncovered: Collection[int]) -> Path:
     """The folder of OED files for Oasis LMF.
 
@@ -236,7 +227,7 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     analysis, inputs, run = request["analysis"], folder / "inputs", folder / "run"
     options = analysis.get("model_options") or {}
     model = read_model(Path(request["model"]), options)
-    ignored = unused_entries(model, options)
+    ignored = unused_entries(model)
     check_model(model)
     check_packages(model)
     wanted = str(analysis["currency"])
@@ -307,6 +298,8 @@ def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model,
         kept = files.get(f"{perspective.lower()}_plt_sample")
         if kept is None or is_weighted:
             why = "years have different weights" if kept else "period losses were not asked for"
+            if not samples:
+                why = "without samples there are none"
             not_checked.append(f"{perspective} against period losses: {why}")
             continue
         checked += check_period_losses(

@@ -85,7 +85,7 @@ def examine(path: Path, options: Mapping[str, Any] | None = None) -> Examination
         _choices(model),
         tuple(lookup_columns(model)),
         tuple(needs),
-        tuple(unused_entries(model, options or {})),
+        tuple(unused_entries(model)),
         tuple(problems),
     )
 

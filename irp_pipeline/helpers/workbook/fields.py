@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irp_pipeline import engines
 from irp_pipeline.helpers.workbook.choices import Engine
 from irp_pipeline.helpers.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.helpers.workbook.rules import missing_tables
@@ -83,8 +84,9 @@ def check_override(
         WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` names everything.
     """
     columns = Analysis.columns()
-    engines = {changes.get("engine"), parameters.get("engine")}
-    has_rules = not engines.isdisjoint(Engine)  # a workbook has no columns for an engine that it does not know
+    has_rules = not {changes.get("engine"), parameters.get("engine")}.isdisjoint(
+        Engine
+    )  # a workbook has no columns for an engine that it does not know
     unknown = [str(name) for name in changes if name not in columns and name not in _OF_THE_WORKBOOK]
     faults = [(name, _unknown(name, [*columns])) for name in unknown if has_rules]
     for name in _OF_THE_WORKBOOK:
@@ -112,7 +114,8 @@ def _refuse(faults: list[tuple[str, str]]) -> None:
 
 
 def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path | None) -> list[tuple[str, str]]:
-    faults: list[tuple[str, str]] = []
+    fault = engines.options_problem(fields)
+    faults = [("model_options", fault)] if fault else []
     if data_dir is None or fields.get("engine") != Engine.STOCHASTIC:
         return faults
     model, settings = fields.get("model"), fields.get("settings")

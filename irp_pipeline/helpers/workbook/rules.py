@@ -254,6 +254,8 @@ def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_
     checked_model, checked_settings = cache(model_problem), cache(settings_problem)  # many analyses share them
     portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():
+        if fault := engines.options_problem(analysis):
+            yield Finding("analyses", row, "model_options", fault)
         if analysis.get("engine") != Engine.STOCHASTIC:
             continue
         model, settings = analysis.get("model"), analysis.get("settings")
