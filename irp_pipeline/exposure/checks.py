@@ -130,9 +130,15 @@ IDENTIFIER_READ_AS_EMPTY = Check(
 IDENTIFIER_REWRITTEN = Check(
     "identifier-rewritten",
     _W,
-    "an identifier that a program seems to have rewritten: shortened (1.00E+11), with a fraction (12.0), or made of an "
-    "empty cell (None)",
+    "an identifier that a program seems to have rewritten: shortened (1.00E+11), with a fraction (12.0), made of an "
+    "empty cell (None), or with what keeps zeros in a spreadsheet",
     "Rows that were different may have become equal, and references between the tables fail.",
+)
+IDENTIFIER_UNSEEN = Check(
+    "identifier-unseen",
+    _W,
+    "an identifier with a blank at an end, or a character that cannot be seen",
+    "It is not equal to the one that looks the same: there are two locations or accounts, or a reference fails.",
 )
 LOCATION_REPEATED = Check(
     "location-repeated",

@@ -92,7 +92,13 @@ class CsvReader:
             self._text = open_text(path, options.encoding, options.stated_in)
             self._header = _read_header(self._text, table, options)
             self.columns = oed_columns(table, self._header.names, self.description)
-            if not any(column.is_known for column in self.columns) and options.is_stated:
+            names_nothing = not any(column.is_known for column in self.columns)
+            if names_nothing and len(self.columns) == 1 and not options.is_stated:
+                raise ExposureError(
+                    f"{self.description}, line {self._header.lines}: must hold the names of the columns, and is "
+                    f"{self._header.names[0][:40]!r}. Remove what stands above them"
+                )
+            if names_nothing and options.is_stated:
                 raise ExposureError(
                     f"{self.description}, line {self._header.lines}: names no column of OED, but begins with "
                     f"{self._header.names[0][:40]!r}. Correct {options.where('encoding')} or "

@@ -1,5 +1,6 @@
 """The rules of the OED standard, checked by ods_tools and said in the words of a risk analyst."""
 
+import datetime as dt
 import gc
 import json
 import re
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _CELLS_TOLD = 3
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Rows of a table that ods_tools is given at once: it holds several copies of them.
 _ROWS_AT_ONCE = 200_000
 
@@ -285,9 +287,20 @@ def _wording(
         case "occupancy_code" | "construction_code" | "country_and_area_code":
             return lambda value: f"{value} is not a code that OED knows"
         case "dates":
-            return lambda value: f"{value!r} is not a date written as YYYY-MM-DD"
+            return _wrong_date
         case _:
             return summary
+
+
+def _wrong_date(value: object) -> str:
+    text = str(value)
+    if not _ISO_DATE.fullmatch(text):
+        return f"{text!r} is not a date written as YYYY-MM-DD"
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        return f"{text!r} is no day of the calendar"
+    return f"{text!r} is too far away: Oasis LMF knows the years 1678 to 2261"
 
 
 def _allowed_values(specification: dict[str, Any], table: OedTable, column: str) -> str:

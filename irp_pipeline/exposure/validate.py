@@ -14,9 +14,9 @@ from pathlib import Path
 
 from irp_pipeline.exposure import ExposureError, checks
 from irp_pipeline.exposure.control_total import MONEY_COLUMNS
-from irp_pipeline.exposure.conversion import NULL_TEXTS
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
 from irp_pipeline.exposure.findings import Finding, LoadedExposure, Severity, blank
+from irp_pipeline.exposure.identifiers import check_identifiers
 from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
@@ -34,20 +34,6 @@ __all__ = [
     "validate",
 ]
 
-_IDENTIFIERS = {
-    OedTable.LOCATION: ("PortNumber", "AccNumber", "LocNumber", "LocGroup", "CondTag"),
-    OedTable.ACCOUNT: ("PortNumber", "AccNumber", "PolNumber", "CondTag"),
-    OedTable.RI_SCOPE: ("PortNumber", "AccNumber", "PolNumber", "LocNumber", "LocGroup"),
-}
-_READ_AS_EMPTY = frozenset(NULL_TEXTS) - {""}
-_REWRITTEN = {
-    r"\d+\.\d+[eE][+-]?\d+|\d+[eE]\+\d+": (
-        "looks like a number that a program shortened, so digits may be lost, and other rows may have become equal to "
-        "this one; save the file again with this column as text"
-    ),
-    r"\d+\.0+": "looks like a whole number to which a program gave a fraction; compare it with the other tables",
-    "None|NaT|<NA>": "looks like what a program writes for an empty cell; empty the cell if it is meant so",
-}
 _COORDINATES = ("Latitude", "Longitude")
 _FINDINGS_TOLD = 3
 _LINES_PER_PORTFOLIO = 20
@@ -87,7 +73,7 @@ def validate(
         *_check_insured_values(exposure),
         *_check_needed_columns(exposure, needs),
         *_check_currencies(exposure, currency),
-        *_check_identifiers(exposure),
+        *check_identifiers(exposure),
         *check_repeated(exposure),
         *check_references(exposure, matches),
         *check_perils(exposure),
@@ -229,24 +215,6 @@ def _check_currencies(exposure: LoadedExposure, wanted: str | None) -> Iterator[
                 other = codes.isin(CURRENCIES | FORMER_CURRENCIES.keys()) & (codes != wanted)
                 yield from exposure.of_rows(
                     *(checks.OTHER_CURRENCY, table, column, other), lambda code: _other_currency(code, wanted)
-                )
-
-
-def _check_identifiers(exposure: LoadedExposure) -> Iterator[Finding]:
-    for table, columns in _IDENTIFIERS.items():
-        for column in columns:
-            if not exposure.filled(table, column):
-                continue
-            texts = exposure.texts(table, column)
-            yield from exposure.of_rows(
-                *(checks.IDENTIFIER_READ_AS_EMPTY, table, column, texts.isin(_READ_AS_EMPTY)),
-                lambda value: f"{value!r}: Oasis LMF takes it for an empty cell; empty it, or write another name",
-            )
-            for pattern, message in _REWRITTEN.items():
-                rows = texts.str.fullmatch(pattern)
-                yield from exposure.of_rows(
-                    *(checks.IDENTIFIER_REWRITTEN, table, column, rows.astype(bool)),
-                    lambda value, message=message: f"{value}: {message}",  # type: ignore[misc]
                 )
 
 

@@ -336,6 +336,26 @@ FOUND: dict[str, tuple[dict[str, list[dict[str, object]]], list[tuple[str, OedTa
         {"account": [{"PolNumber": "12.0"}]},
         [("identifier-rewritten", ACC, 2, "PolNumber", "12.0")],
     ),
+    "identifiers that look like another": (
+        {
+            "location": [
+                {},
+                {"LocNumber": "1\u200b"},
+                {"LocNumber": " 1"},
+                {"LocNumber": "A\u030a"},
+                {"LocNumber": "Å 2"},
+            ]
+        },
+        [
+            ("identifier-unseen", LOC, 3, "LocNumber", "1\u200b"),
+            ("identifier-unseen", LOC, 4, "LocNumber", " 1"),
+            ("identifier-unseen", LOC, 5, "LocNumber", "A\u030a"),
+        ],
+    ),
+    "zeros kept by a spreadsheet": (
+        {"location": [{}, {"LocNumber": "'007"}]},
+        [("identifier-rewritten", LOC, 3, "LocNumber", "'007")],
+    ),
     "an empty cell as text": (
         {"location": [{}, {"LocNumber": "None"}]},
         [("identifier-rewritten", LOC, 3, "LocNumber", "None")],
@@ -425,8 +445,11 @@ def test_a_filter_that_oasis_takes_for_empty_is_an_error(tmp_path) -> None:
 
 
 def test_blanks_at_the_end_of_an_identifier_are_shown(tmp_path) -> None:
-    [finding] = [of for of in found(tmp_path, location=[{}, SECOND | {"AccNumber": "A1 "}]) if of.table is LOC]
-    assert finding.message.startswith("'A1 ': the account file has no such account")
+    findings = found(tmp_path, location=[{}, SECOND | {"AccNumber": "A1 "}])
+    unseen, missing = (finding.message for finding in findings if finding.table is LOC)
+    assert missing.startswith("'A1 ': the account file has no such account")
+    assert unseen.startswith("'A1 ': holds a blank at an end")
+    assert unseen.endswith("is not equal to A1")
 
 
 def test_a_treaty_with_one_scope_that_matches_is_not_said_to_cede_nothing(tmp_path) -> None:

@@ -118,6 +118,11 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
             {"LocDed6All": "100", "LocDedType6All": "0", "LocMinDed1Building": "5"},
             "LocPeril: must be filled in, because this row has LocMinDed1Building 5, LocDed6All 100",
         ),
+        ({"LocInceptionDate": "2024-02-30"}, "LocInceptionDate: '2024-02-30' is no day of the calendar"),
+        (
+            {"LocExpiryDate": "9999-12-31"},
+            "LocExpiryDate: '9999-12-31' is too far away: Oasis LMF knows the years 1678 to 2261",
+        ),
         ({"LocInceptionDate": "31/01/2024"}, "LocInceptionDate: '31/01/2024' is not a date written as YYYY-MM-DD"),
         (
             {"OEDVersion": "3.0.2"},
