@@ -134,6 +134,12 @@ IDENTIFIER_REWRITTEN = Check(
     "empty cell (None), or with what keeps zeros in a spreadsheet",
     "Rows that were different may have become equal, and references between the tables fail.",
 )
+IDENTIFIER_SIGNS = Check(
+    "identifier-signs",
+    _W,
+    "an identifier with a comma or a number sign (#)",
+    "Oasis LMF stops when a model is run: at a comma for insured losses, at # for all. Deterministic losses are right.",
+)
 IDENTIFIER_UNSEEN = Check(
     "identifier-unseen",
     _W,

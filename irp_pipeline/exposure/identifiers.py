@@ -1,4 +1,4 @@
-"""Identifiers that are text, but hardly the text that was meant: rewritten by a program, or with what nobody sees."""
+"""Identifiers that are hardly the text that was meant: rewritten, with signs that nobody sees or that stop a run."""
 
 import re
 import unicodedata
@@ -35,6 +35,9 @@ _REWRITTEN: Final = {
 }
 
 
+_WORDS: Final = {*_READ_AS_EMPTY, "None", "NaT"}
+
+
 def check_identifiers(exposure: LoadedExposure) -> Iterator[Finding]:
     """Find identifiers that Oasis LMF takes for empty, that a program rewrote, and that hold what cannot be seen.
 
@@ -55,12 +58,17 @@ def check_identifiers(exposure: LoadedExposure) -> Iterator[Finding]:
 
 
 def _problem(text: str) -> tuple[Check, str] | None:
+    if text.isascii() and text.isalnum() and text not in _WORDS:
+        return None  # as most are, and there may be millions
     if text in _READ_AS_EMPTY:
         message = f"{text!r}: Oasis LMF takes it for an empty cell; empty it, or write another name"
         return checks.IDENTIFIER_READ_AS_EMPTY, message
     for pattern, message in _REWRITTEN.items():
         if pattern.fullmatch(text):
             return checks.IDENTIFIER_REWRITTEN, f"{text}: {message}"
+    if "," in text or "#" in text:
+        message = f"{text}: Oasis LMF stops at a comma or # in an identifier when a model is run; write another sign"
+        return checks.IDENTIFIER_SIGNS, message
     if text != text.strip() or not text.isprintable() or not unicodedata.is_normalized("NFC", text):
         message = (
             f"{text!a}: holds a blank at an end, a character that cannot be seen, or an accent apart from its letter, "

@@ -6,6 +6,7 @@ Nothing is compiled here: Numba is off, which tiny models can afford.
 import json
 import shutil
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,56 @@ def test_provenance_is_what_the_run_used(pairs):
     assert job.provenance["settings"]["number_of_samples"] == 1
     assert job.provenance["processes"] == 1
     assert "GUL: AAL, standard deviation, OEP and AEP are those of the period losses" in job.provenance["checked"]
+
+
+@pytest.mark.parametrize(
+    ("locations", "accounts", "perspectives", "message"),
+    [
+        ([place("1"), place("1", BuildingTIV=5)], [], ["GUL"], "insures 50,005.00 there and 150,000.00 in row 1"),
+        ([place("1", BuildingTIV=0, ContentsTIV=0)], [], ["GUL"], "No location has an insured value of a coverage"),
+        ([place("1")], [], ["GUL", "IL"], "need an account table"),
+        ([place("1")], [account()], ["RI"], "need the reinsurance tables ri_info and ri_scope"),
+        ([place("#1")], [], ["GUL"], "The LocNumber '#1' (row 1 of location.csv) holds '#', at which Oasis LMF stops"),
+        ([place("1")], [account(policy="P,1")], ["IL"], "The PolNumber 'P,1' (row 1 of account.csv) holds ','"),
+    ],
+)
+def test_what_a_model_cannot_compute_rightly_is_refused_before_it_runs(
+    tmp_path: Path, locations, accounts, perspectives, message
+):
+    model = write_model(tmp_path, "grid")
+    portfolio = write_portfolio(tmp_path / "portfolio", locations, accounts)
+    job = run_job(tmp_path / "job", portfolio, {**STOCHASTIC, "samples": 1, "perspectives": perspectives}, model)
+    assert job.error is not None
+    assert message in job.error
+
+
+def test_a_comma_in_an_identifier_changes_no_ground_up_loss(tmp_path: Path):
+    model = write_model(tmp_path, "grid")
+    found = []
+    for number, name in enumerate(("a,b", "a-b")):
+        portfolio = write_portfolio(tmp_path / f"portfolio_{number}", [place(name), place("c", Longitude=1.5)], [])
+        job = run_job(tmp_path / f"job_{number}", portfolio, {**STOCHASTIC, "samples": 0}, model)
+        assert job.error is None
+        found.append(job.figures())
+    assert found[0] == found[1]
+
+
+def test_a_path_with_signs_of_the_shell_is_no_obstacle_and_nothing_outside_is_removed(tmp_path: Path):
+    """Oasis LMF removes its temporary folder by a script that has the path without quotation marks."""
+    folder = tmp_path / "my projects & (others)"
+    bystander = tmp_path / "my" / "thesis.tex"
+    bystander.parent.mkdir()
+    bystander.touch()
+    model = write_model(folder / "models", "grid")
+    portfolio = write_portfolio(folder / "portfolio", [place("1")], [])
+    links = {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()}
+    job = run_job(folder / "job", portfolio, {**STOCHASTIC, "samples": 1}, model)
+    assert job.error is None
+    assert job.figures()["GUL", "AAL", None] > 0
+    assert bystander.is_file()
+    assert {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()} == links
+    fixed = run_job(folder / "fixed", portfolio, {**DETERMINISTIC, "perspectives": ["GUL"], "loss_factor": [1.0]})
+    assert fixed.error is None
 
 
 def test_losses_in_another_currency_are_converted_by_a_table_or_refused(tmp_path: Path):

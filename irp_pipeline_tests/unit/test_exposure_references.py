@@ -352,6 +352,10 @@ FOUND: dict[str, tuple[dict[str, list[dict[str, object]]], list[tuple[str, OedTa
             ("identifier-unseen", LOC, 5, "LocNumber", "A\u030a"),
         ],
     ),
+    "signs at which a run stops": (
+        {"location": [{}, {"LocNumber": "#2"}], "account": [{"PolNumber": "P#1"}]},
+        [("identifier-signs", LOC, 3, "LocNumber", "#2"), ("identifier-signs", ACC, 2, "PolNumber", "P#1")],
+    ),
     "zeros kept by a spreadsheet": (
         {"location": [{}, {"LocNumber": "'007"}]},
         [("identifier-rewritten", LOC, 3, "LocNumber", "'007")],

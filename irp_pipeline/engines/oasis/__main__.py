@@ -8,12 +8,16 @@ are killed as a group when one fails: hence a process of its own, in the session
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -51,6 +55,7 @@ from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
+    check_identifiers,
     check_repeated,
     currencies,
     may_exceed_ground_up,
@@ -77,6 +82,8 @@ _NOTHING_INSURED: Final = (
     "No location has an insured value of a coverage that is looked at, so there is nothing to lose: fill BuildingTIV, "
     "OtherTIV, ContentsTIV or BITIV, or leave the analysis out"
 )
+_SAFE_PATH: Final = re.compile(r"[A-Za-z0-9/._+-]+")
+"""A path that a shell takes as it is."""
 _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
 """The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
@@ -107,6 +114,7 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         raise OasisError("The exposure was replaced while the job was being submitted: run the cycle again")
     if problem := options_problem(analysis):
         raise OasisError(f"model_options: {problem}")
+    _check_tables(inputs, analysis["perspectives"])
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = _deterministic(folder, analysis) if is_deterministic else _stochastic(folder, request)
     outcome["provenance"] |= {
@@ -121,13 +129,29 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     return outcome
 
 
+def _check_tables(inputs: Path, perspectives: Collection[str]) -> None:
+    """Refuse losses for which the portfolio has no terms."""
+    if set(perspectives) != {"GUL"} and not (inputs / "account.csv").is_file():
+        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
+    if "RI" in perspectives and not ((inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()):
+        raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
+
+
+def _check_locations(locations: Locations | None) -> None:
+    """Refuse locations whose values contradict each other, and a table without any value."""
+    if locations is not None:
+        check_repeated(locations)
+        if not any(locations.value(row) for row in locations.distinct()):
+            raise OasisError(_NOTHING_INSURED)
+
+
 def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     inputs, run = folder / "inputs", folder / "run"
     options = dict(analysis.get("model_options") or {})
     whole = read_locations(inputs)
     if whole is None:
         raise OasisError("Deterministic losses need a location table, and the portfolio has none")
-    check_repeated(whole)
+    _check_locations(whole)
     check_currency(currencies(inputs), analysis["currency"], "The portfolio", can_convert=False)
     factors = [float(factor) for factor in analysis["loss_factor"]]
     perils = options.get("model_perils_covered")
@@ -193,8 +217,6 @@ def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, unc
     """
     inputs = folder / "inputs"
     has_accounts = (inputs / "account.csv").is_file()
-    if not has_accounts and set(analysis["perspectives"]) != {"GUL"}:
-        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
     if has_accounts and not uncovered:
         return inputs
     source = folder / "source"
@@ -236,6 +258,9 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         check_currency({"reporting_currency": {str(reporting)}}, wanted, "The model's configuration")
     else:
         check_currency(currencies(inputs), wanted, "The portfolio")
+    check_identifiers(inputs, analysis["perspectives"])
+    if not model.configuration.get("exposure_pre_analysis_module"):
+        _check_locations(read_locations(inputs))
     given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
     write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
     write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
@@ -362,18 +387,16 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
     command = Path(sys.executable).with_name("oasislmf")
     if not command.exists():
         raise OasisError("Oasis LMF is not installed. Run: pip install 'irp-pipeline[oasis]'")
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    environment = os.environ | {
-        "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",  # its kernel calls tools by name
-        "NUMBA_CACHE_DIR": str(compiled_folder()),
-        "OASIS_TMPDIR": str(temporary),
-        "TMPDIR": str(temporary),
-        "PYTHONWARNINGS": "ignore",
-    }
     errors_file = folder / _ERRORS
     printed: list[str] = []
-    with errors_file.open("wb") as errors:
+    with errors_file.open("wb") as errors, _temporary_folder(folder) as temporary:
+        environment = os.environ | {
+            "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",  # its kernel calls tools by name
+            "NUMBA_CACHE_DIR": str(compiled_folder()),
+            "OASIS_TMPDIR": str(temporary),
+            "TMPDIR": str(temporary),
+            "PYTHONWARNINGS": "ignore",
+        }
         process = subprocess.Popen(  # noqa: S603 - the command is the one installed with this project
             [str(command), *arguments],
             cwd=folder,
@@ -393,6 +416,31 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
         print(said, flush=True)
     if status != 0:
         raise OasisError(reason("".join(printed), said, run))
+
+
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for what a run needs for a while, in the job's folder; yield a path to it.
+
+    Oasis LMF writes the path into a shell script without quotation marks, also behind ``rm -R -f``. A path with a blank
+    or another sign of the shell would let the run fail, and might remove a folder of somebody's. Then it gets a link.
+    """
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    if _SAFE_PATH.fullmatch(str(temporary)):
+        yield temporary
+    else:
+        link = Path(tempfile.gettempdir()) / f"irp-{uuid.uuid4().hex}"
+        if not _SAFE_PATH.fullmatch(str(link)):
+            raise OasisError(
+                f"Oasis LMF cannot work in {folder} nor in {link.parent}: their paths hold other signs than letters, "
+                "digits and . _ - +. Set TMPDIR to a folder whose path has none"
+            )
+        link.symlink_to(temporary, target_is_directory=True)
+        try:
+            yield link
+        finally:
+            link.unlink()
     shutil.rmtree(temporary, ignore_errors=True)
 
 
