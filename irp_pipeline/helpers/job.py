@@ -876,8 +876,10 @@ def _change(job: Mapping[str, Any], state: JobState) -> _Change | None:
         return None
     if state.phase is JobPhase.UNKNOWN:
         return _Change(job["id"], status, JobStatus.CANCELLED) if status in _BEING_CANCELLED else None
-    if state.phase is JobPhase.FINISHED and (fault := check_result(state.result)) is not None:
-        return _Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
+    if state.phase is JobPhase.FINISHED:
+        fault = check_result(state.result, currency=job["job_configuration_data"].get("currency"))
+        if fault is not None:
+            return _Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
     new = _STATUS_OF_PHASE[state.phase]
     return None if new is status else _Change(job["id"], status, new, state.message, state.result)
 
