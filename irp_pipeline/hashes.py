@@ -27,11 +27,12 @@ _TICK_SECONDS: Final = 0.1
 _COARSE_TICK_SECONDS: Final = 2.1
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, *, recheck: bool = False) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal.
 
     Args:
         path: the file. Unchanged since it was last hashed, it is not read.
+        recheck: read it all the same.
 
     Raises:
         OSError: it cannot be read.
@@ -39,7 +40,7 @@ def file_sha256(path: Path) -> str:
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are
     found = path.stat()
-    if _is_settled(found):
+    if not recheck and _is_settled(found):
         with _memory() as memory:
             known = memory.execute(
                 "SELECT sha256 FROM file WHERE path = ? AND bytes = ? AND mtime_ns = ? AND inode = ?",

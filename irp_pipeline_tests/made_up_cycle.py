@@ -28,7 +28,7 @@ SHARES = {"GUL": 1.0, "IL": 0.7, "RI": 0.4}
 
 def workbook(*, groupings: Sequence[Mapping[str, Any]] = (), description: str = "First quarter") -> Workbook:
     """Two stochastic analyses, a deterministic one, and two groups."""
-    stochastic = {"engine": "oasis_stochastic", "model": "storm", "model_options": {"a": 1}, "samples": SAMPLES}
+    stochastic = {"engine": "oasis_stochastic", "model": "storm", "model_options": {"gulmc": True}, "samples": SAMPLES}
     return Workbook.model_validate(
         {
             "metadata": {"currency": "EUR", "description": description, "insurer": "Example Insurance"},

@@ -63,6 +63,15 @@ def check(
     currency: Annotated[
         str | None, typer.Option("--currency", metavar="CODE", help="The currency that all amounts must be in.")
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="How the characters of the CSV files are written: cp1252, utf-16.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="What stands between the cells of the CSV files.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option("--decimal", metavar="SIGN", help="The decimal sign in the CSV files: '.' or ','.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check OED files: rules of the standard, references between the tables, terms that have no effect.
@@ -72,6 +81,7 @@ def check(
     from irp_pipeline.exposure.currencies import CURRENCIES
     from irp_pipeline.exposure.findings import Severity
     from irp_pipeline.exposure.oed import OedTable
+    from irp_pipeline.exposure.sources import FileSource
     from irp_pipeline.exposure.validate import Needs, needs_of_perspectives, validate
 
     if currency is not None and currency.upper() not in CURRENCIES:
@@ -85,7 +95,11 @@ def check(
     tables = _tables(files or [], {table: file for table, file in named.items() if file is not None})
     wanted = [name.strip().upper() for name in losses.split(",")] if losses else _possible_losses(tables)
     needs = needs_of_perspectives(wanted) | Needs(unknown=("the model is not known",))
-    findings = validate(tables, needs=needs, currency=currency.upper() if currency else None)
+    sources = {
+        table: FileSource(file, encoding, delimiter, decimal, stated_in="the option --{}")
+        for table, file in tables.items()
+    }
+    findings = validate(sources, needs=needs, currency=currency.upper() if currency else None)
     counts = {severity: sum(found.severity is severity for found in findings) for severity in Severity}
     if as_json:
         output.print_json(

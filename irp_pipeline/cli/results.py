@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -24,11 +24,13 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     With --json all figures; the table shows the usual ones, and irp report draws the curves.
     """
     from irp_pipeline.helpers.batch import current_batch
-    from irp_pipeline.helpers.result import get_results
+    from irp_pipeline.helpers.result import analyses_by_means, get_results
 
     with working_in(db_schema) as schema:
         batch = current_batch(find_cycle(cycle, schema)["id"])
         figures = output.records(get_results(batch["id"])) if batch is not None else []
+        by_means = analyses_by_means(batch["id"]) if batch is not None else set()
+    figures = [figure | {"losses_by": _losses_by(figure, by_means)} for figure in figures]
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "figures": figures})
         return
@@ -43,6 +45,15 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     deterministic = list(_deterministic(figures))
     if deterministic:
         output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
+    if by_means:
+        output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
+
+
+def _losses_by(figure: Mapping[str, Any], by_means: Collection[str]) -> str | None:
+    """What a figure is made of: samples or means of losses. A deterministic one is made of neither."""
+    if figure["metric"] == "LOSS":
+        return None
+    return "means" if figure["analysis_name"] in by_means and not figure["is_group"] else "samples"
 
 
 def _stochastic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
@@ -66,7 +77,8 @@ def _by_row(figures: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], dic
     rows: dict[tuple[str, str, str], dict[tuple[str, float | None], float]] = {}
     order = sorted(figures, key=lambda f: (f["is_group"], f["analysis_name"], _PERSPECTIVES.index(f["perspective"])))
     for figure in order:
-        key = (figure["analysis_name"], figure["perspective"], figure["currency"])
+        losses = figure["perspective"] + (" by means" if figure["losses_by"] == "means" else "")
+        key = (figure["analysis_name"], losses, figure["currency"])
         of = figure["return_period"] if figure["return_period"] is not None else figure["loss_factor"]
         rows.setdefault(key, {})[figure["metric"], of] = figure["loss"]
     return rows

@@ -6,10 +6,21 @@ from typing import Any
 
 from irp_pipeline.engines.oasis import DETERMINISTIC, STOCHASTIC, oasis
 from irp_pipeline.engines.oasis.needs import needs as oasis_needs
+from irp_pipeline.engines.oasis.options import options_problem as oasis_options_problem
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
 from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 
-__all__ = ["EngineError", "JobPhase", "JobState", "RiskEngine", "check_result", "engine", "needs", "register_engine"]
+__all__ = [
+    "EngineError",
+    "JobPhase",
+    "JobState",
+    "RiskEngine",
+    "check_result",
+    "engine",
+    "needs",
+    "options_problem",
+    "register_engine",
+]
 
 EngineFactory = Callable[[Path], RiskEngine]
 NeedsOfAnalysis = Callable[[Mapping[str, Any], Path | None], Needs]
@@ -29,6 +40,15 @@ def register_engine(name: str, factory: EngineFactory, needs_of_analysis: NeedsO
     _engines[name] = factory
     if needs_of_analysis is not None:
         _needs[name] = needs_of_analysis
+
+
+def options_problem(analysis: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with the names in ``model_options`` of an analysis; None if nothing is, or nobody knows.
+
+    Args:
+        analysis: a row of the sheet Analyses.
+    """
+    return oasis_options_problem(analysis) if analysis.get("engine") in (DETERMINISTIC, STOCHASTIC) else None
 
 
 def needs(analysis: Mapping[str, Any], model: Path | None = None) -> Needs:

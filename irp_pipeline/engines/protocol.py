@@ -17,6 +17,8 @@ from irp_pipeline.storable import unstorable
 
 _PERSPECTIVES: Final = ("GUL", "IL", "RI")
 _METRICS: Final = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
+_METRICS_WITH: Final = {"return_period": ("OEP", "AEP"), "loss_factor": ("LOSS",)}
+"""The metrics that have each of the parameters of a figure."""
 _WITHOUT_LOSS: Final = ("STD_DEV",)
 """What is not defined for a single year, and has no loss then."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
@@ -83,19 +85,22 @@ class RiskEngine(Protocol):
         """Return what the engine printed for a job so far; empty if there is nothing."""
 
 
-def check_result(result: object) -> str | None:
+def check_result(result: object, *, currency: str | None = None) -> str | None:
     """Say what is wrong with the result of a job, whichever engine it comes from.
 
     Checked are its shape, that every number is finite, that PostgreSQL can store all of it, that perspectives, metrics
-    and the currency are known, and that files are named inside of the job's folder. Not whether the figures are right.
+    and the currency are known, that no loss is below zero and no figure there twice, that each has the return period or
+    loss factor that belongs to its metric and no other, and that files are named inside of the job's folder. Whether
+    the figures are right is the engine's own to check.
 
     Args:
         result: what :attr:`JobState.result` holds.
+        currency: the currency that the losses were asked for in; None: any.
 
     Returns:
         The first fault with its place, such as ``figures[3].loss is -1.0``, in one line; None if there is none.
     """
-    return next(_faults(result), None)
+    return next(_faults(result, currency), None)
 
 
 def is_inside_path(path: str) -> bool:
@@ -104,7 +109,7 @@ def is_inside_path(path: str) -> bool:
     return bool(parts) and not path.startswith("/") and ".." not in parts
 
 
-def _faults(result: object) -> Iterator[str]:
+def _faults(result: object, wanted: str | None) -> Iterator[str]:
     if not isinstance(result, dict):
         yield f"The result is no object but {_kind(result)}"
         return
@@ -114,6 +119,8 @@ def _faults(result: object) -> Iterator[str]:
     currency = result.get("currency")
     if not (isinstance(currency, str) and _CURRENCY.fullmatch(currency)):
         yield f"currency is {_shown(currency)}, not three capital letters"
+    elif wanted is not None and currency != wanted:
+        yield f"currency is {currency}, but the losses were asked for in {wanted}"
     files = result.get("files", {})
     if not isinstance(files, dict):
         yield f"files is no object but {_kind(files)}"
@@ -132,8 +139,12 @@ def _faults_of_figures(figures: object) -> Iterator[str]:
     elif len(figures) > _MOST_FIGURES:
         yield f"figures has {len(figures):,} entries, more than {_MOST_FIGURES:,}"
     else:
+        seen: dict[tuple[object, ...], int] = {}
         for index, figure in enumerate(figures):
             yield from _faults_of_figure(f"figures[{index}]", figure)
+            what = tuple(figure.get(name) for name in ("perspective", "metric", *_PARAMETERS))
+            if (first := seen.setdefault(what, index)) != index:
+                yield f"figures[{index}] is of the same as figures[{first}]"
 
 
 def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
@@ -146,10 +157,15 @@ def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
     loss = figure.get("loss")
     if not (_is_number(loss) or (loss is None and figure.get("metric") in _WITHOUT_LOSS)):
         yield f"{place}.loss is {_shown(loss)}, not a finite number"
+    elif loss is not None and loss < 0:
+        yield f"{place}.loss is {_shown(loss)}, below zero"
     for name, is_right in _PARAMETERS.items():
         value = figure.get(name)
         if value is not None and not is_right(value):
             yield f"{place}.{name} is {_shown(value)}"
+        belongs = figure.get("metric") in _METRICS_WITH[name]
+        if belongs is (value is None):
+            yield f"{place}.{name} is {_shown(value)}, but its metric is {figure.get('metric')}"
 
 
 def _faults_of_file(place: str, name: object, file: object) -> Iterator[str]:

@@ -121,6 +121,31 @@ OTHER_CURRENCY = Check(
 )
 
 # Rows that describe the same thing.
+IDENTIFIER_READ_AS_EMPTY = Check(
+    "identifier-read-as-empty",
+    _E,
+    "an identifier that Oasis LMF takes for an empty cell, such as nan, NULL, N/A, in a source that is no CSV file",
+    "Oasis LMF refuses the exposure, or the row of a scope or a condition applies to more than it names.",
+)
+IDENTIFIER_REWRITTEN = Check(
+    "identifier-rewritten",
+    _W,
+    "an identifier that a program seems to have rewritten: shortened (1.00E+11), with a fraction (12.0), made of an "
+    "empty cell (None), or with what keeps zeros in a spreadsheet",
+    "Rows that were different may have become equal, and references between the tables fail.",
+)
+IDENTIFIER_SIGNS = Check(
+    "identifier-signs",
+    _W,
+    "an identifier with a comma or a number sign (#)",
+    "Oasis LMF stops when a model is run: at a comma for insured losses, at # for all. Deterministic losses are right.",
+)
+IDENTIFIER_UNSEEN = Check(
+    "identifier-unseen",
+    _W,
+    "an identifier with a blank at an end, or a character that cannot be seen",
+    "It is not equal to the one that looks the same: there are two locations or accounts, or a reference fails.",
+)
 LOCATION_REPEATED = Check(
     "location-repeated",
     _E,
@@ -327,6 +352,13 @@ TREATY_TERM_IGNORED = Check(
     _W,
     "a term of the info table that Oasis LMF does not apply to this ReinsType",
     "Losses are computed without the term.",
+)
+TREATY_CEDES_ALL = Check(
+    "treaty-cedes-all",
+    _W,
+    "an excess of loss (CXL, PR) that has neither a limit nor an attachment",
+    "0 and empty mean that there is none: the treaty cedes the whole loss, as far as CededPercent and PlacedPercent "
+    "let it.",
 )
 TREATY_ABOVE_VALUE = Check(
     "treaty-above-value",

@@ -84,18 +84,21 @@ def misfit(where: str, column: Column, value: object) -> str:
     place = f"{where}, column {column.name}"
     if column.type is not ColumnType.TEXT:
         return f"{place}: {value!r} is not {_WHAT_FITS[column.type]}"
+    what = "a date" if column.content is Content.DATE else "an identifier"
     match value:
+        case str() if "\0" in value:
+            return f"{place}: {value!r} holds a NUL character, which no text holds"
         case float() | decimal.Decimal() if not math.isfinite(value):
-            return f"{place}: {value} is not an identifier; give the column as text"
+            return f"{place}: {value} is not {what}; give the column as text"
         case float() | decimal.Decimal() if float(value).is_integer():
             return (
-                f"{place}: {value!r} is a floating-point number, and so large that others could be meant: identifiers "
-                "must come as text or whole numbers"
+                f"{place}: {value!r} is a floating-point number, and so large that others could be meant: such a "
+                "column must come as text or whole numbers"
             )
         case float() | decimal.Decimal():
-            return f"{place}: {value} has a fraction, so it is not an identifier; give the column as text"
+            return f"{place}: {value} has a fraction, so it is not {what}; give the column as text"
         case bool():
-            return f"{place}: {value} is a truth value, not an identifier; give the column as text"
+            return f"{place}: {value} is a truth value, not {what}; give the column as text"
         case dt.date() | dt.time():
             return f"{place}: {value} is a date or time, not an identifier; give the column as text"
         case _:
@@ -225,6 +228,7 @@ def _to_text(array: "pa.Array", content: Content) -> "pa.Array":
     import pyarrow.compute as pc
 
     if pa.types.is_string(array.type):
+        _refuse(pc.any(pc.match_substring(array, "\0")).as_py(), "a NUL")
         return _without_midnight(array) if content is Content.DATE else array
     if pa.types.is_floating(array.type):
         return _float_to_text(_without_nan(array), content)
@@ -287,6 +291,9 @@ def _to_number(array: "pa.Array") -> "pa.Array":
 
     if pa.types.is_string(array.type):
         array = _parse(array, pa.float64())
+    elif pa.types.is_boolean(array.type):
+        _refuse(array.null_count < len(array), "a truth value")
+        array = array.cast(pa.int8()).cast(pa.float64())
     elif not pa.types.is_float64(array.type):
         array = array.cast(pa.float64(), safe=False)
     if pc.all(pc.is_finite(array)).as_py() is False:

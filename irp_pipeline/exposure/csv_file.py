@@ -22,7 +22,7 @@ from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.numerals import SIGNS, DecimalSigns, described, with_point, with_points
 from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.text_file import BLOCK_BYTES, Text, open_text
+from irp_pipeline.exposure.text_file import BLOCK_BYTES, IN_WORKBOOK, Text, open_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,11 +47,22 @@ class CsvOptions:
         encoding: of its characters.
         delimiter: what stands between its cells: one of :data:`DELIMITERS`, as itself or by its name.
         decimal: the decimal sign of its numbers, ``.`` or ``,``.
+        stated_in: where users state it, for messages, such as :data:`~irp_pipeline.exposure.text_file.IN_WORKBOOK`.
     """
 
     encoding: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
+    stated_in: str = IN_WORKBOOK
+
+    def where(self, name: str) -> str:
+        """Where users state one of them, such as ``the column decimal of sheet Portfolios``."""
+        return self.stated_in.format(name)
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether anything is stated."""
+        return any((self.encoding, self.delimiter, self.decimal))
 
 
 @dataclass(frozen=True)
@@ -78,20 +89,27 @@ class CsvReader:
         self.description = path.name
         self._path = path
         with self._errors():
-            self._text = open_text(path, options.encoding)
+            self._text = open_text(path, options.encoding, options.stated_in)
             self._header = _read_header(self._text, table, options)
             self.columns = oed_columns(table, self._header.names, self.description)
-            if not any(column.is_known for column in self.columns) and options != CsvOptions():
+            names_nothing = not any(column.is_known for column in self.columns)
+            if names_nothing and len(self.columns) == 1 and not options.is_stated:
+                raise ExposureError(
+                    f"{self.description}, line {self._header.lines}: must hold the names of the columns, and is "
+                    f"{self._header.names[0][:40]!r}. Remove what stands above them"
+                )
+            if names_nothing and options.is_stated:
                 raise ExposureError(
                     f"{self.description}, line {self._header.lines}: names no column of OED, but begins with "
-                    f"{self._header.names[0][:40]!r}. Correct encoding and delimiter in sheet Portfolios"
+                    f"{self._header.names[0][:40]!r}. Correct {options.where('encoding')} or "
+                    f"{options.where('delimiter')}"
                 )
             self._lines, has_quotes = self._count()
             self._places: Places | None = None
             self._records: int | None = None
             if has_quotes:
                 self._check_records()
-            self._signs = self._decimal_signs(options.decimal, has_quotes)
+            self._signs = self._decimal_signs(options, has_quotes)
 
     @property
     def places(self) -> Places:
@@ -332,12 +350,13 @@ class CsvReader:
             f"{delimiter!r} must stand in quotation marks, and a line break must not stand outside of them"
         )
 
-    def _decimal_signs(self, stated: str | None, has_quotes: bool) -> dict[str, str]:
+    def _decimal_signs(self, options: CsvOptions, has_quotes: bool) -> dict[str, str]:
         numbers = [column for column in self.columns if column.type is not ColumnType.TEXT]
-        decimal = _stated(stated, {sign: sign for sign in SIGNS} | {"point": ".", "comma": ","}, "decimal")
+        signs = {sign: sign for sign in SIGNS} | {"point": ".", "comma": ","}
+        decimal = _stated(options.decimal, signs, options.where("decimal"))
         if not numbers or (self._header.delimiter == "," and not has_quotes and decimal != ","):
             return dict.fromkeys((column.name for column in numbers), ".")  # no cell can hold a comma
-        found = DecimalSigns(self.columns, self._header.delimiter, decimal)
+        found = DecimalSigns(self.columns, self._header.delimiter, decimal, options.where("decimal"))
         record = 0
         for batch in self._arrow_batches([column.source_name for column in numbers]):
             found.add(batch, record)
@@ -355,7 +374,7 @@ class CsvReader:
 def _read_header(text: Text, table: OedTable, options: CsvOptions) -> _Header:
     """Find the names of the columns, and what separates them."""
     names = {name: sign for sign, name in DELIMITERS.items()} | {sign: sign for sign in DELIMITERS} | {"\\t": "\t"}
-    delimiter = _stated(options.delimiter, names, "delimiter")
+    delimiter = _stated(options.delimiter, names, options.where("delimiter"))
     lines = size = 0
     with closing(text.lines()) as file:
         while True:
@@ -379,9 +398,9 @@ def _read_header(text: Text, table: OedTable, options: CsvOptions) -> _Header:
     if "\0" in line:
         raise ExposureError(
             f"{text.name}, line {lines}: holds NUL characters, which no text holds. If it is utf-16-le or utf-16-be, "
-            "write that in the column encoding of sheet Portfolios"
+            f"write that in {options.where('encoding')}"
         )
-    delimiter = delimiter or _found_delimiter(line, table, text.name)
+    delimiter = delimiter or _found_delimiter(line, table, text.name, options.where("delimiter"))
     try:
         cells = next(csv.reader(line.splitlines(keepends=True), delimiter=delimiter, strict=True))
     except csv.Error as error:
@@ -389,7 +408,7 @@ def _read_header(text: Text, table: OedTable, options: CsvOptions) -> _Header:
     return _Header(cells, delimiter, lines, size)
 
 
-def _found_delimiter(header: str, table: OedTable, name: str) -> str:
+def _found_delimiter(header: str, table: OedTable, name: str, where: str) -> str:
     """The delimiter that makes the most OED names of a header, or else the most cells."""
     scores: dict[str, tuple[int, int]] = {}
     for delimiter in DELIMITERS:
@@ -401,20 +420,18 @@ def _found_delimiter(header: str, table: OedTable, name: str) -> str:
     rivals = [delimiter for delimiter, score in scores.items() if score[0] == scores[best][0] > 0 and score[1] > 1]
     if len(rivals) > 1:
         readings = " or ".join(f"{DELIMITERS[rival]} ({scores[rival][1]} columns)" for rival in rivals)
-        raise ExposureError(
-            f"{name}, line 1: the delimiter can be {readings}: say which in the column delimiter of sheet Portfolios"
-        )
+        raise ExposureError(f"{name}, line 1: the delimiter can be {readings}: say which in {where}")
     return best
 
 
-def _stated(value: str | None, known: dict[str, str], column: str) -> str | None:
+def _stated(value: str | None, known: dict[str, str], where: str) -> str | None:
     if value is None:
         return None
     try:
         return known[value.lower()]
     except KeyError:
         words = ", ".join(repr(word) for word in known)
-        raise ExposureError(f"{value!r} in the column {column} of sheet Portfolios is none of {words}") from None
+        raise ExposureError(f"{value!r} in {where} is none of {words}") from None
 
 
 def _cell_with_stray_quote(line: str, delimiter: str) -> int:

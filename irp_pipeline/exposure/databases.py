@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 from irp_pipeline.exposure.conversion import array_of, conform, first_unidentifiable, misfit
+from irp_pipeline.exposure.numerals import first_unclear, unclear
 from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
@@ -146,6 +147,9 @@ class DatabaseReader:
                 values = list(zip(*rows, strict=True))
                 for position in positions:
                     self._check_identifiers(self.columns[position], values[position], record)
+                    if (found := first_unclear(values[position], self.columns[position])) is not None:
+                        text = values[position][found]
+                        raise unclear(self.locate(record + found), self.columns[position], text)
                 yield pa.RecordBatch.from_arrays([array_of(values[position]) for position in positions], names)
                 record += len(rows)
 

@@ -1,6 +1,6 @@
 """Opening the files that hold OED tables: CSV, compressed or not, and Parquet, whose reading is here too."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,8 @@ from irp_pipeline.exposure.compressed import COMPRESSED_SUFFIXES
 from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 from irp_pipeline.exposure.conversion import conform
 from irp_pipeline.exposure.csv_file import CsvOptions, CsvReader
-from irp_pipeline.exposure.oed import OedTable, oed_columns
+from irp_pipeline.exposure.numerals import first_unclear, unclear
+from irp_pipeline.exposure.oed import Column, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ParquetReader:
 
     def batches(self) -> "Generator[pa.RecordBatch]":
         """The rows."""
-        return self._batches(None)
+        return self._batches(self.columns)
 
     def locate(self, record: int) -> str:
         """Say where a record is."""
@@ -70,14 +71,20 @@ class ParquetReader:
         """The control totals, by a second reading of the columns they need."""
         columns = [column for column in self.columns if column.name in CONTROL_COLUMNS] or [self.columns[0]]
         accumulator, record = TotalsAccumulator(), 0
-        for batch in self._batches([column.source_name for column in columns]):
+        for batch in self._batches(columns):
             accumulator.add(conform(batch, columns, record, self.locate))
             record += batch.num_rows
         return accumulator.totals()
 
-    def _batches(self, names: list[str] | None) -> "Generator[pa.RecordBatch]":
+    def _batches(self, columns: Sequence[Column]) -> "Generator[pa.RecordBatch]":
+        record = 0
         with _parquet_errors(self._path):
-            yield from self._file.iter_batches(_BATCH_ROWS, columns=names)
+            for batch in self._file.iter_batches(_BATCH_ROWS, columns=[column.source_name for column in columns]):
+                for column, cells in zip(columns, batch.columns, strict=True):
+                    if (position := first_unclear(cells, column)) is not None:
+                        raise unclear(self.locate(record + position), column, cells[position].as_py())
+                record += batch.num_rows
+                yield batch
 
 
 @contextmanager

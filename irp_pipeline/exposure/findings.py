@@ -58,7 +58,7 @@ class LoadedExposure:
 
     def __init__(
         self,
-        files: Mapping[OedTable, Path],
+        files: Mapping[OedTable, Path | FileSource],
         rows_per_fault: int,
         *,
         perspectives: Collection[str] = ("GUL", "IL", "RI"),
@@ -73,8 +73,7 @@ class LoadedExposure:
         Raises:
             ExposureError: a file cannot be read, or holds a value that does not fit its column.
         """
-        self.paths = {table: files[table] for table in OedTable if table in files}
-        loaded = {table: _load(path, table) for table, path in self.paths.items()}
+        loaded = {table: _load(files[table], table) for table in OedTable if table in files}
         self.frames = {table: frame for table, (frame, _) in loaded.items()}
         self._places = {table: places for table, (_, places) in loaded.items()}
         self._rows_per_fault = rows_per_fault
@@ -203,12 +202,12 @@ def _texts(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
     return values.map(_shown, na_action="ignore").astype(object).where(values.notna(), "")
 
 
-def _load(path: Path, table: OedTable) -> "tuple[pd.DataFrame, Places]":
+def _load(source: Path | FileSource, table: OedTable) -> "tuple[pd.DataFrame, Places]":
     import pandas as pd
     import pyarrow as pa
 
     batches, record = [], 0
-    with open_source(FileSource(path), table) as reader:
+    with open_source(FileSource(source) if isinstance(source, Path) else source, table) as reader:
         schema = schema_of(reader.columns)
         for batch in reader.batches():
             batches.append(conform(batch, reader.columns, record, reader.locate))

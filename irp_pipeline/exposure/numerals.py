@@ -33,6 +33,7 @@ def _pattern(decimal: str, thousands: str) -> str:
 # The cells that can be read with the point, or with the comma, as the decimal sign; whole digits are in neither.
 _READABLE = {".": _pattern("[.]", ","), ",": _pattern(",", "[.]")}
 _UNCLEAR = {sign: rf"^\s*[+-]?[1-9][0-9]{{0,2}}[{sign}][0-9]{{3}}\s*$" for sign in SIGNS}
+_UNCLEAR_TEXT = re.compile(_UNCLEAR["."])
 _WHOLE = r"[.,]000\s*$"
 _SMALLEST_WITH_THOUSANDS = 1000
 
@@ -62,13 +63,15 @@ class DecimalSigns:
         columns: the columns of the file.
         delimiter: what stands between its cells.
         stated: the sign that the user states, if any.
+        where: where users state it, for messages.
     """
 
-    def __init__(self, columns: Sequence[Column], delimiter: str, stated: str | None) -> None:
+    def __init__(self, columns: Sequence[Column], delimiter: str, stated: str | None, where: str) -> None:
         self._columns = [column for column in columns if column.type is not ColumnType.TEXT]
         self._seen = {column.name: _Seen() for column in self._columns}
         self._delimiter = delimiter
         self._stated = stated
+        self._where = where
 
     def add(self, batch: "pa.RecordBatch", first_record: int) -> None:
         """Look at a batch, whose columns of numbers are text named as in the source."""
@@ -121,8 +124,8 @@ class DecimalSigns:
             contradicts = sign == "," or bool(seen.unclear)
             if self._stated == other(sign) and contradicts and not self._is_limited(column):
                 raise ExposureError(
-                    f"{locate(record)}, column {column.name}: {text!r} has the decimal sign {sign!r}, but the column "
-                    f"decimal of sheet Portfolios says {self._stated!r}"
+                    f"{locate(record)}, column {column.name}: {text!r} has the decimal sign {sign!r}, but "
+                    f"{self._where} says {self._stated!r}"
                 )
             return sign
         if not seen.unclear:
@@ -134,12 +137,51 @@ class DecimalSigns:
             return "."
         raise ExposureError(
             f"{locate(record)}, column {column.name}: {text!r} can be {_reading(text, sign)} or "
-            f"{_reading(text, other(sign))}: say '.' or ',' in the column decimal of sheet Portfolios"
+            f"{_reading(text, other(sign))}: say '.' or ',' in {self._where}"
         )
 
     @staticmethod
     def _is_limited(column: Column) -> bool:
         return column.largest is not None and column.largest < _SMALLEST_WITH_THOUSANDS
+
+
+def first_unclear(cells: "pa.Array | Sequence[object]", column: Column) -> int | None:
+    """The position of the first text that can be two numbers, in a source that is no CSV file.
+
+    Such a source has numbers; text among them was written by somebody who may have separated thousands by points, and
+    no other cell can tell.
+
+    Args:
+        cells: as the source gives them, of whatever type.
+        column: their column.
+    """
+    if column.type is ColumnType.TEXT or (column.largest is not None and column.largest < _SMALLEST_WITH_THOUSANDS):
+        return None
+    if isinstance(cells, Sequence):
+        found = (number for number, cell in enumerate(cells) if isinstance(cell, str) and _UNCLEAR_TEXT.match(cell))
+        return next(found, None)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        return None
+    position: int = pc.index(pc.match_substring_regex(cells.cast(pa.string()), _UNCLEAR["."]), True).as_py()
+    return position if position >= 0 else None
+
+
+def unclear(where: str, column: Column, text: str) -> ExposureError:
+    """The error for such a text.
+
+    Args:
+        where: the place of its row.
+        column: its column.
+        text: what it holds.
+    """
+    return ExposureError(
+        f"{where}, column {column.name}: the text {text!r} can be {_reading(text.strip(), '.')} or "
+        f"{_reading(text.strip(), ',')}: give the column as numbers, not as text"
+    )
 
 
 def with_points(cells: "pa.Array", sign: str) -> "pa.Array":

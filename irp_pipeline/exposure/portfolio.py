@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.hashes import file_sha256
 
 PORTFOLIOS_FOLDER = "portfolios"
@@ -25,6 +26,34 @@ def portfolio_files(folder: Path) -> dict[OedTable, Path]:
     """Return the files of those tables that a portfolio has, in the order of :class:`OedTable`."""
     files = {table: portfolio_file(folder, table) for table in OedTable}
     return {table: file for table, file in files.items() if file.is_file()}
+
+
+def write_portfolio_file(extract: Path, target: Path) -> int:
+    """Write an extract as the CSV that models read, in bounded memory.
+
+    Args:
+        extract: the Parquet file that :func:`irp_pipeline.exposure.extract.extract` wrote.
+        target: the file to write; it appears when it is whole.
+
+    Returns:
+        How many records it has.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    records = 0
+    with (
+        pq.ParquetFile(extract) as source,
+        appearing_when_whole(target) as partial,
+        pc.CSVWriter(partial, source.schema_arrow) as writer,
+    ):
+        for batch in source.iter_batches():
+            writer.write_batch(batch)
+            records += batch.num_rows
+    return records
 
 
 def file_hashes(files: Iterable[Path]) -> dict[str, str]:

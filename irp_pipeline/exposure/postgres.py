@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import BUILDINGS_COLUMN, CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotals
 from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
+from irp_pipeline.exposure.numerals import first_unclear, unclear
 from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.sources import address, without_password
@@ -93,6 +94,9 @@ class PostgresReader:
             with cursor.fetch_record_batch() as reader:
                 for batch in _guarded(reader, self.description):
                     self._check_decimals(batch, record)
+                    for column, cells in zip(self.columns, batch.columns, strict=True):
+                        if (position := first_unclear(cells, column)) is not None:
+                            raise unclear(self.locate(record + position), column, cells[position].as_py())
                     yield batch
                     record += batch.num_rows
 
@@ -233,7 +237,7 @@ def _cast(name: str, database_type: str, column: Column) -> str:
     if database_type == "float4":
         return f"{name}::float8"
     if database_type == "bool":
-        return f"{name}::int"
+        return name if column.type is ColumnType.NUMBER else f"{name}::int"
     return f"{name}::text"
 
 

@@ -236,8 +236,8 @@ def _unmatched(miss: Sequence[tuple[str, str]]) -> tuple[str, str]:
     noun = _NOUNS.get(column, "location")
     within = ", ".join(f"{name} {found}" for name, found in miss[:-1])
     return column, (
-        f"{value}: no {noun} has this {column}{f' within {within}' if within else ''}, so this row of the scope "
-        "applies to nothing"
+        f"{_as_named(value)}: no {noun} has this {column}{f' within {within}' if within else ''}, so this row of the "
+        "scope applies to nothing"
     )
 
 
@@ -355,7 +355,13 @@ def _missing(
     filled = (frame != "").all(axis="columns")
     known = _index(exposure.text_frame(other, columns).drop_duplicates(), columns)
     missing = filled & ~_index(frame, columns).isin(known)
-    yield from exposure.of_rows(check, table, columns[-1], missing, lambda value: f"{value}: {message}")
+    yield from exposure.of_rows(check, table, columns[-1], missing, lambda value: f"{_as_named(value)}: {message}")
+
+
+def _as_named(value: object) -> str:
+    """An identifier in a message: in quotation marks if it has blanks at its ends, which nobody would see."""
+    text = str(value)
+    return text if text == text.strip() else repr(text)
 
 
 def _index(frame: "pd.DataFrame", columns: Sequence[str]) -> "pd.Index[Any] | pd.MultiIndex":

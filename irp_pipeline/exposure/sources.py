@@ -16,6 +16,7 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.oed import Column, OedTable
 from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.text_file import IN_WORKBOOK
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,12 +36,14 @@ class FileSource:
         encoding: of the characters in a CSV file, such as ``cp1252``; None: found out.
         delimiter: what stands between the cells of a CSV file; None: found out.
         decimal: the decimal sign of the numbers in a CSV file, ``.`` or ``,``; None: found out.
+        stated_in: where users state that, for messages.
     """
 
     path: Path
     encoding: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
+    stated_in: str = IN_WORKBOOK
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reade
     from irp_pipeline.exposure.csv_file import CsvOptions
 
     if isinstance(source, FileSource):
-        options = CsvOptions(source.encoding or None, source.delimiter or None, source.decimal or None)
+        options = CsvOptions(
+            source.encoding or None, source.delimiter or None, source.decimal or None, source.stated_in
+        )
         return files.open_file(source.path, options, table)
     url = source_url(source.database)
     query = _checked_query(source)

@@ -1,5 +1,6 @@
 """The rules of the OED standard, checked by ods_tools and said in the words of a risk analyst."""
 
+import datetime as dt
 import gc
 import json
 import re
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ods_tools.oed import OedExposure
 
 
+_CELLS_TOLD = 3
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Rows of a table that ods_tools is given at once: it holds several copies of them.
 _ROWS_AT_ONCE = 200_000
 
@@ -185,8 +188,11 @@ def _reword(exposure: LoadedExposure, specification: dict[str, Any], fault: _Fau
         return
     if check == "conditional_requirement":
         for column, rows in _rows_by_missing_column(fault.rows, fault.missing or []).items():
-            message = "must be filled in: another column of this row asks for it"
-            yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, message)
+            messages = {
+                row: f"must be filled in, because this row has {asking}"
+                for row, asking in _asking(exposure, specification, table, column, rows).items()
+            }
+            yield from exposure.of_rows(checks.VALUE_EXPECTED, table, column, rows, messages)
         return
     named = re.search(r"column '(?P<quoted>.+)' has|(?P<first>\w+) has invalid|invalid (?P<last>\w+)", summary)
     column = next(name for name in named.groups() if name) if named else ""
@@ -243,6 +249,24 @@ def _rows_by_missing_column(concerned: list[int], missing: list[str]) -> dict[st
     return rows
 
 
+def _asking(
+    exposure: LoadedExposure, specification: dict[str, Any], table: OedTable, column: str, rows: list[int]
+) -> dict[int, str]:
+    """For each row that lacks a column, those of its cells that ask for it, such as ``LocDed6All 100``."""
+    frame = exposure.frames[table].iloc[rows]
+    fields = specification["input_fields"][specification_table(table)]
+    found: dict[int, list[str]] = {row: [] for row in rows}
+    for name, asks_for in specification["cr_field"][specification_table(table)].items():
+        if column not in asks_for or name == column or name not in frame.columns:
+            continue
+        texts = exposure.texts(table, name).iloc[rows]
+        default = str(fields[name.lower()]["Default"])
+        for row, text in zip(rows, texts, strict=True):
+            if text not in ("", "0", default):
+                found[row].append(f"{name} {text}")
+    return {row: ", ".join(cells[:_CELLS_TOLD]) if cells else "terms that go with it" for row, cells in found.items()}
+
+
 def _wording(
     check: str, specification: dict[str, Any], table: OedTable, column: str, summary: str
 ) -> str | Callable[[Any], str]:
@@ -263,9 +287,20 @@ def _wording(
         case "occupancy_code" | "construction_code" | "country_and_area_code":
             return lambda value: f"{value} is not a code that OED knows"
         case "dates":
-            return lambda value: f"{value!r} is not a date written as YYYY-MM-DD"
+            return _wrong_date
         case _:
             return summary
+
+
+def _wrong_date(value: object) -> str:
+    text = str(value)
+    if not _ISO_DATE.fullmatch(text):
+        return f"{text!r} is not a date written as YYYY-MM-DD"
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        return f"{text!r} is no day of the calendar"
+    return f"{text!r} is too far away: Oasis LMF knows the years 1678 to 2261"
 
 
 def _allowed_values(specification: dict[str, Any], table: OedTable, column: str) -> str:

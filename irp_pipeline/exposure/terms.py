@@ -171,6 +171,7 @@ def check_terms(exposure: LoadedExposure, matches: ScopeMatches | None) -> Itera
     if exposure.filled(_INFO, "ReinsNumber", "ReinsType"):
         yield from _check_types(exposure)
         yield from _check_shares(exposure)
+        yield from _check_unlimited(exposure)
         yield from _check_ignored_terms(exposure)
         yield from _check_inuring(exposure)
         if exposure.filled(_SCOPE, "ReinsNumber"):
@@ -317,6 +318,17 @@ def _check_shares(exposure: LoadedExposure) -> Iterator[Finding]:
             "of the info table"
         ),
     )
+
+
+def _check_unlimited(exposure: LoadedExposure) -> Iterator[Finding]:
+    """Find excess of loss treaties for which neither the terms of a risk nor those of an occurrence leave anything."""
+    frame = exposure.frames[_INFO]
+    types = exposure.texts(_INFO, "ReinsType")
+    for kind in ("CXL", "PR"):
+        terms = [column for column in _APPLIED[kind] if column in frame.columns]
+        none = (frame[terms].fillna(0) == 0).all(axis="columns")
+        message = f"this treaty has neither {' nor '.join(_APPLIED[kind])}: it cedes the whole loss"
+        yield from exposure.of_rows(checks.TREATY_CEDES_ALL, _INFO, "ReinsType", none & (types == kind), message)
 
 
 def _check_ignored_terms(exposure: LoadedExposure) -> Iterator[Finding]:

@@ -29,7 +29,8 @@ _MARKS = (
 _UNICODE = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
 # What European and American programs write besides UTF-8, for examples of how a cell would read.
 _USUAL_ENCODINGS = ("cp1252", "cp1250", "cp850", "mac_roman")
-_COLUMN = "the column encoding of sheet Portfolios"
+IN_WORKBOOK = "the column {} of sheet Portfolios"
+"""Where users state how a file is written, for messages; the name of what they state goes into it."""
 # Control characters of ISO 8859, which no text holds; in cp1252 these bytes are quotation marks, dashes and the euro.
 _C1_CONTROLS = re.compile("[\u0080-\u009f]")
 _MOST_LINE_BYTES = 2**20
@@ -43,11 +44,17 @@ class Text:
         path: the file.
         encoding: of its characters, as Python calls it.
         has_mark: whether it begins with a byte order mark.
+        stated_in: where users state its encoding, for messages.
     """
 
     path: Path
     encoding: str
     has_mark: bool
+    stated_in: str = IN_WORKBOOK
+
+    @property
+    def _where(self) -> str:
+        return self.stated_in.format("encoding")
 
     @property
     def name(self) -> str:
@@ -103,12 +110,14 @@ class Text:
                 except UnicodeDecodeError as error:
                     raise self._not_in_encoding(error) from error
                 except UnicodeError as error:
-                    raise ExposureError(f"{self.name}: not {self.encoding} text: {error}. Correct {_COLUMN}") from error
+                    raise ExposureError(
+                        f"{self.name}: not {self.encoding} text: {error}. Correct {self._where}"
+                    ) from error
                 if self.encoding not in _UNICODE and (control := _C1_CONTROLS.search(text)):
                     raise ExposureError(
                         f"{self.name}, line {lines + text.count(chr(10), 0, control.start()) + 1}: holds the control "
                         f"character U+{ord(control[0]):04X} if it is {self.encoding}. Probably it is cp1252: write "
-                        f"that in {_COLUMN}"
+                        f"that in {self._where}"
                     )
                 lines += text.count("\n")
                 yield (text.removeprefix("\ufeff") if first else text).encode() if not is_utf8 or first else block
@@ -124,11 +133,11 @@ class Text:
             if self.encoding == "utf-8":
                 return ExposureError(
                     f"{place}: {said}{_how_it_would_read(content)}. Save it as 'CSV UTF-8', or write its encoding in "
-                    f"{_COLUMN}"
+                    f"{self._where}"
                 )
             byte = error.object[error.start]
-            return ExposureError(f"{place}: {said}: the byte {byte:#04x} is no character there. Correct {_COLUMN}")
-        return ExposureError(f"{place}: {said} ({error.reason}). Correct {_COLUMN}, or leave it empty")
+            return ExposureError(f"{place}: {said}: the byte {byte:#04x} is no character there. Correct {self._where}")
+        return ExposureError(f"{place}: {said} ({error.reason}). Correct {self._where}, or leave it empty")
 
     def _first_undecodable(self) -> tuple[int, bytes]:
         with closing(open_bytes(self.path)) as binary:
@@ -140,12 +149,13 @@ class Text:
         return 1, b""
 
 
-def open_text(path: Path, stated: str | None) -> Text:
+def open_text(path: Path, stated: str | None, stated_in: str = IN_WORKBOOK) -> Text:
     """Find the encoding of a file, and look whether a stated one can be true.
 
     Args:
         path: the file.
         stated: the encoding that the user states, if any.
+        stated_in: where users state it, for messages, such as :data:`IN_WORKBOOK`.
 
     Raises:
         ExposureError: an unknown encoding is stated, or one that the file does not have.
@@ -154,31 +164,32 @@ def open_text(path: Path, stated: str | None) -> Text:
         beginning = binary.read(4)
     marked = next((encoding for mark, encoding in _MARKS if beginning.startswith(mark)), None)
     if stated is None:
-        return Text(path, marked or "utf-8", marked is not None)
-    encoding = _known_encoding(stated, path.name)
+        return Text(path, marked or "utf-8", marked is not None, stated_in)
+    where = stated_in.format("encoding")
+    encoding = _known_encoding(stated, path.name, where)
     if marked is not None and not encoding.startswith(marked):
         raise ExposureError(
-            f"{path.name}: begins with the byte order mark of {marked}, but {_COLUMN} says {stated!r}. Write {marked} "
+            f"{path.name}: begins with the byte order mark of {marked}, but {where} says {stated!r}. Write {marked} "
             "there, or leave it empty"
         )
     if encoding not in _UNICODE:
-        _refuse_utf8(path, encoding)
-    return Text(path, encoding, marked is not None)
+        _refuse_utf8(path, encoding, where)
+    return Text(path, encoding, marked is not None, stated_in)
 
 
-def _known_encoding(stated: str, name: str) -> str:
+def _known_encoding(stated: str, name: str, where: str) -> str:
     try:
         codec = codecs.lookup(stated.strip())
         "".encode(codec.name)  # not for what Python calls an encoding too, such as base64
     except (LookupError, ValueError) as error:
         raise ExposureError(
-            f"{name}: {_COLUMN} says {stated!r}, which is no encoding that can be read here; write one such as utf-8, "
+            f"{name}: {where} says {stated!r}, which is no encoding that can be read here; write one such as utf-8, "
             "cp1252 or utf-16"
         ) from error
     return "utf-8" if codec.name == "utf-8-sig" else codec.name
 
 
-def _refuse_utf8(path: Path, encoding: str) -> None:
+def _refuse_utf8(path: Path, encoding: str, where: str) -> None:
     """Refuse a file that is UTF-8 and said to be something else: ``Zürich`` would become ``ZÃ¼rich``."""
     decoder, example = codecs.getincrementaldecoder("utf-8")(), ""
     with closing(open_bytes(path)) as binary:
@@ -191,7 +202,7 @@ def _refuse_utf8(path: Path, encoding: str) -> None:
     if example:
         misread = example.encode().decode(encoding, errors="replace")
         raise ExposureError(
-            f"{path.name}: {_COLUMN} says {encoding}, but the file is utf-8: {misread!r} would stand for {example!r}. "
+            f"{path.name}: {where} says {encoding}, but the file is utf-8: {misread!r} would stand for {example!r}. "
             "Write utf-8 there, or leave it empty"
         )
 

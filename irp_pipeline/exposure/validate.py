@@ -16,9 +16,11 @@ from irp_pipeline.exposure import ExposureError, checks
 from irp_pipeline.exposure.control_total import MONEY_COLUMNS
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
 from irp_pipeline.exposure.findings import Finding, LoadedExposure, Severity, blank
+from irp_pipeline.exposure.identifiers import check_identifiers
 from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
+from irp_pipeline.exposure.sources import FileSource
 from irp_pipeline.exposure.standard import check_standard
 from irp_pipeline.exposure.terms import check_repeated, check_terms
 
@@ -38,7 +40,7 @@ _LINES_PER_PORTFOLIO = 20
 
 
 def validate(
-    files: Mapping[OedTable, Path],
+    files: Mapping[OedTable, Path | FileSource],
     *,
     needs: Needs | None = None,
     rows_per_fault: int = 1000,
@@ -47,7 +49,7 @@ def validate(
     """Check an exposure.
 
     Args:
-        files: the Parquet or CSV file of each table there is.
+        files: the Parquet or CSV file of each table there is; a :class:`FileSource` says how a CSV file is written.
         needs: what the analyses need, as their risk engines say it. None: nobody knows which analyses there will be,
             so nothing is asked for, and what could be missing is told as a warning.
         rows_per_fault: of the rows that have the same fault in the same column, name this many; a last finding
@@ -71,6 +73,7 @@ def validate(
         *_check_insured_values(exposure),
         *_check_needed_columns(exposure, needs),
         *_check_currencies(exposure, currency),
+        *check_identifiers(exposure),
         *check_repeated(exposure),
         *check_references(exposure, matches),
         *check_perils(exposure),
@@ -136,12 +139,12 @@ def refused_portfolios(portfolios: Mapping[str, PortfolioFindings], *, strict: b
 
 def _check_files(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
     needed = dict(needs.tables)
-    if OedTable.RI_INFO in exposure.paths or OedTable.RI_SCOPE in exposure.paths:
+    if OedTable.RI_INFO in exposure.frames or OedTable.RI_SCOPE in exposure.frames:
         needed = {**needs_of_perspectives({"RI"}).tables, **needed}
     for table in OedTable:
-        if table not in exposure.paths and table in needed:
+        if table not in exposure.frames and table in needed:
             yield exposure.of_file(checks.TABLE_MISSING, table, None, f"is missing; {needed[table]}")
-    if OedTable.LOCATION not in (*exposure.paths, *needed):
+    if OedTable.LOCATION not in (*exposure.frames, *needed):
         message = "is missing; only models of accounts alone (such as cyber) do without"
         yield exposure.of_file(checks.TABLE_UNKNOWN_NEED, OedTable.LOCATION, None, message)
     for table, frame in exposure.frames.items():

@@ -49,8 +49,10 @@ def change_of(job: Mapping[str, Any], state: JobState) -> Change | None:
         return None
     if state.phase is JobPhase.UNKNOWN:
         return Change(job["id"], status, JobStatus.CANCELLED) if status in BEING_CANCELLED else None
-    if state.phase is JobPhase.FINISHED and (fault := check_result(state.result)) is not None:
-        return Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
+    if state.phase is JobPhase.FINISHED:
+        fault = check_result(state.result, currency=job["job_configuration_data"].get("currency"))
+        if fault is not None:
+            return Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
     new = _STATUS_OF_PHASE[state.phase]
     return None if new is status else Change(job["id"], status, new, state.message, state.result)
 

@@ -138,7 +138,7 @@ class Requests:
     def _model(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return where model and settings are, and the hashes of both; nothing of what the job does not name."""
         from irp_pipeline.engines.oasis.failures import OasisError
-        from irp_pipeline.workbook import WorkbookError, resolve_model
+        from irp_pipeline.workbook import WorkbookError, options_problem, resolve_model
 
         found: dict[str, str] = {}
         for what in ("model", "settings"):
@@ -148,6 +148,10 @@ class Requests:
             try:
                 path = resolve_model(str(named), self._data_folder, settings.models_folder())
                 options = parameters.get("model_options") or {}
+                if what == "model" and (
+                    fault := options_problem(options, str(named), self._data_folder, settings.models_folder())
+                ):
+                    raise JobError(f"The model_options of the analysis cannot be used: {fault}")
                 found |= {what: str(path), f"{what}_hash": self._hash_of(what, path, options)}
             except (WorkbookError, OasisError, OSError) as error:
                 raise JobError(f"The {what} of the analysis cannot be used: {error}") from error

@@ -38,7 +38,7 @@ from irp_pipeline.workbook.sheets import (
     Portfolio,
     SheetSpec,
 )
-from irp_pipeline.workbook.sources import is_query, resolve_model, resolve_path
+from irp_pipeline.workbook.sources import is_query, options_problem, resolve_model, resolve_path
 from irp_pipeline.workbook.writing import write_template, write_workbook
 from irp_pipeline.workbook.xlsx import workbook_hash
 
@@ -64,6 +64,7 @@ __all__ = [
     "check_override",
     "example_workbook",
     "is_query",
+    "options_problem",
     "read_workbook",
     "resolve_model",
     "resolve_path",

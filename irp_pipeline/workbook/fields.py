@@ -11,12 +11,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from irp_pipeline import engines
 from irp_pipeline.workbook.choices import Engine
 from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.workbook.rows import Row
 from irp_pipeline.workbook.rules import missing_tables
 from irp_pipeline.workbook.sheets import Analysis, Portfolio
-from irp_pipeline.workbook.sources import model_problem, path_problem, settings_problem
+from irp_pipeline.workbook.sources import model_problem, options_problem, path_problem, settings_problem
 
 EMPTY: Final = "is empty, but must be filled"
 _OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
@@ -84,8 +85,9 @@ def check_override(
         WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` names everything.
     """
     columns = Analysis.columns()
-    engines = {changes.get("engine"), parameters.get("engine")}
-    has_rules = not engines.isdisjoint(Engine)  # a workbook has no columns for an engine that it does not know
+    has_rules = not {changes.get("engine"), parameters.get("engine")}.isdisjoint(
+        Engine
+    )  # a workbook has no columns for an engine that it does not know
     unknown = [str(name) for name in changes if name not in columns and name not in _OF_THE_WORKBOOK]
     faults = [(name, _unknown(name, [*columns])) for name in unknown if has_rules]
     for name in _OF_THE_WORKBOOK:
@@ -113,13 +115,17 @@ def _refuse(faults: list[tuple[str, str]]) -> None:
 
 
 def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path | None) -> list[tuple[str, str]]:
-    faults: list[tuple[str, str]] = []
+    fault = engines.options_problem(fields)
+    faults = [("model_options", fault)] if fault else []
     if data_dir is None or fields.get("engine") != Engine.STOCHASTIC:
         return faults
     model, settings = fields.get("model"), fields.get("settings")
     has_options = bool(fields.get("model_options"))
     if model and not path_problem(model) and (fault := model_problem(model, has_options, data_dir, models_dir)):
         faults.append(("model", fault))
+    elif model and not path_problem(model):
+        fault = options_problem(fields.get("model_options"), model, data_dir, models_dir, only_links=True)
+        faults += [("model_options", fault)] if fault else []
     if settings and not path_problem(settings) and (fault := settings_problem(settings, data_dir, models_dir)):
         faults.append(("settings", fault))
     return faults

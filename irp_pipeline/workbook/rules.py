@@ -16,6 +16,7 @@ from irp_pipeline.workbook.problems import quoted, suggestion
 from irp_pipeline.workbook.sources import (
     file_problem,
     model_problem,
+    options_problem,
     path_problem,
     resolve_model,
     settings_problem,
@@ -246,28 +247,41 @@ def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_
         data_dir: the data folder.
         models_dir: the models folder, if there is one.
     """
-    for row, portfolio in (tables["portfolios"] or {}).items():
-        if portfolio.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
-            for column, problem in _portfolio_files(portfolio, data_dir):
+    for row, files in (tables["portfolios"] or {}).items():
+        if files.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
+            for column, problem in _portfolio_files(files, data_dir):
                 yield Finding("portfolios", row, column, problem)
     checked_model, checked_settings = cache(model_problem), cache(settings_problem)  # many analyses share them
     portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():
+        if fault := engines.options_problem(analysis):
+            yield Finding("analyses", row, "model_options", fault)
         if analysis.get("engine") != Engine.STOCHASTIC:
             continue
         model, settings = analysis.get("model"), analysis.get("settings")
-        has_options = bool(analysis.get("model_options", True))
         if model and not path_problem(model):
-            if fault := checked_model(model, has_options, data_dir, models_dir):
+            if fault := checked_model(model, bool(analysis.get("model_options", True)), data_dir, models_dir):
                 yield Finding("analyses", row, "model", fault)
-            elif analysis.get("portfolio") in portfolios:
-                portfolio = portfolios[analysis["portfolio"]][1]
-                without_model = set(missing_tables(analysis, portfolio))  # which is told already
-                for column, message in missing_tables(analysis, portfolio, resolve_model(model, data_dir, models_dir)):
-                    if (column, message) not in without_model:
-                        yield Finding("analyses", row, column, message)
+            else:
+                portfolio = portfolios.get(analysis.get("portfolio", ""))
+                for column, message in _with_model(analysis, portfolio and portfolio[1], data_dir, models_dir):
+                    yield Finding("analyses", row, column, message)
         if settings and not path_problem(settings) and (fault := checked_settings(settings, data_dir, models_dir)):
             yield Finding("analyses", row, "settings", fault)
+
+
+def _with_model(
+    analysis: Fields, portfolio: Fields | None, data_dir: Path, models_dir: Path | None
+) -> Iterator[tuple[str, str]]:
+    """What can only be known where the model is: whether options lead out of its folder, and which tables it needs."""
+    model = analysis["model"]
+    if fault := options_problem(analysis.get("model_options"), model, data_dir, models_dir, only_links=True):
+        yield "model_options", fault
+    if portfolio is not None:
+        without_model = set(missing_tables(analysis, portfolio))  # which is told already
+        for found in missing_tables(analysis, portfolio, resolve_model(model, data_dir, models_dir)):
+            if found not in without_model:
+                yield found
 
 
 def _portfolio_files(portfolio: Fields, data_dir: Path) -> Iterator[tuple[str, str]]:

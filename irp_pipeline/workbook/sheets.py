@@ -32,7 +32,7 @@ from irp_pipeline.workbook.columns import (
 )
 from irp_pipeline.workbook.rows import Row
 from irp_pipeline.workbook.rules import OED_TABLES
-from irp_pipeline.workbook.sources import path_problem, table_problem
+from irp_pipeline.workbook.sources import option_problem, path_problem, table_problem, texts_in
 from irp_pipeline.workbook.values import (
     Name,
     Text,
@@ -278,9 +278,10 @@ class Analysis(Row):
         AfterValidator(checked_model_options),
         Column(
             "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
-            "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
-            "`model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, `kernel_alloc_rule_ri` "
-            "and `do_disaggregation`.",
+            "of its entries. Paths are relative to the model's folder, and may lead out of it as long as they stay in "
+            "the data folder or the models folder, whichever the model is in. A deterministic analysis has no model; "
+            "it uses `model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, "
+            "`kernel_alloc_rule_ri` and `do_disaggregation`.",
             JSON,
             ("", "", '{"lookup_num_processes": 1}'),
             width=30,
@@ -371,6 +372,9 @@ class Analysis(Row):
         for column in ("model", "settings"):
             if (path := fields.get(column)) and (message := path_problem(path)):
                 yield column, message
+        problems = (option_problem(text, fields.get("model")) for text in texts_in(fields.get("model_options")))
+        if message := next(filter(None, problems), None):
+            yield "model_options", message
 
 
 class Grouping(Row):

@@ -6,6 +6,7 @@ the only way from a workbook's path to a file: it checks when the workbook is re
 
 import posixpath
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from irp_pipeline.workbook.choices import PortfolioSource
@@ -20,6 +21,9 @@ _OTHER_SUFFIXES = {
 }
 _MODEL_OF_DEMO = "synthetic-windstorm"
 _MODEL_CONFIGURATION = "oasislmf.json"
+_OUT_OF_FOLDERS = (
+    "is outside of the data folder or models folder that the model is in; paths here are relative to the model's folder"
+)
 
 
 def is_query(text: str) -> bool:
@@ -64,6 +68,61 @@ def path_problem(path: str) -> str | None:
         return "holds a line break or a tab; a path is one line"
     if leaves_folder(path) or path.startswith("~"):
         return f"{quoted(path)} is outside of the data folder; give the path inside it, such as property/location.csv"
+    return None
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """All texts of a JSON value, names too: each may be a path."""
+    if isinstance(value, Mapping):
+        yield from value
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_in(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def option_problem(text: str, model: str | None) -> str | None:
+    """What is wrong with a text in the options of a model, should it be a path; None if nothing is.
+
+    Models keep their data outside of the folder of their configuration, such as in ``../../model_data``, so a path may
+    lead out of that. It must not leave the folder of the data or of the models.
+
+    Args:
+        text: the text.
+        model: an analysis's ``model``, from whose folder the path goes.
+    """
+    portable = (model or "").replace("\\", "/")
+    folder = posixpath.dirname(portable) if portable.lower().endswith(".json") else portable
+    if leaves_folder(text) and leaves_folder(posixpath.join(folder, text.replace("\\", "/"))):
+        return f"{quoted(text)} {_OUT_OF_FOLDERS}"
+    return None
+
+
+def options_problem(
+    options: object, model: str, data_dir: Path, models_dir: Path | None = None, *, only_links: bool = False
+) -> str | None:
+    """Why an entry of ``model_options`` cannot be used on this machine; None if all can.
+
+    Args:
+        options: an analysis's ``model_options``.
+        model: its ``model``, which is there.
+        data_dir: the data folder.
+        models_dir: the models folder, if there is one.
+        only_links: leave out what :func:`option_problem` tells.
+    """
+    target = resolve_model(model, data_dir, models_dir)
+    folder = target if target.is_dir() else target.parent
+    roots = [root.resolve() for root in (data_dir, models_dir) if root is not None]
+    for text in texts_in(options):
+        if not leaves_folder(text) or (only_links and option_problem(text, model)):
+            continue
+        try:
+            path = (folder / text.replace("\\", "/")).resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # as in resolve_path
+            return f"{quoted(text)} cannot be used: {error}"
+        if not any(path.is_relative_to(root) for root in roots if target.is_relative_to(root)):
+            return f"{quoted(text)} {_OUT_OF_FOLDERS}"
     return None
 
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, JsonValue
 from irp_pipeline.exposure.currencies import CURRENCIES
 from irp_pipeline.workbook.columns import joined, trimmed
 from irp_pipeline.workbook.problems import quoted, suggestion
-from irp_pipeline.workbook.sources import leaves_folder
+from irp_pipeline.workbook.sources import texts_in
 
 _MAX_TEXT = 30_000
 _USUAL_ENCODINGS = ("utf-8", "utf-16", "cp1252", "cp1250", "latin-1", "mac_roman")
@@ -116,26 +116,19 @@ def no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _leaves_of_json(value: object) -> Iterator[object]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _leaves_of_json(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves_of_json(item)
-    else:
+def _numbers_in(value: object) -> Iterator[float]:
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers_in(item)
+    elif isinstance(value, float):
         yield value
 
 
 def checked_model_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    for leaf in _leaves_of_json(options):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            raise ValueError("holds a number that is too large")
-        if isinstance(leaf, str):
-            _refuse_unusable_characters(leaf)
-            if leaves_folder(leaf):
-                raise ValueError(f"{quoted(leaf)} is outside of the model's folder, to which paths are relative here")
+    if not all(map(math.isfinite, _numbers_in(options))):
+        raise ValueError("holds a number that is too large")
+    for text in texts_in(options):
+        _refuse_unusable_characters(text)
     return options
 
 

@@ -1,4 +1,4 @@
-"""The same portfolio from every kind of source: equal tables, equal control totals."""
+"""The same portfolio from every kind of source: equal tables and totals, equal files for a job, equal losses."""
 
 import csv
 import os
@@ -12,15 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.portfolio import folder_hash, portfolio_file, portfolio_files, write_portfolio_file
 from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
 from irp_pipeline.exposure.totals import ControlTotals, compare_totals, extract_totals, source_totals, whole_totals
+from irp_pipeline.exposure.validate import needs_of_perspectives, validate
 from irp_pipeline.settings import database_url
+from irp_pipeline_tests.oasis_jobs import run_job
 
 NAME = f"exposure_everywhere_{os.getpid()}"
 MARIADB = os.environ.get("IRP_TEST_MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306")
@@ -152,7 +155,8 @@ def sources(folder: Path, engines: dict[str, sa.Engine], table: OedTable, rows: 
     found: dict[str, Source] = {kind: FileSource(folder / f"{table}.{kind}") for kind in ("csv", "parquet")}
     for name, engine in engines.items():
         fill(engine, table, names, types, rows)
-        found[name] = QuerySource(name, f"SELECT * FROM {table}_rows ORDER BY position")
+        columns = ", ".join(column.lower() for column in names)
+        found[name] = QuerySource(name, f"SELECT {columns} FROM {table}_rows ORDER BY position")
     return found
 
 
@@ -176,12 +180,13 @@ def fill(engine: sa.Engine, table: OedTable, names: list[str], types: dict[str, 
 
 def table_of(result: Extract) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(result.path).to_pylist()
-    return [{name: value for name, value in row.items() if name.lower() != "position"} for row in rows]
+    return rows
 
 
 def assert_equal_everywhere(folder: Path, engines: dict[str, sa.Engine], table: OedTable, rows: Rows) -> ControlTotals:
     is_location = table is OedTable.LOCATION
     totals = ControlTotals()
+    files: dict[str, bytes] = {}
     for kind, source in sources(folder, engines, table, rows).items():
         result = extract(source, table, folder / "extract.parquet", with_totals=is_location)
         assert table_of(result) == rows, kind
@@ -189,6 +194,9 @@ def assert_equal_everywhere(folder: Path, engines: dict[str, sa.Engine], table: 
             totals = extract_totals(result.path)
             assert compare_totals(result.source_totals or (), totals) == [], kind
             assert (result.source_totals or ControlTotals()).by_account is not None
+        write_portfolio_file(result.path, folder / "for_job.csv")
+        files[kind] = (folder / "for_job.csv").read_bytes()
+    assert set(files.values()) == {files["csv"]}  # to the byte: what a job computes with does not tell its source
     return totals
 
 
@@ -212,6 +220,101 @@ def test_locations_arrive_equal_from_every_source_with_equal_totals(tmp_path, da
 def test_layers_and_treaties_arrive_equal_from_every_source(tmp_path, databases, layers, scopes) -> None:
     assert_equal_everywhere(tmp_path, databases, OedTable.ACCOUNT, layers)
     assert_equal_everywhere(tmp_path, databases, OedTable.RI_SCOPE, scopes)
+
+
+Portfolio = dict[OedTable, Rows]
+
+
+@st.composite
+def portfolios(draw: st.DrawFn) -> Portfolio:
+    """A portfolio that can be run: conditions by tags, layers that do not overlap, and a quota share of one account."""
+    places = draw(locations())
+    tags: dict[tuple[str, str], dict[str, None]] = {}
+    for row in places:
+        row |= {"CountryCode": "GB", "LocCurrency": "GBP", "LocPerilsCovered": "WTC", "OccupancyCode": 1050}
+        row |= {"BuildingTIV": draw(st.sampled_from([1000.0, 250000.25])), "OtherTIV": 0.0, "ConstructionCode": 5000}
+        row |= {"ContentsTIV": draw(st.sampled_from([None, 500.5])), "BITIV": 0.0, "LocInceptionDate": None}
+        tags.setdefault((row["PortNumber"], row["AccNumber"]), {}).setdefault(row["CondTag"])
+    of_first: dict[tuple[str, str, str], Any] = {}
+    for row in places:  # all rows of a location have its values
+        first = of_first.setdefault((row["PortNumber"], row["AccNumber"], row["LocNumber"]), row)
+        row |= {name: first[name] for name in ("BuildingTIV", "ContentsTIV")}
+    layers: Rows = []
+    for (portfolio, account), of_account in tags.items():
+        attachments = [0.0, 400.0][: draw(st.integers(1, 2))]
+        for number, attachment in enumerate(attachments, start=1):
+            layer = {
+                "PortNumber": portfolio, "AccNumber": account, "AccCurrency": "GBP", "PolNumber": "P 1",
+                "PolPerilsCovered": "WTC", "LayerNumber": number, "LayerAttachment": attachment, "LayerLimit": 400.0,
+                "LayerParticipation": draw(st.sampled_from([1.0, 0.35])),
+            }  # fmt: skip
+            for priority, tag in enumerate(of_account, start=1):
+                condition = {
+                    "CondTag": tag, "CondNumber": tag, "CondPriority": priority, "CondPeril": "WTC",
+                    "CondDedCode6All": 0, "CondDedType6All": 0, "CondDed6All": 25.0,
+                }  # fmt: skip
+                layers.append(layer | (condition if tag else dict.fromkeys(condition)))
+    portfolio, account = draw(st.sampled_from(sorted(tags)))
+    treaty = {
+        "ReinsNumber": 1, "ReinsLayerNumber": 1, "ReinsPeril": "WTC", "CededPercent": 0.4, "PlacedPercent": 1.0,
+        "ReinsCurrency": "GBP", "InuringPriority": 1, "ReinsType": "QS", "RiskLevel": "ACC",
+    }  # fmt: skip
+    scope = {"ReinsNumber": 1, "PortNumber": portfolio, "AccNumber": account, "CededPercent": None}
+    return {
+        OedTable.LOCATION: places, OedTable.ACCOUNT: layers, OedTable.RI_INFO: [treaty], OedTable.RI_SCOPE: [scope],
+    }  # fmt: skip
+
+
+def files_for_jobs(folder: Path, engines: dict[str, sa.Engine], portfolio: Portfolio) -> dict[str, Path]:
+    """The files of a portfolio as a job gets them, in a folder for each kind of source."""
+    folders: dict[str, Path] = {}
+    for table, rows in portfolio.items():
+        for kind, source in sources(folder, engines, table, rows).items():
+            folders.setdefault(kind, folder / kind).mkdir(exist_ok=True)
+            result = extract(source, table, folder / "extract.parquet")
+            write_portfolio_file(result.path, portfolio_file(folders[kind], table))
+    return folders
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(portfolio=portfolios())
+def test_a_job_gets_the_same_bytes_from_every_source(tmp_path, databases, portfolio) -> None:
+    folders = files_for_jobs(tmp_path, databases, portfolio)
+    assert len(folders) == 5
+    assert len({folder_hash(folder) for folder in folders.values()}) == 1
+    for table in portfolio:
+        assert len({portfolio_file(folder, table).read_bytes() for folder in folders.values()}) == 1
+    files = portfolio_files(folders["mariadb"])
+    errors = [of for of in validate(files, needs=needs_of_perspectives(["GUL", "IL", "RI"])) if of.severity == "error"]
+    assert errors == []
+
+
+@settings(
+    max_examples=2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink would run the engine for an hour
+)
+@given(portfolio=portfolios(), other=st.sampled_from(["parquet", "postgresql", "mariadb", "sqlite"]))
+def test_deterministic_losses_are_equal_from_two_sources(tmp_path_factory, databases, portfolio, other) -> None:
+    """Real figures of the program of a job; half of all insured values are lost."""
+    folder = tmp_path_factory.mktemp("figures")
+    folders = files_for_jobs(folder, databases, portfolio)
+    analysis: dict[str, Any] = {
+        "engine": "oasis_deterministic", "currency": "GBP", "perspectives": ["GUL", "IL", "RI"], "loss_factor": [0.5],
+    }  # fmt: skip
+    jobs = [run_job(folder / f"job_{kind}", folders[kind], analysis) for kind in ("csv", other)]
+    assert [job.error for job in jobs] == [None, None]
+    assert jobs[0].figures() == jobs[1].figures()
+    tables = [pq.read_table(job.folder / job.outcome["files"]["losses"]) for job in jobs]
+    assert tables[0].equals(tables[1])
+    values = {
+        (row["PortNumber"], row["AccNumber"], row["LocNumber"]): row["BuildingTIV"] + (row["ContentsTIV"] or 0)
+        for row in portfolio[OedTable.LOCATION]
+    }
+    ground_up = jobs[0].figures()["GUL", "LOSS", 0.5]
+    assert ground_up == pytest.approx(0.5 * sum(values.values()), abs=0.01 * 2 * len(values))
+    assert jobs[0].figures()["IL", "LOSS", 0.5] <= ground_up + 0.01
 
 
 WHOLE_NUMBERS = {
@@ -265,6 +368,19 @@ def test_what_cannot_be_an_identifier_is_named_with_its_record(tmp_path, databas
     query = f"SELECT NULL AS locnumber UNION ALL SELECT {expression}"
     with pytest.raises(ExposureError, match=f"^query on {name}, record 2, column LocNumber: .*{message}"):
         extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb", "sqlite"])
+def test_text_that_can_be_two_amounts_is_refused(tmp_path, databases, name) -> None:
+    query = "SELECT '1' AS locnumber, '1234.5' AS buildingtiv UNION ALL SELECT '2', '850.000'"
+    with pytest.raises(ExposureError, match=r"record 2, column BuildingTIV: the text '850\.000' can be 850 or 850,000"):
+        extract(QuerySource(name, query), OedTable.LOCATION, tmp_path / "x.parquet")
+
+
+def test_a_truth_value_is_no_amount(tmp_path, databases) -> None:
+    query = "SELECT '1' AS locnumber, true AS buildingtiv"
+    with pytest.raises(ExposureError, match="record 1, column BuildingTIV: True is not a number"):
+        extract(QuerySource("postgresql", query), OedTable.LOCATION, tmp_path / "x.parquet")
 
 
 def test_a_single_precision_float_of_mariadb_is_refused_as_an_identifier(tmp_path, databases) -> None:

@@ -4,22 +4,22 @@ Nothing is compiled here: Numba is off, which tiny models can afford.
 """
 
 import json
-import os
 import shutil
 import subprocess
-import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from irp_pipeline.engines.oasis.checks import (
     FigureError,
     check_currency,
+    check_curves,
     check_deterministic,
     check_order,
     check_period_losses,
@@ -30,10 +30,9 @@ from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.figures import stochastic_figures
 from irp_pipeline.engines.oasis.portfolio import may_exceed_ground_up, read_locations
 from irp_pipeline.engines.oasis.run_facts import conversion, modelled_values
-from irp_pipeline.exposure.portfolio import folder_hash
+from irp_pipeline_tests.oasis_jobs import OASIS, Job, environment, run_job
 from irp_pipeline_tests.tiny_models import YEARS, account, place, write_model, write_portfolio
 
-OASIS = Path(sys.executable).with_name("oasislmf")
 RETURN_PERIODS = [5, 10, 50, 1_000_000]
 DETERMINISTIC = {"engine": "oasis_deterministic", "currency": "GBP", "perspectives": ["GUL", "IL"]}
 STOCHASTIC = {
@@ -50,58 +49,6 @@ LOCATIONS = [
     place("outside", AccNumber="123", Latitude=10, Longitude=10, PostalCode="ZZ9"),
 ]
 ACCOUNTS = [account("A1"), account("00123"), account("123")]
-
-
-def environment(home: Path) -> dict[str, str]:
-    return os.environ | {
-        "NUMBA_DISABLE_JIT": "1",
-        "IRP_HOME": str(home),
-        "PATH": f"{OASIS.parent}{os.pathsep}{os.environ['PATH']}",
-    }
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the program of a job left."""
-
-    folder: Path
-    outcome: dict[str, Any] = field(repr=False)
-    error: str | None
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        return dict(self.outcome["provenance"])
-
-    def figures(self) -> dict[tuple[str, str, float | None], float]:
-        return {
-            (of["perspective"], of["metric"], of["return_period"] or of["loss_factor"]): of["loss"]
-            for of in self.outcome["figures"]
-        }
-
-
-def run_job(folder: Path, portfolio: Path, analysis: dict[str, Any], model: Path | None = None, **more: Any) -> Job:
-    inputs = folder / "inputs"
-    inputs.mkdir(parents=True)
-    for file in portfolio.glob("*.csv"):
-        shutil.copyfile(file, inputs / file.name)
-    request = {"analysis": {"name": folder.name, **analysis}, "exposure_hash": folder_hash(inputs), **more}
-    if model is not None:
-        request["model"] = str(model)
-    (folder / "request.json").write_text(json.dumps({"request": request}))
-    done = subprocess.run(
-        [sys.executable, "-m", "irp_pipeline.engines.oasis", str(folder)],
-        env=environment(folder / "home"),
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        assert (folder / "error.txt").exists(), done.stdout[-2000:] + done.stderr[-2000:]
-        error = (folder / "error.txt").read_text()
-        assert "\n" not in error
-        return Job(folder, {}, error)
-    return Job(folder, json.loads((folder / "outcome.json").read_text()), None)
 
 
 def by_hand(folder: Path, *arguments: str) -> Path:
@@ -189,8 +136,22 @@ def test_a_portfolio_without_accounts_has_ground_up_losses(tmp_path: Path):
     [
         ([place("1"), place("1", BuildingTIV=5)], {}, "insures 50,005.00 there and 150,000.00 in row 1"),
         ([place("1", LocCurrency="USD")], {}, "has amounts in USD (LocCurrency), but the workbook wants losses in GBP"),
-        ([place("1")], {"model_options": {"gulmc": True}}, "do not use gulmc of model_options"),
+        (
+            [place("1")],
+            {"model_options": {"gulmc": True}},
+            "model_options: deterministic losses do not use gulmc; they use",
+        ),
         ([place("1")], {"perspectives": ["IL"]}, "need an account table"),
+        (
+            [place("1")],
+            {"model_options": {"model_perils_covered": ["QQ1"]}},
+            "No location is insured for a peril of model_perils_covered (QQ1)",
+        ),
+        (
+            [place("1", BuildingTIV=0, ContentsTIV="")],
+            {},
+            "No location has an insured value of a coverage that is looked at",
+        ),
     ],
 )
 def test_what_would_give_other_figures_is_refused_before_it_runs(tmp_path, locations, more, message):
@@ -337,6 +298,56 @@ def test_provenance_is_what_the_run_used(pairs):
     assert "GUL: AAL, standard deviation, OEP and AEP are those of the period losses" in job.provenance["checked"]
 
 
+@pytest.mark.parametrize(
+    ("locations", "accounts", "perspectives", "message"),
+    [
+        ([place("1"), place("1", BuildingTIV=5)], [], ["GUL"], "insures 50,005.00 there and 150,000.00 in row 1"),
+        ([place("1", BuildingTIV=0, ContentsTIV=0)], [], ["GUL"], "No location has an insured value of a coverage"),
+        ([place("1")], [], ["GUL", "IL"], "need an account table"),
+        ([place("1")], [account()], ["RI"], "need the reinsurance tables ri_info and ri_scope"),
+        ([place("#1")], [], ["GUL"], "The LocNumber '#1' (row 1 of location.csv) holds '#', at which Oasis LMF stops"),
+        ([place("1")], [account(policy="P,1")], ["IL"], "The PolNumber 'P,1' (row 1 of account.csv) holds ','"),
+    ],
+)
+def test_what_a_model_cannot_compute_rightly_is_refused_before_it_runs(
+    tmp_path: Path, locations, accounts, perspectives, message
+):
+    model = write_model(tmp_path, "grid")
+    portfolio = write_portfolio(tmp_path / "portfolio", locations, accounts)
+    job = run_job(tmp_path / "job", portfolio, {**STOCHASTIC, "samples": 1, "perspectives": perspectives}, model)
+    assert job.error is not None
+    assert message in job.error
+
+
+def test_a_comma_in_an_identifier_changes_no_ground_up_loss(tmp_path: Path):
+    model = write_model(tmp_path, "grid")
+    found = []
+    for number, name in enumerate(("a,b", "a-b")):
+        portfolio = write_portfolio(tmp_path / f"portfolio_{number}", [place(name), place("c", Longitude=1.5)], [])
+        job = run_job(tmp_path / f"job_{number}", portfolio, {**STOCHASTIC, "samples": 0}, model)
+        assert job.error is None
+        found.append(job.figures())
+    assert found[0] == found[1]
+
+
+def test_a_path_with_signs_of_the_shell_is_no_obstacle_and_nothing_outside_is_removed(tmp_path: Path):
+    """Oasis LMF removes its temporary folder by a script that has the path without quotation marks."""
+    folder = tmp_path / "my projects & (others)"
+    bystander = tmp_path / "my" / "thesis.tex"
+    bystander.parent.mkdir()
+    bystander.touch()
+    model = write_model(folder / "models", "grid")
+    portfolio = write_portfolio(folder / "portfolio", [place("1")], [])
+    links = {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()}
+    job = run_job(folder / "job", portfolio, {**STOCHASTIC, "samples": 1}, model)
+    assert job.error is None
+    assert job.figures()["GUL", "AAL", None] > 0
+    assert bystander.is_file()
+    assert {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()} == links
+    fixed = run_job(folder / "fixed", portfolio, {**DETERMINISTIC, "perspectives": ["GUL"], "loss_factor": [1.0]})
+    assert fixed.error is None
+
+
 def test_losses_in_another_currency_are_converted_by_a_table_or_refused(tmp_path: Path):
     model = write_model(tmp_path, "postcode")
     configuration = json.loads((model / "oasislmf.json").read_text())
@@ -404,6 +415,9 @@ def test_a_true_run_passes(layers: Path):
         ("guls.csv", "1,1,100.0,0", "1,1,nan,0", "is nan at the loss factor 0.1"),
         ("guls.csv", "1,1,100.0,0", "1,1,-100.0,0", r"is -50\.00 at the loss factor"),
         ("guls.csv", "1,1,100.0,0", "1,99,100.0,0", "of the item 99, which no location has"),
+        ("guls.csv", "1,1,100.0,0", "1,1,100.0,-1", "of a loss factor 0; there are 2"),
+        ("guls.csv", "1,1,100.0,0\n", "1,1,100.0,0\n1,1,100.0,0\n", r"is 250\.00, but the loss factor 0\.1 times"),
+        ("guls.csv", "1,1,100.0,0\n", "", r"is 50\.00, but the loss factor 0\.1 times its insured value of 1,500"),
         ("gul_summary_map.csv", "1,1,A1,1,0,", "1,1,A1,2,0,", "location 2 of account A1 .* which the location table"),
         ("gul_summary_map.csv", "1,1,A1,1,0,", "1,1,A1,1,5,", "which the location table does not have there"),
     ],
@@ -463,12 +477,55 @@ def test_a_true_stochastic_run_passes(stochastic_run: Path):
         ("palt", {"SDLoss": float("nan")}, "gave (nan|nothing) as STD_DEV of GUL"),
         ("splt", {"Loss": 2e6, "SampleId": 1}, "in the report of Oasis LMF, but"),
         ("splt", {"SampleId": 11}, "losses of the sample 11, but 10 samples were asked for"),
+        ("splt", {"Loss": -5.0}, r"a ground-up loss of -5\.0 in the simulated year"),
+        ("splt", {"Loss": float("inf")}, "a ground-up loss of inf in the simulated year"),
+        ("splt", {"Loss": float("nan")}, "a ground-up loss of (nan|None) in the simulated year"),
     ],
 )
 def test_a_wrong_stochastic_run_is_found_out(stochastic_run: Path, table, columns, message):
     doctored(stochastic_run / "output" / f"gul_S1_{table}.parquet", **columns)
     with pytest.raises(FigureError, match=message):
         check_stochastic(stochastic_run)
+
+
+def test_a_curve_with_two_losses_at_one_return_period_is_found_out(stochastic_run: Path):
+    table = stochastic_run / "output" / "gul_S1_ept.parquet"
+    rows = pq.read_table(table).to_pandas()
+    pd.concat([rows, rows[rows["EPType"] == 1].assign(Loss=1.0)]).to_parquet(table)
+    with pytest.raises(FigureError, match=r"two losses as OEP of GUL at 50 years: .* and 1\.00"):
+        check_stochastic(stochastic_run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({("OEP", 50): 30.0}, r"The OEP IL at 50 years is 30\.00, below the 40\.00 at 10 years"),
+        ({("AEP", 50): 41.0, ("OEP", 50): 40.0}, r"The AEP IL at 50 years is 41\.00, below the 45\.00 at 10 years"),
+        ({("OEP", 10): 46.0}, r"The OEP IL at 10 years is 46\.00, above the AEP of 45\.00"),
+    ],
+)
+def test_curves_that_fall_or_cross_are_found_out(changed, message):
+    losses = {("OEP", 10): 40.0, ("OEP", 50): 60.0, ("AEP", 10): 45.0, ("AEP", 50): 60.0}
+
+    def figures(losses):
+        return [
+            {"perspective": "IL", "metric": metric, "return_period": period, "loss_factor": None, "loss": loss}
+            for (metric, period), loss in losses.items()
+        ]
+
+    assert len(check_curves(figures(losses), is_weighted=False)) == 2
+    with pytest.raises(FigureError, match=message):
+        check_curves(figures(losses | changed), is_weighted=False)
+
+
+def test_a_loss_stream_that_has_an_item_twice_is_found_out(layers: Path, tmp_path: Path):
+    """Insured losses below their limits would be doubled, and still be below the ground-up loss."""
+    folder = shutil.copytree(layers, tmp_path / "run")
+    output = folder / "hand" / "run" / "output" / "ils.bin"
+    content = output.read_bytes()
+    output.write_bytes(content + content[8:])
+    with pytest.raises(OasisError, match=r"ils\.bin of Oasis LMF has the losses of event 1 and item 1 twice"):
+        check_run(folder)
 
 
 def test_the_standard_deviation_of_one_year_is_not_defined(stochastic_run: Path):

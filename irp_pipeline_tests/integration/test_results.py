@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from irp_pipeline import settings
+from irp_pipeline.cli import app
 from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.result import (
@@ -126,6 +128,27 @@ class TestSaving:
         saved = save_results(finished)
         assert saved.left_out == dict.fromkeys(("wind", "everything"), "no finished job of commercial_wind")
         assert set(get_results(finished)["analysis_name"]) == {"property_wind", "property_stress"}
+
+    def test_figures_by_means_are_said_to_be_so_by_the_command(self, finished):
+        save_results(finished)
+        assert "means" not in CliRunner().invoke(app, ["results", "Q1-2024"]).output
+        execute_command(
+            """
+            UPDATE irp_job j SET result_data = jsonb_set(result_data, '{provenance,losses_by}', '"means"')
+              FROM irp_job_configuration c
+             WHERE c.id = j.job_configuration_id AND c.job_configuration_data ->> 'name' = 'commercial_wind'
+            """
+        )
+        table = CliRunner().invoke(app, ["results", "Q1-2024"]).output
+        rows = [line.split()[:4] for line in table.splitlines() if line.startswith("commercial_wind")]
+        assert {tuple(row) for row in rows} == {("commercial_wind", of, "by", "means") for of in ("GUL", "IL", "RI")}
+        assert "by means: without samples; IL and RI apply the terms to mean losses" in table
+        answer = json.loads(CliRunner().invoke(app, ["results", "Q1-2024", "--json"]).stdout)
+        made = {(figure["analysis_name"], figure["losses_by"]) for figure in answer["figures"]}
+        assert made == {
+            ("commercial_wind", "means"), ("property_wind", "samples"), ("property_stress", None),
+            ("wind", "samples"), ("everything", "samples"),
+        }  # fmt: skip
 
     def test_what_does_not_go_together_is_refused_and_the_rest_is_saved(self):
         batch_id = make_batch("Q1-2024", workbook())

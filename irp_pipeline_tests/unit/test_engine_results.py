@@ -52,6 +52,12 @@ def test_a_result_has_no_fault():
         (["figures", 0, "loss"], True, "figures[0].loss is True, not a finite number"),
         (["figures", 0, "loss"], math.nan, "figures[0].loss is nan"),
         (["figures", 1, "loss"], math.nan, "figures[1].loss is nan"),
+        (["figures", 0, "loss"], -1.0, "figures[0].loss is -1.0, below zero"),
+        (["figures", 1], GOOD["figures"][0] | {"loss": 5}, "figures[1] is of the same as figures[0]"),
+        (["figures", 2, "return_period"], None, "figures[2].return_period is None, but its metric is OEP"),
+        (["figures", 0, "return_period"], 10, "figures[0].return_period is 10, but its metric is AAL"),
+        (["figures", 3, "loss_factor"], None, "figures[3].loss_factor is None, but its metric is LOSS"),
+        (["figures", 2, "loss_factor"], 0.5, "figures[2].loss_factor is 0.5, but its metric is OEP"),
         (["figures", 0, "loss"], 10**400, "figures[0].loss is 1000"),
         (["figures", 2, "return_period"], -5, "figures[2].return_period is -5"),
         (["figures", 2, "return_period"], "250", "figures[2].return_period is 250"),
@@ -79,6 +85,11 @@ def test_a_fault_is_told_with_its_place(path, value, fault):
     assert fault in found
     assert "\n" not in found
     assert len(found) < 500
+
+
+def test_losses_in_another_currency_than_was_asked_for_are_a_fault():
+    assert check_result(GOOD, currency="EUR") is None
+    assert check_result(GOOD, currency="GBP") == "currency is EUR, but the losses were asked for in GBP"
 
 
 @pytest.mark.parametrize("result", [None, [], "text", 5, {}])

@@ -314,6 +314,11 @@ class TestDecimalSigns:
         assert float(cell) == float(with_point(text, sign)) == float(number)
 
 
+def test_a_title_above_the_names_of_the_columns_is_shown(tmp_path) -> None:
+    with pytest.raises(ExposureError, match="line 1: must hold the names of the columns, and is 'Portfolio of May'"):
+        read(tmp_path, "Portfolio of May\n\n" + HEADER + ROW)
+
+
 class TestStated:
     def test_a_stated_delimiter_that_is_not_there_is_noticed(self, tmp_path) -> None:
         with pytest.raises(ExposureError, match="line 1: names no column of OED, but begins with 'AccNumber,LocNumber"):

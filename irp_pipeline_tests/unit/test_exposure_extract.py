@@ -184,6 +184,35 @@ def test_what_cannot_be_an_identifier_is_refused_with_its_place(tmp_path, values
         extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        (
+            "BuildingTIV",
+            ["1234.5", "850.000"],
+            "record 2, .*: the text '850.000' can be 850 or 850,000: give the column",
+        ),
+        ("BuildingTIV", pa.array(["1.250"]).dictionary_encode(), "record 1, .*: the text '1.250' can be 1.25 or 1,250"),
+        ("NumberOfBuildings", ["2.000"], "record 1, .*: the text '2.000' can be 2 or 2,000"),
+        ("BuildingTIV", [None, True], "record 2, .*: True is not a number"),
+        ("LocNumber", ["1", "2\0"], r"record 2, .*: '2\\x00' holds a NUL character"),
+        ("LocInceptionDate", [2460341.5], "record 1, .*: 2460341.5 has a fraction, so it is not a date"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_or_in_none_is_refused_with_its_place(tmp_path, column, values, message) -> None:
+    pq.write_table(pa.table({column: values}), tmp_path / "source.parquet")
+    with pytest.raises(ExposureError, match=f"^source.parquet, {message}"):
+        extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
+
+
+def test_text_that_can_only_be_one_number_is_read(tmp_path) -> None:
+    values = {"BuildingTIV": ["1234.500", " 850.0 ", "0.125"], "Latitude": ["51.123", "-0.500", None]}
+    pq.write_table(pa.table(values), tmp_path / "source.parquet")
+    result = extract(FileSource(tmp_path / "source.parquet"), OedTable.LOCATION, tmp_path / "location.parquet")
+    assert [row["BuildingTIV"] for row in rows_of(result)] == [1234.5, 850.0, 0.125]
+    assert [row["Latitude"] for row in rows_of(result)] == [51.123, -0.5, None]
+
+
 def test_columns_of_the_user_take_any_value_as_text(tmp_path) -> None:
     values = {"LocUserDef1": [1.5, 2.0], "FlexiLocNew": [True, False], "Mine": [Decimal("1.50"), Decimal("2.00")]}
     pq.write_table(pa.table(values), tmp_path / "source.parquet")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from irp_pipeline.exposure import ExposureError
@@ -299,7 +301,7 @@ FOUND: dict[str, tuple[dict[str, list[dict[str, object]]], list[tuple[str, OedTa
         [("scope-risk-level", SCOPE, 2, "LocNumber", "1")],
     ),
     "a per risk treaty on accounts that names a location": (
-        {"ri_info": [{"ReinsType": "PR", "RiskLevel": "ACC"}], "ri_scope": [{"LocNumber": "1"}]},
+        {"ri_info": [{"ReinsType": "PR", "RiskLevel": "ACC", "RiskLimit": 100}], "ri_scope": [{"LocNumber": "1"}]},
         [("scope-below-risk", SCOPE, 2, "LocNumber", "1")],
     ),
     "groups that no location has": (
@@ -317,6 +319,50 @@ FOUND: dict[str, tuple[dict[str, list[dict[str, object]]], list[tuple[str, OedTa
     "a per risk treaty above all risks": (
         {"ri_info": [{"ReinsType": "PR", "RiskLimit": 100, "RiskAttachment": 1500}]},
         [("treaty-above-value", INFO, 2, "RiskAttachment", "1500")],
+    ),
+    "an excess of loss without terms": (
+        {"ri_info": [{"ReinsType": "CXL", "RiskLevel": "SEL"}]},
+        [("treaty-cedes-all", INFO, 2, "ReinsType", "CXL")],
+    ),
+    "an excess of loss without a limit": (
+        {"ri_info": [{"ReinsType": "CXL", "RiskLevel": "SEL", "OccAttachment": 100}]},
+        [],
+    ),
+    "identifiers that a spreadsheet shortened": (
+        {"location": [{"LocNumber": "1.00002E+12"}, {"LocNumber": "1e5"}, {"LocNumber": "2.50E11"}]},
+        [("identifier-rewritten", LOC, row, "LocNumber", value) for row, value in ((2, "1.00002E+12"), (4, "2.50E11"))],
+    ),
+    "a policy with a fraction": (
+        {"account": [{"PolNumber": "12.0"}]},
+        [("identifier-rewritten", ACC, 2, "PolNumber", "12.0")],
+    ),
+    "identifiers that look like another": (
+        {
+            "location": [
+                {},
+                {"LocNumber": "1\u200b"},
+                {"LocNumber": " 1"},
+                {"LocNumber": "A\u030a"},
+                {"LocNumber": "Å 2"},
+            ]
+        },
+        [
+            ("identifier-unseen", LOC, 3, "LocNumber", "1\u200b"),
+            ("identifier-unseen", LOC, 4, "LocNumber", " 1"),
+            ("identifier-unseen", LOC, 5, "LocNumber", "A\u030a"),
+        ],
+    ),
+    "signs at which a run stops": (
+        {"location": [{}, {"LocNumber": "#2"}], "account": [{"PolNumber": "P#1"}]},
+        [("identifier-signs", LOC, 3, "LocNumber", "#2"), ("identifier-signs", ACC, 2, "PolNumber", "P#1")],
+    ),
+    "zeros kept by a spreadsheet": (
+        {"location": [{}, {"LocNumber": "'007"}]},
+        [("identifier-rewritten", LOC, 3, "LocNumber", "'007")],
+    ),
+    "an empty cell as text": (
+        {"location": [{}, {"LocNumber": "None"}]},
+        [("identifier-rewritten", LOC, 3, "LocNumber", "None")],
     ),
     "a type that Oasis LMF does not know": (
         {"ri_info": [{"ReinsType": "AXL", "RiskLevel": "SEL"}]},
@@ -390,6 +436,24 @@ def test_every_filter_of_a_scope_is_looked_up(tmp_path, column, elsewhere) -> No
     assert row.message.endswith("so this row of the scope applies to nothing")
     if elsewhere:
         assert found(tmp_path, **{"ri_scope": [{column: "G1"}], **elsewhere}) == []
+
+
+def test_a_filter_that_oasis_takes_for_empty_is_an_error(tmp_path) -> None:
+    """Its row would apply to all locations, not to none."""
+    files = exposure(tmp_path)
+    rows = {"ReinsNumber": [1], "PortNumber": ["1"], "AccNumber": ["A1"], "LocNumber": ["nan"], "OEDVersion": ["4.0.0"]}
+    pq.write_table(pa.table(rows), tmp_path / "ri_scope.parquet")
+    findings = validate(files | {SCOPE: tmp_path / "ri_scope.parquet"}, needs=ALL_LOSSES)
+    [error] = [finding for finding in findings if finding.severity is Severity.ERROR]
+    assert (error.check, error.column, error.value) == ("identifier-read-as-empty", "LocNumber", "nan")
+
+
+def test_blanks_at_the_end_of_an_identifier_are_shown(tmp_path) -> None:
+    findings = found(tmp_path, location=[{}, SECOND | {"AccNumber": "A1 "}])
+    unseen, missing = (finding.message for finding in findings if finding.table is LOC)
+    assert missing.startswith("'A1 ': the account file has no such account")
+    assert unseen.startswith("'A1 ': holds a blank at an end")
+    assert unseen.endswith("is not equal to A1")
 
 
 def test_a_treaty_with_one_scope_that_matches_is_not_said_to_cede_nothing(tmp_path) -> None:

@@ -112,7 +112,16 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
         ({"CountryCode": "ZZ", "AreaCode": ""}, "CountryCode: ZZ is not a code that OED knows"),
         (
             {"LocDed6All": "100", "LocPeril": "WTC"},
-            "LocDedType6All: must be filled in: another column of this row asks for it",
+            "LocDedType6All: must be filled in, because this row has LocDed6All 100",
+        ),
+        (
+            {"LocDed6All": "100", "LocDedType6All": "0", "LocMinDed1Building": "5"},
+            "LocPeril: must be filled in, because this row has LocMinDed1Building 5, LocDed6All 100",
+        ),
+        ({"LocInceptionDate": "2024-02-30"}, "LocInceptionDate: '2024-02-30' is no day of the calendar"),
+        (
+            {"LocExpiryDate": "9999-12-31"},
+            "LocExpiryDate: '9999-12-31' is too far away: Oasis LMF knows the years 1678 to 2261",
         ),
         ({"LocInceptionDate": "31/01/2024"}, "LocInceptionDate: '31/01/2024' is not a date written as YYYY-MM-DD"),
         (

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from irp_pipeline.engines.oasis.compilation import (
     parts_of_deterministic,
     parts_of_stochastic,
 )
+from irp_pipeline.engines.oasis.examine import examine
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.hashes import model_hash
 from irp_pipeline.engines.oasis.model import read_model, unused_entries
+from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.packages import check_packages, packages_needed
 from irp_pipeline_tests.tiny_models import write_model
 
@@ -59,6 +62,25 @@ def test_the_hash_changes_with_every_file_that_the_configuration_names(model: Pa
     else:
         path.write_bytes(path.read_bytes() + b"\n")
     assert model_hash(model) != before
+
+
+def test_the_hash_changes_with_the_data_of_a_storage_on_this_machine(model: Path, tmp_path: Path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "footprint.bin").write_bytes(b"1")
+    storage = {"storage_class": "local", "options": {"root_dir": str(tmp_path / "store")}}
+    (model / "storage.json").write_text(json.dumps(storage))
+    before = model_hash(model, {"model_storage_json": "storage.json"})
+    (tmp_path / "store" / "footprint.bin").write_bytes(b"2")
+    assert model_hash(model, {"model_storage_json": "storage.json"}) != before
+
+
+def test_the_hash_changes_with_what_options_name_outside_of_the_models_folder(model: Path):
+    other = model / "../../../other_data"
+    shutil.copytree(model / "../../../model_data", other)
+    options = {"model_data_dir": "../../../other_data"}
+    before = model_hash(model, options)
+    (other / "damage_bin_dict.bin").write_bytes(b"halved")
+    assert model_hash(model, options) != before
 
 
 def test_the_hash_changes_with_nothing_else(model: Path):
@@ -107,6 +129,15 @@ def test_a_large_file_is_read_again_only_if_it_looks_different_or_on_request(mod
     assert model_hash(model, recheck=True) != remembered
 
 
+@pytest.mark.parametrize("section", ["model_settings", "lookup_settings"])
+def test_settings_of_a_model_that_are_no_object_are_named(model: Path, section: str):
+    (model / "model_settings.json").write_text(json.dumps({section: ["all"]}))
+    with pytest.raises(OasisError, match=f"{section} in the model's settings is no JSON object"):
+        examine(model)
+    (model / "model_settings.json").write_text(json.dumps({section: None}))
+    assert examine(model).perils == ()
+
+
 def test_a_model_that_names_what_is_not_there_is_refused(model: Path):
     with pytest.raises(OasisError, match=r"The model has no lookup_data_dir: there is no .*gone"):
         model_hash(model, {"lookup_data_dir": "gone"})
@@ -151,14 +182,35 @@ def test_a_lookup_by_shapes_needs_what_the_extra_brings(model: Path):
     assert all(need.is_there for need in needs)
 
 
+@pytest.mark.parametrize(
+    ("engine", "options", "problem"),
+    [
+        ("oasis_stochastic", {"kernel_alloc_rule_li": 1}, "Oasis LMF knows; do you mean kernel_alloc"),
+        ("oasis_stochastic", {"kernel_num_processes": 8}, "is set by the job itself: IRP_JOB_PROCESSES says how many"),
+        ("oasis_stochastic", {"oed_location_csv": "x.csv"}, "is set by the job itself: leave it out"),
+        ("oasis_stochastic", {"ktools_alloc_rule_il": 1, "model_data_dir": "../x"}, None),
+        ("oasis_deterministic", {"model_perils_cover": ["WTC"]}, "do not use model_perils_cover; they use do_disagg"),
+        ("oasis_deterministic", {"model_perils_covered": ["WTC"], "kernel_alloc_rule_ri": 3}, None),
+        ("oasis_deterministic", {"model_perils_covered": "WTC"}, "must be a list of peril codes"),
+        (
+            "oasis_deterministic",
+            {"model_perils_covered": ["WTC", "QQQ"]},
+            "QQQ in model_perils_covered is no peril code",
+        ),
+        ("oasis_deterministic", {"supported_oed_coverage_types": ["1"]}, "must be a list of whole numbers from 1 to 4"),
+        ("oasis_deterministic", {"supported_oed_coverage_types": []}, "must be a list of whole numbers from 1 to 4"),
+        ("oasis_deterministic", {"kernel_alloc_rule_il": 0}, "must be 1, 2 or 3: losses by location need one"),
+        ("oasis_deterministic", {"do_disaggregation": "yes"}, "do_disaggregation must be true or false"),
+        ("another", {"anything": 1}, None),
+    ],
+)
+def test_an_option_without_effect_is_named_before_any_job_runs(engine: str, options: dict[str, Any], problem: str):
+    told = options_problem({"engine": engine, "model_options": options})
+    assert problem in told if problem and told else told is problem
+
+
 def test_an_option_without_effect_is_refused_or_named(model: Path):
-    with pytest.raises(
-        OasisError, match="'kernel_alloc_rule_li', which Oasis LMF does not know; do you mean kernel_alloc"
-    ):
-        unused_entries(read_model(model), {"kernel_alloc_rule_li": 1})
-    with pytest.raises(OasisError, match="IRP_JOB_PROCESSES says how many"):
-        unused_entries(read_model(model), {"kernel_num_processes": 8})
-    found = unused_entries(read_model(model, {"modelpy": True, "ktools_alloc_rule_il": 1}), {})
+    found = unused_entries(read_model(model, {"modelpy": True, "ktools_alloc_rule_il": 1}))
     assert found == ["modelpy of oasislmf.json: Oasis LMF does not know it"]
 
 
@@ -194,6 +246,11 @@ def test_what_the_columns_replace_in_a_settings_file_is_named(model: Path):
     ("base", "message"),
     [
         ({"nonsense": 1}, "has nonsense, which Oasis LMF does not know"),
+        ({"gul_summaries": [5]}, "a wrong value of gul_summaries.0: 5 is not of type 'object'"),
+        ({"gul_summaries": [{"id": 1, "ord_output": [1]}]}, "a wrong value of gul_summaries.0.ord_output: "),
+        ({"return_periods": "100"}, "a wrong value of return_periods: '100' is not of type 'array'"),
+        ({"model_settings": []}, "a wrong value of model_settings: "),
+        ({"model_settings": {"event_sett": "p"}}, "'event_sett' in model_settings, .* do you mean event_set"),
         ({"gul_summaries": [{"id": 1, "ord_output": {"ept_all": True}}]}, "has ept_all in ord_output of gul_summaries"),
     ],
 )

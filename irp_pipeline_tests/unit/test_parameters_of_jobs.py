@@ -43,6 +43,14 @@ def test_parameters_that_nobody_changes_stay_as_they_are() -> None:
         ({"los_factor": [0.5]}, "los_factor: there is no parameter 'los_factor'; did you mean 'loss_factor'?"),
         ({"perspectives": ["XL"]}, "perspectives: 'XL' is unknown; it can be GUL, IL, RI"),
         ({"engine": "oasis"}, "engine: 'oasis' is unknown; it can be oasis_deterministic, oasis_stochastic"),
+        (
+            {"model_options": {"model_perils_cover": ["WTC"]}},
+            (
+                "model_options: deterministic losses do not use model_perils_cover; they use do_disaggregation, "
+                "fmpy_low_memory, kernel_alloc_rule_il, kernel_alloc_rule_ri, model_perils_covered, "
+                "supported_oed_coverage_types"
+            ),
+        ),
         ({"samples": 10}, "samples: must be empty: oasis_deterministic does not use it, only oasis_stochastic does"),
         (
             {"name": "other"},
@@ -82,8 +90,11 @@ def test_what_the_workbook_refuses_is_refused_with_its_sentence(changes, message
         ),
         ({"model_options": ["a"]}, "model_options: must be one value, not a list"),
         (
-            {"model_options": {"a": ["/etc"]}},
-            "model_options: '/etc' is outside of the model's folder, to which paths are relative here",
+            {"model_options": {"lookup_config": ["/etc"]}},
+            (
+                "model_options: '/etc' is outside of the data folder or models folder that the model is in; paths here "
+                "are relative to the model's folder"
+            ),
         ),
     ],
 )
@@ -113,8 +124,8 @@ def test_everything_wrong_is_told_at_once() -> None:
         ("event_losses", False, False),
         ("perspectives", "gul; il", ["GUL", "IL"]),
         ("perspectives", ["gul"], ["GUL"]),
-        ("model_options", '{"a": 1}', {"a": 1}),
-        ("model_options", {"a": 1}, {"a": 1}),
+        ("model_options", '{"gulmc": true}', {"gulmc": True}),
+        ("model_options", {"gulmc": True}, {"gulmc": True}),
         ("settings", None, None),
     ],
 )

@@ -524,8 +524,12 @@ def test_a_wrong_cell_is_named_with_its_place(
         ("model_options", '{"a": NaN}', "F3 (model_options): holds NaN"),
         ("model_options", '{"a": 1e999}', "F3 (model_options): holds a number that is too large"),
         ("model_options", '{"a": 1, "a": 2}', "F3 (model_options): holds the same name twice"),
-        ("model_options", '{"a": ["x", {"b": "/etc"}]}', "F3 (model_options): '/etc' is outside of the model's folder"),
-        ("model_options", '{"a": "..\\\\..\\\\x"}', "is outside of the model's folder"),
+        (
+            "model_options",
+            '{"a": ["x", {"b": "/etc"}]}',
+            "F3 (model_options): '/etc' is outside of the data folder or",
+        ),
+        ("model_options", '{"a": "..\\\\..\\\\..\\\\x"}', "is outside of the data folder or models folder"),
         ("model_options", '{"a": "\\u0000"}', "F3 (model_options): holds the character U+0000"),
         ("model_options", '{"a": "\\ud800"}', "F3 (model_options): holds the character U+D800"),
         ("model_options", '{"a": ' + "[" * 10_000 + "]" * 10_000 + "}", "F3 (model_options): is nested too deeply"),
@@ -1030,6 +1034,27 @@ def test_a_folder_that_links_outside_is_no_way_out(draft: Draft, data_dir: Path)
     (data_dir / "way").symlink_to(data_dir.parent / "secret")
     (found,) = draft.set("Portfolios", "location", "way/location.csv").problems(data_dir=data_dir, check_files=True)
     assert "leaves the folder" in found
+
+
+def test_options_of_a_model_may_lead_to_data_beside_it_and_not_out_of_the_data_folder(
+    draft: Draft, data_dir: Path
+) -> None:
+    """As the configurations of public models do, whose data are in ``../../model_data``."""
+    draft.set("Analyses", "model_options", '{"model_data_dir": "../model_data"}', row=3)
+    assert draft.read(data_dir=data_dir, check_files=True).analyses[1].model_options
+    draft.set("Analyses", "model_options", '{"model_data_dir": "../../../model_data"}', row=3)
+    [line] = draft.problems(data_dir=data_dir, check_files=True)
+    assert line.startswith(
+        "Analyses!F3 (model_options): '../../../model_data' is outside of the data folder or models "
+    )
+    (data_dir / "deep" / "in").mkdir(parents=True)
+    (data_dir / "models" / "windstorm").rename(data_dir / "storm")
+    (data_dir / "deep" / "in" / "storm").symlink_to("../../storm")
+    draft.set("Analyses", "model", "deep/in/storm", row=3).set("Analyses", "model", "storm", row=4)
+    draft.set("Analyses", "settings", None, row=3)
+    draft.set("Analyses", "model_options", '{"model_data_dir": "../../model_data"}', row=3)
+    [line] = draft.problems(data_dir=data_dir, check_files=True)
+    assert line.startswith("Analyses!F3 (model_options): '../../model_data' is outside of the data folder or models ")
 
 
 @pytest.mark.parametrize("path", ["x" * 5_000, "loop/x"])

@@ -4,6 +4,8 @@
     the program of a job; all of Oasis LMF happens in its process and those it starts.
 ``model``, ``hashes``, ``needs``, ``examine``
     what a model folder says about itself, what its losses depend on, which packages it needs, and a trial of it.
+``options``
+    which entries the column ``model_options`` may have.
 ``analysis``
     the analysis settings that Oasis LMF is given.
 ``compilation``

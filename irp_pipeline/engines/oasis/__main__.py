@@ -8,12 +8,16 @@ are killed as a group when one fails: hence a process of its own, in the session
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +27,7 @@ from irp_pipeline.engines.oasis import DETERMINISTIC
 from irp_pipeline.engines.oasis.analysis import Settings, analysis_settings
 from irp_pipeline.engines.oasis.checks import (
     check_currency,
+    check_curves,
     check_deterministic,
     check_order,
     check_period_losses,
@@ -46,9 +51,11 @@ from irp_pipeline.engines.oasis.model import (
     read_object,
     unused_entries,
 )
+from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
+    check_identifiers,
     check_repeated,
     currencies,
     may_exceed_ground_up,
@@ -71,20 +78,15 @@ from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
 
 _ERRORS: Final = "errors.txt"
+_NOTHING_INSURED: Final = (
+    "No location has an insured value of a coverage that is looked at, so there is nothing to lose: fill BuildingTIV, "
+    "OtherTIV, ContentsTIV or BITIV, or leave the analysis out"
+)
+_SAFE_PATH: Final = re.compile(r"[A-Za-z0-9/._+-]+")
+"""A path that a shell takes as it is."""
 _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_moment"}
 """The tables whose files Oasis LMF names otherwise than its settings do."""
 _OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
-_OPTIONS_OF_DETERMINISTIC: Final = frozenset(
-    {
-        "model_perils_covered",
-        "supported_oed_coverage_types",
-        "kernel_alloc_rule_il",
-        "kernel_alloc_rule_ri",
-        "do_disaggregation",
-        "fmpy_low_memory",
-    }
-)
-"""The entries of ``model_options`` that deterministic losses use."""
 
 
 def main(folder: Path) -> int:
@@ -98,7 +100,7 @@ def main(folder: Path) -> int:
     except Exception as error:
         traceback.print_exc()
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        write_atomically(folder / "error.txt", f"What Oasis LMF left cannot be read: {said}; the job's log says where")
+        write_atomically(folder / "error.txt", f"The program of the job failed: {said}; the job's log says where")
         return 1
     write_atomically(folder / "outcome.json", json.dumps(outcome, indent=1))
     return 0
@@ -110,6 +112,9 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     inputs = folder / "inputs"
     if folder_hash(inputs) != request["exposure_hash"]:
         raise OasisError("The exposure was replaced while the job was being submitted: run the cycle again")
+    if problem := options_problem(analysis):
+        raise OasisError(f"model_options: {problem}")
+    _check_tables(inputs, analysis["perspectives"])
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = _deterministic(folder, analysis) if is_deterministic else _stochastic(folder, request)
     outcome["provenance"] |= {
@@ -124,19 +129,39 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     return outcome
 
 
+def _check_tables(inputs: Path, perspectives: Collection[str]) -> None:
+    """Refuse losses for which the portfolio has no terms."""
+    if set(perspectives) != {"GUL"} and not (inputs / "account.csv").is_file():
+        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
+    if "RI" in perspectives and not ((inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()):
+        raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
+
+
+def _check_locations(locations: Locations | None) -> None:
+    """Refuse locations whose values contradict each other, and a table without any value."""
+    if locations is not None:
+        check_repeated(locations)
+        if not any(locations.value(row) for row in locations.distinct()):
+            raise OasisError(_NOTHING_INSURED)
+
+
 def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     inputs, run = folder / "inputs", folder / "run"
-    options = _options_of_deterministic(analysis.get("model_options") or {})
+    options = dict(analysis.get("model_options") or {})
     whole = read_locations(inputs)
     if whole is None:
         raise OasisError("Deterministic losses need a location table, and the portfolio has none")
-    check_repeated(whole)
+    _check_locations(whole)
     check_currency(currencies(inputs), analysis["currency"], "The portfolio", can_convert=False)
     factors = [float(factor) for factor in analysis["loss_factor"]]
     perils = options.get("model_perils_covered")
     uncovered = _uncovered(whole, perils) if perils else set()
     rows = [row for row in range(len(whole.ids)) if row not in uncovered]
     locations = whole.only(rows, options.get("supported_oed_coverage_types"))
+    if perils and not rows:
+        raise OasisError(f"No location is insured for a peril of model_perils_covered ({', '.join(perils)})")
+    if not any(locations.value(row) for row in locations.distinct()):
+        raise OasisError(_NOTHING_INSURED)
     source = _source(folder, analysis, locations, uncovered)
     configuration = {"print_summary": False, "portfolio_complexity": False, **options}
     write_atomically(folder / "oasislmf.json", json.dumps(configuration))
@@ -185,15 +210,6 @@ def _deterministic(folder: Path, analysis: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _options_of_deterministic(options: Mapping[str, Any]) -> dict[str, Any]:
-    if unused := sorted(options.keys() - _OPTIONS_OF_DETERMINISTIC):
-        raise OasisError(
-            f"Deterministic losses do not use {', '.join(unused)} of model_options; they use "
-            + ", ".join(sorted(_OPTIONS_OF_DETERMINISTIC))
-        )
-    return dict(options)
-
-
 def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, uncovered: Collection[int]) -> Path:
     """The folder of OED files for Oasis LMF.
 
@@ -201,8 +217,6 @@ def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, unc
     """
     inputs = folder / "inputs"
     has_accounts = (inputs / "account.csv").is_file()
-    if not has_accounts and set(analysis["perspectives"]) != {"GUL"}:
-        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
     if has_accounts and not uncovered:
         return inputs
     source = folder / "source"
@@ -235,7 +249,7 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     analysis, inputs, run = request["analysis"], folder / "inputs", folder / "run"
     options = analysis.get("model_options") or {}
     model = read_model(Path(request["model"]), options)
-    ignored = unused_entries(model, options)
+    ignored = unused_entries(model)
     check_model(model)
     check_packages(model)
     wanted = str(analysis["currency"])
@@ -244,6 +258,9 @@ def _stochastic(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         check_currency({"reporting_currency": {str(reporting)}}, wanted, "The model's configuration")
     else:
         check_currency(currencies(inputs), wanted, "The portfolio")
+    check_identifiers(inputs, analysis["perspectives"])
+    if not model.configuration.get("exposure_pre_analysis_module"):
+        _check_locations(read_locations(inputs))
     given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
     write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
     write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
@@ -296,6 +313,7 @@ def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model,
         checked.append("no location is insured for more than the portfolio says, and there are no others")
     above = bool(hook) or bool(may_exceed_ground_up(inputs))
     checked += check_order(found.figures, above)
+    checked += check_curves(found.figures, is_weighted=is_weighted)
     if above:
         not_checked.append("IL at most GUL: layers of an account pay together, or terms are stepped or changed")
     files = _keep_output(run / "output", folder / "results")
@@ -305,6 +323,8 @@ def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model,
         kept = files.get(f"{perspective.lower()}_plt_sample")
         if kept is None or is_weighted:
             why = "years have different weights" if kept else "period losses were not asked for"
+            if not samples:
+                why = "without samples there are none"
             not_checked.append(f"{perspective} against period losses: {why}")
             continue
         checked += check_period_losses(
@@ -367,18 +387,16 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
     command = Path(sys.executable).with_name("oasislmf")
     if not command.exists():
         raise OasisError("Oasis LMF is not installed. Run: pip install 'irp-pipeline[oasis]'")
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    environment = os.environ | {
-        "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",  # its kernel calls tools by name
-        "NUMBA_CACHE_DIR": str(compiled_folder()),
-        "OASIS_TMPDIR": str(temporary),
-        "TMPDIR": str(temporary),
-        "PYTHONWARNINGS": "ignore",
-    }
     errors_file = folder / _ERRORS
     printed: list[str] = []
-    with errors_file.open("wb") as errors:
+    with errors_file.open("wb") as errors, _temporary_folder(folder) as temporary:
+        environment = os.environ | {
+            "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",  # its kernel calls tools by name
+            "NUMBA_CACHE_DIR": str(compiled_folder()),
+            "OASIS_TMPDIR": str(temporary),
+            "TMPDIR": str(temporary),
+            "PYTHONWARNINGS": "ignore",
+        }
         process = subprocess.Popen(  # noqa: S603 - the command is the one installed with this project
             [str(command), *arguments],
             cwd=folder,
@@ -398,6 +416,31 @@ def _oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) -> 
         print(said, flush=True)
     if status != 0:
         raise OasisError(reason("".join(printed), said, run))
+
+
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for what a run needs for a while, in the job's folder; yield a path to it.
+
+    Oasis LMF writes the path into a shell script without quotation marks, also behind ``rm -R -f``. A path with a blank
+    or another sign of the shell would let the run fail, and might remove a folder of somebody's. Then it gets a link.
+    """
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    if _SAFE_PATH.fullmatch(str(temporary)):
+        yield temporary
+    else:
+        link = Path(tempfile.gettempdir()) / f"irp-{uuid.uuid4().hex}"
+        if not _SAFE_PATH.fullmatch(str(link)):
+            raise OasisError(
+                f"Oasis LMF cannot work in {folder} nor in {link.parent}: their paths hold other signs than letters, "
+                "digits and . _ - +. Set TMPDIR to a folder whose path has none"
+            )
+        link.symlink_to(temporary, target_is_directory=True)
+        try:
+            yield link
+        finally:
+            link.unlink()
     shutil.rmtree(temporary, ignore_errors=True)
 
 

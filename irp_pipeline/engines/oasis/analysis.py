@@ -6,6 +6,7 @@ https://github.com/OasisLMF/ODS_Tools/blob/main/ods_tools/data/analysis_settings
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
@@ -15,6 +16,8 @@ _EP_CURVES: Final = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep
 # Settings of a model that choose among its files, and without which Oasis LMF looks for one without suffix.
 _CHOICES_OF_FILES: Final = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
 _PERSPECTIVES: Final = ("gul", "il", "ri")
+_NEARLY: Final = 0.85
+"""How alike two names are, from 0 to 1, of which one is probably the other misspelt (``difflib``)."""
 _OURS: Final = 1
 """The summary over the whole portfolio, from which the figures are."""
 
@@ -53,6 +56,7 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
     if not perspectives:
         raise OasisError("The analysis asks for no perspective")
     _refuse_unknown(base)
+    _refuse_misspelt(base.get("model_settings", {}), model)
     ignored = list(_replaced(analysis, base))
     chosen = copy.deepcopy(dict(base))
     chosen["model_settings"] = {
@@ -116,16 +120,39 @@ def _replaced(analysis: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[
             yield f"{perspective}_output: the column perspectives does not ask for {perspective.upper()}"
 
 
+def _refuse_misspelt(settings: Mapping[str, Any], model: Model) -> None:
+    """Refuse a name that is nearly one that the model declares.
+
+    Other names are passed on: a model's own module may read what its settings do not declare.
+    """
+    declared = {*_CHOICES_OF_FILES, *model.section("model_settings")}
+    for content in model.section("model_settings").values():
+        if isinstance(content, list):
+            declared |= {str(item["name"]) for item in content if isinstance(item, Mapping) and "name" in item}
+    for name in settings.keys() - declared:
+        if close := get_close_matches(name, sorted(declared), 1, _NEARLY):
+            raise OasisError(
+                f"The settings file has {name!r} in model_settings, which the model does not declare; do you mean "
+                f"{close[0]}?"
+            )
+
+
 def _refuse_unknown(base: Mapping[str, Any]) -> None:
-    """Refuse what Oasis LMF would pass over without a word."""
+    """Refuse what Oasis LMF would pass over without a word, and what it does not take."""
     import json
     from importlib.resources import files
+
+    from jsonschema import Draft4Validator
 
     schema = json.loads((files("ods_tools") / "data" / "analysis_settings_schema.json").read_text(encoding="utf-8"))
     summary = schema["definitions"]["output_summaries"]["items"]["properties"]
     known = schema["properties"].keys() | {"$schema"}
     if unknown := sorted(base.keys() - known):
         raise OasisError(f"The settings file has {', '.join(unknown)}, which Oasis LMF does not know")
+    for error in Draft4Validator(schema).iter_errors(dict(base)):
+        if error.validator != "required":  # the columns say the rest
+            place = ".".join(map(str, error.absolute_path))
+            raise OasisError(f"The settings file has a wrong value of {place}: {error.message}")
     for perspective in (*_PERSPECTIVES, "rl"):
         for item in base.get(f"{perspective}_summaries") or []:
             if unknown := sorted(item.keys() - summary.keys()):

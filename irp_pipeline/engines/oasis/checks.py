@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,6 +156,47 @@ def check_order(figures: Iterable[Mapping[str, Any]], is_above: bool) -> list[st
     return checked
 
 
+def check_curves(figures: Iterable[Mapping[str, Any]], *, is_weighted: bool) -> list[str]:
+    """Check that losses do not fall with the return period, and that a year costs at least its largest occurrence.
+
+    Args:
+        figures: those of one analysis.
+        is_weighted: years have different weights. Then both curves are interpolated between other points, and may cross
+            by a little.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        FigureError: a loss is below the one of a shorter return period, or an AEP below the OEP.
+    """
+    curves: defaultdict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    for figure in figures:
+        if figure["return_period"] is not None:
+            curves[figure["perspective"], figure["metric"]][figure["return_period"]] = figure["loss"]
+    for (perspective, metric), losses in curves.items():
+        for shorter, longer in pairwise(sorted(losses)):
+            if _is_above(losses[shorter], losses[longer]):
+                raise FigureError(
+                    f"The {metric} {perspective} at {longer:,g} years is {losses[longer]:,.2f}, below the "
+                    f"{losses[shorter]:,.2f} at {shorter:,g} years"
+                )
+        of_years = curves.get((perspective, "AEP"), {})
+        for period, loss in losses.items() if metric == "OEP" and not is_weighted else ():
+            if period in of_years and _is_above(loss, of_years[period]):
+                raise FigureError(
+                    f"The OEP {perspective} at {period:,g} years is {loss:,.2f}, above the AEP of "
+                    f"{of_years[period]:,.2f}"
+                )
+    if not curves:
+        return []
+    return ["losses do not fall with the return period", *([] if is_weighted else ["every OEP is at most the AEP"])]
+
+
+def _is_above(loss: float, other: float) -> bool:
+    return loss - other > max(_CENT, _SUMS_OF_SINGLE_PRECISION * abs(other))
+
+
 def check_values(tiv: Mapping[int, float], locations: Locations, rates: Mapping[int, float]) -> None:
     """Check that a model insures no location for more than the portfolio says.
 
@@ -204,7 +246,7 @@ def check_period_losses(
     from irp_pipeline.losses import period_losses
 
     years = period_losses(path, periods=periods)
-    _check_samples(path, perspective, samples)
+    _check_occurrences(path, perspective, samples)
     mine = {_key(figure): figure["loss"] for figure in figures if figure["perspective"] == perspective}
     asked = {period for _, period in mine if period is not None}
     computed = figures_of(years, perspective=perspective, periods=periods, samples=samples, return_periods=asked)
@@ -230,13 +272,22 @@ def check_period_losses(
     return checked
 
 
-def _check_samples(path: Path, perspective: str, samples: int) -> None:
+def _check_occurrences(path: Path, perspective: str, samples: int) -> None:
+    """Check that each loss of an occurrence is one, and of a sample that was asked for."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    most = pc.max(pq.read_table(path, columns=["SampleId"])["SampleId"]).as_py()
-    if most is not None and most > samples:
-        raise FigureError(f"There are {perspective} losses of the sample {most}, but {samples} samples were asked for")
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["Period", "SampleId", "Loss"]):
+            most = pc.max(batch["SampleId"]).as_py()
+            if most is not None and most > samples:
+                raise FigureError(
+                    f"There are {perspective} losses of the sample {most}, but {samples} samples were asked for"
+                )
+            is_loss = pc.and_(pc.is_finite(batch["Loss"]), pc.greater_equal(batch["Loss"], -_CENT))
+            if (place := pc.index(pc.fill_null(is_loss, False), False).as_py()) >= 0:
+                period, loss = batch["Period"][place].as_py(), batch["Loss"][place].as_py()
+                raise FigureError(f"There is a {_WORDS[perspective]} of {loss} in the simulated year {period}")
 
 
 def _key(figure: Mapping[str, Any]) -> tuple[str, Any]:

@@ -65,9 +65,10 @@ def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]
     for perspective, rows, (of, sample, amounts) in streams:
         if unknown := sorted(set(np.unique(of).tolist()) - rows.keys()):
             raise OasisError(f"Oasis LMF gave {perspective} losses of the item {unknown[0]}, which no location has")
-        if len(sample) and sample.max() > len(factors):
+        outside = sample[(sample < 1) | (sample > len(factors))]
+        if len(outside):
             raise OasisError(
-                f"Oasis LMF gave {perspective} losses of a loss factor {sample.max()}; there are {len(factors)}"
+                f"Oasis LMF gave {perspective} losses of a loss factor {outside[0]}; there are {len(factors)}"
             )
         place = np.zeros(max(rows, default=0) + 1, dtype=np.int64)
         place[list(rows)] = list(rows.values())

@@ -85,7 +85,7 @@ def examine(path: Path, options: Mapping[str, Any] | None = None) -> Examination
         _choices(model),
         tuple(lookup_columns(model)),
         tuple(needs),
-        tuple(unused_entries(model, options or {})),
+        tuple(unused_entries(model)),
         tuple(problems),
     )
 
@@ -202,15 +202,15 @@ def _first_locations(source: Path, inputs: Path) -> str:
 
 
 def _perils(model: Model) -> list[str]:
-    supported = model.settings.get("lookup_settings", {}).get("supported_perils", [])
+    supported = model.section("lookup_settings").get("supported_perils") or []
     return [str(peril.get("id", peril)) if isinstance(peril, Mapping) else str(peril) for peril in supported]
 
 
 def _choices(model: Model) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in _CHOICES:
-        setting = model.settings.get("model_settings", {}).get(name)
+        setting = model.section("model_settings").get(name)
         if isinstance(setting, Mapping):
-            options = [str(option.get("id")) for option in setting.get("options", []) if isinstance(option, Mapping)]
+            options = [str(option.get("id")) for option in setting.get("options") or [] if isinstance(option, Mapping)]
             found[name] = {"options": options, "default": setting.get("default")}
     return found

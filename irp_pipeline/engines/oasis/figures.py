@@ -79,11 +79,16 @@ def _of_perspective(
         not_defined.append(f"STD_DEV of {perspective}: one simulated year has no standard deviation")
     else:
         yield _figure(perspective, "STD_DEV", deviation)
-    found = {
-        (_CURVES[row["EPType"]], row["ReturnPeriod"]): row["Loss"]
-        for row in _read(output, f"{perspective.lower()}_S1_ept")
-        if row["EPCalc"] == calculation and row["EPType"] in _CURVES
-    }
+    found: dict[tuple[str, Any], Any] = {}
+    for row in _read(output, f"{perspective.lower()}_S1_ept"):
+        if row["EPCalc"] == calculation and row["EPType"] in _CURVES:
+            curve, period, loss = _CURVES[row["EPType"]], row["ReturnPeriod"], row["Loss"]
+            if (curve, period) in found:
+                raise FigureError(
+                    f"Oasis LMF gave two losses as {curve} of {perspective} at {period:,g} years: "
+                    f"{found[curve, period]:,.2f} and {loss:,.2f}"
+                )
+            found[curve, period] = loss
     for curve in _CURVES.values():
         for period in sorted(wanted or {period for of, period in found if of == curve}):
             if (curve, period) in found:

@@ -1,28 +1,23 @@
 """The hash of all that a model's losses depend on: what its resolved configuration names, wherever it is.
 
-Large files are read once. After that their hash is remembered with size, time of change and inode in a file that all
-processes of an installation share, ``engine/model-hashes.json`` in ``IRP_HOME``.
+Large files are read once. After that :mod:`irp_pipeline.hashes` remembers their hash with size, time of change and
+inode, as it does for all files of an installation.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline import settings
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model, path_entries, read_model, read_object
-from irp_pipeline.files import write_atomically
+from irp_pipeline.hashes import file_sha256
 
 _READ_ALWAYS_BYTES: Final = 1_000_000
-_SETTLED_SECONDS: Final = 2.0
-"""A file changed more recently may change again within the resolution of its time."""
 _LEFT_OUT: Final = frozenset({"__pycache__", ".git", ".ipynb_checkpoints"})
 _RUN_CONTROL: Final = frozenset(
     {"verbose", "log_level", "log_format", "kernel_num_processes", "lookup_num_processes", "resource_monitor_interval"}
@@ -55,9 +50,10 @@ def model_hash(path: Path, options: Mapping[str, Any] | None = None, *, recheck:
         name: value for name, value in model.configuration.items() if name not in paths and name not in _RUN_CONTROL
     }
     digest.update(json.dumps(stated, sort_keys=True, default=str).encode())
-    with _Remembered(recheck) as remembered:
-        for name, file in named_files(model):
-            digest.update(f"\0{name}\0{remembered.hash_of(file)}".encode())
+    for name, file in named_files(model):
+        is_small = file.stat().st_size <= _READ_ALWAYS_BYTES
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if is_small else file_sha256(file, recheck=recheck)
+        digest.update(f"\0{name}\0{content}".encode())
     return digest.hexdigest()
 
 
@@ -94,6 +90,11 @@ def _named(model: Model) -> Iterator[tuple[str, Path]]:
     for entry in ("lookup_config", "lookup_complex_config"):
         if isinstance(content := model.configuration.get(entry), Mapping):
             yield from _named_in(entry, content, model.folder, model)
+    if (storage := model.path("model_storage_json")) is not None:
+        options = read_object(storage).get("options")
+        root = model.folder / str(options.get("root_dir") or "") if isinstance(options, Mapping) else model.folder
+        if root.is_dir() and not model.folder.resolve().is_relative_to(root.resolve()):  # a storage on this machine
+            yield "model_storage_json.root_dir", root
     if (module := model.path("lookup_module_path")) is not None:
         yield from _beside("lookup_module_path", module)
     if isinstance(runner := model.configuration.get("model_custom_gulcalc"), str) and runner:
@@ -150,45 +151,3 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield from _files_below(path)
         elif path.is_file():
             yield path
-
-
-class _Remembered:
-    """Hashes of large files, kept from one process to the next."""
-
-    def __init__(self, recheck: bool) -> None:
-        self._recheck = recheck
-        self._file = settings.make_irp_home() / "engine" / "model-hashes.json"
-        self._known: dict[str, list[Any]] = {}
-        self._new: dict[str, list[Any]] = {}
-
-    def __enter__(self) -> _Remembered:
-        self._known = self._read()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._new:
-            return
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._file.with_suffix(".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            write_atomically(self._file, json.dumps(self._read() | self._new))
-
-    def hash_of(self, path: Path) -> str:
-        found = path.stat()
-        state = [found.st_size, found.st_mtime_ns, found.st_ino]
-        key = str(path.resolve())
-        known = self._known.get(key)
-        if known is not None and known[:3] == state and not self._recheck and found.st_size > _READ_ALWAYS_BYTES:
-            return str(known[3])
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        if found.st_size > _READ_ALWAYS_BYTES and time.time() - found.st_mtime > _SETTLED_SECONDS:
-            self._new[key] = [*state, content]
-        return content
-
-    def _read(self) -> dict[str, list[Any]]:
-        try:
-            content = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return {name: of for name, of in content.items() if isinstance(of, list) and len(of) == 4}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +15,8 @@ BROUGHT_BY_JOB: Final = frozenset(
     | {f"oed_{table}_csv" for table in ("location", "accounts", "info", "scope")}
 )
 """Entries of a configuration that belong to a job, and not to its model."""
-_SET_BY_PROJECT: Final = frozenset({"kernel_num_processes", "resource_monitor_interval"})
-_WHERE: Final = {
-    "kernel_num_processes": "IRP_JOB_PROCESSES says how many processes the kernel has",
-    "analysis_settings_json": "the column settings names the file",
-}
+SET_BY_PROJECT: Final = frozenset({"kernel_num_processes", "resource_monitor_interval"})
+"""Entries of a configuration that a job sets, whatever the model says."""
 # Oasis LMF runs on without a table, and with exit status 0, if there is only its CSV.
 _TABLES = ("footprint", "vulnerability", "damage_bin_dict", "events", "occurrence", "returnperiods")
 
@@ -63,8 +59,19 @@ class Model:
 
     def default(self, setting: str) -> str | None:
         """The default that the model's settings give for one of the ``model_settings``, such as ``event_set``."""
-        options = self.settings.get("model_settings", {}).get(setting)
+        options = self.section("model_settings").get(setting)
         return options.get("default") if isinstance(options, Mapping) else None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A part of the model's settings, such as ``lookup_settings``; empty if there is none.
+
+        Raises:
+            OasisError: it is no JSON object.
+        """
+        content = self.settings.get(name)
+        if content is not None and not isinstance(content, Mapping):
+            raise OasisError(f"{name} in the model's settings is no JSON object")
+        return content or {}
 
     def _of_lookup(self) -> Mapping[str, Any]:
         """What the configuration of its lookup calls the model."""
@@ -158,33 +165,16 @@ def under_present_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in update_config(dict(configuration)).items() if name not in gone}
 
 
-def unused_entries(model: Model, options: Mapping[str, Any]) -> list[str]:
-    """Say which entries of a model's configuration have no effect.
-
-    Args:
-        model: the model.
-        options: the entries from the workbook; one that Oasis LMF does not know is an error there.
-
-    Raises:
-        OasisError: the workbook has such an entry.
-    """
+def unused_entries(model: Model) -> list[str]:
+    """Say which entries of a model's configuration have no effect."""
     known = known_entries()
-    for name in under_present_names(options):
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"; do you mean {close[0]}?" if close else ""
-            raise OasisError(f"model_options has {name!r}, which Oasis LMF does not know{hint}")
-        if name in BROUGHT_BY_JOB or name in _SET_BY_PROJECT:
-            raise OasisError(
-                f"model_options has {name!r}, which the job sets itself: {_WHERE.get(name, 'leave it out')}"
-            )
     unknown = [
         f"{name} of {CONFIGURATION}: Oasis LMF does not know it" for name in model.configuration if name not in known
     ]
     replaced = [
         f"{name} of {CONFIGURATION}: the job sets it itself"
         for name in model.configuration
-        if name in _SET_BY_PROJECT or (name in BROUGHT_BY_JOB and name != "analysis_settings_json")
+        if name in SET_BY_PROJECT or (name in BROUGHT_BY_JOB and name != "analysis_settings_json")
     ]
     return sorted(unknown + replaced)
 

@@ -122,6 +122,30 @@ def check_repeated(locations: Locations) -> None:
             )
 
 
+def check_identifiers(inputs: Path, perspectives: Collection[str]) -> None:
+    """Refuse identifiers that stop the run of a model, whose kernel reads CSV files without looking at quotation marks.
+
+    It takes ``#`` for the beginning of a comment, and a comma for the end of a cell; the latter matters to insured
+    losses alone (``load_as_ndarray`` in ``oasislmf/pytools/common/data.py``).
+
+    Raises:
+        OasisError: there is one; the message names it.
+    """
+    of_policies = set(perspectives) != {"GUL"}
+    signs = "#," if of_policies else "#"
+    columns: dict[str, tuple[str, ...]] = {"location.csv": (*_ACCOUNT_COLUMNS, "LocNumber")}
+    if of_policies:
+        columns["account.csv"] = ("PolNumber",)
+    for name, of_table in columns.items():
+        for number, row in enumerate(_rows(inputs / name, of_table), start=1):
+            for column, text in row.items():
+                if found := [sign for sign in signs if sign in text]:
+                    raise OasisError(
+                        f"The {column} {text!r} (row {number} of {name}) holds {found[0]!r}, at which Oasis LMF stops: "
+                        "write another sign"
+                    )
+
+
 def currencies(inputs: Path) -> dict[str, set[str]]:
     """Return the currencies of the amounts in the files of a job, by column; only those that are stated."""
     found: dict[str, set[str]] = {}

@@ -39,6 +39,11 @@ def read_losses(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any],
     if len(pairs) and (not len(ends) or ends[-1] != len(pairs) - 1):
         raise OasisError(f"{path.name} of Oasis LMF is no stream of losses: its last item has no end")
     heads = np.concatenate([np.zeros(min(1, len(pairs)), dtype=ends.dtype), ends[:-1] + 1])
+    of_each = pairs[heads].copy().view(np.int64).ravel()  # event and item as one number
+    if len(np.unique(of_each)) != len(of_each):
+        numbers, counts = np.unique(pairs[heads], axis=0, return_counts=True)
+        event, item = (int(number) for number in numbers[counts > 1][0])
+        raise OasisError(f"{path.name} of Oasis LMF has the losses of event {event} and item {item} twice")
     lengths = ends - heads + 1
     items = np.repeat(pairs[heads, 1], lengths)
     is_loss = np.ones(len(pairs), dtype=bool)

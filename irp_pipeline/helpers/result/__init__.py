@@ -15,7 +15,7 @@ from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.exporting import ExportedFile, export_results, exported_files
 from irp_pipeline.helpers.result.finished import JobResult, finished_jobs, provenance_content
 from irp_pipeline.helpers.result.groups import missing_of_groups
-from irp_pipeline.helpers.result.recorded import get_results, previous_cycle_results, saved_content
+from irp_pipeline.helpers.result.recorded import analyses_by_means, get_results, previous_cycle_results, saved_content
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "JobResult",
     "ResultError",
     "SavedResults",
+    "analyses_by_means",
     "compute_results",
     "export_results",
     "exported_files",

@@ -38,6 +38,27 @@ def get_results(batch_id: int) -> pd.DataFrame:
     )
 
 
+def analyses_by_means(batch_id: int) -> set[str]:
+    """Return the analyses of a batch whose saved figures are made without samples, of mean losses.
+
+    Args:
+        batch_id: the batch.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    rows = fetch_all(
+        """
+        SELECT DISTINCT r.analysis_name
+          FROM irp_analysis_result r
+          JOIN irp_job j ON j.id = ANY (r.job_ids)
+         WHERE r.batch_id = %s AND NOT r.is_group AND j.result_data #>> '{provenance,losses_by}' = 'means'
+        """,
+        (batch_id,),
+    )
+    return {row["analysis_name"] for row in rows}
+
+
 def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
     """Return the figures of the latest earlier cycle of the schema that has some.
 

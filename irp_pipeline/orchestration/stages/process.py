@@ -9,9 +9,9 @@ from irp_pipeline import engines
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder
+from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder, write_portfolio_file
 from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
-from irp_pipeline.files import appearing_when_whole, write_atomically
+from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
 from irp_pipeline.helpers.step import StepRun
@@ -97,7 +97,7 @@ def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
                 run.remove_file(target.relative_to(cycle.folder).as_posix())
                 continue
             built.append(run.scratch / target.relative_to(cycle.folder))
-            figures[f"{portfolio.name} {table} records"] = _write_csv(extracts[table], built[-1])
+            figures[f"{portfolio.name} {table} records"] = write_portfolio_file(extracts[table], built[-1])
         if not built:
             continue
         files = [run.add_file(path) for path in built]
@@ -150,20 +150,3 @@ def _currency(workbook: "Workbook", portfolio: str) -> str | None:
         analysis.model_options.get("reporting_currency") == currency for analysis in _analyses_of(workbook, portfolio)
     ]
     return None if converts and all(converts) else currency
-
-
-def _write_csv(extract: Path, target: Path) -> int:
-    """Write a Parquet file as CSV in bounded memory; return how many records it has."""
-    import pyarrow.csv as pc
-    import pyarrow.parquet as pq
-
-    records = 0
-    with (
-        pq.ParquetFile(extract) as source,
-        appearing_when_whole(target) as partial,
-        pc.CSVWriter(partial, source.schema_arrow) as writer,
-    ):
-        for batch in source.iter_batches():
-            writer.write_batch(batch)
-            records += batch.num_rows
-    return records
