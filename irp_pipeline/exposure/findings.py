@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.exposure.checks import Check, Severity
 from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.opening import open_source
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.sources import FileSource, open_source
+from irp_pipeline.exposure.sources import FileSource
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,20 +1,18 @@
 """Where an exposure comes from: a file, or a query on a database that an environment variable names.
 
-:func:`open_source` gives a reader of any of them. How each is read is in :mod:`~irp_pipeline.exposure.files`,
-:mod:`~irp_pipeline.exposure.postgres` and :mod:`~irp_pipeline.exposure.databases`.
+What a reader of any of them tells is here; opening one is the business of :mod:`~irp_pipeline.exposure.opening`.
 """
 
 import os
 import re
 from collections.abc import Generator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import ControlTotals
-from irp_pipeline.exposure.oed import Column, OedTable
+from irp_pipeline.exposure.oed import Column
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.text_file import IN_WORKBOOK
 
@@ -92,28 +90,6 @@ class Reader(Protocol):
         """The control totals of the source, computed by the database itself where it can."""
 
 
-def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reader]:
-    """Open a source for reading; leaving the context closes it.
-
-    Raises:
-        ExposureError: the file is missing or unreadable; the database is unknown or unreachable; the query is not a
-            query, or the database refuses it.
-    """
-    from irp_pipeline.exposure import databases, files, postgres
-    from irp_pipeline.exposure.csv_file import CsvOptions
-
-    if isinstance(source, FileSource):
-        options = CsvOptions(
-            source.encoding or None, source.delimiter or None, source.decimal or None, source.stated_in
-        )
-        return files.open_file(source.path, options, table)
-    url = source_url(source.database)
-    query = _checked_query(source)
-    if url.get_backend_name() == "postgresql":
-        return postgres.open_query(source.database, url, query, table)
-    return databases.open_query(source.database, url, query, table)
-
-
 def source_names() -> list[str]:
     """The names of the databases that ``IRP_SOURCE_<NAME>_URL`` variables define."""
     matches = ((_VARIABLE.fullmatch(variable), value) for variable, value in os.environ.items())
@@ -160,14 +136,3 @@ def without_password(message: str, url: "URL") -> str:
     for password in (url.password, url.query.get("password")):
         line = line.replace(str(password), "***") if password else line
     return line
-
-
-def _checked_query(source: QuerySource) -> str:
-    """The query without the semicolon at its end."""
-    query = source.query.strip().rstrip(";").rstrip()
-    bare = _COMMENT.sub(" ", query).lstrip(" (\n\r\t").lower()
-    if not bare.startswith(_QUERY_OPENINGS):
-        raise ExposureError(
-            f"the query on {source.database} must be a SELECT (or begin with WITH), and begins with {bare[:20]!r}"
-        )
-    return query

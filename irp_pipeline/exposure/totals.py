@@ -25,7 +25,8 @@ from pathlib import Path
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.control_total import ALL_PERILS, MOST_ACCOUNTS, ControlTotal, ControlTotals
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, Source, open_source
+from irp_pipeline.exposure.opening import open_source
+from irp_pipeline.exposure.sources import FileSource, Source
 
 __all__ = [
     "ALL_PERILS",

@@ -14,7 +14,8 @@ from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.files import open_file
 from irp_pipeline.exposure.numerals import with_point, with_points
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, open_source
+from irp_pipeline.exposure.opening import open_source
+from irp_pipeline.exposure.sources import FileSource
 from irp_pipeline.exposure.totals import source_totals, whole_totals
 
 CASES = Path(__file__).parents[1] / "cases"
