@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-SECONDS = 300
+SECONDS = 180
+"""How long a test waits for one thing: less than the limit of a test, so that it can tell what it waited for."""
+
+
+def pass_on_signals() -> None:
+    """Let the processes that tests start hear every signal, also where this one was started to ignore some.
+
+    In the background of a shell without job control SIGINT and SIGQUIT are ignored, and under ``nohup`` SIGHUP; what is
+    started inherits that, and tests that send such a signal would wait in vain. A handler is not inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 class Process:
