@@ -10,10 +10,10 @@ export PYTHONDONTWRITEBYTECODE :=
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test check format bench pins clean
+.PHONY: help install demo test test-engine check format bench pins clean
 
 help: ## say what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 install: $(VENV)/installed ## make .venv with everything in it
 
@@ -28,7 +28,10 @@ demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is r
 	$(BIN)/irp demo
 
 test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-engine: $(VENV)/installed ## run the demo with Oasis LMF compiled, beside Oasis LMF by hand (minutes, once)
+	$(BIN)/python -m pytest -m engine -o faulthandler_timeout=2400 irp_pipeline_tests/acceptance $(ARGS)
 
 check: $(VENV)/installed ## formatting, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
