@@ -11,8 +11,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 REPOSITORY = Path(__file__).parents[1]
-SECONDS = 180
+SECONDS = 300
 """How long a test waits for one thing: less than the limit of a test, so that it can tell what it waited for."""
 
 
@@ -32,10 +34,27 @@ def pass_on_signals() -> None:
 class Process:
     """A command with a process group of its own, and what it wrote."""
 
-    def __init__(self, *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any) -> None:
+    def __init__(
+        self,
+        *command: str,
+        folder: Path = REPOSITORY,
+        options: Sequence[str] = (),
+        in_background: bool = False,
+        **variables: Any,
+    ) -> None:
+        """Start a module.
+
+        Args:
+            command: the module and its arguments.
+            folder: the working folder.
+            options: those of Python.
+            in_background: start it as ``&`` does in a script, with SIGINT ignored.
+            variables: what is set in its environment.
+        """
+        shell = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else ()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, *options, "-m", *command],
+            [*shell, sys.executable, *options, "-m", *command],
             env={**os.environ, **variables},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -79,11 +98,26 @@ class Process:
 
 @contextmanager
 def started(
-    *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any
+    *command: str,
+    folder: Path = REPOSITORY,
+    options: Sequence[str] = (),
+    in_background: bool = False,
+    **variables: Any,
 ) -> Iterator[Process]:
-    process = Process(*command, folder=folder, options=options, **variables)
+    process = Process(*command, folder=folder, options=options, in_background=in_background, **variables)
     with closing(process):
         yield process
+
+
+def children_of(process: Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], object], what: str, process: Process | None = None) -> None:
