@@ -7,10 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Every command here starts Python, and many of them start others: all find the bytecode of the first.
 export PYTHONDONTWRITEBYTECODE :=
+# What mkdocs-material says of its end is known: CONTRIBUTING.md, "The documentation site".
+export NO_MKDOCS_2_WARNING := 1
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test test-engine check format bench pins clean
+.PHONY: help install demo test test-engine test-newest check format docs bench pins clean
 
 help: ## say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,11 +29,16 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is recorded
 	$(BIN)/irp demo
 
-test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
+test: $(VENV)/installed ## run the suite on a PostgreSQL of its own; Oasis LMF runs uncompiled
 	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-engine: $(VENV)/installed ## run the demo with Oasis LMF compiled, beside Oasis LMF by hand (minutes, once)
 	$(BIN)/python -m pytest -m engine -o faulthandler_timeout=2400 irp_pipeline_tests/acceptance $(ARGS)
+
+test-newest: ## run the suite with the newest Dagster there is, past the cap of pyproject.toml, in .venv-newest
+	@$(MAKE) VENV=.venv-newest install
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade dagster dagster-postgres dagster-webserver dagster-dg-cli
+	@$(MAKE) VENV=.venv-newest test
 
 check: $(VENV)/installed ## formatting, lint, types, and which module may import which
 	$(BIN)/ruff format --check .
@@ -43,6 +50,10 @@ format: $(VENV)/installed ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/installed ## build the documentation site into site/
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Built. Open site/index.html in a browser."
+
 bench: $(VENV)/installed ## measure against the targets of docs/benchmarks.md (some minutes)
 	$(BIN)/python -m irp_pipeline_tests.benchmarks $(ARGS)
 
@@ -51,4 +62,4 @@ pins: $(VENV)/installed ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## remove .venv and what the tools leave behind; never .irp, where the data is
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,18 +11,20 @@ from multiprocessing import forkserver
 from typing import Any
 
 from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus, JobDefinition, reconstructable
-from dagster._core.execution.api import execute_run_iterator
-from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
-from dagster._core.storage.tags import PARTITION_NAME_TAG, PARTITION_SET_TAG
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._utils.interrupts import setup_interrupt_handlers
 
 from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
 from irp_pipeline.orchestration.executors import PRELOADED
 from irp_pipeline.orchestration.instance import CODE_LOCATION
+from irp_pipeline.orchestration.internals import (
+    PARTITION_NAME_TAG,
+    PARTITION_SET_TAG,
+    execute_run_iterator,
+    origin_of_job,
+    partition_set_of_job,
+    setup_interrupt_handlers,
+)
 from irp_pipeline.orchestration.occupancy import BusyError, busy, is_over, process_tag, run_in_the_way
 from irp_pipeline.orchestration.storage import sole_decision
 
@@ -97,18 +99,14 @@ def _make_run(
     job = run_cycle_job()
     partition = {PARTITION_NAME_TAG: cycle}
     # Without these two the UI shows the run neither under its job nor as its partition's.
-    found_by = {PARTITION_SET_TAG: partition_set_snap_name_for_job_name(job.name)}
-    origin = RemoteRepositoryOrigin(
-        ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=CODE_LOCATION), CODE_LOCATION),
-        definitions.get_repository_def().name,
-    )
+    found_by = {PARTITION_SET_TAG: partition_set_of_job(job.name)}
     return instance.create_run_for_job(
         job,
         run_config=run_config,
         status=DagsterRunStatus.STARTING,  # the queue counts it from here on
         tags=partition | found_by | run_tags(run_config, partition) | process_tag(),
         op_selection=op_selection,
-        remote_job_origin=origin.get_job_origin(job.name),
+        remote_job_origin=origin_of_job(CODE_LOCATION, definitions.get_repository_def().name, job.name),
     )
 
 

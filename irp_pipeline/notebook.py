@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline import compat
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers import db_context
+from irp_pipeline.postgres import context as schema_state
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -73,12 +73,12 @@ class _CellRunner:
         try:
             return await self.run_code(*args, **kwargs)
         finally:
-            self._left.schema = db_context._schema.get()
+            self._left.schema = schema_state._schema.get()
 
     def hand_on_schema(self) -> None:
         """Take over what the cell has left, once its task has ended."""
         if hasattr(self._left, "schema"):
-            db_context._schema.set(self._left.schema)
+            schema_state._schema.set(self._left.schema)
             del self._left.schema
 
 

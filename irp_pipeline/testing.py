@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from irp_pipeline.helpers import schemas
 from irp_pipeline.helpers.database import init_database
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.postgres import schemas
 
 _STEM_CHARACTERS = 40
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import connections, cursors
+from irp_pipeline.postgres import connections, cursors
 
 
 def dies(work: Callable[[], object], point: int, also: Sequence[tuple[Any, str]] = ()) -> bool:

@@ -18,8 +18,8 @@ from irp_pipeline.helpers.database import execute_command, fetch_all, fetch_one
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
-from irp_pipeline.helpers.workbook import Workbook, write_workbook
 from irp_pipeline.losses import figures, period_losses
+from irp_pipeline.workbook import Workbook, write_workbook
 
 YEARS, SAMPLES = 200, 5
 RETURN_PERIODS = (2, 5, 10, 50, 100, 250, 500, 1000)

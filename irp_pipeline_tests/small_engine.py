@@ -26,8 +26,8 @@ from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import execute_command, fetch_all
 from irp_pipeline.helpers.job import list_jobs
-from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
 from irp_pipeline.orchestration.jobs import selection
+from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 
 CYCLE = "Q1-2024"
 LATER_STEPS = ["submit_jobs", "track_jobs", "group_results", "export_results", "cycle_report"]

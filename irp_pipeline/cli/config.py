@@ -19,7 +19,7 @@ def template(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write an empty workbook, with drop-downs and notes on what belongs where."""
-    from irp_pipeline.helpers.workbook import write_template
+    from irp_pipeline.workbook import write_template
 
     written = write_template(file, overwrite)
     output.say(f"Wrote {written}. Fill its sheets, then: irp config check {written}")
@@ -28,8 +28,8 @@ def template(
 @app.command(epilog="Example: irp config check configuration.xlsx")
 def check(file: WorkbookFile, as_json: AsJson = False) -> None:
     """Check a workbook; every mistake is named with its sheet, row and column."""
-    from irp_pipeline.helpers.workbook import read_workbook, workbook_hash, workbook_notes
     from irp_pipeline.settings import models_folder
+    from irp_pipeline.workbook import read_workbook, workbook_hash, workbook_notes
 
     workbook = read_workbook(file, models_dir=models_folder())
     counts = {

@@ -24,7 +24,7 @@ def init(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = Fal
     Tables of an earlier version are brought up to date, unless steps or jobs are at work in them. Nothing is ever
     deleted, and it is safe to repeat.
     """
-    from irp_pipeline.helpers.schemas import current_version
+    from irp_pipeline.postgres.schemas import current_version
 
     with working_in(db_schema) as schema:
         _bring_up_to_date(schema, current_version(schema), force, as_json)
@@ -37,7 +37,7 @@ def upgrade(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = 
     Its tables are changed to what this version of irp-pipeline wants. Every row is kept. It is refused while steps or
     jobs are at work.
     """
-    from irp_pipeline.helpers.schemas import current_version
+    from irp_pipeline.postgres.schemas import current_version
 
     with working_in(db_schema) as schema:
         before = current_version(schema)
@@ -148,7 +148,7 @@ def drop(
 
 def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: bool) -> None:
     from irp_pipeline.helpers.database import init_database
-    from irp_pipeline.helpers.schemas import latest_version
+    from irp_pipeline.postgres.schemas import latest_version
 
     init_database(schema, force)
     after = latest_version()
@@ -165,7 +165,7 @@ def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: boo
 def _contents(schema: str, force: bool) -> str:
     """Say what goes when a schema is dropped; refuse one that is not ours."""
     from irp_pipeline.helpers.cycle import get_cycle_status
-    from irp_pipeline.helpers.schemas import current_version
+    from irp_pipeline.postgres.schemas import current_version
 
     if current_version(schema) is not None:
         with working_in(schema):

@@ -166,7 +166,7 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
 
 
 def _examine_server() -> Iterator[Finding]:
-    from irp_pipeline.helpers.connections import administrative_connection
+    from irp_pipeline.postgres.connections import administrative_connection
 
     try:
         with administrative_connection() as connection:
@@ -217,7 +217,7 @@ def _server_in_words(used: "DatabaseDescription") -> str:
 
 
 def _server_answers(used: "DatabaseDescription") -> Finding:
-    from irp_pipeline.helpers.connections import administrative_connection
+    from irp_pipeline.postgres.connections import administrative_connection
 
     try:
         with administrative_connection() as connection:
@@ -234,7 +234,7 @@ def _server_answers(used: "DatabaseDescription") -> Finding:
 
 def examine_connection() -> Finding:
     """Find out whether a connection pooler stands between this process and the server."""
-    from irp_pipeline.helpers.connections import is_pooled
+    from irp_pipeline.postgres.connections import is_pooled
 
     try:
         pooled = is_pooled()
@@ -282,7 +282,7 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
 
 
 def _schema_rights(schema: str) -> Iterator[Finding]:
-    from irp_pipeline.helpers.connections import administrative_connection
+    from irp_pipeline.postgres.connections import administrative_connection
 
     with administrative_connection() as connection:
         for check in checks.SCHEMA_CHECKS:
@@ -290,7 +290,7 @@ def _schema_rights(schema: str) -> Iterator[Finding]:
 
 
 def _tables(schema: str) -> Finding:
-    from irp_pipeline.helpers.schemas import current_version, latest_version
+    from irp_pipeline.postgres.schemas import current_version, latest_version
 
     current, latest = current_version(schema), latest_version()
     if current is None:

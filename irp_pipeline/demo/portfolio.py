@@ -115,7 +115,7 @@ def write_portfolios(folder: Path) -> Path:
         WorkbookError: the workbook cannot be written.
         OSError: the folder cannot be written to.
     """
-    from irp_pipeline.helpers.workbook import Workbook, write_workbook
+    from irp_pipeline.workbook import Workbook, write_workbook
 
     for name in _PORTFOLIOS:
         for table, records in sample_tables(name).items():

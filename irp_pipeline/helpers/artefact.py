@@ -17,8 +17,8 @@ from typing import Any, Final
 from irp_pipeline import hashes, settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import appearing_when_whole
-from irp_pipeline.helpers.database import fetch_all
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.postgres.running import fetch_all
 
 _SCRATCH: Final = ".scratch"
 

@@ -1,23 +1,30 @@
 """Batches: all the jobs of one type that one configuration asks for.
 
-A transformer turns a configuration into job configurations; there is one for each batch type. A batch is handed over,
-tracked and reconciled as a whole, in a number of statements that does not depend on how many jobs it has; single jobs
-are the business of :mod:`irp_pipeline.helpers.job`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+A batch is handed over, tracked and reconciled as a whole; single jobs are the business of
+:mod:`irp_pipeline.helpers.job`, jobs that are to run again that of :mod:`irp_pipeline.helpers.renewal`. Works in the
+schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from irp_pipeline.errors import IrpError
-from irp_pipeline.hashes import value_hash
-from irp_pipeline.helpers import job
+from irp_pipeline.helpers.batch_of_jobs import (
+    BatchError,
+    lock_batch,
+    require_open_batch,
+)
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
-from irp_pipeline.helpers.database import (
+from irp_pipeline.helpers.handover import (
+    cancel_jobs,
+    submit_jobs,
+    track_jobs,
+)
+from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
+from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
+from irp_pipeline.postgres.running import (
     bulk_insert,
     execute_command,
     execute_insert,
@@ -26,13 +33,24 @@ from irp_pipeline.helpers.database import (
     fetch_one,
     transaction,
 )
-from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.job_request import PLACES
-from irp_pipeline.helpers.parameters import json_value
 
-Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
-
-_transformers: dict[str, Transformer] = {}
+__all__ = [
+    "BatchError",
+    "batches_under_way",
+    "cancel_batch",
+    "create_batch",
+    "current_batch",
+    "ensure_batch",
+    "get_batch_jobs",
+    "list_batches",
+    "outdated_jobs",
+    "read_batch",
+    "recon_batch",
+    "renew_batch",
+    "submit_batch",
+    "track_batch",
+    "transformer",
+]
 
 _COLUMNS = """
     b.id, b.configuration_id, b.step_id, b.batch_type, b.status, b.created_ts, b.submitted_ts, b.completed_ts,
@@ -41,38 +59,6 @@ _COLUMNS = """
        FROM (SELECT j.status, count(*) AS n FROM irp_job j WHERE j.batch_id = b.id AND NOT j.skipped GROUP BY j.status)
             AS of_status) AS job_counts
 """
-_PATIENCE_SECONDS = 60.0
-_POLL_SECONDS = 0.2
-_ENDED_WITHOUT_RESULT = "('FAILED', 'ERROR', 'CANCELLED')"
-
-
-class BatchError(IrpError):
-    """A batch cannot be made or changed as asked."""
-
-
-def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
-    """Register a function as the transformer of a batch type.
-
-    Args:
-        batch_type: the type; a later registration replaces an earlier one.
-
-    Returns:
-        A decorator for a function that takes the data of a configuration and gives the parameters of each job.
-    """
-
-    def register(function: Transformer) -> Transformer:
-        _transformers[batch_type] = function
-        return function
-
-    return register
-
-
-@transformer(BatchType.ANALYSIS)
-def one_job_for_each_analysis(configuration: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """Give the analyses of a workbook, each with the currency that its results are in."""
-    currency = configuration["metadata"].get("currency")
-    for analysis in configuration["analyses"]:
-        yield {"currency": currency, **analysis}
 
 
 def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
@@ -101,8 +87,8 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         )
         if under_way is not None:
             return under_way
-        wanted = _wanted(batch_type, configuration["configuration_data"])
-        return _make_batch(batch_type, configuration_id, step_id, wanted, [_Wish(item) for item in wanted])
+        wanted = wanted_of(batch_type, configuration["configuration_data"])
+        return _make_batch(batch_type, configuration_id, step_id, wanted, [Wish(item) for item in wanted])
 
 
 def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
@@ -123,58 +109,10 @@ def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         if newest is not None and _asks_for(newest, configuration_id, configuration["configuration_data"]):
             batch_id: int = newest["id"]
             return batch_id
-        wanted = _wanted(batch_type, configuration["configuration_data"])
-        by_name = {} if newest is None else _wishes(newest["id"])
-        wishes = [by_name[name].over(item) if (name := item.get("name")) in by_name else _Wish(item) for item in wanted]
+        wanted = wanted_of(batch_type, configuration["configuration_data"])
+        by_name = {} if newest is None else wishes_of(newest["id"])
+        wishes = [by_name[name].over(item) if (name := item.get("name")) in by_name else Wish(item) for item in wanted]
         return _make_batch(batch_type, configuration_id, step_id, wanted, wishes)
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """What a job configuration says: what the workbook asks for, and what a person made of it."""
-
-    parameters: Mapping[str, Any]
-    workbook: Mapping[str, Any] | None = None
-    override_reason: str | None = None
-    skipped: bool = False
-    skipped_reason: str | None = None
-
-    def over(self, wanted: Mapping[str, Any]) -> _Wish:
-        """Return what remains of it over other parameters of the workbook."""
-        before = self.parameters if self.workbook is None else self.workbook
-        kept = {name: value for name, value in wanted.items() if name in self.parameters or name not in before}
-        changed = {
-            name: value for name, value in self.parameters.items() if name not in before or before[name] != value
-        }
-        parameters = kept | changed
-        if parameters == dict(wanted):
-            return replace(self, parameters=wanted, workbook=None, override_reason=None)
-        return replace(self, parameters=parameters, workbook=wanted)
-
-
-def _wishes(batch_id: int) -> dict[str, _Wish]:
-    """Return what holds for each named analysis of a batch now."""
-    rows = fetch_all(
-        """
-        SELECT DISTINCT ON (name) coalesce(workbook_data, job_configuration_data) ->> 'name' AS name,
-               job_configuration_data, workbook_data, override_reason, skipped, skipped_reason
-          FROM irp_job_configuration
-         WHERE batch_id = %s
-         ORDER BY name, id DESC
-        """,
-        (batch_id,),
-    )
-    return {
-        row["name"]: _Wish(
-            row["job_configuration_data"],
-            row["workbook_data"],
-            row["override_reason"],
-            row["skipped"],
-            row["skipped_reason"],
-        )
-        for row in rows
-        if row["name"] is not None
-    }
 
 
 def _lock_configuration(configuration_id: int) -> dict[str, Any]:
@@ -192,23 +130,11 @@ def _lock_configuration(configuration_id: int) -> dict[str, Any]:
     return configuration
 
 
-def _wanted(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
-    transform = _transformers.get(batch_type)
-    if transform is None:
-        known = ", ".join(sorted(_transformers))
-        raise BatchError(f"Unknown batch type {batch_type!r}. The types are: {known}")
-    return list(transform(configuration))
-
-
-def _wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:
-    return value_hash(sorted(value_hash(json_value(dict(item))) for item in wanted))
-
-
 def _asks_for(batch: Mapping[str, Any], configuration_id: int, configuration: Mapping[str, Any]) -> bool:
     """Tell whether a batch was made for the jobs that a configuration asks for."""
     if batch["wanted_hash"] is None:  # made before that was kept
         return bool(batch["configuration_id"] == configuration_id)
-    return bool(batch["wanted_hash"] == _wanted_hash(_wanted(batch["batch_type"], configuration)))
+    return bool(batch["wanted_hash"] == wanted_hash(wanted_of(batch["batch_type"], configuration)))
 
 
 def _make_batch(
@@ -216,14 +142,14 @@ def _make_batch(
     configuration_id: int,
     step_id: int,
     wanted: Iterable[Mapping[str, Any]],
-    wishes: Iterable[_Wish],
+    wishes: Iterable[Wish],
 ) -> int:
     batch_id: int = execute_insert(
         """
         INSERT INTO irp_batch (configuration_id, step_id, batch_type, wanted_hash) VALUES (%s, %s, %s, %s)
         RETURNING id
         """,
-        (configuration_id, step_id, batch_type, _wanted_hash(wanted)),
+        (configuration_id, step_id, batch_type, wanted_hash(wanted)),
     )
     bulk_insert(
         """
@@ -292,85 +218,6 @@ def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[s
     return newest
 
 
-def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str | None:
-    """Return a hash of the jobs that the workbook of a cycle asks for; None if the cycle has no batch of them yet."""
-    configuration = get_active_configuration(cycle_id)
-    if configuration is None or current_batch(cycle_id, batch_type) is None:
-        return None
-    return _wanted_hash(_wanted(batch_type, configuration["configuration_data"]))
-
-
-def wanted_jobs(batch_id: int) -> list[dict[str, Any]]:
-    """Return what a batch is to compute: the parameters of its jobs, without those that a person does without.
-
-    Returns:
-        Plain parameters in the order of the names; no ids and no times.
-    """
-    rows = fetch_all(
-        """
-        SELECT job_configuration_data FROM irp_job_configuration
-         WHERE batch_id = %s AND NOT skipped ORDER BY job_configuration_data ->> 'name', id
-        """,
-        (batch_id,),
-    )
-    return [row["job_configuration_data"] for row in rows]
-
-
-def job_contents(batch_id: int) -> list[dict[str, Any]]:
-    """Return what the jobs of a batch stand for by content, in the order of the names.
-
-    Returns:
-        Of each unskipped job: ``request``, a hash of what its engine was given (None before that), and ``result``, a
-        hash of the figures and files that came back (None before that). No ids, times, places or hosts.
-    """
-    rows = fetch_all(
-        f"""
-        SELECT j.request_data - {PLACES} AS request, c.job_configuration_data,
-               CASE WHEN j.status = 'FINISHED' THEN j.result_data END AS result
-          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-         WHERE j.batch_id = %s AND NOT j.skipped
-         ORDER BY c.job_configuration_data ->> 'name', j.id
-        """,  # noqa: S608
-        (batch_id,),
-    )
-    return [
-        {
-            "request": None if row["request"] is None else value_hash(row["request"]),
-            "result": None if row["result"] is None else value_hash(_result_content(row["result"])),
-        }
-        for row in rows
-    ]
-
-
-def jobs_handed_over_since(batch_id: int, step_key: str) -> int:
-    """Return how many unskipped jobs of a batch were handed over after a step of its cycle last completed."""
-    number: int = execute_scalar(
-        """
-        SELECT count(*)
-          FROM irp_batch b
-          JOIN irp_configuration f ON f.id = b.configuration_id
-          JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped
-         WHERE b.id = %s
-           AND j.submitted_ts > (
-               SELECT max(r.completed_ts)
-                 FROM irp_stage sg
-                 JOIN irp_step st ON st.stage_id = sg.id AND st.step_key = %s
-                 JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'COMPLETED'
-                WHERE sg.cycle_id = f.cycle_id)
-        """,
-        (batch_id, step_key),
-    )
-    return number
-
-
-def _result_content(result: Mapping[str, Any]) -> dict[str, Any]:
-    files = {
-        name: entry["sha256"] if isinstance(entry, Mapping) else entry
-        for name, entry in (result.get("files") or {}).items()
-    }
-    return {"figures": result.get("figures"), "currency": result.get("currency"), "files": files}
-
-
 def list_batches(cycle_id: int) -> list[dict[str, Any]]:
     """Return the batches of a cycle, the oldest first; the columns of :func:`read_batch`."""
     return fetch_all(
@@ -420,10 +267,10 @@ def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    _require_open_batch(batch_id)
+    require_open_batch(batch_id)
     if job_ids is not None:
         _refuse_jobs_of_others(batch_id, job_ids)
-    return job.submit_jobs(batch_id, job_ids)
+    return submit_jobs(batch_id, job_ids)
 
 
 def track_batch(batch_id: int) -> dict[JobStatus, int]:
@@ -440,8 +287,8 @@ def track_batch(batch_id: int) -> dict[JobStatus, int]:
         EngineError: an engine cannot be reached.
         DatabaseError: the database refuses or is away.
     """
-    _require_open_batch(batch_id)
-    job.track_jobs(batch_id)
+    require_open_batch(batch_id)
+    track_jobs(batch_id)
     rows = fetch_all(
         "SELECT status, count(*) AS jobs FROM irp_job WHERE batch_id = %s AND NOT skipped GROUP BY status", (batch_id,)
     )
@@ -465,8 +312,8 @@ def recon_batch(batch_id: int) -> BatchStatus:
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    _require_open_batch(batch_id)
-    with job.lock_batch(batch_id):
+    require_open_batch(batch_id)
+    with lock_batch(batch_id):
         status = execute_scalar(
             """
             WITH jobs AS (
@@ -525,171 +372,10 @@ def cancel_batch(batch_id: int) -> BatchStatus:
         EngineError: an engine cannot be reached; the next tracking asks it again.
         DatabaseError: the database refuses or is away.
     """
-    _require_open_batch(batch_id)
-    job.cancel_jobs(batch_id)
-    job.track_jobs(batch_id)
+    require_open_batch(batch_id)
+    cancel_jobs(batch_id)
+    track_jobs(batch_id)
     return recon_batch(batch_id)
-
-
-def outdated_jobs(batch_id: int) -> dict[int, str]:
-    """Return which jobs :func:`renew_batch` would resubmit, and why.
-
-    Returns:
-        The reason by the id of the unskipped job, in order: it ended without a result, or it was handed over with
-        another request than it would be given now, or a file of its result is missing on this machine or differs.
-
-    Raises:
-        BatchError: there is no such batch.
-        JobError: the request of a job that was handed over cannot be made now, so that nobody can tell.
-        CycleError: its cycle is archived.
-        DatabaseError: the database refuses or is away.
-    """
-    batch = _require_open_batch(batch_id)
-    return {row["id"]: row["reason"] for row in _outdated(batch, _requests_now(batch), _changed_files(batch))}
-
-
-def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
-    """Resubmit the jobs of a batch that need it: see :func:`outdated_jobs`. Those under way are ended first.
-
-    Args:
-        batch_id: the batch.
-        everything: resubmit all of its jobs that were handed over, to be computed again.
-
-    Returns:
-        The ids of the new jobs, which are INITIATED: :func:`submit_batch` hands them over. The batch is ACTIVE again if
-        there are any.
-
-    Raises:
-        BatchError: there is no such batch.
-        JobError: as :func:`outdated_jobs`; or the batch has ended and another of its configuration and type is under
-            way. Nothing is changed then.
-        CycleError: its cycle is archived.
-        EngineError: an engine cannot be reached to end a job.
-        DatabaseError: the database refuses or is away.
-    """
-    open_batch = _require_open_batch(batch_id)
-    # Hashing may take long: nobody waits for it.
-    requests, changed = _requests_now(open_batch), _changed_files(open_batch)
-    with job.lock_batch(batch_id) as batch:
-        outdated = _outdated(batch, requests, changed, everything=everything)
-        reasons = {row["id"]: row["reason"] for row in outdated}
-        return job.replace_jobs(batch, reasons, outdated, recompute=everything)
-
-
-def end_batches(cycle_id: int, batch_type: str, patience: float = _PATIENCE_SECONDS) -> list[int]:
-    """End the jobs of all batches of a cycle that are under way, and wait until they have ended.
-
-    Args:
-        cycle_id: the cycle.
-        batch_type: which batches.
-        patience: how many seconds to wait for the engines.
-
-    Returns:
-        The ids of the batches that were under way.
-
-    Raises:
-        BatchError: jobs have not ended in time.
-        CycleError: the cycle is archived.
-        EngineError: an engine cannot be reached.
-        DatabaseError: the database refuses or is away.
-    """
-    rows = fetch_all(
-        """
-        SELECT b.id FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id
-         WHERE f.cycle_id = %s AND b.batch_type = %s AND b.status IN ('INITIATED', 'ACTIVE') ORDER BY b.id
-        """,
-        (cycle_id, batch_type),
-    )
-    deadline = time.monotonic() + patience
-    for row in rows:
-        status = cancel_batch(row["id"])
-        while status in {BatchStatus.INITIATED, BatchStatus.ACTIVE}:
-            if time.monotonic() > deadline:
-                raise BatchError(
-                    f"The jobs of batch {row['id']} have not ended within {patience:g} s. Look at them with: "
-                    f"irp batch show {row['id']}"
-                )
-            time.sleep(_POLL_SECONDS)
-            track_batch(row["id"])
-            status = recon_batch(row["id"])
-    return [row["id"] for row in rows]
-
-
-def _requests_now(batch: job.BatchOfJobs) -> dict[int, dict[str, Any]]:
-    """Return what the jobs of a batch that may have a result would be given now."""
-    jobs = fetch_all(
-        f"""
-        SELECT j.id, c.job_configuration_data
-          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-         WHERE j.batch_id = %s AND NOT j.skipped AND j.status <> 'INITIATED' AND j.status NOT IN {_ENDED_WITHOUT_RESULT}
-         ORDER BY j.id
-        """,  # noqa: S608
-        (batch.id,),
-    )
-    requests, refused = job.requests_of(batch, jobs)
-    for job_id, error in refused.items():
-        raise job.JobError(f"Whether the job {job_id} is up to date cannot be told. {error}") from error
-    return requests
-
-
-def _changed_files(batch: job.BatchOfJobs) -> dict[int, str]:
-    """Say of each finished job which file of its result is missing on this machine or differs, if one does."""
-    finished = fetch_all(
-        """
-        SELECT j.id, coalesce(w.job_key, j.job_key) AS work_key, j.result_data, c.job_configuration_data
-          FROM irp_job j
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          LEFT JOIN irp_job w ON w.id = j.work_job_id
-         WHERE j.batch_id = %s AND NOT j.skipped AND j.status = 'FINISHED'
-        """,
-        (batch.id,),
-    )
-    changed = {row["id"]: job.changed_file(row, batch.cycle_name) for row in finished}
-    return {job_id: what for job_id, what in changed.items() if what is not None}
-
-
-def _outdated(
-    batch: job.BatchOfJobs,
-    requests: Mapping[int, dict[str, Any]],
-    changed: Mapping[int, str],
-    *,
-    everything: bool = False,
-) -> list[dict[str, Any]]:
-    rows = {
-        "rows": [
-            {"id": job_id, "request": requests.get(job_id), "changed": changed.get(job_id)}
-            for job_id in {*requests, *changed}
-        ]
-    }
-    return fetch_all(
-        f"""
-        SELECT * FROM (
-            SELECT j.id, j.job_key, j.status, j.request_data IS NOT NULL AS has_request, c.job_configuration_data,
-                   CASE WHEN j.status IN {_ENDED_WITHOUT_RESULT} THEN 'it ended without a result'
-                        WHEN j.status = 'INITIATED' THEN NULL
-                        WHEN now.request IS NOT NULL
-                             AND j.request_data - {PLACES} IS DISTINCT FROM now.request - {PLACES}
-                        THEN 'its request changed'
-                        WHEN j.status = 'FINISHED' AND now.changed IS NOT NULL THEN now.changed
-                        WHEN %s THEN 'it was asked to run again'
-                    END AS reason
-              FROM irp_job j
-              JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-              LEFT JOIN jsonb_to_recordset(%s -> 'rows') AS now (id bigint, request jsonb, changed text)
-                   ON now.id = j.id
-             WHERE j.batch_id = %s AND NOT j.skipped) judged
-         WHERE reason IS NOT NULL
-         ORDER BY id
-        """,  # noqa: S608
-        (everything, rows, batch.id),
-    )
-
-
-def _require_open_batch(batch_id: int) -> job.BatchOfJobs:
-    batch = job.open_batch(batch_id)
-    if batch is None:
-        raise BatchError(f"There is no batch with the id {batch_id} in schema {get_current_schema()!r}")
-    return batch
 
 
 def _refuse_jobs_of_others(batch_id: int, job_ids: Collection[int]) -> None:

@@ -2,7 +2,7 @@
 
 What a workbook says names a configuration: the same content again changes nothing, whatever the file; other content is
 another configuration, and the earlier one is kept. What a workbook may say is the business of
-:mod:`irp_pipeline.helpers.workbook`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+:mod:`irp_pipeline.workbook`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
-from irp_pipeline.helpers.database import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.settings import cycle_dir, models_folder
 
 if TYPE_CHECKING:
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.workbook import Workbook
 
 _SELECT = """
     SELECT f.id, f.cycle_id, f.file_name, f.file_hash, f.data_folder, f.status, f.configuration_data, f.error_message,
@@ -72,7 +72,7 @@ def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
 
     Args and errors as for :func:`load_configuration`.
     """
-    from irp_pipeline.helpers.workbook import WorkbookError, read_workbook, workbook_hash
+    from irp_pipeline.workbook import WorkbookError, read_workbook, workbook_hash
 
     if not path.is_file():
         raise ConfigurationError(
@@ -160,7 +160,7 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
     """
-    from irp_pipeline.helpers.workbook import Workbook
+    from irp_pipeline.workbook import Workbook
 
     configuration = require_active_configuration(cycle_id)
     return Workbook.model_validate(configuration["configuration_data"]), Path(configuration["data_folder"])

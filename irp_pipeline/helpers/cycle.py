@@ -8,53 +8,58 @@ both be cycles. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus
-from irp_pipeline.helpers.database import (
-    DatabaseError,
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import (
     execute_command,
     execute_insert,
     execute_query,
-    execute_scalar,
     fetch_all,
     fetch_one,
     transaction,
 )
-from irp_pipeline.helpers.db_context import get_current_schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+from irp_pipeline.helpers.cycle_lookup import (
+    CycleError,
+    check_cycle_name,
+    get_active_cycle,
+    get_active_cycle_id,
+    get_cycle_by_name,
+    list_cycle_names,
+    other_spelling,
+    require_open_cycle,
+)
+
+__all__ = [
+    "CycleError",
+    "Opened",
+    "archive_cycle",
+    "check_cycle_name",
+    "create_cycle",
+    "delete_archived_cycles",
+    "delete_cycle",
+    "get_active_cycle",
+    "get_active_cycle_id",
+    "get_cycle_by_name",
+    "get_cycle_progress",
+    "get_cycle_status",
+    "get_step_history",
+    "list_cycle_names",
+    "open_cycle",
+    "other_spelling",
+    "refuse_while_at_work",
+    "reopen_cycle",
+    "replace_active_cycle",
+    "require_open_cycle",
+]
+
 _UNIQUE_VIOLATION = "23505"
-
-_COLUMNS = "id, cycle_name, status, created_ts, archived_ts"
-
-
-class CycleError(IrpError):
-    """A cycle cannot be made or changed as asked."""
-
-
-def check_cycle_name(cycle_name: object) -> str:
-    """Return ``cycle_name`` if a cycle can have it.
-
-    Args:
-        cycle_name: 1 to 100 ASCII letters, digits, ``_``, ``-`` and ``.``, without ``..``: legal as a Dagster partition
-            key, as a folder and in a URL.
-
-    Raises:
-        CycleError: anything else; the message names it.
-    """
-    if not isinstance(cycle_name, str) or not _NAME.fullmatch(cycle_name) or ".." in cycle_name or cycle_name == ".":
-        raise CycleError(
-            f"Not a cycle name: {cycle_name!r}. A cycle's name has 1 to 100 letters, digits, '_', '-' or '.', and no "
-            "two dots in a row, for example Q1-2024"
-        )
-    return cycle_name
 
 
 def create_cycle(cycle_name: str) -> int:
@@ -138,37 +143,6 @@ def replace_active_cycle(cycle_name: str) -> Opened:
         return Opened(create_cycle(cycle_name), created=True, archived=previous["cycle_name"] if previous else None)
 
 
-def require_open_cycle(cycle_name: str) -> dict[str, Any]:
-    """Return the ACTIVE cycle of that name.
-
-    Raises:
-        CycleError: there is none in this schema; the message lists those that are open.
-    """
-    cycle = get_cycle_by_name(cycle_name)
-    if cycle is not None and cycle["status"] == CycleStatus.ACTIVE:
-        return cycle
-    schema = get_current_schema()
-    if cycle is not None:
-        raise CycleError(
-            f"The cycle {cycle_name!r} in schema {schema!r} is archived and takes no more work. To take that back: "
-            f"irp cycle reopen {cycle_name}"
-        )
-    if (other := other_spelling(cycle_name)) is not None:
-        raise CycleError(
-            f"There is no cycle {cycle_name!r} in schema {schema!r}. There is a cycle {other!r}; names are not "
-            "case-sensitive: write it like that"
-        )
-    open_names = [
-        row["cycle_name"]
-        for row in fetch_all("SELECT cycle_name FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC")
-    ]
-    listed = "the open cycles are " + ", ".join(open_names) if open_names else "no cycle is open"
-    raise CycleError(
-        f"There is no cycle {cycle_name!r} in schema {schema!r}: {listed}. Nothing was created. To open it, launch "
-        "open_cycle with its name"
-    )
-
-
 def refuse_while_at_work(cycle: dict[str, Any]) -> None:
     """Raise if a step run of the cycle is ACTIVE, be it by a notebook's bookkeeping, or a job of it has not ended.
 
@@ -199,45 +173,6 @@ def refuse_while_at_work(cycle: dict[str, Any]) -> None:
         )
     with nothing_at_work([cycle["id"]], "archived", force=False):
         pass
-
-
-def get_active_cycle() -> dict[str, Any] | None:
-    """Return the youngest ACTIVE cycle, or None: id, cycle_name, status, created_ts, archived_ts."""
-    return fetch_one(
-        f"SELECT {_COLUMNS} FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC LIMIT 1"  # noqa: S608
-    )
-
-
-def get_active_cycle_id() -> int | None:
-    """Return the id of the youngest ACTIVE cycle, or None."""
-    cycle = get_active_cycle()
-    return cycle["id"] if cycle else None
-
-
-def get_cycle_by_name(cycle_name: str) -> dict[str, Any] | None:
-    """Return the cycle of that name, or None: id, cycle_name, status, created_ts, archived_ts."""
-    return fetch_one(f"SELECT {_COLUMNS} FROM irp_cycle WHERE cycle_name = %s", (cycle_name,))  # noqa: S608
-
-
-def other_spelling(cycle_name: str) -> str | None:
-    """Return the name of the cycle that differs from this name in capitals only, or None.
-
-    There is at most one, but in a database from before names were one without regard to capitals.
-    """
-    other: str | None = execute_scalar(
-        """
-        SELECT cycle_name FROM irp_cycle
-         WHERE lower(cycle_name COLLATE "C") = lower(%s::text COLLATE "C") AND cycle_name <> %s
-         ORDER BY shares_name, id LIMIT 1
-        """,
-        (cycle_name, cycle_name),
-    )
-    return other
-
-
-def list_cycle_names() -> list[str]:
-    """Return the names of all cycles, archived ones too, the oldest first."""
-    return [row["cycle_name"] for row in fetch_all("SELECT cycle_name FROM irp_cycle ORDER BY created_ts, id")]
 
 
 def get_cycle_status() -> pd.DataFrame:

@@ -13,8 +13,8 @@ from typing import Any, Final
 from irp_pipeline import hashes, settings
 from irp_pipeline.helpers.artefact import artefact_of_row, first_difference
 from irp_pipeline.helpers.constants import StepStatus
-from irp_pipeline.helpers.database import fetch_all, fetch_one
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.postgres.running import fetch_all, fetch_one
 
 Records = Callable[[], Mapping[str, Any]]
 

@@ -23,13 +23,17 @@ from typing import TYPE_CHECKING, Any, Final
 from irp_pipeline import settings
 from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch import recon_batch
-from irp_pipeline.helpers.connections import in_transaction
-from irp_pipeline.helpers.cycle import CycleError
-from irp_pipeline.helpers.database import DatabaseError, execute_command, fetch_all, transaction
+from irp_pipeline.helpers.batch import cancel_batch, recon_batch, track_batch
+from irp_pipeline.helpers.batch_of_jobs import BatchError
+from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.cycle_lookup import CycleError
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
-from irp_pipeline.helpers.job import track_jobs
-from irp_pipeline.helpers.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, is_lost
+from irp_pipeline.helpers.handover import track_jobs
+from irp_pipeline.helpers.heartbeat import HEARTBEAT_SECONDS
+from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, is_lost
+from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_command, fetch_all, transaction
 from irp_pipeline.worker import Worker
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 _NOTICE_SECONDS: Final = HEARTBEAT_SECONDS + 5
 _ENGINE_SECONDS: Final = 120
 _POLL_SECONDS: Final = 0.2
+_PATIENCE_SECONDS: Final = 60.0
 _TRIES: Final = 5
 _NAMED: Final = 5
 
@@ -197,7 +202,7 @@ def refuse_in_schema(connection: sa.Connection, schema: str, version: str, doing
     Raises:
         DatabaseError: something is at work.
     """
-    from irp_pipeline.helpers.statements import quote_identifier
+    from irp_pipeline.postgres.statements import quote_identifier
 
     if version < _STEPS_SINCE:
         return
@@ -226,7 +231,7 @@ def end_schema(schema: str, why: str) -> None:
     Raises:
         CycleError, EngineError, DatabaseError: as :func:`end_work`.
     """
-    from irp_pipeline.helpers.schemas import current_version
+    from irp_pipeline.postgres.schemas import current_version
 
     version = current_version(schema)
     if version is not None and version >= _STEPS_SINCE:
@@ -359,3 +364,42 @@ def _way_out(forced: bool) -> str:
     if forced:
         return "New work began while the old was being ended: stop what starts it, and try again"
     return "Wait until they have ended, or end them first with --force (in Python: force=True)"
+
+
+def end_batches(cycle_id: int, batch_type: str, patience: float = _PATIENCE_SECONDS) -> list[int]:
+    """End the jobs of all batches of a cycle that are under way, and wait until they have ended.
+
+    Args:
+        cycle_id: the cycle.
+        batch_type: which batches.
+        patience: how many seconds to wait for the engines.
+
+    Returns:
+        The ids of the batches that were under way.
+
+    Raises:
+        BatchError: jobs have not ended in time.
+        CycleError: the cycle is archived.
+        EngineError: an engine cannot be reached.
+        DatabaseError: the database refuses or is away.
+    """
+    rows = fetch_all(
+        """
+        SELECT b.id FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id
+         WHERE f.cycle_id = %s AND b.batch_type = %s AND b.status IN ('INITIATED', 'ACTIVE') ORDER BY b.id
+        """,
+        (cycle_id, batch_type),
+    )
+    deadline = time.monotonic() + patience
+    for row in rows:
+        status = cancel_batch(row["id"])
+        while status in {BatchStatus.INITIATED, BatchStatus.ACTIVE}:
+            if time.monotonic() > deadline:
+                raise BatchError(
+                    f"The jobs of batch {row['id']} have not ended within {patience:g} s. Look at them with: "
+                    f"irp batch show {row['id']}"
+                )
+            time.sleep(_POLL_SECONDS)
+            track_batch(row["id"])
+            status = recon_batch(row["id"])
+    return [row["id"] for row in rows]

@@ -24,8 +24,8 @@ from irp_pipeline.exposure.portfolio import (
 from irp_pipeline.hashes import file_sha256, value_hash
 from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.parameters import json_value
 from irp_pipeline.helpers.step import step_output
+from irp_pipeline.postgres.parameters import json_value
 
 PLACES: Final = "ARRAY['inputs', 'model', 'settings']"
 """Entries of a request that say where something is, as SQL; what it is, the hashes say."""
@@ -138,7 +138,7 @@ class Requests:
     def _model(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return where model and settings are, and the hashes of both; nothing of what the job does not name."""
         from irp_pipeline.engines.oasis.failures import OasisError
-        from irp_pipeline.helpers.workbook import WorkbookError, resolve_model
+        from irp_pipeline.workbook import WorkbookError, resolve_model
 
         found: dict[str, str] = {}
         for what in ("model", "settings"):

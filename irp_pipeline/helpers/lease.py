@@ -12,207 +12,37 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import threading
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from irp_pipeline import hashes, settings
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference, make_scratch, publish, remove_scratch
-from irp_pipeline.helpers.connections import in_transaction
 from irp_pipeline.helpers.constants import StepStatus
-from irp_pipeline.helpers.database import (
-    DatabaseError,
-    execute_command,
-    execute_scalar,
-    fetch_all,
-    fetch_one,
-    transaction,
-)
-from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, schema_context
+from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
-from irp_pipeline.helpers.parameters import json_value
+from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
+from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, close_lost_run, is_lost
+from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.parameters import json_value
+from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, transaction
 from irp_pipeline.storable import as_stored
-from irp_pipeline.worker import Worker, this_worker
+from irp_pipeline.worker import this_worker
+
+__all__ = ["StepError", "StepRun", "no_step", "track_step"]
 
 _R = TypeVar("_R")
-
-LEASE_SECONDS: Final = 60
-"""A tracked run whose heartbeat is older than this has lost its lease."""
-
-HEARTBEAT_SECONDS: Final = 10
-"""How often a tracked run renews its lease."""
 
 _START_PATIENCE_SECONDS: Final = 5
 _START_LOCK_SECONDS: Final = 30
 _RETRY_SECONDS: Final = 0.5
 _TRACEBACK_CHARACTERS: Final = 4000
-_FILES_FROM_ELSEWHERE: Final = "files"
-
 _log = logging.getLogger(__name__)
-
-
-class StepError(IrpError):
-    """A step or a step run cannot be made, changed or tracked as asked."""
-
-
-@dataclass
-class StepRun:
-    """A tracked run, as the block of work sees it.
-
-    Attributes:
-        id: the run's id.
-        step_id: the step's id.
-        run_num: the run's number within the step.
-        skipped: the work was done before: do nothing. ``output`` is then what that run produced.
-        work_run_num: number of the run that did the work; ``run_num`` itself unless skipped.
-        reason: why it runs, or why it is skipped.
-        output: what the work produces, JSON-like; recorded when the block ends well.
-        lease_lost: whether the lease was seen to be lost. Long work may look here and give up early.
-    """
-
-    id: int
-    step_id: int
-    run_num: int
-    skipped: bool
-    work_run_num: int
-    reason: str = ""
-    output: dict[str, Any] = field(default_factory=dict)
-    lease_lost: bool = False
-    _schema: str = field(default="", repr=False)
-    _cycle_name: str = field(default="", repr=False)
-    _token: str = field(default="", repr=False)
-    _scratch: Path | None = field(default=None, repr=False)
-    _files: dict[str, _File] = field(default_factory=dict, repr=False)
-    _removed: set[str] = field(default_factory=set, repr=False)
-    _records: dict[str, Any] = field(default_factory=dict, repr=False)
-    _writes: list[Callable[[], None]] = field(default_factory=list, repr=False)
-
-    @property
-    def scratch(self) -> Path:
-        """A folder for the files of this run. What :meth:`add_file` names in it is published when the run completes.
-
-        ``scratch / "results" / "losses.csv"`` becomes ``results/losses.csv`` among the files of the cycle. Everything
-        else in it is thrown away.
-        """
-        if self._scratch is None:
-            self._scratch = make_scratch(self._folder, self.step_id, self._token)
-        return self._scratch
-
-    def add_file(
-        self,
-        path: Path,
-        *,
-        key: str | None = None,
-        content: Any = None,
-        sha256: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Artefact:
-        """Declare a file that the run wrote. It is published, whole, when the run completes with its lease.
-
-        Args:
-            path: the file: in :attr:`scratch`, from where it is moved into its place; among the files of the cycle,
-                where it stays; or anywhere else, from where it is copied.
-            key: its place among the files of the cycle. None: its place in the scratch space or the cycle's folder;
-                for a file from elsewhere ``files/<name>``.
-            content: plain data that stands for what matters in it, where that is not every byte. None: the cells of a
-                Parquet file, else the bytes.
-            sha256: of its bytes in hexadecimal, if that is known already.
-            metadata: what Dagster shows of it.
-
-        Returns:
-            What is recorded of it.
-
-        Raises:
-            StepError: there is no such file, or it cannot have that key.
-        """
-        path = path.absolute()
-        folder = self._folder
-        is_scratch = self._scratch is not None and path.is_relative_to(self._scratch)
-        if key is None:
-            base = self._scratch if is_scratch else folder
-            inside = base is not None and path.is_relative_to(base)
-            key = path.relative_to(base or folder).as_posix() if inside else f"{_FILES_FROM_ELSEWHERE}/{path.name}"
-        if not key or key.startswith("/") or ".." in key.split("/"):
-            raise StepError(f"The file {path} cannot be kept as {key!r}: a key is a path within the files of the cycle")
-        try:
-            artefact = artefact_of(path, key, content, sha256, json_value(dict(metadata or {})))
-        except OSError as error:
-            raise StepError(f"The file {path} cannot be recorded: {error.strerror or error}") from error
-        self._files[key] = _File(artefact, path, moves=is_scratch)
-        return artefact
-
-    def remove_file(self, key: str) -> None:
-        """Declare that a file no longer belongs to the cycle: it goes away when the run completes.
-
-        Args:
-            key: its place among the files of the cycle; it need not be there.
-        """
-        self._removed.add(key)
-
-    def add_records(self, name: str, content: Any, write: Callable[[], None] | None = None) -> None:
-        """Declare records that the run leaves in the database.
-
-        Args:
-            name: what they are.
-            content: plain data that stands for them: figures, parameters, hashes; no ids, times or places.
-            write: changes them. It is called in the transaction that completes the run, if it holds its lease.
-        """
-        self._records[name] = json_value(content)
-        if write is not None:
-            self.when_complete(write)
-
-    def when_complete(self, write: Callable[[], None]) -> None:
-        """Have the database changed in the transaction that completes the run, if it holds its lease.
-
-        Args:
-            write: changes it. It must be safe to repeat: a transaction that is lost with its connection is tried again.
-        """
-        self._writes.append(write)
-
-    @property
-    def _folder(self) -> Path:
-        return settings.cycle_dir(self._schema, self._cycle_name)
-
-    def _has_outputs(self) -> bool:
-        return bool(self._files or self._removed or self._records or self._writes)
-
-    def _publish(self) -> None:
-        """Put the files into their places. Those that an earlier try put there stay."""
-        for file in self._files.values():
-            target = self._folder / file.artefact.key
-            is_there = not file.path.exists() if file.moves else file.path == target
-            if not is_there:
-                publish(file.path, target, move=file.moves)
-                hashes.remember(target, file.artefact.sha256)
-            elif (differs := difference(target, file.artefact.sha256, file.artefact.bytes)) is not None:
-                raise StepError(f"The file {target} {differs}: somebody changed it while the run was at work")
-        for key in self._removed - set(self._files):
-            (self._folder / key).unlink(missing_ok=True)
-
-    def _output_hash(self, records: Mapping[str, str]) -> str | None:
-        """Return what stands for the content of the outputs; None if none were declared."""
-        if not self._files and not records:
-            return None
-        files = {key: file.artefact.content_hash for key, file in self._files.items()}
-        return hashes.value_hash({"files": files, "records": dict(records)})
-
-    def _clean_up(self) -> None:
-        if self._scratch is not None:
-            remove_scratch(self._scratch)
-
-
-@dataclass(frozen=True)
-class _File:
-    artefact: Artefact
-    path: Path
-    moves: bool
 
 
 @contextmanager
@@ -273,13 +103,13 @@ def track_step(
     if fingerprint is None and inputs is not None:
         fingerprint = fingerprint_of(inputs)
     _check_fingerprint(fingerprint)
-    lease = _Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_worker())
+    lease = Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_worker())
     start = _Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
     run = _insist(lambda: _start(start, lease), _START_PATIENCE_SECONDS)
     if run.skipped:
         yield run
         return
-    heartbeat = _Heartbeat(run, lease)
+    heartbeat = Heartbeat(run, lease)
     try:
         try:
             heartbeat.start()
@@ -297,13 +127,6 @@ def track_step(
             _complete(run, lease, start)
         finally:
             run._clean_up()
-
-
-@dataclass(frozen=True)
-class _Lease:
-    token: str
-    schema: str
-    owner: Worker
 
 
 @dataclass(frozen=True)
@@ -333,7 +156,7 @@ class _Start:
         return verdict
 
 
-def _is_owner(lease: _Lease) -> bool:
+def _is_owner(lease: Lease) -> bool:
     """Tell whether this process holds the lease: a forked child that walks out of the block has nothing to say."""
     return os.getpid() == lease.owner.pid
 
@@ -344,7 +167,7 @@ def _check_fingerprint(fingerprint: object) -> None:
         raise StepError(f"A fingerprint is text that PostgreSQL can hold, or None, and not {fingerprint!r}")
 
 
-def _start(start: _Start, lease: _Lease) -> StepRun:
+def _start(start: _Start, lease: Lease) -> StepRun:
     """Begin or skip a run. Files are hashed before the step is locked; whoever changes it meanwhile is judged anew."""
     while True:
         verdict = start.decide()
@@ -353,7 +176,7 @@ def _start(start: _Start, lease: _Lease) -> StepRun:
             return run
 
 
-def _start_as_decided(start: _Start, lease: _Lease, verdict: Verdict) -> StepRun | None:
+def _start_as_decided(start: _Start, lease: Lease, verdict: Verdict) -> StepRun | None:
     """Begin or skip a run under the lock of its step; None if the verdict no longer holds."""
     with transaction():
         # One start at a time for each step: whoever comes second sees what the first one did. A starter that is
@@ -417,7 +240,7 @@ def _start_as_decided(start: _Start, lease: _Lease, verdict: Verdict) -> StepRun
     return _begun(run, start, lease, verdict, reason)
 
 
-def _begun(row: Mapping[str, Any], start: _Start, lease: _Lease, verdict: Verdict, reason: str) -> StepRun:
+def _begun(row: Mapping[str, Any], start: _Start, lease: Lease, verdict: Verdict, reason: str) -> StepRun:
     return StepRun(
         row["id"],
         start.step_id,
@@ -471,79 +294,7 @@ def _take_over(active: dict[str, Any], step_name: str) -> None:
     close_lost_run(active["id"], active["lease_token"])
 
 
-def is_lost(active: dict[str, Any]) -> bool:
-    """Tell whether the worker of an ACTIVE tracked run is dead.
-
-    Args:
-        active: ``host``, ``pid`` and ``pid_started`` of the run, and ``expired``: whether its heartbeat is older than
-            :data:`LEASE_SECONDS` by the server's clock.
-    """
-    return active["expired"] or Worker(active["host"], active["pid"], active["pid_started"]).is_gone()
-
-
-def close_lost_runs() -> list[dict[str, Any]]:
-    """Record every tracked run as FAILED whose worker is dead, in the current schema.
-
-    Returns:
-        The runs that were closed: id, step_id, run_num, step_name, host, pid, dagster_run_id.
-    """
-    active = fetch_all(
-        """
-        SELECT r.id, r.step_id, r.run_num, st.step_name, r.host, r.pid, r.pid_started, r.lease_token, r.dagster_run_id,
-               r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
-          FROM irp_step_run r JOIN irp_step st ON st.id = r.step_id
-         WHERE r.tracked AND r.status = 'ACTIVE'
-        """,
-        (LEASE_SECONDS,),
-    )
-    shown = ("id", "step_id", "run_num", "step_name", "host", "pid", "dagster_run_id")
-    return [
-        {name: run[name] for name in shown}
-        for run in active
-        if is_lost(run) and close_lost_run(run["id"], run["lease_token"])
-    ]
-
-
-def latest_run_of_dagster_run(dagster_run_id: str) -> dict[str, Any] | None:
-    """Return the step run that a Dagster run began last, in the current schema, or None if it began none.
-
-    Returns:
-        id, step_id, run_num, status, completed_ts, and lost: whether it was closed because its worker was lost.
-    """
-    return fetch_one(
-        """
-        SELECT id, step_id, run_num, status, completed_ts,
-               status = 'FAILED' AND error_message LIKE 'worker lost%' AS lost
-          FROM irp_step_run WHERE dagster_run_id = %s
-         ORDER BY started_ts DESC, id DESC LIMIT 1
-        """,
-        (dagster_run_id,),
-    )
-
-
-def close_lost_run(run_id: int, lease_token: str) -> bool:
-    """Record a tracked run as FAILED, "worker lost", unless it has ended or is another's meanwhile.
-
-    Returns:
-        Whether it was recorded.
-    """
-    return (
-        execute_command(
-            """
-            UPDATE irp_step_run
-               SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL,
-                   error_message = format(
-                       'worker lost: process %s on host %s ended without a word; it was last heard of at %s',
-                       pid, host, heartbeat_ts)
-             WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
-            """,
-            (run_id, lease_token),
-        )
-        > 0
-    )
-
-
-def _complete(run: StepRun, lease: _Lease, start: _Start) -> None:
+def _complete(run: StepRun, lease: Lease, start: _Start) -> None:
     try:
         held = _insist(lambda: _write_completion(run, lease, start), LEASE_SECONDS)
     except Exception as error:
@@ -556,10 +307,10 @@ def _complete(run: StepRun, lease: _Lease, start: _Start) -> None:
             raise
         raise problem from error
     if not held:
-        raise _lease_lost(run)
+        raise lease_lost(run)
 
 
-def _write_completion(run: StepRun, lease: _Lease, start: _Start) -> bool:
+def _write_completion(run: StepRun, lease: Lease, start: _Start) -> bool:
     """Publish and record what the run produced if the lease is still held; return whether it was."""
     with schema_context(lease.schema):
         if start.records is None and not run._has_outputs():
@@ -578,7 +329,7 @@ def _write_completion(run: StepRun, lease: _Lease, start: _Start) -> bool:
             return _end(run, lease, start, kept_inputs({**run._records, **now}))
 
 
-def _end(run: StepRun, lease: _Lease, start: _Start, records: Mapping[str, str]) -> bool:
+def _end(run: StepRun, lease: Lease, start: _Start, records: Mapping[str, str]) -> bool:
     """Record the end of a run and its artefacts; return whether the lease was held."""
     rows = [file.artefact.as_row() for file in run._files.values()]
     with_artefacts = """
@@ -613,7 +364,7 @@ def _end(run: StepRun, lease: _Lease, start: _Start, records: Mapping[str, str])
     )
 
 
-def _has_ended_as(run: StepRun, lease: _Lease, status: StepStatus) -> bool:
+def _has_ended_as(run: StepRun, lease: Lease, status: StepStatus) -> bool:
     """Tell whether an earlier try was written although its answer was lost."""
     recorded: str | None = execute_scalar(
         "SELECT status FROM irp_step_run WHERE id = %s AND lease_token = %s", (run.id, lease.token)
@@ -621,19 +372,19 @@ def _has_ended_as(run: StepRun, lease: _Lease, status: StepStatus) -> bool:
     return recorded == status
 
 
-def _fail(run: StepRun, lease: _Lease, error: BaseException) -> None:
+def _fail(run: StepRun, lease: Lease, error: BaseException) -> None:
     """Record how the block failed. What goes wrong here is logged: the block's own error must go on."""
     try:
         message = _in_words(error) if isinstance(error, Exception) else f"cancelled ({type(error).__name__})"
         if not _insist(lambda: _write_failure(run, lease, message), LEASE_SECONDS):
-            _log.warning("%s", _lease_lost(run))
-            error.add_note(str(_lease_lost(run)))
+            _log.warning("%s", lease_lost(run))
+            error.add_note(str(lease_lost(run)))
     except Exception as failure:
         _log.error("The failure of step run %s could not be recorded: %s", run.id, failure)
         error.add_note(f"The step run {run.id} could not be recorded as FAILED: {failure}")
 
 
-def _write_failure(run: StepRun, lease: _Lease, message: str) -> bool:
+def _write_failure(run: StepRun, lease: Lease, message: str) -> bool:
     """Record the run as FAILED if the lease is still held; return whether it was."""
     with schema_context(lease.schema):
         written = execute_command(
@@ -644,43 +395,6 @@ def _write_failure(run: StepRun, lease: _Lease, message: str) -> bool:
             (as_stored(message), run.id, lease.token),
         )
         return written > 0 or _has_ended_as(run, lease, StepStatus.FAILED)
-
-
-class _Heartbeat:
-    """A thread that renews the lease of a run until it is stopped or the lease is lost."""
-
-    def __init__(self, run: StepRun, lease: _Lease) -> None:
-        self._run = run
-        self._lease = lease
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=carry_schema(self._beat), name=f"irp-heartbeat-{run.id}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _beat(self) -> None:
-        pause: float = HEARTBEAT_SECONDS
-        while not self._stopped.wait(pause):
-            try:
-                renewed = execute_command(
-                    """
-                    UPDATE irp_step_run SET heartbeat_ts = clock_timestamp()
-                     WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
-                    """,
-                    (self._run.id, self._lease.token),
-                )
-            except Exception as error:  # only the end of the lease ends this thread
-                _log.warning("The lease of step run %s could not be renewed, trying again: %s", self._run.id, error)
-                pause = 1
-                continue
-            pause = HEARTBEAT_SECONDS
-            if not renewed and not self._stopped.is_set():
-                self._run.lease_lost = True
-                _log.error("%s", _lease_lost(self._run))
-                return
 
 
 def _insist(write: Callable[[], _R], patience: float) -> _R:
@@ -701,13 +415,6 @@ def _insist(write: Callable[[], _R], patience: float) -> _R:
                 raise
             _log.warning("The database is away, trying again: %s", error)
             time.sleep(_RETRY_SECONDS)
-
-
-def _lease_lost(run: StepRun) -> StepError:
-    return StepError(
-        f"Run {run.run_num} of the step with the id {run.step_id} lost its lease: it was taken for dead and its place "
-        "given to another run, or it was ended or deleted by hand. Its result is not recorded"
-    )
 
 
 def no_step(step_id: int) -> StepError:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.database import DatabaseError, fetch_all, fetch_one, find_or_insert
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import fetch_all, fetch_one, find_or_insert
 
 _FOREIGN_KEY_VIOLATION = "23503"
 

@@ -12,14 +12,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from irp_pipeline.helpers.constants import StepStatus
-from irp_pipeline.helpers.database import (
-    DatabaseError,
-    execute_command,
-    execute_scalar,
-    fetch_one,
-    find_or_insert,
-)
-from irp_pipeline.helpers.lease import StepError, StepRun, no_step, track_step
+from irp_pipeline.helpers.lease import no_step, track_step
+from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, find_or_insert
 from irp_pipeline.storable import as_stored
 
 __all__ = [

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.helpers.db_context import get_schema_from_env
+from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 
 SCHEMA_TAG = "irp/schema"
 LOCK_TAG = "irp/lock"

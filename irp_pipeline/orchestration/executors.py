@@ -15,8 +15,9 @@ from typing import Literal
 
 from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
 
+from irp_pipeline.orchestration.internals import STEP_WORKER_MODULE
+
 PRELOADED = "irp_pipeline.orchestration.preload"
-_STEP_WORKER_MODULE = "dagster._core.executor.child_process_executor"
 
 _watching = threading.Lock()
 
@@ -38,7 +39,7 @@ def end_with_parent() -> None:
     """
     parent = multiprocessing.parent_process()
     target = getattr(multiprocessing.current_process(), "_target", None)
-    if parent is None or getattr(target, "__module__", None) != _STEP_WORKER_MODULE:
+    if parent is None or getattr(target, "__module__", None) != STEP_WORKER_MODULE:
         return
     if not _watching.acquire(blocking=False):
         return

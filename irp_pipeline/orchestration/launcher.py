@@ -11,10 +11,14 @@ import re
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.orchestration.coordinator import schema_of_run
+from irp_pipeline.orchestration.internals import (
+    PARTITION_NAME_TAG,
+    CheckRunHealthResult,
+    LaunchRunContext,
+    WorkerStatus,
+)
 from irp_pipeline.orchestration.occupancy import IN_PROGRESS, busy, run_in_the_way
 from irp_pipeline.orchestration.storage import sole_decision
 from irp_pipeline.worker import this_worker

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
-from dagster._core.launcher import WorkerStatus
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.ending import has_live_step, workers_of
 from irp_pipeline.orchestration.coordinator import schema_of_run
+from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG, WorkerStatus
 from irp_pipeline.worker import Worker, this_worker
 
 PROCESS_TAG = "irp/process"

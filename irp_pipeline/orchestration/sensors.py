@@ -22,7 +22,6 @@ from dagster import (
     run_failure_sensor,
     sensor,
 )
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import batches_under_way, recon_batch, track_batch
@@ -30,12 +29,13 @@ from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
-from irp_pipeline.helpers.lease import close_lost_runs, latest_run_of_dagster_run
-from irp_pipeline.helpers.schemas import list_initialised_schemas
+from irp_pipeline.helpers.lost_runs import close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.orchestration.coordinator import schema_of_run
+from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
 from irp_pipeline.orchestration.occupancy import IN_PROGRESS, process_of
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
+from irp_pipeline.postgres.schemas import list_initialised_schemas
 
 _LOST_FOR = dt.timedelta(seconds=60)
 _RUNS_LOOKED_AT = 100

@@ -66,19 +66,19 @@ def workspace_text(place: Path) -> str:
 
 
 def _serve_code(path: Path) -> None:
-    from dagster._cli.api import api_cli
+    from irp_pipeline.orchestration import internals
 
     path.unlink(missing_ok=True)  # of one that was killed
-    command = ["grpc", "--socket", str(path), "--module-name", LOCATION, "--location-name", LOCATION]
+    options = ["--socket", str(path), "--module-name", LOCATION, "--location-name", LOCATION]
     # Without a folder of its own to import from, whatever the working folder is.
-    command += ["--empty-working-directory", "--use-python-environment-entry-point", "--log-level", "warning"]
-    api_cli(command)
+    options += ["--empty-working-directory", "--use-python-environment-entry-point", "--log-level", "warning"]
+    internals.serve_code(options)
 
 
 def _run_daemon(workspace: Path) -> None:
-    from dagster._daemon.cli import cli
+    from irp_pipeline.orchestration import internals
 
-    cli(["run", "--workspace", str(workspace)])
+    internals.run_daemon(["--workspace", str(workspace)])
 
 
 def _end_with_watcher(pipe: int, place: Path) -> None:

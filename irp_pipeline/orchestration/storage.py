@@ -15,9 +15,6 @@ from typing import Any, Self
 import psycopg2
 import psycopg2.errors
 from dagster import DagsterInstance
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._core.storage.root import LocalArtifactStorage
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 from psycopg2 import sql
 from sqlalchemy import URL, make_url
@@ -25,7 +22,8 @@ from sqlalchemy import URL, make_url
 from irp_pipeline import settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
-from irp_pipeline.helpers.database_error import DatabaseError, database_error
+from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage, LocalComputeLogManager
+from irp_pipeline.postgres.errors import DatabaseError, database_error
 
 # Any number that is the same in every process.
 _DECISIONS_LOCK = 7_391_645_221

@@ -32,11 +32,11 @@ from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
-from irp_pipeline.helpers.parameters import json_value
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
+from irp_pipeline.postgres.parameters import json_value
 
 STEP_TAG = "irp/step"
 STARTED_BY_TAG = "irp/started_by"

@@ -123,8 +123,6 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
     """
     import uvicorn
     from dagster import DagsterInstance
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.cli import (
         DEFAULT_DB_STATEMENT_TIMEOUT,
@@ -133,10 +131,11 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
     )
     from dagster_webserver.version import __version__
 
+    from irp_pipeline.orchestration import internals
+
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
-        target = WorkspaceFileTarget([str(workspace)])
-        with WorkspaceProcessContext(instance, target, version=__version__) as context:
+        with internals.workspace(instance, workspace, __version__) as context:
             application = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
             config = uvicorn.Config(Door(application, hosts), log_level="warning", timeout_graceful_shutdown=3)
             with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and tells how it was told to

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.report import display
-from irp_pipeline.report.records import Report, Subject, collect, curve_figures, first_line
+from irp_pipeline.report.collecting import collect
+from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
 
 PAGE, PICTURE, SUMMARY = "report.html", "ep_curves.png", "report.md"

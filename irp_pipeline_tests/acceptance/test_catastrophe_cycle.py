@@ -16,8 +16,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from irp_pipeline import embedded
+from irp_pipeline.cli import app
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.helpers.batch import list_batches
 from irp_pipeline.helpers.cycle import get_cycle_by_name
@@ -25,6 +27,7 @@ from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_a
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
 from irp_pipeline_tests.by_hand import by_hand
+from irp_pipeline_tests.golden import check_golden, records
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
@@ -104,6 +107,26 @@ def test_it_ends_with_losses_a_report_and_what_to_try_next(demo: Demo):
     assert (demo.folder / "report" / "ep_curves.png").read_bytes().startswith(b"\x89PNG")
     assert [batch["status"] for batch in list_batches(get_cycle_by_name(CYCLE)["id"])] == ["COMPLETED"]  # type: ignore[index]
     assert set(results()["analysis_name"]) == {"residential_wind", "commercial_wind", "commercial_stress", "all_wind"}
+
+
+def test_what_commands_answer_and_what_is_recorded_is_as_it_was(demo: Demo):
+    def answer(*arguments: object) -> Any:
+        done = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--json")], prog_name="irp")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    (batch,) = list_batches(get_cycle_by_name(CYCLE)["id"])  # type: ignore[index]
+    of_cycle = ("cycle show", "status", "history", "results", "explain", "batch list", "job list", "report")
+    commands = ["cycle list", *(f"{command} {CYCLE}" for command in of_cycle), f"batch show {batch['id']}"]
+    answers = {command: answer(*command.split(), "--db-schema", "demo") for command in commands}
+    for job in list_jobs(get_cycle_by_name(CYCLE)["id"]):  # type: ignore[index]
+        name = job["job_configuration_data"]["name"]
+        answers[f"job show {name}"] = answer("job", "show", job["id"], "--db-schema", "demo")
+    answers["config check"] = answer("config", "check", demo.folder / "configuration.xlsx")
+    for portfolio in ("residential", "commercial"):
+        files = sorted((demo.folder / portfolio).glob("*.csv"))
+        answers[f"exposure check {portfolio}"] = answer("exposure", "check", *files)
+    check_golden("demo", {"commands": answers, "records": records()}, {str(demo.home): "<home>"})
 
 
 def test_a_second_time_everything_is_skipped(demo: Demo):

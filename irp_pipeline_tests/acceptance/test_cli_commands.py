@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 from irp_pipeline import __version__, settings
 from irp_pipeline.cli import app
-from irp_pipeline.helpers import schemas
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import drop_schema, execute_command, execute_scalar
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
+from irp_pipeline.postgres import schemas
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 PASSWORD = "p@ss:w/o?r#d%41 'ä"

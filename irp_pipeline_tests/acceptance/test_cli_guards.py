@@ -17,13 +17,14 @@ from irp_pipeline.cli import app
 from irp_pipeline.definitions import definitions
 from irp_pipeline.engines import register_engine
 from irp_pipeline.engines.local import Limits, LocalEngine
-from irp_pipeline.helpers import ending, schemas
+from irp_pipeline.helpers import ending
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, get_cycle_by_name, list_cycle_names
 from irp_pipeline.helpers.database import execute_command, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_last_step_run, get_or_create_step
+from irp_pipeline.postgres import schemas
 from irp_pipeline_tests.processes import wait_until
 from irp_pipeline_tests.recording_engine import analyses, engine_of, make_batch, recording_engine
 

@@ -18,9 +18,9 @@ import pytest
 from irp_pipeline import settings
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, init_database
-from irp_pipeline.helpers.schemas import current_version
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, update_step_run
+from irp_pipeline.postgres.schemas import current_version
 
 IRP = (sys.executable, "-m", "irp_pipeline.cli")
 CLEARED = ("DB_SCHEMA", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "PYTHONUTF8")

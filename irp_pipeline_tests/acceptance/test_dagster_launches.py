@@ -30,7 +30,7 @@ from irp_pipeline.demo import write_sample
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
+from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 from irp_pipeline_tests.processes import (
     REPOSITORY,
     SECONDS,

@@ -22,8 +22,8 @@ from irp_pipeline import settings
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline.helpers.workbook import Workbook, write_workbook
 from irp_pipeline.orchestration.instance import use_dagster_home
+from irp_pipeline.workbook import Workbook, write_workbook
 from irp_pipeline_tests.benchmarks.harness import Options, Target, show_table, throw_away_database
 
 LOCATIONS: Final = 100_000

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from irp_pipeline.helpers import connections
-from irp_pipeline.helpers.cursors import SchemaCursor
+from irp_pipeline.postgres import connections
+from irp_pipeline.postgres.cursors import SchemaCursor
 
 _HAS_A_PLAN = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"WITH")
 

@@ -18,21 +18,21 @@ from irp_pipeline.engines import JobPhase
 from irp_pipeline.exposure.portfolio import file_hashes
 from irp_pipeline.helpers import job_request
 from irp_pipeline.helpers.batch import (
-    BatchError,
     cancel_batch,
     current_batch,
     list_batches,
-    outdated_jobs,
     read_batch,
     recon_batch,
-    renew_batch,
     submit_batch,
     track_batch,
 )
+from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, transaction
-from irp_pipeline.helpers.job import JobError, cancel_job, resubmit_job, skip_job
+from irp_pipeline.helpers.job import cancel_job, resubmit_job, skip_job
+from irp_pipeline.helpers.job_request import JobError
+from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.settings import models_folder
 from irp_pipeline_tests.benchmarks.plans import sent_statements
 from irp_pipeline_tests.dying import dies

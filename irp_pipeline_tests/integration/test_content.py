@@ -12,7 +12,8 @@ from irp_pipeline import hashes, settings
 from irp_pipeline.helpers.artefact import ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, fetch_one
-from irp_pipeline.helpers.job import JobError, list_jobs, read_job, restore_job, resubmit_job, skip_job, submit_job
+from irp_pipeline.helpers.job import list_jobs, read_job, restore_job, resubmit_job, skip_job, submit_job
+from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepError, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.explain import explain

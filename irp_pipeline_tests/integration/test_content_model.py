@@ -13,7 +13,7 @@ from irp_pipeline import settings as irp_settings
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command, fetch_all
 from irp_pipeline.helpers.job import list_jobs, restore_job, resubmit_job, skip_job
-from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
+from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 from irp_pipeline_tests.small_engine import CYCLE, Jobs, Launcher, cycle_id, losses
 
 NAMES = ("low", "middle", "high")

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from irp_pipeline.helpers import heartbeat, lost_runs
 from irp_pipeline.helpers import lease as lease_module
 from irp_pipeline.helpers.constants import CycleStatus, StepStatus
 from irp_pipeline.helpers.cycle import (
@@ -410,8 +411,9 @@ class Records(RuleBasedStateMachine):
 def leases_without_a_clock() -> Iterator[None]:
     """Only the model says when a worker was not heard of."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lease_module, "HEARTBEAT_SECONDS", 3600)
-        patch.setattr(lease_module, "LEASE_SECONDS", 86_400)
+        patch.setattr(heartbeat, "HEARTBEAT_SECONDS", 3600)
+        for module in (lease_module, lost_runs):
+            patch.setattr(module, "LEASE_SECONDS", 86_400)
         yield
 
 

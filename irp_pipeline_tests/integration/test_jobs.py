@@ -11,24 +11,24 @@ import pytest
 
 from irp_pipeline.engines import JobPhase, JobState
 from irp_pipeline.helpers.batch import create_batch, list_batches, read_batch, recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.batch_of_jobs import open_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import carry_schema
+from irp_pipeline.helpers.handover import requests_of
 from irp_pipeline.helpers.job import (
-    JobError,
     cancel_job,
     job_history,
     job_log,
     list_jobs,
-    open_batch,
     read_job,
-    requests_of,
     resubmit_job,
     skip_job,
     submit_job,
     track_job_status,
 )
+from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline_tests.recording_engine import (
     ENGINE,
     RESULT,

@@ -29,11 +29,11 @@ from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch
 from irp_pipeline.helpers.job_request import JobError, Requests
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
-from irp_pipeline.helpers.workbook import Workbook, read_workbook, write_workbook
 from irp_pipeline.orchestration.jobs import STAGES, selection
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 
 CYCLE = "Q1-2024"
 PORTFOLIO = "residential"  # one of the two in the sample

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import artefact, batch, cycle, decision, ending, job, lease, result, stage, step
+from irp_pipeline.helpers import artefact, batch, cycle, decision, ending, job, lost_runs, result, stage, step
 from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
 from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
@@ -89,8 +89,8 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "create_step_run": lambda place: step.create_step_run(place.step_id, "analyst"),
     "update_step_run": lambda place: step.update_step_run(place.run_id, "COMPLETED", output_data={"locations": 1}),
     "track_step": work_twice_and_fail_once,
-    "close_lost_runs": lambda place: lease.close_lost_runs(),
-    "latest_run_of_dagster_run": lambda place: lease.latest_run_of_dagster_run("no such run"),
+    "close_lost_runs": lambda place: lost_runs.close_lost_runs(),
+    "latest_run_of_dagster_run": lambda place: lost_runs.latest_run_of_dagster_run("no such run"),
     "current_batch": lambda place: batch.current_batch(place.cycle["id"]),
     "list_batches": lambda place: batch.list_batches(place.cycle["id"]),
     "batches_under_way": lambda place: batch.batches_under_way(),

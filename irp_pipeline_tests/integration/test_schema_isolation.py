@@ -25,7 +25,6 @@ from psycopg2 import sql
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from irp_pipeline import settings
-from irp_pipeline.helpers import connections
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_status
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -43,7 +42,8 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, reset_schema, schema_context, set_schema
-from irp_pipeline.helpers.statements import quote_identifier
+from irp_pipeline.postgres import connections
+from irp_pipeline.postgres.statements import quote_identifier
 
 PREFIX = f"isolation_{os.getpid()}"
 

@@ -17,7 +17,6 @@ import pytest
 import sqlalchemy as sa
 
 from irp_pipeline import embedded, settings
-from irp_pipeline.helpers import connections
 from irp_pipeline.helpers.database import (
     DatabaseError,
     bulk_insert,
@@ -34,6 +33,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.postgres import connections
 
 SCHEMA = "away"
 PASSWORD = "pass:word/%@"

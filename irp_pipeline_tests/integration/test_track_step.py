@@ -27,7 +27,7 @@ import psycopg2
 import pytest
 
 from irp_pipeline import embedded
-from irp_pipeline.helpers import connections, lease
+from irp_pipeline.helpers import heartbeat, lease
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -50,6 +50,7 @@ from irp_pipeline.helpers.step import (
     track_step,
     update_step_run,
 )
+from irp_pipeline.postgres import connections
 from irp_pipeline.worker import Worker, this_worker
 
 UNKNOWN_ID = 987_654_321
@@ -74,7 +75,7 @@ def another_step(cycle_id: int) -> int:
 
 @pytest.fixture
 def fast_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -563,7 +564,7 @@ class TestTheHeartbeat:
                 raise error
             return real(query, params)
 
-        monkeypatch.setattr(lease, "execute_command", fail_once)
+        monkeypatch.setattr(heartbeat, "execute_command", fail_once)
         with track_step(step_id):
             assert failed.wait(60)
             self.wait_for_renewal(step_id)
@@ -747,7 +748,7 @@ Process: TypeAlias = subprocess.Popen[str]
 
 PRELUDE = """
 import json, logging, os, signal, sys
-from irp_pipeline.helpers import lease
+from irp_pipeline.helpers import heartbeat as heartbeat_module, lease
 from irp_pipeline.helpers.database import execute_scalar
 from irp_pipeline.helpers.step import StepError, get_last_step_run, track_step
 
@@ -1047,7 +1048,7 @@ step_id = get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 1, "Extr
 def heartbeat():
     return get_last_step_run(step_id)["heartbeat_ts"]
 
-lease.HEARTBEAT_SECONDS = 0.05
+heartbeat_module.HEARTBEAT_SECONDS = 0.05
 with track_step(step_id) as run:
     embedded.stop(settings.irp_home())
     before = heartbeat()

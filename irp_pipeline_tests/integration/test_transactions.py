@@ -16,7 +16,6 @@ import pytest
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from irp_pipeline import settings
-from irp_pipeline.helpers.connections import in_transaction
 from irp_pipeline.helpers.database import (
     DatabaseError,
     bulk_insert,
@@ -31,6 +30,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context, set_schema
+from irp_pipeline.postgres.connections import in_transaction
 
 pytestmark = [
     pytest.mark.usefixtures("test_schema"),

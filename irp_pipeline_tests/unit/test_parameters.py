@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irp_pipeline.helpers.parameters import (
+from irp_pipeline.postgres.parameters import (
     UnstorableError,
     bind,
     bind_all,
@@ -284,7 +284,7 @@ def test_a_jsonb_column_that_is_not_filled_is_refused(unknown):
 
 def test_neither_pandas_nor_numpy_is_imported_for_who_does_not_use_them():
     code = (
-        "import sys; from irp_pipeline.helpers import database, parameters; "
+        "import sys; from irp_pipeline.helpers import database; from irp_pipeline.postgres import parameters; "
         "parameters.bind_all((1, 1.5, 'x', {'a': [1]}, [1], object())); "
         "assert not {'pandas', 'numpy', 'dagster'} & set(sys.modules)"
     )

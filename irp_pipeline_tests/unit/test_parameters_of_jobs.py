@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers.workbook import Analysis, WorkbookError, check_override, example_workbook
+from irp_pipeline.workbook import Analysis, WorkbookError, check_override, example_workbook
 
 DETERMINISTIC, STOCHASTIC, _ = (
     {"currency": "GBP", **analysis.model_dump(mode="json")} for analysis in example_workbook().analyses

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irp_pipeline.helpers import statements
-from irp_pipeline.helpers.statements import parse, read_commands, row_template, with_returned_id
+from irp_pipeline.postgres import statements
+from irp_pipeline.postgres.statements import parse, read_commands, row_template, with_returned_id
 
 # What only quotes text: nothing inside of these is a placeholder.
 QUOTED = [

@@ -271,7 +271,7 @@ def test_the_two_portfolios_have_no_account_or_location_in_common():
 def test_the_workbook_of_the_sample_is_valid_with_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from irp_pipeline import settings
     from irp_pipeline.demo import write_sample
-    from irp_pipeline.helpers.workbook import read_workbook
+    from irp_pipeline.workbook import read_workbook
 
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
     path = write_sample(tmp_path / "cycle")

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.helpers.workbook import (
+from irp_pipeline.workbook import (
     SHEETS,
     USUAL_RETURN_PERIODS,
     Analysis,
@@ -821,11 +821,31 @@ def test_a_second_sheet_of_one_name_is_an_error(draft: Draft) -> None:
 
 def test_a_misspelt_column_is_named_with_a_suggestion_and_not_as_empty_cells(draft: Draft) -> None:
     draft.book["Analyses"]["D1"] = "los_factor"
-    advice = "add it to the header row, its cells may stay empty where they are not needed"
-    assert draft.problems() == [
-        f"Analyses (loss_factor): the column is missing; {advice}",
-        "Analyses!D1 (los_factor): the column is unknown; did you mean 'loss_factor'?",
-    ]
+    assert draft.problems() == ["Analyses!D1 (los_factor): the column is unknown; did you mean 'loss_factor'?"]
+
+
+def test_a_missing_column_counts_as_empty_if_it_is_optional(draft: Draft) -> None:
+    whole = draft.read()
+    for sheet in ("Portfolios", "Analyses"):
+        headers = [cell.value for cell in draft.book[sheet][1]]
+        empty = [
+            number
+            for number, header in enumerate(headers, 1)
+            if header and not any(row[number - 1].value for row in draft.book[sheet].iter_rows(min_row=2))
+        ]
+        for number in reversed(empty):
+            draft.book[sheet].delete_cols(number)
+    assert draft.read() == whole
+    headers = [cell.value for cell in draft.book["Analyses"][1]]
+    draft.book["Analyses"].delete_cols(headers.index("loss_factor") + 1)
+    told = "is empty, but oasis_deterministic needs it, and the sheet has no such column"
+    assert draft.problems() == [f"Analyses (loss_factor): row 2: {told}"]
+
+
+def test_a_missing_column_is_an_error_if_it_is_required(draft: Draft) -> None:
+    headers = [cell.value for cell in draft.book["Analyses"][1]]
+    draft.book["Analyses"].delete_cols(headers.index("name") + 1)
+    assert draft.problems() == ["Analyses (name): the column is missing; add it to the header row"]
 
 
 def test_a_column_too_many_is_an_error(draft: Draft) -> None:
@@ -1348,7 +1368,7 @@ def error_example(draft: Draft) -> str:
     draft.set("Portfolios", "location", "../location.csv")
     draft.set("Analyses", "loss_factor", "0.1; 1.5").set("Analyses", "portfolio", "comercial", row=4)
     draft.set("Groupings", "members", "property_wind; everything")
-    return "\n".join(["```", *draft.problems(), "```"])
+    return "\n".join(["```text", *draft.problems(), "```"])
 
 
 def test_the_errors_on_the_page_are_those_that_are_told(draft: Draft) -> None:
@@ -1362,7 +1382,7 @@ def test_importing_the_helpers_loads_neither_openpyxl_nor_pydantic() -> None:
 
 def test_the_workbook_knows_neither_dagster_nor_a_database() -> None:
     code = (
-        "import sys, irp_pipeline.helpers.workbook; "
+        "import sys, irp_pipeline.workbook; "
         "assert not {'dagster', 'sqlalchemy', 'pandas', 'psycopg2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

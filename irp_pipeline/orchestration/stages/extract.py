@@ -35,7 +35,7 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
         ConfigurationError: no workbook has been validated for the cycle.
         WorkbookError: a path leaves the data folder.
     """
-    from irp_pipeline.helpers.workbook import PortfolioSource, is_query, resolve_path
+    from irp_pipeline.workbook import PortfolioSource, is_query, resolve_path
 
     workbook, folder = active_workbook(cycle.id)
     sources: dict[str, dict[OedTable, Source]] = {}

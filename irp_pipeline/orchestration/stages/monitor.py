@@ -7,16 +7,11 @@ from typing import Any, Final
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline.helpers.batch import (
-    BatchError,
-    current_batch,
-    get_batch_jobs,
-    job_contents,
-    recon_batch,
-    track_batch,
-)
+from irp_pipeline.helpers.batch import current_batch, get_batch_jobs, recon_batch, track_batch
+from irp_pipeline.helpers.batch_content import job_contents
+from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
-from irp_pipeline.helpers.job import jobs_doing
+from irp_pipeline.helpers.handover import jobs_doing
 from irp_pipeline.helpers.result import compute_results, saved_content
 from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.losses import LossError

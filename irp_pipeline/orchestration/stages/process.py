@@ -20,7 +20,7 @@ from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
-    from irp_pipeline.helpers.workbook import Analysis, Workbook
+    from irp_pipeline.workbook import Analysis, Workbook
 
 STAGE = Stage(3, "Process")
 
@@ -134,7 +134,7 @@ def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
 
 def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
     """Ask the engines of a portfolio's analyses what these need of it."""
-    from irp_pipeline.helpers.workbook import resolve_model
+    from irp_pipeline.workbook import resolve_model
 
     needed = Needs()
     for analysis in _analyses_of(workbook, portfolio):

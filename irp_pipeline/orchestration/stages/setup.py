@@ -10,7 +10,9 @@ from pydantic import Field
 
 from irp_pipeline import settings
 from irp_pipeline.files import make_folder
-from irp_pipeline.helpers.batch import BatchError, current_batch, end_batches, ensure_batch, wanted_content, wanted_jobs
+from irp_pipeline.helpers.batch import current_batch, ensure_batch
+from irp_pipeline.helpers.batch_content import wanted_content, wanted_jobs
+from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.configuration import (
     activate_configuration,
     check_configuration,
@@ -18,6 +20,7 @@ from irp_pipeline.helpers.configuration import (
     require_active_configuration,
 )
 from irp_pipeline.helpers.constants import BatchType
+from irp_pipeline.helpers.ending import end_batches
 from irp_pipeline.helpers.step import StepRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
@@ -52,7 +55,7 @@ def analysis_batch(cycle: Cycle) -> dict[str, Any]:
 
 
 def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
-    from irp_pipeline.helpers.workbook import workbook_hash
+    from irp_pipeline.workbook import workbook_hash
 
     path = workbook_of(cycle, config)
     return {"workbook": workbook_hash(path) if path.is_file() else None}
@@ -88,7 +91,7 @@ def validate_configuration(
     cycle: Cycle, run: StepRun, context: OpExecutionContext, config: ConfigurationConfig
 ) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
-    from irp_pipeline.helpers.workbook import Workbook, workbook_notes
+    from irp_pipeline.workbook import Workbook, workbook_notes
 
     path = workbook_of(cycle, config)
     workbook = check_configuration(cycle.id, path)

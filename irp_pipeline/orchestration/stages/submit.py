@@ -5,19 +5,11 @@ from typing import Any
 
 from dagster import DynamicOut, DynamicOutput, In, Nothing, OpExecutionContext, Out, graph, op
 
-from irp_pipeline.helpers.batch import (
-    current_batch,
-    get_batch_jobs,
-    job_contents,
-    jobs_handed_over_since,
-    outdated_jobs,
-    read_batch,
-    renew_batch,
-    submit_batch,
-    wanted_jobs,
-)
+from irp_pipeline.helpers.batch import current_batch, get_batch_jobs, read_batch, submit_batch
+from irp_pipeline.helpers.batch_content import job_contents, jobs_handed_over_since, wanted_jobs
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.job import JobError
+from irp_pipeline.helpers.job_request import JobError
+from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import Cycle, Stage, part_of_step, step

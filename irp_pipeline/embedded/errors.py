@@ -1,0 +1,13 @@
+"""What goes wrong with the embedded server, and what helps.
+
+Here: the one exception of this package, and the remedy that many of its messages end with. Not here: the messages,
+which stand where the fault is seen.
+"""
+
+from irp_pipeline.errors import IrpError
+
+REMEDY = "Set IRP_HOME to a folder of your own on a local disk, or IRP_DATABASE_URL to a PostgreSQL server that runs."
+
+
+class EmbeddedServerError(IrpError):
+    """The embedded server cannot be made, started, reached or stopped; the message says why and what to do."""

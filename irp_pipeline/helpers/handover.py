@@ -1,0 +1,404 @@
+"""Handing jobs of a batch to their risk engines, following them there, and ending or replacing them.
+
+How many statements are sent does not depend on how many jobs there are. Whoever changes a job holds the lock on its
+batch, so that changes to one batch come one after the other. The request of a job is written down before it goes to the
+engine, under a key that goes with it: after a crash at any point the same request is handed over again under the same
+key, and the engine has it once. A job whose request has changed until then gets another key.
+
+What a job is asked for is the business of :mod:`irp_pipeline.helpers.job_request`; one job at a time, that of
+:mod:`irp_pipeline.helpers.job`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from irp_pipeline.engines import EngineError, JobPhase, JobState
+from irp_pipeline.helpers.batch_of_jobs import (
+    BatchOfJobs,
+    lock_batch,
+    open_batch,
+)
+from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.job_changes import (
+    BEING_CANCELLED,
+    LONGEST_MESSAGE,
+    Change,
+    change_of,
+    is_at_work,
+    record,
+    refusal,
+)
+from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
+from irp_pipeline.helpers.job_result import changed_file
+from irp_pipeline.postgres.parameters import storable_text
+from irp_pipeline.postgres.running import execute_command, fetch_all
+
+_PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
+
+UNDER_WAY: Final = "j.status NOT IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')"
+
+JOB_COLUMNS = """
+    j.id, j.batch_id, j.job_configuration_id, j.parent_job_id, j.job_key, j.status, j.skipped, j.created_ts,
+    j.submitted_ts, j.completed_ts, j.error_message, j.work_job_id, j.recompute,
+    c.job_configuration_data, c.overridden, c.override_reason
+"""
+
+# What becomes of a job that its batch no longer counts: one that was under way has been ended.
+SET_ASIDE = """
+    skipped = true,
+    status = CASE WHEN status IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
+                  THEN status ELSE 'CANCELLED' END,
+    completed_ts = CASE WHEN status = 'INITIATED' THEN completed_ts
+                        ELSE coalesce(completed_ts, clock_timestamp()) END
+"""
+
+
+def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
+    """Hand jobs of a batch to their engines.
+
+    Args:
+        batch_id: the batch.
+        job_ids: only these; those that are skipped or not INITIATED are left alone.
+
+    Returns:
+        How many were handed over. One whose request cannot be made or that the engine refuses is ERROR. One with the
+        request of a finished job of the cycle has that one's result and is FINISHED.
+
+    Raises:
+        JobError: there is no such batch.
+        CycleError: its cycle is archived.
+        DatabaseError: the database refuses or is away. The same call finishes the work later.
+    """
+    batch = open_batch(batch_id)
+    if batch is None:
+        raise JobError(f"There is no batch with the id {batch_id}")
+    # Hashing may take long: nobody waits for it.
+    requests, refused = requests_of(batch, select_jobs(batch_id, "j.status = 'INITIATED'", job_ids))
+    with lock_batch(batch_id) as batch:
+        _write_requests(batch, requests)
+    done = _done_before(batch, requests)
+    with lock_batch(batch_id) as batch:
+        record(batch, done)
+        jobs = select_jobs(batch_id, "j.status = 'INITIATED'", [*requests, *refused], with_request=True)
+        end_at_engines(batch, [job for job in jobs if job["id"] in refused])
+        changes = [refusal(job, refused[job["id"]]) if job["id"] in refused else _hand_over(batch, job) for job in jobs]
+        record(batch, changes)
+        execute_command(
+            """
+            UPDATE irp_batch
+               SET status = CASE status WHEN 'INITIATED' THEN 'ACTIVE' ELSE status END,
+                   submitted_ts = coalesce(submitted_ts, clock_timestamp())
+             WHERE id = %s
+            """,
+            (batch_id,),
+        )
+    return sum(change.status is JobStatus.SUBMITTED for change in changes)
+
+
+def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
+    """Ask the engines how the unfinished jobs of a batch stand, and write down what has changed.
+
+    A submitted job that its engine does not have is handed over again. One that is being cancelled is cancelled again,
+    in case that the first request did not arrive. Of two that track at once, one writes a change down.
+
+    Args:
+        batch_id: the batch.
+        job_ids: only these; those that are skipped, INITIATED or have ended are left alone.
+
+    Raises:
+        JobError: there is no such batch.
+        CycleError: its cycle is archived.
+        EngineError: an engine cannot be reached.
+    """
+    batch = open_batch(batch_id)
+    if batch is None:
+        raise JobError(f"There is no batch with the id {batch_id}")
+    jobs = select_jobs(batch_id, UNDER_WAY, job_ids)
+    states = _states(batch, jobs)
+    again = [job for job in jobs if JobStatus(job["status"]) in BEING_CANCELLED and is_at_work(states[job["id"]])]
+    for engine_jobs in _by_engine(again).values():
+        batch.engine_of(engine_jobs[0]).cancel([job["job_key"] for job in engine_jobs])
+    changes = [change for job in jobs if (change := change_of(job, states[job["id"]])) is not None]
+    lost = [job for job in jobs if _is_lost(job, states[job["id"]])]
+    if not changes and not lost:
+        return
+    with lock_batch(batch_id) as batch:
+        if lost:
+            seen = {job["id"]: job["status"] for job in lost}
+            still = select_jobs(batch_id, UNDER_WAY, list(seen), with_request=True)
+            changes += [_hand_over(batch, job) for job in still if job["status"] == seen[job["id"]]]
+        record(batch, changes)
+
+
+def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
+    """Ask for jobs of a batch to be ended; tracking tells when they have.
+
+    Args:
+        batch_id: the batch.
+        job_ids: only these; those that are skipped or have ended are left alone.
+
+    Returns:
+        How many were asked to end. Those that were not handed over yet are CANCELLED at once.
+
+    Raises:
+        JobError: there is no such batch.
+        CycleError: its cycle is archived.
+        EngineError: an engine cannot be reached.
+    """
+    with lock_batch(batch_id) as batch:
+        jobs = select_jobs(batch_id, f"(j.status = 'INITIATED' OR {UNDER_WAY})", job_ids)
+        waiting = [job for job in jobs if job["status"] == JobStatus.INITIATED]
+        end_at_engines(batch, waiting)
+        changes = [
+            Change(
+                job["id"],
+                job["status"],
+                JobStatus.CANCELLED if job["status"] == JobStatus.INITIATED else JobStatus.CANCEL_REQUESTED,
+            )
+            for job in jobs
+            if JobStatus(job["status"]) not in BEING_CANCELLED
+        ]
+        record(batch, changes)
+    # Written down first: should the engine not hear of it, tracking tells it again.
+    for engine_jobs in _by_engine([job for job in jobs if job not in waiting]).values():
+        batch.engine_of(engine_jobs[0]).cancel([job["job_key"] for job in engine_jobs])
+    return len(jobs)
+
+
+def replace_jobs(
+    batch: BatchOfJobs,
+    reasons: Mapping[int, str | None],
+    jobs: Collection[Mapping[str, Any]],
+    job_configuration_id: int | None = None,
+    *,
+    recompute: bool = False,
+) -> list[int]:
+    """Make a new job in place of each, and the batch ACTIVE again; to be called under :func:`lock_batch`.
+
+    The old ones are kept and skipped, and ended if they are under way.
+
+    Args:
+        batch: the locked batch.
+        reasons: why, by job; kept in the tracking log of the old ones.
+        jobs: unskipped jobs of it, as they stand under the lock.
+        job_configuration_id: the job configuration of the new ones; None means that of the old.
+        recompute: the engine is to compute them even if their request is that of a finished job.
+
+    Returns:
+        The ids of the new jobs, in the order of the old ones' ids.
+
+    Raises:
+        EngineError: an engine cannot be reached to end a job.
+        DatabaseError: another batch of the same kind is under way, or the database is away.
+    """
+    if not jobs:
+        return []
+    end_at_engines(batch, jobs)
+    new = fetch_all(
+        f"""
+        WITH wanted AS (
+            SELECT id, reason FROM jsonb_to_recordset(%s -> 'rows') AS w (id bigint, reason text)
+        ), replaced AS (
+            UPDATE irp_job
+               SET {SET_ASIDE}
+             WHERE id = ANY(%s) AND NOT skipped
+            RETURNING id, batch_id, job_configuration_id, status, recompute AND status <> 'FINISHED' AS unfinished
+        ), renewed AS (
+            INSERT INTO irp_job (batch_id, job_configuration_id, parent_job_id, recompute)
+            SELECT batch_id, coalesce(%s::bigint, job_configuration_id), id, %s OR unfinished FROM replaced ORDER BY id
+            RETURNING id, parent_job_id
+        ), logged AS (
+            INSERT INTO irp_job_tracking_log (job_id, status, message)
+            SELECT replaced.id, status, 'resubmitted as job ' || renewed.id || coalesce(': ' || wanted.reason, '')
+              FROM replaced
+              JOIN renewed ON renewed.parent_job_id = replaced.id
+              JOIN wanted ON wanted.id = replaced.id
+             ORDER BY replaced.id
+        )
+        SELECT id FROM renewed ORDER BY parent_job_id
+        """,  # noqa: S608
+        (
+            {"rows": [{"id": job["id"], "reason": reasons.get(job["id"]) or None} for job in jobs]},
+            [job["id"] for job in jobs],
+            job_configuration_id,
+            recompute,
+        ),
+    )
+    execute_command(
+        """
+        UPDATE irp_batch SET status = 'ACTIVE', completed_ts = NULL
+         WHERE id = %s AND status NOT IN ('INITIATED', 'ACTIVE')
+        """,
+        (batch.id,),
+    )
+    return [row["id"] for row in new]
+
+
+def jobs_doing(batch_id: int) -> dict[str, str]:
+    """Return what engines say they are doing for jobs under way, by the name of the job's analysis; for people.
+
+    Raises:
+        CycleError: the batch's cycle is archived.
+        EngineError: an engine cannot be reached.
+    """
+    batch = open_batch(batch_id)
+    if batch is None:
+        return {}
+    jobs = select_jobs(batch_id, UNDER_WAY, None)
+    states = _states(batch, jobs)
+    return {
+        str(job["job_configuration_data"].get("name", f"job {job['id']}")): storable_text(
+            state.message, LONGEST_MESSAGE
+        )
+        for job in jobs
+        if (state := states[job["id"]]).phase is JobPhase.RUNNING and state.message
+    }
+
+
+def requests_of(
+    batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]
+) -> tuple[dict[int, dict[str, Any]], dict[int, JobError]]:
+    """Return the requests of jobs by their ids, and why others have none. Each portfolio is read once.
+
+    Args:
+        batch: the batch of the jobs.
+        jobs: rows with ``id`` and ``job_configuration_data``.
+    """
+    make = Requests(batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios)
+    requests: dict[int, dict[str, Any]] = {}
+    refused: dict[int, JobError] = {}
+    for job in jobs:
+        try:
+            requests[job["id"]] = make.of(job["job_configuration_data"])
+        except JobError as error:
+            refused[job["id"]] = error
+    return requests, refused
+
+
+def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
+    """Give each job that waits to be handed over the result of a finished job with the same request, if there is one.
+
+    Where such a job's files are no longer as it left them, the work is done again.
+    """
+    rows = fetch_all(
+        f"""
+        SELECT j.id, d.id AS work_job_id, d.job_key AS work_key, d.result_data, c.job_configuration_data
+          FROM irp_job j
+          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+          JOIN irp_job d ON d.request_data - {PLACES} = j.request_data - {PLACES}
+                        AND d.status = 'FINISHED' AND d.work_job_id IS NULL
+          JOIN irp_batch db ON db.id = d.batch_id
+          JOIN irp_configuration df ON df.id = db.configuration_id AND df.cycle_id = %s
+         WHERE j.batch_id = %s AND j.id = ANY(%s) AND j.status = 'INITIATED' AND NOT j.skipped AND NOT j.recompute
+         ORDER BY j.id, d.id DESC
+        """,  # noqa: S608
+        (batch.cycle_id, batch.id, list(job_ids)),
+    )
+    changes: dict[int, Change] = {}
+    for row in rows:
+        if row["id"] not in changes and changed_file(row, batch.cycle_name) is None:
+            changes[row["id"]] = Change(
+                row["id"],
+                JobStatus.INITIATED,
+                JobStatus.FINISHED,
+                f"has the result of job {row['work_job_id']}, which had the same request",
+                row["result_data"],
+                row["work_job_id"],
+            )
+    return list(changes.values())
+
+
+def select_jobs(
+    batch_id: int, condition: str, job_ids: Collection[int] | None, *, with_request: bool = False
+) -> list[dict[str, Any]]:
+    """Return unskipped jobs of a batch; their requests, which are long, only if asked for."""
+    return fetch_all(
+        f"""
+        SELECT {JOB_COLUMNS}, j.request_data IS NOT NULL AS has_request {", j.request_data" if with_request else ""}
+          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+         WHERE j.batch_id = %s AND NOT j.skipped AND {condition} AND (%s::bigint[] IS NULL OR j.id = ANY(%s))
+         ORDER BY j.id
+        """,  # noqa: S608
+        (batch_id, *(2 * (None if job_ids is None else list(job_ids),))),
+    )
+
+
+def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) -> None:
+    """Keep what is about to be handed over. A job that may have gone to its engine with another request starts anew."""
+    rows = {"rows": [{"id": job_id, "request": request} for job_id, request in requests.items()]}
+    changed = fetch_all(
+        f"""
+        SELECT {JOB_COLUMNS}, true AS has_request
+          FROM jsonb_to_recordset(%s -> 'rows') AS r (id bigint, request jsonb)
+          JOIN irp_job j ON j.id = r.id
+          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+         WHERE j.batch_id = %s AND j.status = 'INITIATED' AND NOT j.skipped AND j.request_data <> r.request
+        """,  # noqa: S608
+        (rows, batch.id),
+    )
+    end_at_engines(batch, changed)
+    execute_command(
+        """
+        UPDATE irp_job j
+           SET request_data = r.request,
+               job_key = CASE WHEN j.request_data IS NULL THEN j.job_key ELSE gen_random_uuid()::text END
+          FROM jsonb_to_recordset(%s -> 'rows') AS r (id bigint, request jsonb)
+         WHERE j.batch_id = %s AND j.id = r.id AND j.status = 'INITIATED' AND NOT j.skipped
+           AND j.request_data IS DISTINCT FROM r.request
+        """,
+        (rows, batch.id),
+    )
+
+
+def _hand_over(batch: BatchOfJobs, job: Mapping[str, Any]) -> Change:
+    if job["request_data"] is None:
+        return refusal(job, JobError("Nothing was kept of what the engine was given. Resubmit the job"))
+    try:
+        batch.engine_of(job).submit(job["job_key"], job["request_data"])
+    except EngineError as error:
+        return refusal(job, error)
+    return Change(job["id"], job["status"], JobStatus.SUBMITTED)
+
+
+def _is_lost(job: Mapping[str, Any], state: JobState) -> bool:
+    return state.phase is JobPhase.UNKNOWN and JobStatus(job["status"]) not in BEING_CANCELLED
+
+
+def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]) -> None:
+    """End what the engines still do for jobs.
+
+    A job that is INITIATED or ERROR may be at its engine all the same: whoever handed it over may have died before he
+    could write that down, or have had no answer.
+    """
+    unfinished = [
+        job
+        for job in jobs
+        if (job["has_request"] if job["status"] in _PERHAPS_AT_ENGINE else not JobStatus(job["status"]).is_terminal)
+    ]
+    for engine_jobs in _by_engine(unfinished).values():
+        try:
+            risk_engine = batch.engine_of(engine_jobs[0])
+        except EngineError:  # an engine that is not there does nothing
+            continue
+        states = risk_engine.states([job["job_key"] for job in engine_jobs])
+        if at_work := [key for key, state in states.items() if is_at_work(state)]:
+            risk_engine.cancel(at_work)
+
+
+def _states(batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]) -> dict[int, JobState]:
+    """Ask each engine once for all of its jobs; return their states by job id."""
+    states: dict[int, JobState] = {}
+    for engine_jobs in _by_engine(jobs).values():
+        by_key = batch.engine_of(engine_jobs[0]).states([job["job_key"] for job in engine_jobs])
+        states |= {job["id"]: by_key[job["job_key"]] for job in engine_jobs}
+    return states
+
+
+def _by_engine(jobs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    grouped: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for job in jobs:
+        grouped[str(job["job_configuration_data"].get("engine"))].append(job)
+    return grouped

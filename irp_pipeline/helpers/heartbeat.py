@@ -1,0 +1,69 @@
+"""The lease of a tracked run, and the thread that renews it while the block of work runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from irp_pipeline.helpers.db_context import carry_schema
+from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.postgres.running import execute_command
+from irp_pipeline.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS: Final = 10
+"""How often a tracked run renews its lease."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    token: str
+    schema: str
+    owner: Worker
+
+
+class Heartbeat:
+    """A thread that renews the lease of a run until it is stopped or the lease is lost."""
+
+    def __init__(self, run: StepRun, lease: Lease) -> None:
+        self._run = run
+        self._lease = lease
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=carry_schema(self._beat), name=f"irp-heartbeat-{run.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _beat(self) -> None:
+        pause: float = HEARTBEAT_SECONDS
+        while not self._stopped.wait(pause):
+            try:
+                renewed = execute_command(
+                    """
+                    UPDATE irp_step_run SET heartbeat_ts = clock_timestamp()
+                     WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+                    """,
+                    (self._run.id, self._lease.token),
+                )
+            except Exception as error:  # only the end of the lease ends this thread
+                _log.warning("The lease of step run %s could not be renewed, trying again: %s", self._run.id, error)
+                pause = 1
+                continue
+            pause = HEARTBEAT_SECONDS
+            if not renewed and not self._stopped.is_set():
+                self._run.lease_lost = True
+                _log.error("%s", lease_lost(self._run))
+                return
+
+
+def lease_lost(run: StepRun) -> StepError:
+    return StepError(
+        f"Run {run.run_num} of the step with the id {run.step_id} lost its lease: it was taken for dead and its place "
+        "given to another run, or it was ended or deleted by hand. Its result is not recorded"
+    )

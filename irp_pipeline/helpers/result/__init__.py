@@ -1,0 +1,37 @@
+"""Results: the figures of a batch's analyses and groups, and the files that go with them.
+
+The figures of an analysis are those of its job; the figures of a group are computed here, from the period losses of
+its analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+
+``errors``, ``finished``
+    what goes wrong, and what the finished jobs of a batch left.
+``groups``, ``recording``, ``recorded``
+    the figures of groups; computing all figures of a batch and saving them; reading those that are saved.
+``exporting``
+    the saved figures and the loss tables as files.
+"""
+
+from irp_pipeline.helpers.result.errors import ResultError
+from irp_pipeline.helpers.result.exporting import ExportedFile, export_results, exported_files
+from irp_pipeline.helpers.result.finished import JobResult, finished_jobs, provenance_content
+from irp_pipeline.helpers.result.groups import missing_of_groups
+from irp_pipeline.helpers.result.recorded import get_results, previous_cycle_results, saved_content
+from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
+
+__all__ = [
+    "ComputedResults",
+    "ExportedFile",
+    "JobResult",
+    "ResultError",
+    "SavedResults",
+    "compute_results",
+    "export_results",
+    "exported_files",
+    "finished_jobs",
+    "get_results",
+    "missing_of_groups",
+    "previous_cycle_results",
+    "provenance_content",
+    "save_results",
+    "saved_content",
+]

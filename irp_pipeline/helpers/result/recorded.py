@@ -1,0 +1,83 @@
+"""Recorded figures: those that are saved in ``irp_analysis_result``.
+
+Here: reading them, of a batch or of the cycle before. Not here: saving them
+(:mod:`irp_pipeline.helpers.result.recording`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from irp_pipeline.postgres.running import execute_query, fetch_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIGURE_COLUMNS = """
+    r.analysis_name, r.is_group, r.perspective, r.metric, r.return_period, r.loss_factor, r.loss, r.currency, r.job_ids
+"""
+_FIGURE_ORDER = """
+    r.is_group, r.analysis_name, array_position(ARRAY['GUL', 'IL', 'RI'], r.perspective),
+    array_position(ARRAY['AAL', 'STD_DEV', 'OEP', 'AEP', 'LOSS'], r.metric), r.return_period, r.loss_factor
+"""
+
+
+def get_results(batch_id: int) -> pd.DataFrame:
+    """Return the saved figures of a batch.
+
+    Returns:
+        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP),
+        loss_factor (of LOSS), loss, currency, job_ids. Analyses first, then groups.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    return execute_query(
+        f"SELECT {_FIGURE_COLUMNS} FROM irp_analysis_result r WHERE r.batch_id = %s ORDER BY {_FIGURE_ORDER}",  # noqa: S608
+        (batch_id,),
+    )
+
+
+def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
+    """Return the figures of the latest earlier cycle of the schema that has some.
+
+    Args:
+        cycle_id: the cycle to compare with what was before it.
+
+    Returns:
+        The columns of :func:`get_results`, and cycle_name before them; no rows if there is no such cycle.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    return execute_query(
+        f"""
+        SELECT c.cycle_name, {_FIGURE_COLUMNS}
+          FROM (SELECT newest.id, c.cycle_name
+                  FROM irp_cycle c,
+                       LATERAL (SELECT b.id
+                                  FROM irp_configuration f JOIN irp_batch b ON b.configuration_id = f.id
+                                 WHERE f.cycle_id = c.id
+                                   AND EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)
+                                 ORDER BY f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1) newest
+                 WHERE (c.created_ts, c.id) < (SELECT created_ts, id FROM irp_cycle WHERE id = %s)
+                 ORDER BY c.created_ts DESC, c.id DESC
+                 LIMIT 1) c
+          JOIN irp_analysis_result r ON r.batch_id = c.id
+         ORDER BY {_FIGURE_ORDER}
+        """,  # noqa: S608
+        (cycle_id,),
+    )
+
+
+def saved_content(batch_id: int) -> list[list[object]]:
+    """Return the saved figures of a batch as plain data without ids: what they say, in a fixed order."""
+    rows = fetch_all(
+        """
+        SELECT analysis_name, is_group, perspective, metric, return_period, loss_factor, loss, currency
+          FROM irp_analysis_result WHERE batch_id = %s
+         ORDER BY analysis_name, perspective, metric, return_period, loss_factor
+        """,
+        (batch_id,),
+    )
+    return [list(row.values()) for row in rows]

@@ -1,0 +1,168 @@
+"""Recording figures: computing those of a batch, and saving them in place of earlier ones.
+
+Here: the figures of finished analyses and of the workbook's groups, and the transaction that replaces them. Not here:
+reading saved figures (:mod:`irp_pipeline.helpers.result.recorded`), and writing them into files
+(:mod:`irp_pipeline.helpers.result.exporting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from irp_pipeline.helpers.result.errors import ResultError
+from irp_pipeline.helpers.result.finished import finished_jobs, require_batch
+from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
+from irp_pipeline.losses import Figure, LossError
+from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, transaction
+
+if TYPE_CHECKING:
+    from irp_pipeline.workbook import Workbook
+
+
+@dataclass(frozen=True)
+class SavedResults:
+    """What :func:`save_results` saved.
+
+    Attributes:
+        analyses: how many analyses have figures now.
+        groups: how many groups have.
+        figures: how many figures there are.
+        left_out: groups without figures because an analysis of theirs was skipped or is not finished, with the reason.
+    """
+
+    analyses: int
+    groups: int
+    figures: int
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ComputedResults:
+    """The figures of a batch, computed and not saved yet.
+
+    Attributes:
+        batch_id: the batch.
+        job_ids: the jobs that they come from.
+        rows: the figures, as rows of ``irp_analysis_result``.
+        summary: what is told of them.
+        refused: why groups have none, if their analyses do not go together.
+    """
+
+    batch_id: int
+    job_ids: tuple[int, ...]
+    rows: tuple[tuple[object, ...], ...] = field(repr=False)
+    summary: SavedResults
+    refused: tuple[str, ...]
+
+    def save(self) -> None:
+        """Put the figures in place of the saved ones, in one transaction: a reader sees the old ones or the new.
+
+        Raises:
+            ResultError: jobs changed meanwhile. Nothing is saved.
+            DatabaseError: the database refuses or is away.
+        """
+        _replace(self.batch_id, self.rows, list(self.job_ids))
+
+
+def save_results(batch_id: int) -> SavedResults:
+    """Save the figures of a batch's finished analyses and of the workbook's groups, in place of earlier ones.
+
+    They are replaced in one transaction: a reader sees the old ones or the new. A group with an analysis that was
+    skipped or is not finished has no figures, and is named in what is returned.
+
+    Args:
+        batch_id: a batch of analyses.
+
+    Raises:
+        ResultError: there is no such batch, the result of a job cannot be read, or jobs changed meanwhile. Nothing is
+            saved.
+        LossError: the analyses of a group do not go together. The figures of everything else are saved before.
+        DatabaseError: the database refuses or is away.
+    """
+    computed = compute_results(batch_id)
+    computed.save()
+    if computed.refused:
+        raise LossError("\n".join(computed.refused))
+    return computed.summary
+
+
+def compute_results(batch_id: int) -> ComputedResults:
+    """Compute the figures of a batch's finished analyses and of the workbook's groups, without saving them.
+
+    Args:
+        batch_id: a batch of analyses.
+
+    Raises:
+        ResultError: there is no such batch, or the result of a job cannot be read or is not as the job left it.
+        DatabaseError: the database refuses or is away.
+    """
+    batch = require_batch(batch_id)
+    jobs = finished_jobs(batch_id)
+    workbook = _workbook(batch)
+    by_name = {job.name: job for job in jobs}
+    rows = [
+        _row(batch_id, job.name, False, figure, job.currency, [job.job_id]) for job in jobs for figure in job.figures
+    ]
+    left_out = {name: reason for name, reason in missing_of_groups(workbook, by_name).items() if reason}
+    refused: list[str] = []
+    groups = 0
+    for grouping in workbook.groupings_in_order():
+        if grouping.name in left_out:
+            continue
+        members = [by_name[analysis.name] for analysis in workbook.analyses_in(grouping.name)]
+        try:
+            figures = group_figures(grouping, members)
+        except LossError as error:
+            refused.append(str(error))
+            continue
+        groups += 1
+        job_ids = [job.job_id for job in members]
+        rows += [_row(batch_id, grouping.name, True, figure, members[0].currency, job_ids) for figure in figures]
+    return ComputedResults(
+        batch_id,
+        tuple(job.job_id for job in jobs),
+        tuple(rows),
+        SavedResults(len(jobs), groups, len(rows), left_out),
+        tuple(refused),
+    )
+
+
+def _workbook(batch: Mapping[str, Any]) -> Workbook:
+    from irp_pipeline.workbook import Workbook
+
+    return Workbook.model_validate(batch["configuration_data"])
+
+
+def _row(
+    batch_id: int, name: str, is_group: bool, figure: Figure, currency: str, job_ids: list[int]
+) -> tuple[object, ...]:
+    return (
+        batch_id,
+        name,
+        is_group,
+        figure.perspective,
+        figure.metric,
+        figure.return_period,
+        figure.loss_factor,
+        figure.loss,
+        currency,
+        job_ids,
+    )
+
+
+def _replace(batch_id: int, rows: Iterable[tuple[object, ...]], job_ids: list[int]) -> None:
+    with transaction():
+        execute_scalar("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))  # one saving at a time
+        if [job.job_id for job in finished_jobs(batch_id)] != job_ids:
+            raise ResultError(f"Jobs of the batch {batch_id} changed while its results were saved: do it again")
+        execute_command("DELETE FROM irp_analysis_result WHERE batch_id = %s", (batch_id,))
+        bulk_insert(
+            """
+            INSERT INTO irp_analysis_result (batch_id, analysis_name, is_group, perspective, metric, return_period,
+                                             loss_factor, loss, currency, job_ids)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+            """,
+            rows,
+        )

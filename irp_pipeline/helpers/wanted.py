@@ -1,0 +1,108 @@
+"""What a batch is to have: the jobs that a transformer makes of a workbook, and what a person changed of them.
+
+There is one transformer for each batch type. Making a batch of them is the business of
+:mod:`irp_pipeline.helpers.batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from irp_pipeline.hashes import value_hash
+from irp_pipeline.helpers.batch_of_jobs import (
+    BatchError,
+)
+from irp_pipeline.helpers.constants import BatchType
+from irp_pipeline.postgres.parameters import json_value
+from irp_pipeline.postgres.running import fetch_all
+
+Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
+
+_transformers: dict[str, Transformer] = {}
+
+
+def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
+    """Register a function as the transformer of a batch type.
+
+    Args:
+        batch_type: the type; a later registration replaces an earlier one.
+
+    Returns:
+        A decorator for a function that takes the data of a configuration and gives the parameters of each job.
+    """
+
+    def register(function: Transformer) -> Transformer:
+        _transformers[batch_type] = function
+        return function
+
+    return register
+
+
+@transformer(BatchType.ANALYSIS)
+def one_job_for_each_analysis(configuration: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Give the analyses of a workbook, each with the currency that its results are in."""
+    currency = configuration["metadata"].get("currency")
+    for analysis in configuration["analyses"]:
+        yield {"currency": currency, **analysis}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a job configuration says: what the workbook asks for, and what a person made of it."""
+
+    parameters: Mapping[str, Any]
+    workbook: Mapping[str, Any] | None = None
+    override_reason: str | None = None
+    skipped: bool = False
+    skipped_reason: str | None = None
+
+    def over(self, wanted: Mapping[str, Any]) -> Wish:
+        """Return what remains of it over other parameters of the workbook."""
+        before = self.parameters if self.workbook is None else self.workbook
+        kept = {name: value for name, value in wanted.items() if name in self.parameters or name not in before}
+        changed = {
+            name: value for name, value in self.parameters.items() if name not in before or before[name] != value
+        }
+        parameters = kept | changed
+        if parameters == dict(wanted):
+            return replace(self, parameters=wanted, workbook=None, override_reason=None)
+        return replace(self, parameters=parameters, workbook=wanted)
+
+
+def wishes_of(batch_id: int) -> dict[str, Wish]:
+    """Return what holds for each named analysis of a batch now."""
+    rows = fetch_all(
+        """
+        SELECT DISTINCT ON (name) coalesce(workbook_data, job_configuration_data) ->> 'name' AS name,
+               job_configuration_data, workbook_data, override_reason, skipped, skipped_reason
+          FROM irp_job_configuration
+         WHERE batch_id = %s
+         ORDER BY name, id DESC
+        """,
+        (batch_id,),
+    )
+    return {
+        row["name"]: Wish(
+            row["job_configuration_data"],
+            row["workbook_data"],
+            row["override_reason"],
+            row["skipped"],
+            row["skipped_reason"],
+        )
+        for row in rows
+        if row["name"] is not None
+    }
+
+
+def wanted_of(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    transform = _transformers.get(batch_type)
+    if transform is None:
+        known = ", ".join(sorted(_transformers))
+        raise BatchError(f"Unknown batch type {batch_type!r}. The types are: {known}")
+    return list(transform(configuration))
+
+
+def wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:
+    return value_hash(sorted(value_hash(json_value(dict(item))) for item in wanted))

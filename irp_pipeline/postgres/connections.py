@@ -1,0 +1,536 @@
+"""The engine, its pool, and transactions.
+
+No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.postgres.cursors`), whoever sends
+it: the helpers, ``get_engine().connect()``, or pandas. The search path holds the caller's schema and, if
+``IRP_EXTENSIONS_SCHEMA`` is set, that one behind it. It never falls through to ``public``: a schema that does not exist
+is an error.
+
+Here belong connections and transactions. Statements are run in :mod:`irp_pipeline.helpers.database`.
+"""
+
+import functools
+import os
+import re
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+import psycopg2
+import sqlalchemy as sa
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, TRANSACTION_STATUS_INERROR
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
+
+from irp_pipeline.postgres.context import get_current_schema, this_caller
+from irp_pipeline.postgres.cursors import (
+    BEGIN,
+    LoneCursor,
+    SchemaConnection,
+    SchemaCursor,
+    commit_message,
+    must_go_alone,
+    search_path,
+)
+from irp_pipeline.postgres.errors import DatabaseError, database_error, is_disconnect
+
+_R = TypeVar("_R")
+
+_IDLE_SECONDS_BEFORE_TEST: Final = 1.0
+
+# What a session begins with, where the server takes it. An empty search path: a statement that comes without its schema
+# finds nothing, instead of another's tables.
+_SESSION: Final = """
+SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'),
+       pg_catalog.current_setting('default_transaction_isolation')
+"""
+_OPTION_SPECIAL: Final = re.compile(r"[\\\s]")
+_ESCAPED: Final = r"\\\g<0>"
+_NO_OPTIONS: Final = "unsupported startup parameter"  # what PgBouncer says
+
+
+# --- the engine ---------------------------------------------------------------------------------------------------
+
+_engine: sa.Engine | None = None
+_engine_lock = threading.Lock()
+
+
+def get_engine() -> sa.Engine:
+    """Return the process's one SQLAlchemy engine, made at the first call.
+
+    It is in AUTOCOMMIT: each statement is its own transaction unless :func:`transaction` or SQLAlchemy's own
+    ``begin()`` on a connection with another isolation level says otherwise. Each statement runs in the schema of
+    whoever sends it, at the moment of sending.
+
+    Raises:
+        SettingsError: the environment names no usable database.
+        EmbeddedServerError: the embedded server does not start.
+    """
+    engine = _engine
+    return engine if engine is not None else _make_engine()
+
+
+def dispose_engine() -> None:
+    """Close the idle connections and forget the engine: the next call reads the settings anew."""
+    global _engine
+    with _engine_lock:
+        engine, _engine = _engine, None
+    if engine is not None:
+        engine.dispose()
+
+
+def _make_engine() -> sa.Engine:
+    global _engine
+    from irp_pipeline import settings
+
+    with _engine_lock:
+        if _engine is None:
+            engine = sa.create_engine(
+                settings.database_url(),
+                isolation_level="AUTOCOMMIT",
+                pool_size=settings.pool_size(),
+                pool_use_lifo=True,
+                pool_reset_on_return=None,  # _connection_given_back does it
+                connect_args=_connect_arguments(),
+            )
+            extensions = settings.extensions_schema()
+            made = functools.partial(
+                _connection_made,
+                extensions=extensions,
+                known=set(),
+                send_alone=functools.partial(_run_alone, engine, extensions),
+            )
+            sa.event.listen(engine, "do_connect", _connect)
+            sa.event.listen(engine, "connect", made)
+            sa.event.listen(engine, "checkout", _connection_taken)
+            sa.event.listen(engine, "checkin", _connection_given_back)
+            _engine = engine
+        return _engine
+
+
+def _forget_engine_in_child() -> None:
+    """A forked child shares the sockets of its parent: it leaves them alone, open, and makes its own."""
+    global _engine_lock
+    _engine_lock = threading.Lock()
+    if _engine is not None:
+        _engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_forget_engine_in_child)
+
+
+@contextmanager
+def administrative_connection() -> Iterator[sa.Connection]:
+    """Yield a connection of its own, outside the pool and with the server's default search path.
+
+    It is for what comes before a schema exists: creating, migrating and dropping one. Every name in its statements
+    must be qualified.
+
+    Raises:
+        DatabaseError: no connection to the server.
+    """
+    from irp_pipeline import settings
+
+    engine = sa.create_engine(
+        settings.database_url(),
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",  # what waits for a lock must then see what the other wrote
+        connect_args=_connect_arguments(),
+    )
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sa.exc.DBAPIError as error:
+        cause = error.orig if isinstance(error.orig, psycopg2.Error) else error
+        raise database_error(cause, statement=error.statement) from error
+
+
+def is_pooled() -> bool:
+    """Tell whether a connection pooler stands between this process and the server.
+
+    The process at the other end, as it was named when the connection was made, is then not the one that answers.
+
+    Raises:
+        DatabaseError: no connection to the server.
+    """
+    with administrative_connection() as connection:
+        answering = connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar()
+        driver: Any = connection.connection.dbapi_connection
+        return bool(answering != driver.info.backend_pid)
+
+
+def _connect_arguments() -> dict[str, Any]:
+    from irp_pipeline import settings
+
+    return {
+        "connect_timeout": settings.connect_timeout_seconds(),
+        "tcp_user_timeout": 1000 * settings.connect_timeout_seconds(),  # for a network that goes away silently
+        "client_encoding": "utf8",
+        "application_name": "irp_pipeline",
+        "keepalives_idle": 60,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+
+
+# --- what happens to a connection ---------------------------------------------------------------------------------
+
+
+def _connect(
+    dialect: sa.Dialect, _: ConnectionPoolEntry, arguments: list[Any], named: dict[str, Any]
+) -> SchemaConnection:
+    """Open a connection for the pool; an embedded server that was stopped meanwhile is started again."""
+    from irp_pipeline import settings
+
+    if settings.database_source() == "embedded":
+        settings.database_url()
+    named = named | {"connection_factory": SchemaConnection}
+    try:
+        return cast("SchemaConnection", psycopg2.connect(*arguments, **named | _session_options(named, path="")))
+    except psycopg2.OperationalError as error:
+        if _NO_OPTIONS not in str(error):
+            raise
+    return cast("SchemaConnection", psycopg2.connect(*arguments, **named))
+
+
+def _session_options(named: dict[str, Any], path: str) -> dict[str, str]:
+    """Return the argument ``options``: what the URL or the environment says, and what a session begins with."""
+    settings = {"search_path": path, "TimeZone": "UTC", "default_transaction_isolation": "read committed"}
+    ours = [f"-c {name}={_OPTION_SPECIAL.sub(_ESCAPED, value)}" for name, value in settings.items()]
+    return {"options": " ".join([named.get("options") or os.environ.get("PGOPTIONS", ""), *ours]).strip()}
+
+
+def _began_as_asked(dbapi: SchemaConnection, path: str) -> bool:
+    """Tell whether the server's session is the connection's own, and began with the options that were asked for."""
+    with dbapi.plain_cursor() as cursor:
+        cursor.execute(_SESSION)
+        return cursor.fetchone() == (dbapi.info.backend_pid, path, "UTC", "read committed")
+
+
+def _connection_made(
+    dbapi: SchemaConnection,
+    entry: ConnectionPoolEntry,
+    extensions: str | None,
+    known: set[str],
+    send_alone: Callable[[Callable[[LoneCursor], Any]], Any],
+) -> None:
+    dbapi.autocommit = True
+    entry.info["process"] = os.getpid()
+    dbapi.is_direct = _began_as_asked(dbapi, path="")
+    dbapi.watcher = select.poll()
+    dbapi.watcher.register(dbapi.fileno(), select.POLLIN)
+    dbapi.extensions = extensions
+    dbapi.known = known
+    dbapi.send_alone = send_alone
+    dbapi.is_ready = True
+
+
+def _connection_taken(dbapi: SchemaConnection, _: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
+    try:
+        _test(dbapi)
+    except psycopg2.Error as error:
+        if is_disconnect(error, dbapi):
+            # One dead connection means that the others of the pool died with it.
+            raise sa.exc.InvalidatePoolError from error
+        raise
+
+
+def _connection_given_back(dbapi: SchemaConnection | None, entry: ConnectionPoolEntry) -> None:
+    """Undo whatever a caller did to a connection that it had for itself.
+
+    That is a BEGIN without an end, which the next caller would find itself inside, and anything that SET, PREPARE,
+    LISTEN or a temporary table leaves behind.
+    """
+    if dbapi is None or dbapi.closed or entry.info.get("process") != os.getpid():
+        return
+    try:
+        if dbapi.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            with dbapi.plain_cursor() as cursor:
+                cursor.execute("ROLLBACK")
+        dbapi.reset()
+        dbapi.autocommit = True
+    except psycopg2.Error as error:
+        entry.invalidate(error)
+        return
+    dbapi.idle_since = time.monotonic()
+
+
+def _test(dbapi: SchemaConnection) -> None:
+    if _may_be_dead(dbapi):
+        with dbapi.plain_cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+
+def _may_be_dead(dbapi: SchemaConnection) -> bool:
+    """Tell whether a connection should be tested before use.
+
+    A server that goes away closes the socket, and an idle socket with something to read is a closed one (or one
+    with a notice, which costs a test for nothing). A network that went away says nothing: after a second, ask.
+    """
+    if dbapi.idle_since is None:
+        return False
+    if time.monotonic() - dbapi.idle_since > _IDLE_SECONDS_BEFORE_TEST:
+        return True
+    return bool(dbapi.watcher.poll(0))
+
+
+def _run_alone(engine: sa.Engine, extensions: str | None, work: Callable[[LoneCursor], _R]) -> _R:
+    """Call ``work`` with a cursor on a connection of its own, which is in the caller's schema from its beginning.
+
+    It is for what cannot be part of a transaction, as each statement with its schema is.
+
+    Raises:
+        DatabaseError: the schema does not exist, or a connection pooler stands between, which takes no such beginning.
+    """
+    schema = get_current_schema()
+    path = search_path(schema, extensions)
+    arguments, named = engine.dialect.create_connect_args(engine.url)
+    named = dict(named) | _connect_arguments() | {"connection_factory": SchemaConnection}
+    connection: SchemaConnection
+    try:
+        connection = psycopg2.connect(*arguments, **named | _session_options(named, path))
+    except psycopg2.OperationalError as error:
+        if _NO_OPTIONS in str(error):
+            raise _no_direct_connection() from error
+        raise
+    with closing(connection):
+        connection.autocommit = True
+        if not _began_as_asked(connection, path):
+            raise _no_direct_connection()
+        connection.extensions, connection.known = extensions, set()
+        connection.check_schema(schema)
+        return work(LoneCursor(connection))
+
+
+def _no_direct_connection() -> DatabaseError:
+    return DatabaseError(
+        "This statement cannot be part of a transaction, and behind a connection pooler its schema can only go with it "
+        "in one. Run it with IRP_DATABASE_URL naming the server itself instead of the pooler"
+    )
+
+
+# --- transactions and cursors -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Lent:
+    """A connection that the pool lent to a helper, without what SQLAlchemy wraps around one for other people."""
+
+    pool: Pool
+    entry: ConnectionPoolEntry
+    dbapi: SchemaConnection
+
+
+@dataclass
+class _Transaction:
+    """The open transaction of one thread or task."""
+
+    lent: _Lent
+    schema: str
+    owner: tuple[int, int, object]
+    broken: bool = False
+    session_changed: bool = False
+
+
+_transaction: ContextVar[_Transaction | None] = ContextVar("irp_transaction", default=None)
+
+
+def in_transaction() -> bool:
+    """Tell whether the caller is inside :func:`transaction`."""
+    return _transaction.get() is not None
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Make the statements of a ``with`` block one transaction: all of them take effect, or none.
+
+    It belongs to the thread or asyncio task that opened it. An inner ``transaction()`` joins the outer one; if the
+    inner block fails, the outer one can no longer commit.
+
+    Raises:
+        DatabaseError: used from another thread, task or process; the schema changed inside; an inner block failed
+            and the outer one went on all the same; the commit failed.
+    """
+    current = _transaction.get()
+    if current is not None:
+        _check_transaction(current)
+        try:
+            yield
+        except BaseException:
+            current.broken = True
+            raise
+        return
+
+    lent = _take_connection()
+    dbapi = lent.dbapi
+    opened = _Transaction(lent, get_current_schema(), _caller())
+    token = _transaction.set(opened)
+    try:
+        if opened.schema not in dbapi.known:
+            dbapi.check_schema(opened.schema)
+        _say(dbapi, BEGIN)
+        try:
+            yield
+            if not _is_ours(opened):
+                raise DatabaseError("A forked process cannot end the transaction of the one that it came from")
+            if opened.broken:
+                raise DatabaseError(
+                    "The transaction cannot be committed: a transaction() block inside it failed, and its error was "
+                    "caught. Nothing was written. Let the error pass, or catch it outside the outer block"
+                )
+            _check_connected(opened)
+            if dbapi.info.transaction_status == TRANSACTION_STATUS_INERROR:
+                # COMMIT would roll back, and call that a success.
+                raise DatabaseError(
+                    "The transaction cannot be committed: a statement in it failed, and its error was caught. Nothing "
+                    "was written. Let the error pass, or catch it outside the transaction() block"
+                )
+            _say(dbapi, commit_message(opened.schema, dbapi.extensions, leave_nothing=opened.session_changed))
+        except BaseException:
+            _roll_back(opened)
+            raise
+    except psycopg2.Error as error:
+        if is_disconnect(error, dbapi):
+            lent.entry.invalidate(error)
+        raise database_error(error, dbapi=dbapi) from error
+    finally:
+        if _is_ours(opened):  # a forked child shares the connection, and has no pool that it belongs to
+            _give_back(lent)
+        _transaction.reset(token)
+
+
+def with_cursor(work: Callable[[SchemaCursor | LoneCursor], _R], statement: str, changes_session: bool = False) -> _R:
+    """Call ``work`` with a cursor of the caller's open transaction, else of a pooled connection, and return its result.
+
+    (A function and not a context manager: on a local socket two generators cost as much as the query.)
+
+    Args:
+        work: runs the statement and reads what it needs from the cursor. A statement that cannot be part of a
+            transaction is run once more, alone.
+        statement: what is going to run, for the error message.
+        changes_session: the statement may leave something behind in the session, which the next caller must not find.
+
+    Raises:
+        DatabaseError: no connection, the schema does not exist, or the server refused the statement.
+    """
+    current = _transaction.get()
+    if current is not None:
+        _check_transaction(current)
+        current.session_changed = current.session_changed or changes_session
+        lent = current.lent
+    else:
+        lent = _take_connection()
+    dbapi = lent.dbapi
+    try:
+        return work(SchemaCursor(dbapi))
+    except psycopg2.Error as error:
+        if is_disconnect(error, dbapi):
+            lent.entry.invalidate(error)
+        elif current is None and must_go_alone(error):
+            return _alone(dbapi, work, statement)
+        raise database_error(error, statement=statement, dbapi=dbapi) from error
+    finally:
+        if current is None:
+            _give_back(lent)
+
+
+def _alone(dbapi: SchemaConnection, work: Callable[[LoneCursor], _R], statement: str) -> _R:
+    try:
+        return cast("_R", dbapi.send_alone(work))
+    except psycopg2.Error as error:
+        raise database_error(error, statement=statement) from error
+
+
+def _take_connection() -> _Lent:
+    """Take a connection from the pool; one that died while it was idle is replaced."""
+    pool = get_engine().pool
+    try:
+        entry: Any = pool._do_get()
+        try:
+            dbapi: SchemaConnection = entry.get_connection()
+            try:
+                _test(dbapi)
+            except psycopg2.Error as error:
+                entry.invalidate(error)
+                dbapi = entry.get_connection()
+        except BaseException:
+            pool._do_return_conn(entry)
+            raise
+    except psycopg2.Error as error:
+        raise database_error(error) from error
+    except sa.exc.DBAPIError as error:
+        raise database_error(error.orig or error) from error
+    except sa.exc.TimeoutError as error:
+        raise DatabaseError(
+            "All connections of the pool are in use, and none came free in time. Close what holds them, or raise "
+            "IRP_POOL_SIZE"
+        ) from error
+    return _Lent(pool, entry, dbapi)
+
+
+def _give_back(lent: _Lent) -> None:
+    """Give a connection back to the pool as the helpers leave one: between transactions, with nothing left in it."""
+    dbapi = lent.dbapi
+    try:
+        if dbapi.closed:
+            lent.entry.invalidate()
+        elif dbapi.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+            _connection_given_back(dbapi, lent.entry)
+        else:
+            dbapi.idle_since = time.monotonic()
+    finally:
+        lent.pool._do_return_conn(lent.entry)
+
+
+def _say(dbapi: SchemaConnection, command: str) -> None:
+    with dbapi.plain_cursor() as cursor:
+        cursor.execute(command)
+
+
+def _caller() -> tuple[int, int, object]:
+    """Return what tells this flow of control from any other: process, thread and asyncio task."""
+    return os.getpid(), *this_caller()
+
+
+def _is_ours(current: _Transaction) -> bool:
+    """Tell whether this process opened it: a forked child shares the connection and must not say a word on it."""
+    return current.owner[0] == os.getpid()
+
+
+def _is_usable(current: _Transaction) -> bool:
+    return _is_ours(current) and not current.lent.dbapi.closed
+
+
+def _roll_back(current: _Transaction) -> None:
+    if _is_usable(current):
+        try:
+            _say(current.lent.dbapi, "ROLLBACK")
+        except psycopg2.Error as error:
+            current.lent.entry.invalidate(error)  # what was not committed is gone with the connection
+
+
+def _check_connected(current: _Transaction) -> None:
+    if not _is_usable(current):
+        raise DatabaseError(
+            "The connection was lost in the middle of a transaction, and nothing of it was written. Start the "
+            "transaction() again",
+            disconnected=True,
+        )
+
+
+def _check_transaction(current: _Transaction) -> None:
+    if current.owner != _caller():
+        raise DatabaseError(
+            "A transaction belongs to the thread or task that opened it, and this is another one. Open a "
+            "transaction() of its own here, or do the work before it is handed on"
+        )
+    schema = get_current_schema()
+    if current.schema != schema:
+        raise DatabaseError(
+            f"A transaction in schema {current.schema!r} is open: nothing can be done in schema {schema!r} inside "
+            "it. End the transaction first"
+        )
+    _check_connected(current)

@@ -1,0 +1,352 @@
+"""Which PostgreSQL schema the caller works in.
+
+The schema is state of the caller: of its thread and, within it, of its asyncio task. It never belongs to a
+connection, an engine or the process, so two callers cannot disturb each other. The chain, first match wins:
+
+1. the ``schema=`` argument of an operation;
+2. what :func:`set_schema` or :func:`schema_context` said in this thread or task;
+3. the environment variable ``DB_SCHEMA``;
+4. ``public``.
+
+Here belongs the choice of a schema and the check of its name. What is done with it (search path, creation,
+existence) belongs in the other modules of :mod:`irp_pipeline.postgres`.
+
+A new thread starts from the chain, not from its parent's schema; ``asyncio.to_thread`` copies the parent's;
+:func:`carry_schema` binds the caller's to a function that a pool will run.
+
+The schema is derived from the blocks that are open, and never restored: a block that closes takes itself away and
+nothing else, whenever and wherever it closes. A generator that is suspended inside a block leaves the block open, and
+its consumer works in that schema until the generator goes on (context managers and fixtures that are written as
+generators live from this). The generator itself stays in its own schema, whatever was opened while it was suspended.
+As a decorator, :func:`schema_context` leaves the schema at every ``yield``, and the consumer never sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar, cast
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+DEFAULT_SCHEMA = "public"
+"""The schema when nothing says otherwise."""
+
+_MAX_IDENTIFIER_BYTES = 63  # NAMEDATALEN - 1 of a standard PostgreSQL build
+
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+# What was set outside of all blocks.
+_schema: ContextVar[str | None] = ContextVar("irp_schema", default=None)
+# The open blocks of this thread or task from the outermost to the innermost, each with its schema, or with what was
+# set inside of it since.
+_blocks: ContextVar[tuple[tuple[_Block, str | None], ...]] = ContextVar("irp_schema_blocks", default=())
+
+
+class _Block:
+    """A block that was opened: one ``with``, once.
+
+    Attributes:
+        frame: where it was opened.
+        owner: the thread and the task that opened it.
+        generators: the generators that were running then, in whose code or for whose callees it was opened.
+        strangers: generators of blocks around it that were suspended then. When one of them goes on, this block is
+            none of its business.
+        has_ended: whether it was closed; a task that began inside of it stays in it all the same.
+        is_gone: whether it was closed from elsewhere, by a thread or a task that cannot change this one's list.
+    """
+
+    __slots__ = ("frame", "generators", "has_ended", "is_gone", "owner", "strangers")
+
+    def __init__(self, frame: FrameType, around: tuple[tuple[_Block, str | None], ...]) -> None:
+        self.frame: FrameType | None = frame
+        self.owner = this_caller()
+        self.generators = _running_generators(frame)
+        self.has_ended = self.is_gone = False
+        self.strangers = [
+            (block, generator)
+            for block, _ in around
+            for generator in block.generators
+            if generator not in self.generators and block.owner == self.owner
+        ]
+
+    def is_visible(self) -> bool:
+        """Tell whether code that runs now is inside of this block."""
+        if self.is_gone:
+            return False
+        if not self.strangers or self.owner[0] != threading.get_ident():
+            return True
+        # The frame of a suspended generator has nothing below it.
+        return not any(not block.has_ended and generator.f_back is not None for block, generator in self.strangers)
+
+    def close(self) -> None:
+        """Take it away: from this thread's or task's list, and from everybody's if somebody else closes it."""
+        blocks = _blocks.get()
+        remaining = tuple([entry for entry in blocks if entry[0] is not self])
+        if len(remaining) != len(blocks):
+            _blocks.set(remaining)
+        self.has_ended = True
+        self.is_gone = len(remaining) == len(blocks) or self.owner != this_caller()
+        self.frame = None
+        self.generators = ()
+        self.strangers = []
+
+
+def _running_generators(frame: FrameType | None) -> tuple[FrameType, ...]:
+    generators = []
+    while frame is not None:
+        if frame.f_code.co_flags & _GENERATOR:
+            generators.append(frame)
+        frame = frame.f_back
+    return tuple(generators)
+
+
+def this_caller() -> tuple[int, object]:
+    """Return what tells this flow of control from any other of the process: its thread and its asyncio task."""
+    asyncio = sys.modules.get("asyncio")  # where nobody imported it, there is no task
+    try:
+        return threading.get_ident(), asyncio and asyncio.current_task()
+    except RuntimeError:
+        return threading.get_ident(), None
+
+
+def _innermost() -> int | None:
+    """Return the position of the innermost open block, or None if no block is open."""
+    blocks = _blocks.get()
+    for position in range(len(blocks) - 1, -1, -1):
+        if blocks[position][0].is_visible():
+            return position
+    return None
+
+
+def check_schema_name(name: object) -> str:
+    """Return ``name`` if it can be the name of a schema of ours.
+
+    Args:
+        name: what a caller offers as a schema name. Any text PostgreSQL takes as a quoted identifier is
+            accepted: 1 to 63 bytes of UTF-8 without NUL.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ValueError: not a string, empty, longer than 63 bytes (PostgreSQL would cut it silently and two schemas
+            could become one), with a NUL or a lone surrogate, or one of the server's own (``pg_*``,
+            ``information_schema``, and ``$user``, which a search path takes for the schema of the login name).
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"A schema name is a string, not {type(name).__name__}: {name!r}")
+    if not name:
+        raise ValueError("A schema name cannot be empty: ''")
+    if "\x00" in name:
+        raise ValueError(f"A schema name cannot hold a NUL character: {name!r}")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"A schema name must be valid Unicode text: {name!r}") from None
+    if size > _MAX_IDENTIFIER_BYTES:
+        raise ValueError(f"A schema name has at most {_MAX_IDENTIFIER_BYTES} bytes, this one has {size}: {name!r}")
+    if name.startswith("pg_") or name in {"information_schema", "$user"}:
+        raise ValueError(f"PostgreSQL keeps this schema for itself: {name!r}")
+    return name
+
+
+def get_schema_from_env() -> str:
+    """Return the schema that the environment names: ``DB_SCHEMA``, or ``public``.
+
+    Raises:
+        ValueError: ``DB_SCHEMA`` holds what cannot be a schema name.
+    """
+    name = os.environ.get("DB_SCHEMA")
+    if not name:
+        return DEFAULT_SCHEMA
+    try:
+        return check_schema_name(name)
+    except ValueError as error:
+        raise ValueError(f"The environment variable DB_SCHEMA is no schema name. {error}") from None
+
+
+def get_current_schema() -> str:
+    """Return the schema that an operation without a ``schema=`` argument would use now.
+
+    Raises:
+        ValueError: nothing is set in this thread or task, and ``DB_SCHEMA`` is not a schema name.
+    """
+    position = _innermost()
+    named = _schema.get() if position is None else _blocks.get()[position][1]
+    return named or get_schema_from_env()
+
+
+def set_schema(name: str) -> None:
+    """Work in schema ``name`` from now on, in this thread or asyncio task; inside a block, until the block ends.
+
+    ``set_schema("public")`` means public, whatever ``DB_SCHEMA`` says; :func:`reset_schema` goes back to the chain.
+
+    Raises:
+        ValueError: ``name`` cannot be a schema name; the schema stays what it was.
+    """
+    _set(check_schema_name(name))
+
+
+def reset_schema() -> None:
+    """Forget what was set in this thread or task: back to ``DB_SCHEMA``, else ``public``."""
+    _set(None)
+
+
+def _set(name: str | None) -> None:
+    position = _innermost()
+    if position is None:
+        _schema.set(name)
+        return
+    blocks = _blocks.get()
+    _blocks.set((*blocks[:position], (blocks[position][0], name), *blocks[position + 1 :]))
+
+
+def schema_context(name: str) -> SchemaContext:
+    """Work in schema ``name`` inside a ``with`` block, or as a decorator inside a function.
+
+    At its end the block is gone, however it ends, and the schema is again that of the blocks around it. Blocks nest,
+    and may close in any order. As a decorator it serves plain and ``async`` functions and generators of both kinds: a
+    generator works in the schema while it runs, and its consumer never does.
+
+    Args:
+        name: the schema; checked here, before any block starts.
+
+    Raises:
+        ValueError: ``name`` cannot be a schema name.
+
+    Example:
+        >>> with schema_context("test_cycle"):
+        ...     get_current_schema()
+        'test_cycle'
+    """
+    return SchemaContext(name)
+
+
+class SchemaContext:
+    """What :func:`schema_context` returns: enter it with ``with``, or decorate functions with it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = check_schema_name(name)
+        self._opened: list[_Block] = []
+
+    def __enter__(self) -> str:
+        blocks = _blocks.get()
+        block = _Block(sys._getframe(1), blocks)
+        self._opened.append(block)
+        _blocks.set((*blocks, (block, self._name)))
+        return self._name
+
+    def __exit__(self, *exc_info: object) -> None:
+        opened = self._opened
+        block = opened[0] if len(opened) == 1 else self._opened_here(sys._getframe(1))
+        opened.remove(block)
+        block.close()
+
+    def _opened_here(self, frame: FrameType) -> _Block:
+        """Return which block ends here: one object may be entered again, and by several threads at once."""
+        mine = [block for block, _ in _blocks.get() if block in self._opened]
+        candidates = mine or self._opened
+        return next((block for block in reversed(candidates) if block.frame is frame), candidates[-1])
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return ``function`` so that each call runs in the schema; a generator each time that it goes on."""
+        name = self._name
+        wrapper: Any
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def in_schema_async_generator(*args: _P.args, **kwargs: _P.kwargs) -> AsyncGenerator[Any, Any]:
+                generator = function(*args, **kwargs)
+                go_on, value = generator.asend, None
+                while True:
+                    try:
+                        with SchemaContext(name):
+                            item = await go_on(value)
+                    except StopAsyncIteration:
+                        return
+                    try:
+                        value = yield item
+                        go_on = generator.asend
+                    except GeneratorExit:
+                        with SchemaContext(name):
+                            await generator.aclose()
+                        raise
+                    except BaseException as error:
+                        go_on, value = generator.athrow, error
+
+            wrapper = in_schema_async_generator
+        elif inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def in_schema_generator(*args: _P.args, **kwargs: _P.kwargs) -> Generator[Any, Any, Any]:
+                generator = function(*args, **kwargs)
+                go_on, value = generator.send, None
+                while True:
+                    try:
+                        with SchemaContext(name):
+                            item = go_on(value)
+                    except StopIteration as stop:
+                        return stop.value
+                    try:
+                        value = yield item
+                        go_on = generator.send
+                    except GeneratorExit:
+                        with SchemaContext(name):
+                            generator.close()
+                        raise
+                    except BaseException as error:
+                        go_on, value = generator.throw, error
+
+            wrapper = in_schema_generator
+        elif inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def in_schema_async(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                with SchemaContext(name):
+                    return await function(*args, **kwargs)
+
+            wrapper = in_schema_async
+        else:
+
+            @functools.wraps(function)
+            def in_schema(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+                with SchemaContext(name):
+                    return function(*args, **kwargs)
+
+            wrapper = in_schema
+        return cast("Callable[_P, _R]", wrapper)
+
+
+def init_from_environment() -> None:
+    """Set the schema of this thread or task to what ``DB_SCHEMA`` names, if it names one.
+
+    Later changes of the environment then no longer matter here.
+
+    Raises:
+        ValueError: ``DB_SCHEMA`` is not a schema name.
+    """
+    if os.environ.get("DB_SCHEMA"):
+        set_schema(get_schema_from_env())
+
+
+def carry_schema(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Bind the caller's schema of this moment to ``function``, for a thread pool or a callback.
+
+    Args:
+        function: called later, in any thread.
+
+    Returns:
+        A function with the same arguments and result that runs in the schema of now.
+
+    Example:
+        ``pool.map(carry_schema(load_portfolio), names)``
+    """
+    return schema_context(get_current_schema())(function)

@@ -1,0 +1,171 @@
+"""Making, migrating and dropping a schema.
+
+Each schema has its own tables and its own ``irp_schema_version``, brought up to date by the Alembic revisions in
+:mod:`irp_pipeline.migrations`. All of it happens in one transaction under one advisory lock, since ``CREATE SCHEMA
+IF NOT EXISTS`` can collide with itself and Alembic keeps its state in module globals.
+
+Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.database`.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from irp_pipeline.postgres.connections import administrative_connection, in_transaction
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.statements import quote_identifier
+
+VERSION_TABLE: Final = "irp_schema_version"
+_FIRST_TABLE: Final = "irp_cycle"
+
+# Any number that is the same in every process: the advisory lock that all schema changes of a database share.
+_ADVISORY_LOCK: Final = 7_391_645_220
+# Alembic keeps its context in module globals, so one migration at a time in a process.
+_process_lock = threading.Lock()
+
+
+def _free_lock_in_child() -> None:
+    """A forked child has none of the threads of its parent, one of which may hold the lock for ever."""
+    global _process_lock
+    _process_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_lock_in_child)
+
+
+def latest_version() -> str:
+    """Return the newest revision that this package knows, such as ``0002``."""
+    return max(
+        path.name[:4]
+        for path in (Path(__file__).parent.parent / "migrations" / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")
+    )
+
+
+def current_version(schema: str) -> str | None:
+    """Return the revision that a schema is at, or None if it does not exist or was never initialised.
+
+    Raises:
+        DatabaseError: the server is away.
+    """
+    with administrative_connection() as connection:
+        return _current_version(connection, schema)
+
+
+def list_initialised_schemas() -> list[str]:
+    """Return the schemas of the database that hold our tables.
+
+    Raises:
+        DatabaseError: the server is away.
+    """
+    query = sa.text(
+        "SELECT schemaname FROM pg_catalog.pg_tables WHERE tablename = :table"
+        " AND has_schema_privilege(schemaname, 'USAGE') ORDER BY schemaname"
+    )
+    with administrative_connection() as connection:
+        return list(connection.execute(query, {"table": VERSION_TABLE}).scalars())
+
+
+Guard = Callable[[sa.Connection, str, str], None]
+"""Raises if a schema must not be changed now: given the connection of the change, the schema and its revision."""
+
+
+def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> None:
+    """Make the schema if it is missing and migrate it, in one transaction.
+
+    Args:
+        schema: a checked schema name.
+        target: the revision to stop at.
+        guard: called before tables that exist are changed.
+
+    Raises:
+        DatabaseError: the server refuses or is away; there are tables of ours without a version, or a newer version.
+    """
+    if in_transaction():
+        raise DatabaseError("init_database cannot run inside a transaction(): end the transaction first")
+    latest = latest_version()
+    wanted = latest if target == "head" else target
+    with administrative_connection() as connection:
+        if _current_version(connection, schema) == wanted:
+            return
+        connection.rollback()
+        with _process_lock, connection.begin():
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            current = _current_version(connection, schema)
+            if current is not None and current > latest:
+                raise DatabaseError(
+                    f"The schema {schema!r} is at version {current}, which is newer than this package knows "
+                    f"({latest}): install the newer irp-pipeline"
+                )
+            if current is None and _has_table(connection, schema, _FIRST_TABLE):
+                raise DatabaseError(
+                    f"The schema {schema!r} holds a table {_FIRST_TABLE} that was not made by this package. "
+                    "Nothing was changed. Use another schema, or move the old tables away and copy their rows in "
+                    "afterwards"
+                )
+            if guard is not None and current is not None and current < wanted:
+                guard(connection, schema, current)
+            if not _schema_exists(connection, schema):
+                connection.exec_driver_sql(f"CREATE SCHEMA {quote_identifier(schema).replace('%', '%%')}")
+            connection.execute(
+                sa.text("SELECT set_config('search_path', :path, true)"), {"path": quote_identifier(schema)}
+            )
+            _run_alembic(connection, schema, target)
+
+
+def drop(schema: str, guard: Guard | None = None) -> bool:
+    """Drop a schema with everything in it; return whether there was one.
+
+    Args:
+        schema: a checked schema name.
+        guard: called before tables of ours are dropped.
+
+    Raises:
+        DatabaseError: the server refuses or is away.
+    """
+    if in_transaction():
+        raise DatabaseError("drop_schema cannot run inside a transaction(): end the transaction first")
+    with administrative_connection() as connection, connection.begin():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        if not _schema_exists(connection, schema):
+            return False
+        if guard is not None and (current := _current_version(connection, schema)) is not None:
+            guard(connection, schema, current)
+        connection.exec_driver_sql(f"DROP SCHEMA {quote_identifier(schema).replace('%', '%%')} CASCADE")
+    return True
+
+
+def _run_alembic(connection: sa.Connection, schema: str, target: str) -> None:
+    import alembic.command
+    import alembic.config
+
+    config = alembic.config.Config()
+    config.set_main_option("script_location", "irp_pipeline:migrations")
+    config.attributes["connection"] = connection
+    config.attributes["version_table"] = VERSION_TABLE
+    # Quoted here, since SQLAlchemy takes a name with a line break at its end for one that needs no quotes.
+    config.attributes["schema"] = sa.quoted_name(schema, quote=True)
+    alembic.command.upgrade(config, target)
+
+
+def _current_version(connection: sa.Connection, schema: str) -> str | None:
+    if not _has_table(connection, schema, VERSION_TABLE):
+        return None
+    versions = sa.table(VERSION_TABLE, sa.column("version_num"), schema=sa.quoted_name(schema, quote=True))
+    version: str | None = connection.execute(sa.select(versions.c.version_num)).scalar()
+    return version
+
+
+def _has_table(connection: sa.Connection, schema: str, table: str) -> bool:
+    return sa.inspect(connection).has_table(table, schema=schema)
+
+
+def _schema_exists(connection: sa.Connection, schema: str) -> bool:
+    return bool(
+        connection.execute(
+            sa.text("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = :schema)"), {"schema": schema}
+        ).scalar()
+    )

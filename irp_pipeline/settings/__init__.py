@@ -1,0 +1,98 @@
+"""Where the database and the files are: the one door for configuration.
+
+Here: every environment variable of this project that is not about schemas, with its default and its errors. Not here:
+connecting (:mod:`irp_pipeline.helpers.database`), and the embedded server itself (:mod:`irp_pipeline.embedded`).
+
+The environment is read when something is asked, never at import, and never from a file. An empty variable counts as
+unset. What can be set:
+
+=========================  ===========================================================================================
+``IRP_HOME``               the folder of cycles and of the embedded server; default: the nearest ``.irp`` in the
+                           working folder or above, else a new one in the working folder
+``IRP_DATABASE_URL``       ``postgresql://user:password@host:5432/database``, with any parameter of libpq after ``?``
+``DB_SERVER``              host, or folder of the socket; it needs ``DB_NAME``
+``DB_PORT``                port of that server (5432)
+``DB_NAME``                name of the database
+``DB_USER``                role in the database (the user of the operating system, as for psql)
+``DB_PASSWORD``            password of that role (none)
+``IRP_CONNECT_TIMEOUT``    how long to wait for a connection, in seconds (10)
+``IRP_POOL_SIZE``          how many connections a process keeps open (5)
+``IRP_EXTENSIONS_SCHEMA``  a second schema in the search path, for PostgreSQL extensions (none)
+``IRP_SOURCE_<NAME>_URL``  address of a database that portfolios come from, as SQLAlchemy writes it (none)
+``IRP_DAGSTER_DATABASE_URL``
+                           the database of Dagster's own records, like ``IRP_DATABASE_URL``; default: on the same
+                           server, named as the other with ``_dagster`` behind it
+``IRP_EXECUTOR``           where the steps of a run are carried out: ``in_process`` (default) or ``multiprocess``
+``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
+``IRP_JOB_HOURS``          how long one of them may run (24)
+``IRP_JOB_DISK_GB``        how large its folder may become, in gigabytes (50)
+``IRP_JOB_PROCESSES``      how many processes its kernel has; figures depend on it in their last digits (1)
+``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, with commas between them (none)
+``NUMBA_CACHE_DIR``        where Oasis LMF keeps its compiled code (a folder for each Python environment in
+                           ``~/.cache/irp-pipeline/compiled``)
+``IRP_UI_HOSTS``           names under which ``irp ui`` answers besides ``localhost``, such as those of a proxy in front
+                           of it, with commas between them (none)
+``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
+``IRP_WEBHOOK_URL``        where failed runs are announced, as JSON by POST; default: only in the log
+=========================  ===========================================================================================
+
+``IRP_DATABASE_URL`` wins over the ``DB_*`` variables; without either the embedded server is used.
+
+All of it is imported from here. ``variables`` reads the environment, ``folders`` and ``database`` say where the files
+and the database are, ``checking`` finds what is wrong with the variables that are set.
+"""
+
+from irp_pipeline.settings.checking import problems
+from irp_pipeline.settings.database import (
+    DRIVER,
+    DatabaseDescription,
+    dagster_database_url,
+    database_source,
+    database_url,
+    describe_database,
+    user_of_system,
+)
+from irp_pipeline.settings.folders import cycle_dir, irp_home, make_irp_home, models_folder
+from irp_pipeline.settings.variables import (
+    SettingsError,
+    connect_timeout_seconds,
+    executor,
+    extensions_schema,
+    job_disk_bytes,
+    job_environment_names,
+    job_processes,
+    job_seconds,
+    job_slots,
+    pool_size,
+    time_zone,
+    ui_hosts,
+    webhook_url,
+)
+
+__all__ = [
+    "DRIVER",
+    "DatabaseDescription",
+    "SettingsError",
+    "connect_timeout_seconds",
+    "cycle_dir",
+    "dagster_database_url",
+    "database_source",
+    "database_url",
+    "describe_database",
+    "executor",
+    "extensions_schema",
+    "irp_home",
+    "job_disk_bytes",
+    "job_environment_names",
+    "job_processes",
+    "job_seconds",
+    "job_slots",
+    "make_irp_home",
+    "models_folder",
+    "pool_size",
+    "problems",
+    "time_zone",
+    "ui_hosts",
+    "user_of_system",
+    "webhook_url",
+]

@@ -1,0 +1,54 @@
+"""What is wrong with the variables that are set, all at once.
+
+Here: going through all of them for ``irp doctor``. Not here: the check of one variable
+(:mod:`irp_pipeline.settings.variables`), and whether the database answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irp_pipeline.settings.database import describe_database, url_of_text
+from irp_pipeline.settings.folders import irp_home
+from irp_pipeline.settings.variables import (
+    Connections,
+    Dagster,
+    Home,
+    Jobs,
+    Server,
+    SettingsError,
+    Url,
+    read,
+    webhook_url,
+)
+
+
+def problems() -> list[str]:
+    """Say what is wrong with the variables that are set, each with what to do; neither connects nor starts anything."""
+    found = []
+    for variables in (Home, Url, Server, Connections, Jobs, Dagster):
+        try:
+            read(variables)
+        except SettingsError as error:
+            found.append(str(error))
+    if found:
+        return found
+    checks: tuple[Callable[[], object], ...] = (irp_home, describe_database, _check_dagster_url, _check_webhook)
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            found.append(str(error))
+    return found
+
+
+def _check_dagster_url() -> None:
+    named = read(Dagster).url
+    if named is not None:
+        url_of_text("IRP_DAGSTER_DATABASE_URL", named.get_secret_value().strip())
+
+
+def _check_webhook() -> None:
+    url = webhook_url()
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise SettingsError("IRP_WEBHOOK_URL must begin with http:// or https://. Correct it, or unset it.")

@@ -1,0 +1,101 @@
+"""Where the files are: the folder ``IRP_HOME``, and in it those of cycles and models.
+
+Here: which folders these are, and making ``IRP_HOME``. Not here: what is written into them
+(:mod:`irp_pipeline.files`), and what the embedded server keeps there (:mod:`irp_pipeline.embedded`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from irp_pipeline import embedded
+from irp_pipeline.settings.variables import Home, SettingsError, read
+
+_HOME_NAME = ".irp"
+
+
+def irp_home() -> Path:
+    """Say which folder holds the cycles and the embedded server. Makes nothing: that is :func:`make_irp_home`.
+
+    A ``.irp`` folder above the working folder counts only if it belongs to the caller, to root or to the owner of
+    the folder around it. Otherwise anybody could put one into ``/tmp`` and give others his database.
+
+    Returns:
+        An absolute path; the folder need not exist.
+
+    Raises:
+        SettingsError: ``IRP_HOME`` cannot be read; the working folder is gone, or holds another user's ``.irp``.
+    """
+    configured = read(Home).folder
+    if configured is not None:
+        try:
+            return Path(os.path.abspath(Path(configured).expanduser()))  # noqa: PTH100 - without ".." in it
+        except RuntimeError as error:
+            raise SettingsError(f"IRP_HOME is {configured!r}: {error}. Set it to the path of a folder.") from None
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise SettingsError("The working folder no longer exists. Go to another one, or set IRP_HOME.") from None
+    for folder in (here, *here.parents):
+        if _is_trusted_home(folder / _HOME_NAME):
+            return folder / _HOME_NAME
+    if (here / _HOME_NAME).exists():
+        raise SettingsError(
+            f"{here / _HOME_NAME} is not a folder, or another user put it there. Set IRP_HOME to a folder of your "
+            "own, or to this one if you trust it."
+        )
+    return here / _HOME_NAME
+
+
+def make_irp_home() -> Path:
+    """Make the folder of :func:`irp_home` if need be: only its owner can enter it, and git ignores it.
+
+    One that others can enter is closed to them, with all that is in it.
+
+    Returns:
+        Its absolute path.
+
+    Raises:
+        SettingsError: as :func:`irp_home`; it cannot be made, or belongs to another user.
+    """
+    home = irp_home()
+    try:
+        return embedded.make_home(home)
+    except embedded.EmbeddedServerError as error:
+        raise SettingsError(f"The folder {home} cannot be used as IRP_HOME. {error}") from error
+
+
+def cycle_dir(schema: str, cycle: str) -> Path:
+    """Say which folder holds the files of a cycle: ``IRP_HOME/cycles/<schema>/<cycle>``. Makes nothing.
+
+    Whoever puts something into it calls :func:`make_irp_home` first.
+
+    Args:
+        schema: the PostgreSQL schema of the cycle.
+        cycle: the cycle's name.
+
+    Raises:
+        SettingsError: one of the two is not the name of one folder, such as ``..`` or ``a/b``.
+    """
+    for what, name in (("schema", schema), ("cycle", cycle)):
+        if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
+            raise SettingsError(
+                f"The {what} {name!r} cannot be the name of a folder, and its files have no place. "
+                f"Use a {what} name of letters, digits, '_', '-' and '.'."
+            )
+    return irp_home() / "cycles" / schema / cycle
+
+
+def models_folder() -> Path:
+    """Say where models are looked for that are not in the folder of the workbook: ``IRP_HOME/models``."""
+    return irp_home() / "models"
+
+
+def _is_trusted_home(folder: Path) -> bool:
+    try:
+        if not folder.is_dir():
+            return False
+        return folder.stat().st_uid in {os.geteuid(), 0, folder.parent.stat().st_uid}
+    except OSError:
+        return False

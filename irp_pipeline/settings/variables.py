@@ -1,0 +1,230 @@
+"""The environment variables: their names, defaults and checks.
+
+Here: reading the variables, and a function for each that says all by itself. Not here: what several of them say
+together, which is where the files (:mod:`irp_pipeline.settings.folders`) and the database
+(:mod:`irp_pipeline.settings.database`) are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from irp_pipeline.errors import IrpError
+
+_SECRETS = frozenset({"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"})
+
+
+class SettingsError(IrpError):
+    """An environment variable is missing or wrong; the message names it and says what to do."""
+
+
+class _Variables(BaseSettings):
+    model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it is not UTF-8") from None
+        return value
+
+
+class Home(_Variables):
+    folder: str | None = Field(None, validation_alias="IRP_HOME")
+
+
+class Url(_Variables):
+    url: SecretStr | None = Field(None, validation_alias="IRP_DATABASE_URL")
+
+
+class Server(_Variables):
+    host: str | None = Field(None, validation_alias="DB_SERVER")
+    port: int | None = Field(None, validation_alias="DB_PORT", ge=1, le=65535)
+    database: str | None = Field(None, validation_alias="DB_NAME")
+    user: str | None = Field(None, validation_alias="DB_USER")
+    password: SecretStr | None = Field(None, validation_alias="DB_PASSWORD")
+
+
+class Connections(_Variables):
+    connect_timeout: int = Field(10, validation_alias="IRP_CONNECT_TIMEOUT", ge=1, le=3600)
+    pool_size: int = Field(5, validation_alias="IRP_POOL_SIZE", ge=1, le=1000)
+    extensions_schema: str | None = Field(None, validation_alias="IRP_EXTENSIONS_SCHEMA")
+
+
+class Jobs(_Variables):
+    slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
+    hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
+    disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
+    processes: int = Field(1, validation_alias="IRP_JOB_PROCESSES", ge=1, le=1024)
+    environment: str | None = Field(None, validation_alias="IRP_JOB_ENV")
+
+    @field_validator("environment")
+    @classmethod
+    def _is_list_of_names(cls, names: str | None) -> str | None:
+        for name in _items(names):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is not the name of a variable; write NAME,NAME without values")
+        return names
+
+
+class Dagster(_Variables):
+    url: SecretStr | None = Field(None, validation_alias="IRP_DAGSTER_DATABASE_URL")
+    executor: Literal["in_process", "multiprocess"] = Field("in_process", validation_alias="IRP_EXECUTOR")
+    time_zone: str = Field("UTC", validation_alias="IRP_TIME_ZONE")
+    webhook_url: SecretStr | None = Field(None, validation_alias="IRP_WEBHOOK_URL")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("there is no such time zone; write it as in Europe/London") from None
+        return name
+
+
+class Ui(_Variables):
+    hosts: str | None = Field(None, validation_alias="IRP_UI_HOSTS")
+
+    @field_validator("hosts")
+    @classmethod
+    def _is_list_of_hosts(cls, hosts: str | None) -> str | None:
+        for host in _items(hosts):
+            if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?", host):
+                raise ValueError(f"{host!r} is not the name of a host; write irp.example.com or irp.example.com:8443")
+        return hosts
+
+
+_AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
+
+
+def connect_timeout_seconds() -> int:
+    """Say how long to wait for a connection, in whole seconds: ``IRP_CONNECT_TIMEOUT``, default 10.
+
+    Raises:
+        SettingsError: it is no whole number from 1 to 3600.
+    """
+    return read(Connections).connect_timeout
+
+
+def pool_size() -> int:
+    """Say how many connections a process keeps open: ``IRP_POOL_SIZE``, default 5.
+
+    Raises:
+        SettingsError: it is no whole number from 1 to 1000.
+    """
+    return read(Connections).pool_size
+
+
+def extensions_schema() -> str | None:
+    """Name the schema that holds PostgreSQL extensions, if there is one: ``IRP_EXTENSIONS_SCHEMA``."""
+    return read(Connections).extensions_schema
+
+
+def executor() -> Literal["in_process", "multiprocess"]:
+    """Say where the steps of a run are carried out: ``IRP_EXECUTOR``, default ``in_process``.
+
+    Raises:
+        SettingsError: it is neither ``in_process`` nor ``multiprocess``.
+    """
+    return read(Dagster).executor
+
+
+def job_slots() -> int:
+    """Say how many jobs a risk engine runs on this machine at once: ``IRP_JOB_SLOTS``, default its processors.
+
+    Raises:
+        SettingsError: it is no whole number above 0.
+    """
+    return read(Jobs).slots
+
+
+def job_seconds() -> float:
+    """Say how long a job may run, in seconds: ``IRP_JOB_HOURS``, default 24 hours.
+
+    Raises:
+        SettingsError: it is no number above 0.
+    """
+    return read(Jobs).hours * 3600
+
+
+def job_disk_bytes() -> float:
+    """Say how large the folder of a job may become, in bytes: ``IRP_JOB_DISK_GB``, default 50 gigabytes.
+
+    Raises:
+        SettingsError: it is no number above 0.
+    """
+    return read(Jobs).disk_gigabytes * 1e9
+
+
+def job_environment_names() -> list[str]:
+    """Name the variables that jobs get besides the usual ones: ``IRP_JOB_ENV``, default none.
+
+    Raises:
+        SettingsError: it is not a list of names.
+    """
+    return _items(read(Jobs).environment)
+
+
+def ui_hosts() -> list[str]:
+    """Name the hosts, some with a port, as which the UI answers besides this machine's own: ``IRP_UI_HOSTS``.
+
+    Raises:
+        SettingsError: it is not a list of hosts.
+    """
+    return _items(read(Ui).hosts)
+
+
+def job_processes() -> int:
+    """Say how many processes the kernel of a job has: ``IRP_JOB_PROCESSES``, default 1.
+
+    Figures depend on it in their last digits.
+
+    Raises:
+        SettingsError: it is no whole number from 1 to 1,024.
+    """
+    return read(Jobs).processes
+
+
+def time_zone() -> str:
+    """Name the time zone of schedules: ``IRP_TIME_ZONE``, default ``UTC``.
+
+    Raises:
+        SettingsError: there is no such time zone.
+    """
+    return read(Dagster).time_zone
+
+
+def webhook_url() -> str | None:
+    """Give the address that failed runs are announced to, which may hold a secret: ``IRP_WEBHOOK_URL``."""
+    url = read(Dagster).webhook_url
+    return url.get_secret_value() if url is not None else None
+
+
+def read(variables: type[_AnyVariables]) -> _AnyVariables:
+    """Read variables that belong together; a SettingsError names each that is wrong."""
+    try:
+        return variables()
+    except ValidationError as error:
+        problems = [_problem(str(detail["loc"][0]), detail["msg"]) for detail in error.errors(include_input=False)]
+        # The chained error would show the values, passwords included.
+        raise SettingsError(" ".join(problems)) from None
+
+
+def _problem(variable: str, message: str) -> str:
+    is_secret = variable in _SECRETS
+    value = "set" if is_secret else repr(os.environ.get(variable))
+    return f"{variable} is {value}, but is not usable: {message}. Correct it, or unset it for the default."
+
+
+def _items(text: str | None) -> list[str]:
+    return [item for part in (text or "").split(",") if (item := part.strip())]

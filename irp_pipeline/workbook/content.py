@@ -1,0 +1,78 @@
+"""The content of a workbook: its sheets together, as a cycle uses them.
+
+Here: the workbook as a value, and what is asked of it. Not here: the columns of its sheets
+(:mod:`irp_pipeline.workbook.sheets`), the rules between them (:mod:`irp_pipeline.workbook.rules`), and the file that it
+is read from.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from irp_pipeline.workbook.columns import HEADER_ROW
+from irp_pipeline.workbook.rows import refuse
+from irp_pipeline.workbook.rules import Table, analyses_below, findings_between_rows, members_first
+from irp_pipeline.workbook.sheets import SHEETS, TABLES, Analysis, Grouping, Metadata, Portfolio, SheetSpec
+
+
+class Workbook(BaseModel):
+    """What a cycle analyses: the content of a valid configuration workbook.
+
+    ``Workbook.model_validate(workbook.to_json())`` gives an equal one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metadata: Metadata
+    portfolios: tuple[Portfolio, ...]
+    analyses: tuple[Analysis, ...]
+    groupings: tuple[Grouping, ...] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        tables = {spec.field: self._table(spec) for spec in TABLES}
+        refuse(f"{item.sheet}, row {item.row}: {item.message}" for item in findings_between_rows(tables))
+        return self
+
+    def _table(self, spec: SheetSpec) -> Table:
+        """The rows under the numbers that they have when written."""
+        return {row: dict(item) for row, item in enumerate(getattr(self, spec.field), start=HEADER_ROW + 1)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The workbook as plain JSON values, for ``irp_configuration``."""
+        return self.model_dump(mode="json")
+
+    def portfolio(self, name: str) -> Portfolio:
+        """The portfolio called ``name``; KeyError if there is none."""
+        return {portfolio.name: portfolio for portfolio in self.portfolios}[name]
+
+    def analysis(self, name: str) -> Analysis:
+        """The analysis called ``name``; KeyError if there is none."""
+        return {analysis.name: analysis for analysis in self.analyses}[name]
+
+    def groupings_in_order(self) -> tuple[Grouping, ...]:
+        """The groups, each after the groups that it contains."""
+        groups = {group.name: group for group in self.groupings}
+        order, _ = members_first({name: group.members for name, group in groups.items()})
+        return tuple(groups[name] for name in order)
+
+    def analyses_in(self, group: str) -> tuple[Analysis, ...]:
+        """The analyses that ``group`` adds up, with those of the groups in it; KeyError if there is no such group."""
+        analyses = {analysis.name: analysis for analysis in self.analyses}
+        within: dict[str, tuple[str, ...]] = {}
+        for grouping in self.groupings_in_order():
+            within[grouping.name], _ = analyses_below(grouping.members, analyses, within)
+        return tuple(analyses[name] for name in within[group])
+
+
+def example_workbook() -> Workbook:
+    """A small valid workbook, made of the columns' examples. The files it names do not exist."""
+    content: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for spec in SHEETS:
+        columns = spec.row.columns()
+        content[spec.field] = [
+            {name: column.kind.read(text) for name, column in columns.items() if (text := column.examples[number])}
+            for number in range(len(next(iter(columns.values())).examples))
+        ]
+    return Workbook.model_validate(content | {"metadata": content["metadata"][0]})

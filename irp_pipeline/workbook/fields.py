@@ -1,0 +1,139 @@
+"""The fields of one row, checked: in a workbook, in an override of a job's parameters, and wherever they come from.
+
+One model holds for all ways: :mod:`irp_pipeline.workbook.sheets` says which values a field takes, its column
+how they are read. What is wrong is told in the same sentences everywhere.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from irp_pipeline.workbook.choices import Engine
+from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
+from irp_pipeline.workbook.rows import Row
+from irp_pipeline.workbook.rules import missing_tables
+from irp_pipeline.workbook.sheets import Analysis, Portfolio
+from irp_pipeline.workbook.sources import model_problem, path_problem, settings_problem
+
+EMPTY: Final = "is empty, but must be filled"
+_OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
+"""Parameters of a job that say which analysis it is: another value would be another analysis."""
+
+
+def check_fields(
+    row: type[Row], typed: Mapping[str, Any], broken: Collection[str] = ()
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Check the fields of one row.
+
+    Args:
+        row: what it is a row of.
+        typed: the fields that are filled.
+        broken: fields that could not be read; that is known already.
+
+    Returns:
+        The fields that can be relied on, and what is wrong as field and message.
+    """
+    fields = row.with_defaults(typed)
+    faults: list[tuple[str, str]] = []
+    wrong = set(broken)
+    try:
+        checked = dict(row.model_validate(fields))
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            if fault["loc"]:
+                name = str(fault["loc"][0])
+                if name not in broken:
+                    faults.append((name, _message(fault, row)))
+                wrong.add(name)
+        defaults = {
+            name: info.get_default(call_default_factory=True)
+            for name, info in row.model_fields.items()
+            if not info.is_required()
+        }
+        checked = defaults | fields
+    usable = {name: value for name, value in checked.items() if name not in wrong}
+    faults += row.broken_rules(usable)
+    return usable, faults
+
+
+def check_override(
+    parameters: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    portfolio: Portfolio | None = None,
+    data_dir: Path | None = None,
+    models_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Replace parameters of an analysis, under the rules of the workbook.
+
+    Args:
+        parameters: those of the job: a row of the sheet Analyses, and the currency of its losses.
+        changes: the parameters to replace. Values as in the workbook: ``"0.1; 0.5"`` and ``[0.1, 0.5]`` are the same;
+            None or an empty text empties the cell.
+        portfolio: the portfolio of the analysis; without it nobody looks whether it has the tables for the losses.
+        data_dir: the data folder; without it nobody looks whether models and settings are there.
+        models_dir: the models folder, if there is one.
+
+    Returns:
+        All parameters, as plain JSON values.
+
+    Raises:
+        WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` names everything.
+    """
+    columns = Analysis.columns()
+    engines = {changes.get("engine"), parameters.get("engine")}
+    has_rules = not engines.isdisjoint(Engine)  # a workbook has no columns for an engine that it does not know
+    unknown = [str(name) for name in changes if name not in columns and name not in _OF_THE_WORKBOOK]
+    faults = [(name, _unknown(name, [*columns])) for name in unknown if has_rules]
+    for name in _OF_THE_WORKBOOK:
+        if name in changes and changes[name] != parameters.get(name):
+            what = quoted(parameters.get(name))
+            faults.append((name, f"cannot be changed for a job: it is {what} in the workbook; change that instead"))
+    if not has_rules:
+        _refuse(faults)
+        return {**parameters, **changes}
+    known = {name: value for name, value in parameters.items() if name in columns}
+    changed = {name: value for name, value in changes.items() if name in columns and name not in _OF_THE_WORKBOOK}
+    usable, found = check_fields(Analysis, {**known, **changed})
+    faults += found
+    if portfolio is not None:
+        faults += missing_tables(usable, dict(portfolio))
+    faults += _on_disk(usable, data_dir, models_dir)
+    _refuse(faults)
+    others = {name: value for name, value in parameters.items() if name not in columns}
+    return {**others, **Analysis.model_validate(usable).model_dump(mode="json")}
+
+
+def _refuse(faults: list[tuple[str, str]]) -> None:
+    if faults:
+        raise WorkbookError([Problem(None, None, one_line(name), one_line(message)) for name, message in faults])
+
+
+def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path | None) -> list[tuple[str, str]]:
+    faults: list[tuple[str, str]] = []
+    if data_dir is None or fields.get("engine") != Engine.STOCHASTIC:
+        return faults
+    model, settings = fields.get("model"), fields.get("settings")
+    has_options = bool(fields.get("model_options"))
+    if model and not path_problem(model) and (fault := model_problem(model, has_options, data_dir, models_dir)):
+        faults.append(("model", fault))
+    if settings and not path_problem(settings) and (fault := settings_problem(settings, data_dir, models_dir)):
+        faults.append(("settings", fault))
+    return faults
+
+
+def _unknown(name: str, options: list[str]) -> str:
+    return f"there is no parameter {quoted(name)}{suggestion(name, options)}"
+
+
+def _message(fault: ErrorDetails, row: type[Row]) -> str:
+    if fault["type"] == "missing":
+        return EMPTY
+    if fault["type"] == "extra_forbidden":
+        return _unknown(str(fault["loc"][0]), [*row.columns()])
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,277 @@
+"""What must hold between the rows and sheets of a workbook.
+
+The rules look at fields by name and skip those that are missing, so that one unreadable cell does not hide what is
+wrong elsewhere, and is not complained about twice. They serve a workbook being read as well as a complete one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from irp_pipeline import engines
+from irp_pipeline.workbook.choices import Engine, Perspective, PortfolioSource
+from irp_pipeline.workbook.problems import quoted, suggestion
+from irp_pipeline.workbook.sources import (
+    file_problem,
+    model_problem,
+    path_problem,
+    resolve_model,
+    settings_problem,
+    table_problem,
+)
+
+Fields = Mapping[str, Any]
+Table = Mapping[int, Fields]
+"""The rows of a sheet by their number; each holds the fields that could be read."""
+
+OED_TABLES = ("location", "account", "ri_info", "ri_scope")
+"""The columns of a portfolio that name an OED table."""
+
+_ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group"}
+_MAY_BE_EMPTY = {"groupings"}
+_LISTED_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem that knows sheet, row and column, not yet its cell.
+
+    Attributes:
+        sheet: the field of the workbook that the sheet fills.
+        row: the row in the sheet; None when the sheet as a whole is meant.
+        column: the field.
+        message: as in :class:`~irp_pipeline.workbook.problems.Problem`.
+    """
+
+    sheet: str
+    row: int | None
+    column: str | None
+    message: str
+
+
+def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[Finding]:
+    """Everything wrong between rows and sheets. A sheet that could not be read is None, and not judged."""
+    portfolios, analyses, groupings = (tables[sheet] for sheet in _ROW_NAMES)
+    for sheet, row_name in _ROW_NAMES.items():
+        if (table := tables[sheet]) is not None:
+            if not table and sheet not in _MAY_BE_EMPTY:
+                yield Finding(sheet, None, None, f"has no rows yet; write one row per {row_name} below the header")
+            yield from _repeated_names(sheet, table)
+    if portfolios is not None and analyses is not None:
+        yield from _portfolio_findings(portfolios, analyses)
+    if analyses is not None and groupings is not None:
+        yield from _grouping_findings(analyses, groupings)
+
+
+def _repeated_names(sheet: str, table: Table) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for row, fields in table.items():
+        if (name := fields.get("name")) is None:
+            continue
+        other = first.setdefault(name.casefold(), row)
+        if other != row:
+            message = f"{quoted(name)} is already the name of the {_ROW_NAMES[sheet]} in row {other}"
+            yield Finding(sheet, row, "name", message)
+
+
+def _by_name(table: Table) -> dict[str, tuple[int, Fields]]:
+    found: dict[str, tuple[int, Fields]] = {}
+    for row, fields in table.items():
+        if "name" in fields:
+            found.setdefault(fields["name"], (row, fields))
+    return found
+
+
+def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[Finding]:
+    known = _by_name(portfolios)
+    for row, analysis in analyses.items():
+        name = analysis.get("portfolio")
+        if name is None or not known:
+            continue
+        if name not in known:
+            message = f"there is no portfolio {quoted(name)} in the sheet Portfolios{suggestion(name, known)}"
+            yield Finding("analyses", row, "portfolio", message)
+            continue
+        for column, message in missing_tables(analysis, known[name][1]):
+            yield Finding("analyses", row, column, message)
+
+
+def missing_tables(analysis: Fields, portfolio: Fields, model: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Tables that the analysis needs, as its engine says, and its portfolio lacks, as column and message.
+
+    Args:
+        analysis: a row of the sheet Analyses.
+        portfolio: its portfolio.
+        model: where its model is, if that is known.
+    """
+    name = quoted(portfolio["name"])
+    lacks = {table for table in OED_TABLES if table in portfolio and not portfolio[table]}
+    perspectives = analysis.get("perspectives", ())
+    if "account" in lacks and (Perspective.IL in perspectives or Perspective.RI in perspectives):
+        lacks.discard("account")
+        yield "perspectives", f"IL and RI need the terms of accounts, but portfolio {name} has no account table"
+    if lacks >= {"ri_info", "ri_scope"} and Perspective.RI in perspectives:
+        yield "perspectives", f"RI needs the terms of reinsurance, but portfolio {name} has no reinsurance tables"
+    if analysis.get("engine") is None:
+        return
+    for table, reason in engines.needs(analysis, model).tables.items():
+        if table in lacks - {"ri_info", "ri_scope"}:
+            yield "portfolio", f"the portfolio {name} has no {table} table; {reason}"
+
+
+def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[Finding]:
+    known = {name: fields for name, (_, fields) in _by_name(analyses).items()}
+    groups = _by_name(groupings)
+    yield from _reference_findings(known, groups, groupings)
+    members = {
+        name: tuple(dict.fromkeys(fields.get("members", ())))
+        for name, (_, fields) in groups.items()
+        if name not in known
+    }
+    order, circles = members_first(members)
+    for circle in circles:
+        message = f"the group contains itself: {' → '.join(circle)}; take one of them out"
+        yield Finding("groupings", groups[circle[0]][0], "members", message)
+    within: dict[str, tuple[str, ...]] = {}
+    for name in order:
+        if any(member in members and member not in within for member in members[name]):
+            continue  # it holds a group that is wrong or part of a circle, which is enough to say
+        leaves, twice = analyses_below(members[name], known, within)
+        messages = list(_unaddable([known[leaf] for leaf in leaves]))
+        if twice:
+            messages.insert(0, f"{_some(twice)} would be counted twice, directly or through another group")
+        for message in messages:
+            yield Finding("groupings", groups[name][0], "members", message)
+        if not messages:
+            within[name] = leaves
+
+
+def _reference_findings(
+    analyses: Mapping[str, Fields], groups: Mapping[str, object], groupings: Table
+) -> Iterator[Finding]:
+    analysis_by_key = {name.casefold(): name for name in analyses}
+    for row, fields in groupings.items():
+        same = analysis_by_key.get(fields.get("name", "").casefold())
+        if same is not None:
+            yield Finding("groupings", row, "name", f"{quoted(same)} is already the name of an analysis")
+        for member in fields.get("members", ()):
+            if analyses and member not in analyses and member not in groups:
+                message = f"there is no analysis or group {quoted(member)}{suggestion(member, [*analyses, *groups])}"
+                yield Finding("groupings", row, "members", message)
+
+
+def members_first(members: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Order groups so that each comes after those it contains.
+
+    Args:
+        members: the members of each group; a name that is no key is an analysis.
+
+    Returns:
+        The groups in order, and the circles met on the way, each with its first name repeated at the end.
+    """
+    order: list[str] = []
+    circles: list[list[str]] = []
+    done: set[str] = set()
+    for start in members:
+        if start in done:
+            continue
+        path = {start: iter(members[start])}
+        while path:
+            group, remaining = next(reversed(path.items()))
+            child = next((member for member in remaining if member in members and member not in done), None)
+            if child is None:
+                path.popitem()
+                done.add(group)
+                order.append(group)
+            elif child in path:
+                names = list(path)
+                circles.append([*names[names.index(child) :], child])
+            else:
+                path[child] = iter(members[child])
+    return order, circles
+
+
+def analyses_below(
+    members: Sequence[str], analyses: Mapping[str, object], within: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The analyses that ``members`` lead to, and those of them that are reached more than once.
+
+    Args:
+        members: analyses and groups.
+        analyses: all analyses by name.
+        within: the analyses below each group that ``members`` may hold.
+    """
+    leaves: dict[str, None] = {}
+    twice: dict[str, None] = {}
+    for member in members:
+        for leaf in (member,) if member in analyses else within.get(member, ()):
+            if leaf in leaves:
+                twice[leaf] = None
+            leaves[leaf] = None
+    return tuple(leaves), list(twice)
+
+
+def _unaddable(analyses: Sequence[Fields]) -> Iterator[str]:
+    """Why the losses of these analyses cannot be added up year by year."""
+    fixed = [item["name"] for item in analyses if item.get("engine") == Engine.DETERMINISTIC]
+    if fixed:
+        yield f"{_some(fixed)}: {Engine.DETERMINISTIC} has no simulated years, so it cannot be part of a group"
+    modelled = [item for item in analyses if item.get("engine") == Engine.STOCHASTIC]
+    without = [item["name"] for item in modelled if item.get("period_losses") is False]
+    if without:
+        yield f"{_some(without)}: groups need period losses; write yes in the column period_losses of Analyses"
+    unsampled = [item["name"] for item in modelled if item.get("samples") == 0]
+    if unsampled:
+        yield f"{_some(unsampled)}: with 0 samples there are no losses of simulated years, which groups add up"
+    samples = sorted({item["samples"] for item in modelled if item.get("samples")})
+    if len(samples) > 1:
+        yield f"the members have different numbers of samples ({', '.join(map(str, samples))}); give all the same"
+    perspectives = [set(item["perspectives"]) for item in modelled if item.get("perspectives")]
+    if perspectives and not set.intersection(*perspectives):
+        yield "the members have no perspective in common, so there is nothing to add up"
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(quoted(name) for name in names[:_LISTED_NAMES])
+    return listed if len(names) <= _LISTED_NAMES else f"{listed} and {len(names) - _LISTED_NAMES} more"
+
+
+def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_dir: Path | None) -> Iterator[Finding]:
+    """Files and models that are missing or lead out of their folder; paths wrong in themselves are left out.
+
+    Args:
+        tables: as for :func:`findings_between_rows`.
+        data_dir: the data folder.
+        models_dir: the models folder, if there is one.
+    """
+    for row, portfolio in (tables["portfolios"] or {}).items():
+        if portfolio.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
+            for column, problem in _portfolio_files(portfolio, data_dir):
+                yield Finding("portfolios", row, column, problem)
+    checked_model, checked_settings = cache(model_problem), cache(settings_problem)  # many analyses share them
+    portfolios = _by_name(tables["portfolios"] or {})
+    for row, analysis in (tables["analyses"] or {}).items():
+        if analysis.get("engine") != Engine.STOCHASTIC:
+            continue
+        model, settings = analysis.get("model"), analysis.get("settings")
+        has_options = bool(analysis.get("model_options", True))
+        if model and not path_problem(model):
+            if fault := checked_model(model, has_options, data_dir, models_dir):
+                yield Finding("analyses", row, "model", fault)
+            elif analysis.get("portfolio") in portfolios:
+                portfolio = portfolios[analysis["portfolio"]][1]
+                without_model = set(missing_tables(analysis, portfolio))  # which is told already
+                for column, message in missing_tables(analysis, portfolio, resolve_model(model, data_dir, models_dir)):
+                    if (column, message) not in without_model:
+                        yield Finding("analyses", row, column, message)
+        if settings and not path_problem(settings) and (fault := checked_settings(settings, data_dir, models_dir)):
+            yield Finding("analyses", row, "settings", fault)
+
+
+def _portfolio_files(portfolio: Fields, data_dir: Path) -> Iterator[tuple[str, str]]:
+    for column in OED_TABLES:
+        path = portfolio.get(column)
+        if path and not table_problem(portfolio["source"], path) and (problem := file_problem(data_dir, path)):
+            yield column, problem

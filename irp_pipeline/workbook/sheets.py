@@ -1,0 +1,445 @@
+"""The sheets and columns of a workbook, and what each field may hold.
+
+This is the one table of columns. A field's annotation says which values it takes, its :class:`Column` what the sheet
+and the documentation say about it, its default whether the cell may stay empty.
+
+Not here: the checks that annotations name (:mod:`irp_pipeline.workbook.values`), and what the sheets hold together
+(:mod:`irp_pipeline.workbook.content`).
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from irp_pipeline.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.workbook.columns import (
+    DATE,
+    DELIMITER,
+    JSON,
+    NAMES,
+    NUMBERS,
+    TEXT,
+    WHOLE_NUMBER,
+    WHOLE_NUMBERS,
+    YES_NO,
+    Column,
+    joined,
+    one_of,
+    several_of,
+)
+from irp_pipeline.workbook.rows import Row
+from irp_pipeline.workbook.rules import OED_TABLES
+from irp_pipeline.workbook.sources import path_problem, table_problem
+from irp_pipeline.workbook.values import (
+    Name,
+    Text,
+    ascending,
+    checked_currency,
+    checked_encoding,
+    checked_exposure_date,
+    checked_loss_factor,
+    checked_model_options,
+    checked_return_period,
+    checked_samples,
+    no_repeats,
+    not_empty,
+    part_of_variable,
+)
+
+MAX_CELL_TEXT = 32_767
+"""Characters that a cell of Excel may hold."""
+USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
+"""Return periods in years of a stochastic analysis that asks for none."""
+_NAME_RULE = "Letters, digits, `_`, `-` and `.`; capitals make no second name."
+
+
+class Metadata(Row):
+    """What holds for the cycle as a whole."""
+
+    currency: Annotated[
+        Text,
+        AfterValidator(checked_currency),
+        Column(
+            "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in "
+            "it, unless the model converts them (`reporting_currency` in model_options).",
+            TEXT,
+            ("EUR",),
+        ),
+    ]
+    cycle_name: Annotated[
+        Text | None,
+        Column(
+            "Name of the cycle that this workbook is for: it is refused for any other. Leave it empty to use the "
+            "workbook for every cycle.",
+            TEXT,
+            ("Q1-2024",),
+        ),
+    ] = None
+    description: Annotated[
+        Text | None,
+        Column("What the cycle is about; shown in the report.", TEXT, ("First quarter, property and commercial",)),
+    ] = None
+    insurer: Annotated[
+        Text | None,
+        Column("Whose exposure it is; shown in the report.", TEXT, ("Example Insurance",)),
+    ] = None
+    prepared_by: Annotated[
+        Text | None,
+        Column("Who answers for this workbook; shown in the report.", TEXT, ("A. Analyst",)),
+    ] = None
+    exposure_date: Annotated[
+        Annotated[dt.date, AfterValidator(checked_exposure_date)] | None,
+        Column("The day whose exposure is analysed; shown in the report.", DATE, ("2024-01-01",)),
+    ] = None
+    strict_validation: Annotated[
+        bool,
+        Column(
+            "Whether one portfolio with errors in its exposure stops the whole cycle. Empty means no: it stops its own "
+            "analyses, and the others go on.",
+            YES_NO,
+            ("no",),
+            options=("yes", "no"),
+        ),
+    ] = False
+
+
+class Portfolio(Row):
+    """An exposure in OED: where its tables are."""
+
+    name: Annotated[Name, Column(f"Name of the portfolio. {_NAME_RULE}", TEXT, ("property", "commercial"))]
+    source: Annotated[
+        PortfolioSource,
+        Column(
+            "Where the tables come from: files, or a database.",
+            one_of(PortfolioSource),
+            ("csv", "sql"),
+            options=tuple(PortfolioSource),
+            width=12,
+        ),
+    ]
+    location: Annotated[
+        Text | None,
+        Column(
+            "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`) or a "
+            "query that begins with SELECT or WITH. Only models of accounts alone (such as cyber) do without.",
+            TEXT,
+            ("property/location.csv", "exposure.location"),
+            width=34,
+        ),
+    ] = None
+    account: Annotated[
+        Text | None,
+        Column(
+            "The OED account table, likewise. Only stochastic analyses of ground-up losses (GUL) do without.",
+            TEXT,
+            ("property/account.csv", "SELECT * FROM exposure.account WHERE line = 'COM'"),
+            width=34,
+        ),
+    ] = None
+    ri_info: Annotated[
+        Text | None,
+        Column(
+            "The OED reinsurance info table, likewise. Fill both reinsurance columns or neither.",
+            TEXT,
+            ("property/ri_info.csv", ""),
+            width=34,
+        ),
+    ] = None
+    ri_scope: Annotated[
+        Text | None,
+        Column(
+            "The OED reinsurance scope table, likewise. Fill both reinsurance columns or neither.",
+            TEXT,
+            ("property/ri_scope.csv", ""),
+            width=34,
+        ),
+    ] = None
+    database: Annotated[
+        Annotated[Text, AfterValidator(part_of_variable)] | None,
+        Column(
+            "Short name of the database, whose address is in the environment variable `IRP_SOURCE_<NAME>_URL`: "
+            "`warehouse` stands for `IRP_SOURCE_WAREHOUSE_URL`. Never write an address or a password here.",
+            TEXT,
+            ("", "warehouse"),
+            only_for=PortfolioSource.SQL,
+            needed=True,
+        ),
+    ] = None
+    encoding: Annotated[
+        Annotated[Text, AfterValidator(checked_encoding)] | None,
+        Column(
+            "How the characters of the CSV files are written, such as `cp1252`, which is what Excel writes in Western "
+            "Europe without asking, or `utf-16`. Empty: `utf-8`, or what a byte order mark says.",
+            TEXT,
+            ("utf-8", ""),
+            only_for=PortfolioSource.CSV,
+            width=12,
+        ),
+    ] = None
+    delimiter: Annotated[
+        Delimiter | None,
+        Column(
+            "What stands between the cells of the CSV files; the sign itself may be written too. Empty: what makes "
+            "OED names of the first line.",
+            DELIMITER,
+            ("comma", ""),
+            only_for=PortfolioSource.CSV,
+            options=tuple(Delimiter),
+            options_only=False,
+            width=12,
+        ),
+    ] = None
+    decimal: Annotated[
+        DecimalSign | None,
+        Column(
+            "The decimal sign in the CSV files; the other one separates thousands. Empty: found out, and a number that "
+            "can be read in two ways, such as `850.000`, is an error.",
+            one_of(DecimalSign),
+            (".", ""),
+            only_for=PortfolioSource.CSV,
+            width=12,
+        ),
+    ] = None
+
+    @classmethod
+    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().broken_rules(fields)
+        if "source" in fields:
+            for column in OED_TABLES:
+                if (text := fields.get(column)) and (message := table_problem(fields["source"], text)):
+                    yield column, message
+        if "location" in fields and "account" in fields and not (fields["location"] or fields["account"]):
+            yield "location", "is empty, and so is account; a portfolio needs one of these tables"
+        for filled, other in (("ri_info", "ri_scope"), ("ri_scope", "ri_info")):
+            if fields.get(filled) and other in fields and not fields[other]:
+                yield other, f"is empty, but {filled} is filled; fill both or neither"
+        if (fields.get("ri_info") or fields.get("ri_scope")) and "account" in fields and not fields["account"]:
+            yield "account", "is empty, but reinsurance is given, which applies to the losses of accounts"
+
+
+class Analysis(Row):
+    """A run of a risk engine on a portfolio."""
+
+    name: Annotated[
+        Name,
+        Column(
+            f"Name of the analysis. {_NAME_RULE}",
+            TEXT,
+            ("property_stress", "property_wind", "commercial_wind"),
+            width=24,
+        ),
+    ]
+    portfolio: Annotated[
+        Name,
+        Column(
+            "The portfolio to analyse: a name of the sheet Portfolios.",
+            TEXT,
+            ("property", "property", "commercial"),
+            options_from=("Portfolios", "name"),
+        ),
+    ]
+    engine: Annotated[
+        Engine,
+        Column(
+            "Deterministic: the same damage everywhere, given by loss factors. Stochastic: a catastrophe model.",
+            one_of(Engine),
+            ("oasis_deterministic", "oasis_stochastic", "oasis_stochastic"),
+            options=tuple(Engine),
+            width=22,
+        ),
+    ]
+    loss_factor: Annotated[
+        tuple[Annotated[float, AfterValidator(checked_loss_factor)], ...],
+        AfterValidator(no_repeats),
+        Column(
+            "Damage as a share of the insured value, above 0 and at most 1. Several are computed one by one.",
+            NUMBERS,
+            ("0.1; 0.5", "", ""),
+            only_for=Engine.DETERMINISTIC,
+            needed=True,
+        ),
+    ] = ()
+    model: Annotated[
+        Text | None,
+        Column(
+            "Folder of an Oasis model, or its `oasislmf.json`: a path in the data folder or else in the models folder.",
+            TEXT,
+            ("", "models/windstorm", "models/windstorm"),
+            only_for=Engine.STOCHASTIC,
+            needed=True,
+            width=30,
+        ),
+    ] = None
+    model_options: Annotated[
+        dict[str, JsonValue],
+        AfterValidator(checked_model_options),
+        Column(
+            "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
+            "of its entries. Paths are relative to the model's folder. A deterministic analysis has no model; it uses "
+            "`model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, `kernel_alloc_rule_ri` "
+            "and `do_disaggregation`.",
+            JSON,
+            ("", "", '{"lookup_num_processes": 1}'),
+            width=30,
+        ),
+    ] = Field(default_factory=dict)
+    settings: Annotated[
+        Text | None,
+        Column(
+            "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
+            "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
+            TEXT,
+            ("", "models/windstorm/analysis_settings.json", ""),
+            only_for=Engine.STOCHASTIC,
+            width=30,
+        ),
+    ] = None
+    samples: Annotated[
+        Annotated[int, AfterValidator(checked_samples)] | None,
+        Column(
+            "Number of samples per event. 0: no sampling, but figures by means; IL and RI then apply the terms to mean "
+            "losses, and may differ much from sampled ones.",
+            WHOLE_NUMBER,
+            ("", "10", "10"),
+            only_for=Engine.STOCHASTIC,
+            needed=True,
+            width=12,
+        ),
+    ] = None
+    perspectives: Annotated[
+        tuple[Perspective, ...],
+        AfterValidator(not_empty),
+        AfterValidator(no_repeats),
+        Column(
+            "Which losses: ground-up (`GUL`), insured (`IL`, needs the account table), net of reinsurance (`RI`, needs "
+            "the reinsurance tables too).",
+            several_of(Perspective),
+            ("GUL; IL; RI", "GUL; IL; RI", "GUL; IL"),
+            options=("GUL", "GUL; IL", "GUL; IL; RI"),
+            options_only=False,
+        ),
+    ]
+    return_periods: Annotated[
+        tuple[Annotated[int, AfterValidator(checked_return_period)], ...],
+        AfterValidator(no_repeats),
+        AfterValidator(ascending),
+        Column(
+            f"Return periods of the loss curves, in years; empty means {joined(USUAL_RETURN_PERIODS)}.",
+            WHOLE_NUMBERS,
+            ("", "10; 50; 100; 250", ""),
+            only_for=Engine.STOCHASTIC,
+            width=26,
+        ),
+    ] = ()
+    event_losses: Annotated[
+        bool,
+        Column(
+            "Whether to keep the losses of each event; empty means no.",
+            YES_NO,
+            ("", "yes", ""),
+            only_for=Engine.STOCHASTIC,
+            options=("yes", "no"),
+            width=14,
+        ),
+    ] = False
+    period_losses: Annotated[
+        bool,
+        Column(
+            "Whether to keep the losses of each simulated year, which groups need; empty means yes.",
+            YES_NO,
+            ("", "yes", ""),
+            only_for=Engine.STOCHASTIC,
+            options=("yes", "no"),
+            width=14,
+        ),
+    ] = False
+
+    @classmethod
+    def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        filled = super().with_defaults(fields)
+        if filled.get("engine") == Engine.STOCHASTIC:
+            filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
+            filled.setdefault("period_losses", True)
+        return filled
+
+    @classmethod
+    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().broken_rules(fields)
+        for column in ("model", "settings"):
+            if (path := fields.get(column)) and (message := path_problem(path)):
+                yield column, message
+
+
+class Grouping(Row):
+    """Analyses whose losses are added up year by year."""
+
+    name: Annotated[
+        Name,
+        Column(f"Name of the group, which no analysis may have. {_NAME_RULE}", TEXT, ("wind", "everything"), width=24),
+    ]
+    members: Annotated[
+        tuple[Name, ...],
+        AfterValidator(not_empty),
+        AfterValidator(no_repeats),
+        Column(
+            "The stochastic analyses, and other groups, whose losses are added up.",
+            NAMES,
+            ("property_wind; commercial_wind", "wind"),
+            width=44,
+        ),
+    ]
+    period_pairing: Annotated[
+        PeriodPairing | None,
+        Column(
+            "How simulated years go together when the members' models have different occurrence sets: `by_number` adds "
+            "year 1 to year 1, year 2 to year 2 and so on, which takes the models to be independent. Empty means that "
+            "the occurrence sets are the same; the group is refused if they are not.",
+            one_of(PeriodPairing),
+            ("", "by_number"),
+            options=tuple(PeriodPairing),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class SheetSpec:
+    """A sheet of the workbook.
+
+    Attributes:
+        name: the sheet's name.
+        field: the field of :class:`Workbook` that it fills.
+        row: what a row of it is; for the Metadata sheet, what all rows together are.
+        help: what it is for.
+    """
+
+    name: str
+    field: str
+    row: type[Row]
+    help: str
+
+    def requirement(self, name: str) -> str:
+        """When the column ``name`` must be filled, in the words of the documentation."""
+        column = self.row.columns()[name]
+        if column.only_for is not None:
+            return f"with `{column.only_for}`" if column.needed else f"no; only with `{column.only_for}`"
+        return "yes" if self.row.model_fields[name].is_required() else "no"
+
+
+METADATA = SheetSpec("Metadata", "metadata", Metadata, "One row per setting: its name, and beside it its value.")
+PORTFOLIOS = SheetSpec("Portfolios", "portfolios", Portfolio, "One row per portfolio: where its exposure is.")
+ANALYSES = SheetSpec("Analyses", "analyses", Analysis, "One row per analysis: what to compute on which portfolio.")
+GROUPINGS = SheetSpec(
+    "Groupings",
+    "groupings",
+    Grouping,
+    "One row per group of analyses whose losses are added up year by year. The sheet may stay empty.",
+)
+SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS)
+"""The sheets of a workbook, in order."""
+TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS)
+"""The sheets with a header row of columns: all but Metadata."""
+SETTING_HEADERS = ("setting", "value")
+"""The header row of the Metadata sheet."""
