@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test test-newest check format docs bench pins clean
+.PHONY: help install demo test test-engine test-newest check format docs bench pins clean
 
 help: ## say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,8 +29,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is recorded
 	$(BIN)/irp demo
 
-test: $(VENV)/installed ## run the whole suite on a PostgreSQL of its own
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/installed ## run the suite on a PostgreSQL of its own; Oasis LMF runs uncompiled
+	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-engine: $(VENV)/installed ## run the demo with Oasis LMF compiled, beside Oasis LMF by hand (minutes, once)
+	$(BIN)/python -m pytest -m engine -o faulthandler_timeout=2400 irp_pipeline_tests/acceptance $(ARGS)
 
 test-newest: ## run the suite with the newest Dagster there is, past the cap of pyproject.toml, in .venv-newest
 	@$(MAKE) VENV=.venv-newest install

@@ -2,6 +2,9 @@
 
 The server is the one that the environment names, else an embedded one in a temporary ``IRP_HOME``, which all
 pytest-xdist workers share and which stops with the tests.
+
+Oasis LMF runs uncompiled: compiling takes minutes and changes no figure of the small models here. The module with the
+mark ``engine`` runs compiled, by ``make test-engine``.
 """
 
 import os
@@ -11,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from irp_pipeline_tests.processes import pass_on_signals
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("irp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +28,8 @@ _own_home = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("DB_SCHEMA", None)
+    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    pass_on_signals()
     if not hasattr(config, "workerinput") and "IRP_HOME" not in os.environ:
         home = Path(tempfile.mkdtemp(prefix="irp-tests-"))
         os.environ["IRP_HOME"] = str(home)

@@ -14,16 +14,6 @@ from typing import Any
 
 from irp_pipeline.exposure.portfolio import folder_hash
 
-OASIS = Path(sys.executable).with_name("oasislmf")
-
-
-def environment(home: Path) -> dict[str, str]:
-    return os.environ | {
-        "NUMBA_DISABLE_JIT": "1",
-        "IRP_HOME": str(home),
-        "PATH": f"{OASIS.parent}{os.pathsep}{os.environ['PATH']}",
-    }
-
 
 @dataclass(frozen=True)
 class Job:
@@ -55,7 +45,7 @@ def run_job(folder: Path, portfolio: Path, analysis: dict[str, Any], model: Path
     (folder / "request.json").write_text(json.dumps({"request": request}))
     done = subprocess.run(
         [sys.executable, "-m", "irp_pipeline.engines.oasis", str(folder)],
-        env=environment(folder / "home"),
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1", "IRP_HOME": str(folder / "home")},
         capture_output=True,
         text=True,
         start_new_session=True,

@@ -11,17 +11,50 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 REPOSITORY = Path(__file__).parents[1]
 SECONDS = 300
+"""How long a test waits for one thing: less than the limit of a test, so that it can tell what it waited for."""
+
+
+def pass_on_signals() -> None:
+    """Let the processes that tests start hear every signal, also where this one was started to ignore some.
+
+    In the background of a shell without job control SIGINT and SIGQUIT are ignored, and under ``nohup`` SIGHUP; what is
+    started inherits that, and tests that send such a signal would wait in vain. A handler is not inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 class Process:
     """A command with a process group of its own, and what it wrote."""
 
-    def __init__(self, *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any) -> None:
+    def __init__(
+        self,
+        *command: str,
+        folder: Path = REPOSITORY,
+        options: Sequence[str] = (),
+        in_background: bool = False,
+        **variables: Any,
+    ) -> None:
+        """Start a module.
+
+        Args:
+            command: the module and its arguments.
+            folder: the working folder.
+            options: those of Python.
+            in_background: start it as ``&`` does in a script, with SIGINT ignored.
+            variables: what is set in its environment.
+        """
+        shell = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else ()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [sys.executable, *options, "-m", *command],
+            [*shell, sys.executable, *options, "-m", *command],
             env={**os.environ, **variables},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -65,11 +98,26 @@ class Process:
 
 @contextmanager
 def started(
-    *command: str, folder: Path = REPOSITORY, options: Sequence[str] = (), **variables: Any
+    *command: str,
+    folder: Path = REPOSITORY,
+    options: Sequence[str] = (),
+    in_background: bool = False,
+    **variables: Any,
 ) -> Iterator[Process]:
-    process = Process(*command, folder=folder, options=options, **variables)
+    process = Process(*command, folder=folder, options=options, in_background=in_background, **variables)
     with closing(process):
         yield process
+
+
+def children_of(process: Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], object], what: str, process: Process | None = None) -> None:

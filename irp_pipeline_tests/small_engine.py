@@ -103,13 +103,14 @@ def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample, with three deterministic analyses of one portfolio."""
+    """The smaller portfolio of the sample, with three deterministic analyses."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home")))
         folder = tmp_path_factory.mktemp("sample")
         path = write_sample(folder)
         content = read_workbook(path, models_dir=settings.models_folder()).to_json()
     content["groupings"] = []
+    content["portfolios"] = [portfolio for portfolio in content["portfolios"] if portfolio["name"] == "commercial"]
     content["analyses"] = [
         {"name": name, "portfolio": "commercial", "engine": "oasis_deterministic", "loss_factor": [factor],
          "perspectives": ["GUL"]}

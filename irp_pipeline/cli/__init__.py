@@ -14,6 +14,7 @@ What holds for every command, and where it is done:
 ``irp --help`` is for people who wait: nothing heavy is imported outside of the command that needs it.
 """
 
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -72,7 +73,20 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal of another alphabet shows "?" and no traceback
             stream.reconfigure(errors="replace")
+    _hear_interrupts()
     app(prog_name="irp")
+
+
+def _hear_interrupts() -> None:
+    """Make SIGINT interrupt, also where a script started the command with ``&``.
+
+    A shell without job control starts such a command with SIGINT ignored, so that a Ctrl-C for the script passes it by.
+    A run heard it all the same, by handlers of Dagster; a command that waits for another run or for an answer did not,
+    nor did what it started. A cancelled run loses nothing, so all of them hear it. SIGHUP stays ignored where ``nohup``
+    asked for that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _show_version(wanted: bool) -> None:

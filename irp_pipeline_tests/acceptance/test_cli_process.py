@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -47,11 +48,17 @@ def irp(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 class Terminal:
     """The command on a terminal of its own, 100 columns wide."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, shell: str = 'exec "$@"') -> None:
+        """Start the command by a shell, which is told how with ``"$@"`` for the command."""
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         self._process = subprocess.Popen(
-            [*IRP, *arguments], env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            ["sh", "-c", shell, "sh", *IRP, *arguments],
+            env=environment(),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
         )
         os.close(theirs)
         self._screen = ""
@@ -74,6 +81,8 @@ class Terminal:
         return self._process.wait(SECONDS), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._screen).replace("\r\n", "\n")
 
     def _read(self) -> bool:
+        readable, _, _ = select.select([self._ours], [], [], SECONDS)
+        assert readable, f"It has said nothing for {SECONDS} s after: {self._screen}"
         try:
             seen = os.read(self._ours, 65536)
         except OSError:  # so Linux says that nobody is left on the other side
@@ -234,8 +243,9 @@ def test_a_yes_deletes(cycle, test_schema):
     assert get_cycle_by_name(cycle) is None
 
 
-def test_ctrl_c_at_the_question_deletes_nothing(cycle, test_schema):
-    terminal = Terminal("cycle", "delete", cycle, "--db-schema", test_schema)
+@pytest.mark.parametrize("shell", ['exec "$@"', "trap '' INT; exec \"$@\""], ids=["", "ignored by who started it"])
+def test_ctrl_c_at_the_question_deletes_nothing(cycle, test_schema, shell):
+    terminal = Terminal("cycle", "delete", cycle, "--db-schema", test_schema, shell=shell)
     terminal.read_until("[y/N] ")
     terminal.interrupt()
     status, screen = terminal.end()

@@ -25,12 +25,21 @@ from dagster import DagsterInstance
 from sqlalchemy import URL
 
 from irp_pipeline import embedded, settings
+from irp_pipeline.definitions import definitions
 from irp_pipeline.demo import write_sample
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
-from irp_pipeline_tests.processes import REPOSITORY, SECONDS, Process, started, wait_until
+from irp_pipeline_tests.processes import (
+    REPOSITORY,
+    SECONDS,
+    Process,
+    children_of,
+    is_alive,
+    started,
+    wait_until,
+)
 
 WAITING = "irp_pipeline_tests.acceptance.waiting_definitions"
 CYCLE = "Q1-2024"
@@ -127,6 +136,25 @@ def open_gated(schema: str, database: str = "GATE") -> Path:
     }  # fmt: skip
     write_workbook(folder / "configuration.xlsx", Workbook.model_validate(content))
     return folder
+
+
+def open_at_the_gate(schema: str) -> Path:
+    """A gated cycle, the stage Setup of which is done: ``--only extract_exposure`` runs the step that waits."""
+    folder = open_gated(schema)
+    done = definitions.get_job_def("setup").execute_in_process(
+        run_config={
+            "resources": {"database": {"config": {"db_schema": schema}}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+        tags={"dagster/partition": CYCLE},
+    )
+    assert done.success
+    return folder
+
+
+def extract(schema: str, *options: str, **variables: Any) -> Any:
+    """``irp run`` of the step that waits at the gate."""
+    return irp_run(schema, "--only", "extract_exposure", *options, **variables)
 
 
 def open_empty(schema: str) -> Path:
@@ -305,13 +333,12 @@ def test_a_step_worker_ends_when_its_run_is_killed():
 
 
 def assert_next_run_takes_over(schema: str) -> None:
-    with irp_run(schema) as process:
+    with extract(schema) as process:
         assert process.end() == 0, process.output
     lost, done = step_runs(schema, "Extract exposure")
     assert lost["status"] == "FAILED"
     assert lost["error_message"].startswith("worker lost")
     assert done["status"] == "COMPLETED"
-    assert statuses(schema, "Create batches") == ["COMPLETED", "SKIPPED"]
 
 
 # --- the UI -------------------------------------------------------------------------------------------------------
@@ -378,9 +405,12 @@ class Ui:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
-    def run_cycle(self, schema: str | None = None) -> str:
-        config = {"resources": {"database": {"config": {"db_schema": schema}}}} if schema else {}
-        return self.launch("run_cycle", config, CYCLE)
+    def run_cycle(self, schema: str) -> str:
+        return self.run_stage("run_cycle", schema)
+
+    def run_stage(self, job: str, schema: str) -> str:
+        """Launch the job of a stage, or that of all of them."""
+        return self.launch(job, {"resources": {"database": {"config": {"db_schema": schema}}}}, CYCLE)
 
     def status(self, run_id: str) -> str:
         return str(self.run(run_id)["status"])
@@ -440,12 +470,15 @@ def ui(home: Path) -> Iterator[Ui]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with started("irp_pipeline.cli", "ui", "--port", str(port)) as process:
+    # As a script starts it with "&": it hears an interrupt all the same, and so do its runs.
+    with started("irp_pipeline.cli", "ui", "--port", str(port), in_background=True) as process:
         page = Ui(process, port)
         wait_until(page.is_ready, "the UI is there", process)
         yield page
+        left = children_of(process)
         process.send(signal.SIGINT)
-        process.end()
+        assert process.end() == 0, process.output
+        assert not any(is_alive(one) for one in left)
 
 
 def test_a_newcomer_opens_a_cycle_in_the_ui_and_runs_it(ui: Ui):

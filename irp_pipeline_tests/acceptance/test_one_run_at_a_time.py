@@ -12,9 +12,11 @@ from irp_pipeline_tests.acceptance.test_dagster_launches import (
     CYCLE,
     Ui,
     closed_gate,
+    extract,
     home,
     irp_run,
     job_execute,
+    open_at_the_gate,
     open_gated,
     run_status,
     someone_waits_at_the_gate,
@@ -28,16 +30,16 @@ __all__ = ["home", "ui"]  # fixtures
 
 
 def refusal(schema: str, *options: str) -> str:
-    with irp_run(schema, *options) as process:
+    with extract(schema, *options) as process:
         assert process.end() == 1, process.output
         return str(process.output)
 
 
 def test_a_second_irp_run_is_refused_and_names_the_first_or_waits_for_it():
-    open_gated("two")
-    with closed_gate() as open_gate, irp_run("two") as first:
+    open_at_the_gate("two")
+    with closed_gate() as open_gate, extract("two") as first:
         wait_until(someone_waits_at_the_gate, "the extract waits", first)
-        run_id = step_runs("two")[0]["dagster_run_id"]
+        (run_id,) = {run["dagster_run_id"] for run in step_runs("two", "Extract exposure")}
         said = refusal("two")
         assert f"has a run already: {run_id} of the job run_cycle, STARTED since " in said
         assert f"in process {first.pid} on host " in said
@@ -45,7 +47,7 @@ def test_a_second_irp_run_is_refused_and_names_the_first_or_waits_for_it():
         assert "Traceback" not in said
         error = json.loads(refusal("two", "--json"))["error"]
         assert (error["type"], run_id in error["message"]) == ("BusyError", True)
-        with irp_run("two", "--wait") as waiting:
+        with extract("two", "--wait") as waiting:
             wait_until(lambda: "Waiting. The cycle" in waiting.output, "the second waits", waiting)
             open_gate()
             assert first.end() == 0, first.output
@@ -54,9 +56,9 @@ def test_a_second_irp_run_is_refused_and_names_the_first_or_waits_for_it():
 
 
 def test_of_those_that_start_in_the_same_moment_one_goes():
-    open_gated("moment")
+    open_at_the_gate("moment")
     with closed_gate() as open_gate, ExitStack() as stack:
-        processes = [stack.enter_context(irp_run("moment")) for _ in range(4)]
+        processes = [stack.enter_context(extract("moment")) for _ in range(4)]
         wait_until(lambda: sum(process.is_running() for process in processes) == 1, "three are refused")
         wait_until(someone_waits_at_the_gate, "the extract waits")
         open_gate()
@@ -82,7 +84,7 @@ def test_a_killed_run_is_told_to_have_failed_and_the_next_one_goes(start: str, e
         wait_until(lambda: not someone_waits_at_the_gate(), "nobody waits")
     run_id = step_runs(schema)[0]["dagster_run_id"]
     assert run_status(run_id) == "STARTED"
-    with irp_run(schema) as process:
+    with extract(schema) as process:
         assert process.end() == 0, process.output
     assert run_status(run_id) == "FAILURE"
     assert statuses(schema, "Extract exposure")[-1] == "COMPLETED"
@@ -95,7 +97,7 @@ class TestBesideTheUi:
             run_id = ui.run_cycle("ui_first")
             wait_until(someone_waits_at_the_gate, "the extract waits", ui.process)
             assert f"{run_id} of the job run_cycle, STARTED" in refusal("ui_first")
-            with irp_run("ui_first", "--wait") as waiting:
+            with extract("ui_first", "--wait") as waiting:
                 wait_until(lambda: "Waiting." in waiting.output, "the second waits", waiting)
                 open_gate()
                 assert waiting.end() == 0, waiting.output
@@ -103,12 +105,12 @@ class TestBesideTheUi:
         assert statuses("ui_first", "Extract exposure") == ["COMPLETED", "SKIPPED"]
 
     def test_a_run_of_the_ui_waits_in_the_queue_while_irp_run_has_the_cycle(self, ui: Ui):
-        open_gated("ui_second")
-        open_gated("ui_beside")
-        with closed_gate() as open_gate, irp_run("ui_second") as process:
+        open_at_the_gate("ui_second")
+        open_at_the_gate("ui_beside")
+        with closed_gate() as open_gate, extract("ui_second") as process:
             wait_until(someone_waits_at_the_gate, "the extract waits", process)
-            queued = ui.run_cycle("ui_second")
-            beside = ui.run_cycle("ui_beside")
+            queued = ui.run_stage("extract", "ui_second")
+            beside = ui.run_stage("extract", "ui_beside")
             wait_until(lambda: statuses("ui_beside", "Extract exposure") == ["ACTIVE"], "another schema goes on")
             assert ui.status(queued) == "QUEUED"
             open_gate()

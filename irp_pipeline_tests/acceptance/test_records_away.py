@@ -8,9 +8,9 @@ from irp_pipeline import settings
 from irp_pipeline_tests.acceptance.test_dagster_launches import (
     closed_gate,
     connect,
+    extract,
     home,
-    irp_run,
-    open_gated,
+    open_at_the_gate,
     someone_waits_at_the_gate,
     statuses,
 )
@@ -40,8 +40,8 @@ def shut_out(limit: int) -> None:
 
 
 def test_a_database_that_goes_away_in_the_middle_of_a_run_is_told_and_the_next_run_goes_on(records: str):
-    open_gated("away")
-    with closed_gate() as open_gate, irp_run("away", IRP_DAGSTER_DATABASE_URL=records) as process:
+    open_at_the_gate("away")
+    with closed_gate() as open_gate, extract("away", IRP_DAGSTER_DATABASE_URL=records) as process:
         wait_until(someone_waits_at_the_gate, "the extract waits", process)
         shut_out(0)
         open_gate()
@@ -51,6 +51,6 @@ def test_a_database_that_goes_away_in_the_middle_of_a_run_is_told_and_the_next_r
         assert "Dagster's records in " in line
         assert "too many connections" in line or "terminat" in line
     shut_out(-1)
-    with irp_run("away", IRP_DAGSTER_DATABASE_URL=records) as process:
+    with extract("away", IRP_DAGSTER_DATABASE_URL=records) as process:
         assert process.end() == 0, process.output
     assert statuses("away", "Extract exposure")[-1] in {"COMPLETED", "SKIPPED"}

@@ -21,7 +21,7 @@ from irp_pipeline import embedded
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline_tests.processes import Process, started, wait_until
+from irp_pipeline_tests.processes import Process, children_of, is_alive, started, wait_until
 
 SCHEMA = "behind_the_door"
 CONFIG = json.dumps(
@@ -164,6 +164,13 @@ def status_of(cycle: str) -> str:
     return str(found["status"])
 
 
+def connections_of(process: psutil.Process) -> list[Any]:
+    try:
+        return process.net_connections(kind="inet")
+    except psutil.NoSuchProcess:  # a run that has just ended
+        return []
+
+
 class TestTheDoor:
     def test_keeps_a_foreign_page_from_archiving_a_cycle(self, ui: Ui):
         cycle = "Q1-attacked"
@@ -208,8 +215,8 @@ class TestTheDoor:
     def test_is_on_this_machine_only(self, ui: Ui):
         listening = [
             connection.laddr.ip
-            for process in (psutil.Process(ui.process.pid), *psutil.Process(ui.process.pid).children(recursive=True))
-            for connection in process.net_connections(kind="inet")
+            for process in (psutil.Process(ui.process.pid), *children_of(ui.process))
+            for connection in connections_of(process)
             if connection.status == psutil.CONN_LISTEN
         ]
         assert set(listening) == {"127.0.0.1"}
@@ -258,10 +265,6 @@ def other_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def all_of(ui: Ui) -> list[psutil.Process]:
-    return psutil.Process(ui.process.pid).children(recursive=True)
-
-
 def test_a_port_that_is_taken_is_told_in_one_line(other_home: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -279,36 +282,12 @@ def test_nothing_is_left_when_it_is_ended(other_home: Path, number: signal.Signa
     with started("irp_pipeline.cli", "ui", "--port", str(port)) as process:
         page = Ui(process, port)
         wait_until(page.is_ready, "the UI is ready", process)
-        left = all_of(page)
+        left = children_of(process)
         place = next(word for word in page.services()["daemon"].cmdline() if "irp-ui-" in word)
         assert len(left) >= 3
         process.send(number)
         assert process.end() == (-number if number is signal.SIGKILL else 0), process.output
-        wait_until(lambda: not any(alive(one) for one in left), "all of its processes are gone")
+        wait_until(lambda: not any(is_alive(one) for one in left), "all of its processes are gone")
         wait_until(lambda: not Path(place).exists(), "its folder is gone")
         # After a kill the daemon may complain that the code server is gone before it ends itself.
         assert number is signal.SIGKILL or "Traceback" not in process.output
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_started_in_the_background_it_hears_an_interrupt(other_home: Path, tmp_path: Path):
-    port = free_port()
-    # A shell without job control starts what is in the background with SIGINT ignored, and so do we here.
-    script = tmp_path / "background.py"
-    script.write_text(
-        "import signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        f"sys.argv = ['irp', 'ui', '--port', '{port}']\nfrom irp_pipeline.cli import main\nmain()\n"
-    )
-    with started("background", folder=tmp_path) as process:
-        page = Ui(process, port)
-        wait_until(page.is_ready, "the UI is ready", process)
-        left = all_of(page)
-        process.send(signal.SIGINT)
-        assert process.end() == 0, process.output
-        assert not any(alive(one) for one in left)

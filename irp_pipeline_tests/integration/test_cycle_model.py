@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,6 +140,14 @@ class Records(RuleBasedStateMachine):
     def runs(self) -> dict[int, Run]:
         return {key: run for step in self.steps.values() for key, run in step.runs.items()}
 
+    def is_at_work(self, cycle_id: int) -> bool:
+        steps = [step for stage in self.stages_of(cycle_id) for step in stage.steps.values()]
+        runs = [run for step in steps for run in step.runs.values()]
+        return any(run.tracked and run.status == "ACTIVE" and not run.silent for run in runs)
+
+    def stages_of(self, cycle_id: int) -> list[Stage]:
+        return [*self.cycles[cycle_id].stages.values()] if cycle_id in self.cycles else []
+
     # Cycles
 
     @rule(target=cycle_ids, name=names)
@@ -155,7 +163,16 @@ class Records(RuleBasedStateMachine):
 
     @rule(cycle_id=cycle_ids, how=st.sampled_from(["archive", "delete", "delete the archived"]))
     def put_away(self, cycle_id: int, how: str) -> None:
-        if how == "archive":
+        archived = [key for key, cycle in self.cycles.items() if cycle.status == "ARCHIVED"]
+        if any(self.is_at_work(key) for key in (archived if how == "delete the archived" else [cycle_id])):
+            ways: dict[str, Callable[[], object]] = {
+                "archive": lambda: archive_cycle(cycle_id),
+                "delete": lambda: delete_cycle(cycle_id),
+                "delete the archived": delete_archived_cycles,
+            }
+            with pytest.raises(CycleError, match="at work"):
+                ways[how]()
+        elif how == "archive":
             assert archive_cycle(cycle_id) is (cycle_id in self.cycles)
             if cycle_id in self.cycles:
                 self.cycles[cycle_id].status = "ARCHIVED"

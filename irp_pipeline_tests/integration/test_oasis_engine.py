@@ -5,7 +5,6 @@ Nothing is compiled here: Numba is off, which tiny models can afford.
 
 import json
 import shutil
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +29,8 @@ from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.figures import stochastic_figures
 from irp_pipeline.engines.oasis.portfolio import may_exceed_ground_up, read_locations
 from irp_pipeline.engines.oasis.run_facts import conversion, modelled_values
-from irp_pipeline_tests.oasis_jobs import OASIS, Job, environment, run_job
+from irp_pipeline_tests.by_hand import by_hand
+from irp_pipeline_tests.oasis_jobs import Job, run_job
 from irp_pipeline_tests.tiny_models import YEARS, account, place, write_model, write_portfolio
 
 RETURN_PERIODS = [5, 10, 50, 1_000_000]
@@ -49,22 +49,6 @@ LOCATIONS = [
     place("outside", AccNumber="123", Latitude=10, Longitude=10, PostalCode="ZZ9"),
 ]
 ACCOUNTS = [account("A1"), account("00123"), account("123")]
-
-
-def by_hand(folder: Path, *arguments: str) -> Path:
-    """Run Oasis LMF as somebody would who has never heard of this project."""
-    folder.mkdir(parents=True)
-    done = subprocess.run(
-        [str(OASIS), *arguments],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return folder
 
 
 # --- deterministic ------------------------------------------------------------------------------------------------
@@ -191,6 +175,23 @@ def test_random_layers_pay_what_plain_arithmetic_says(tmp_path: Path):
 # --- stochastic ---------------------------------------------------------------------------------------------------
 
 RUNS = (("grid", 10), ("module", 1), ("postcode", 0))
+CONVERTED = "postcode"
+"""The model that reports in another currency than that of the portfolio."""
+DOLLARS = 1.25
+"""Of a pound."""
+
+
+def report_in(model: Path, currency: str) -> None:
+    """Let a model report in a currency that it has a rate of."""
+    configuration = json.loads((model / "oasislmf.json").read_text())
+    rates = {
+        "currency_conversion_type": "DictBasedCurrencyRates",
+        "source_type": "list",
+        "currency_rates": [["GBP", currency, DOLLARS]],
+    }
+    (model / "rates.json").write_text(json.dumps(rates))
+    configuration |= {"reporting_currency": currency, "currency_conversion_json": "rates.json"}
+    (model / "oasislmf.json").write_text(json.dumps(configuration))
 
 
 @pytest.fixture(scope="module")
@@ -199,13 +200,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Job, Path
     folder = tmp_path_factory.mktemp("models")
     portfolio = write_portfolio(folder / "portfolio", LOCATIONS, ACCOUNTS)
     models = {make: write_model(folder, make) for make, _ in RUNS}
+    report_in(models[CONVERTED], "USD")
 
     def through_program(make: str, samples: int) -> Job:
         settings = folder / f"{make}.json"
         summary = {"id": 7, "oed_fields": ["AccNumber"], "ord_output": {"alt_period": True}}
         base = {"return_periods": [20], "gul_output": True, "gul_summaries": [summary], "number_of_samples": 99}
         settings.write_text(json.dumps(base if make == "grid" else {}))
-        analysis = {**STOCHASTIC, "samples": samples}
+        analysis = {**STOCHASTIC, "samples": samples, "currency": "USD" if make == CONVERTED else "GBP"}
         return run_job(folder / "jobs" / make, portfolio, analysis, models[make], settings=str(settings))
 
     def hand(make: str, samples: int) -> Path:
@@ -348,26 +350,20 @@ def test_a_path_with_signs_of_the_shell_is_no_obstacle_and_nothing_outside_is_re
     assert fixed.error is None
 
 
-def test_losses_in_another_currency_are_converted_by_a_table_or_refused(tmp_path: Path):
-    model = write_model(tmp_path, "postcode")
-    configuration = json.loads((model / "oasislmf.json").read_text())
-    rates = {
-        "currency_conversion_type": "DictBasedCurrencyRates",
-        "source_type": "list",
-        "currency_rates": [["GBP", "USD", 1.25]],
-    }
-    (model / "rates.json").write_text(json.dumps(rates))
-    configuration |= {"reporting_currency": "USD", "currency_conversion_json": "rates.json"}
-    (model / "oasislmf.json").write_text(json.dumps(configuration))
+def test_losses_in_another_currency_are_converted_by_a_table(pairs):
+    job = pairs[CONVERTED][0]
+    assert job.provenance["exchange_rates"] == {"GBP": DOLLARS}
+    assert job.outcome["currency"] == "USD"
+    assert job.provenance["checked"]
+
+
+def test_losses_in_another_currency_than_the_workbook_wants_are_refused(tmp_path: Path):
+    model = write_model(tmp_path, CONVERTED)
+    report_in(model, "USD")
     portfolio = write_portfolio(tmp_path / "portfolio", [place("1")], [])
     refused = run_job(tmp_path / "refused", portfolio, {**STOCHASTIC, "samples": 1}, model)
     assert refused.error is not None
     assert "has amounts in USD (reporting_currency), but the workbook wants losses in GBP" in refused.error
-    converted = run_job(tmp_path / "converted", portfolio, {**STOCHASTIC, "samples": 1, "currency": "USD"}, model)
-    assert converted.error is None
-    assert converted.provenance["exchange_rates"] == {"GBP": 1.25}
-    assert converted.outcome["currency"] == "USD"
-    assert converted.provenance["checked"]
 
 
 # --- an engine that is wrong is found out -------------------------------------------------------------------------

@@ -5,14 +5,14 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from irp_pipeline.cli import app
 from irp_pipeline.engines.oasis import compilation
 from irp_pipeline.engines.oasis.analysis import analysis_settings
 from irp_pipeline.engines.oasis.compilation import (
@@ -326,13 +326,13 @@ def test_checkouts_share_the_compiled_code_of_their_environment(tmp_path: Path, 
 
 
 def test_irp_model_check_says_what_a_model_has_without_running_it(model: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "irp_pipeline.cli", "model", "check", str(model), "--no-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 0, done.stderr
+    arguments = ["model", "check", str(model), "--no-run"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
     for words in ("tests tiny-module", "WTC", "event_set", "default p"):
-        assert words in done.stdout
+        assert words in found.stdout
     data = tmp_path / "models" / "model_data"
     (data / "vulnerability.bin").rename(data / "vulnerability.csv")
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 1
-    assert "csvtobin" in done.stdout
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 1
+    assert "csvtobin" in found.stdout
