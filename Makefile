@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
 	@echo "Installing into $(VENV) (about two minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is recorded
@@ -37,7 +37,7 @@ test-engine: $(VENV)/installed ## run the demo with Oasis LMF compiled, beside O
 
 test-newest: ## run the suite with the newest Dagster there is, past the cap of pyproject.toml, in .venv-newest
 	@$(MAKE) VENV=.venv-newest install
-	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade dagster dagster-postgres dagster-webserver dagster-dg-cli
+	.venv-newest/bin/python -m pip install -qq --disable-pip-version-check --upgrade dagster dagster-postgres dagster-webserver dagster-dg-cli
 	@$(MAKE) VENV=.venv-newest test
 
 check: $(VENV)/installed ## formatting, lint, types, and which module may import which

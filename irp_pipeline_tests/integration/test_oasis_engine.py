@@ -321,6 +321,28 @@ def test_what_a_model_cannot_compute_rightly_is_refused_before_it_runs(
     assert message in job.error
 
 
+def test_a_hook_that_changes_the_portfolio_is_run_and_what_cannot_be_checked_then_is_said(tmp_path: Path):
+    model = write_model(tmp_path, "grid")
+    (model / "hook.py").write_text(
+        "class ExposurePreAnalysis:\n"
+        "    def __init__(self, exposure_data, **_):\n"
+        "        self.exposure_data = exposure_data\n"
+        "    def run(self):\n"
+        "        self.exposure_data.location.dataframe['BuildingTIV'] *= 2\n"
+    )
+    portfolio = write_portfolio(tmp_path / "portfolio", [place("1")], [])
+    analysis = {**STOCHASTIC, "samples": 1}
+    plain = run_job(tmp_path / "plain", portfolio, analysis, model)
+    options = {"exposure_pre_analysis_module": "hook.py"}
+    hooked = run_job(tmp_path / "hooked", portfolio, {**analysis, "model_options": options}, model)
+    assert (plain.error, hooked.error) == (None, None)
+    # 100,000 for the building and 50,000 for its contents are 200,000 and 50,000 now.
+    larger = plain.figures()["GUL", "AAL", None] * 250_000 / 150_000
+    assert hooked.figures()["GUL", "AAL", None] == pytest.approx(larger, rel=1e-6)
+    assert any("changes the portfolio" in what for what in hooked.provenance["not_checked"])
+    assert plain.provenance["not_checked"] == []
+
+
 def test_a_comma_in_an_identifier_changes_no_ground_up_loss(tmp_path: Path):
     model = write_model(tmp_path, "grid")
     found = []
