@@ -13,7 +13,7 @@ No Dagster here: the report is made of the records, at any time. Rendering knows
 """
 
 from irp_pipeline.report.collecting import collect
-from irp_pipeline.report.page import write, write_report
+from irp_pipeline.report.page import update, write, write_report
 from irp_pipeline.report.records import Report, ReportError, State
 
-__all__ = ["Report", "ReportError", "State", "collect", "write", "write_report"]
+__all__ = ["Report", "ReportError", "State", "collect", "update", "write", "write_report"]

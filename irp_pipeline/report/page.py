@@ -8,10 +8,15 @@ import secrets
 from pathlib import Path
 
 from irp_pipeline.files import appearing_when_whole, write_atomically
+from irp_pipeline.hashes import value_hash
+from irp_pipeline.helpers.artefact import first_difference, list_artefacts
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
+
+FOLDER = "report"
+"""Where the report is among the files of its cycle."""
 
 PAGE, PICTURE, SUMMARY = "report.html", "ep_curves.png", "report.md"
 """The files of a report."""
@@ -37,6 +42,31 @@ def write_report(cycle_name: str, folder: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     return write(collect(cycle_name), folder)
+
+
+def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
+    """Write a report among the files of its cycle, unless what the cycle's step wrote there says the same.
+
+    A file that a step wrote and somebody replaced would make the step run again.
+
+    Args:
+        report: the report.
+        cycle_id: its cycle.
+        cycle_folder: the files of the cycle.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+        OSError: the folder cannot be written to.
+    """
+    recorded = list_artefacts(cycle_id, FOLDER)
+    content = value_hash(report.content())
+    says_the_same = bool(recorded) and all(artefact.content_hash == content for artefact in recorded.values())
+    if says_the_same and first_difference(cycle_folder, recorded.values()) is None:
+        return cycle_folder / FOLDER / PAGE
+    return write(report, cycle_folder / FOLDER)
 
 
 def write(report: Report, folder: Path) -> Path:

@@ -17,7 +17,7 @@ from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepError, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.explain import explain
-from irp_pipeline.report import collect
+from irp_pipeline.report import collect, update
 from irp_pipeline_tests.small_engine import CYCLE, LATER_STEPS, cycle_id, losses, statuses
 
 STEPS = [
@@ -327,6 +327,18 @@ def test_a_stale_file_of_another_machine_is_never_used(launch, folder, jobs, mon
     assert losses() == {"low": 30.0, "middle": 150.0, "high": 300.0}
     assert launch().success
     assert reason_of("export_results").endswith("unchanged")
+
+
+def test_a_report_that_is_written_again_by_hand_and_says_the_same_makes_no_step_run(launch, folder, jobs):
+    assert launch().success
+    page = folder / "report" / "report.html"
+    written = page.read_bytes()
+    assert update(collect(CYCLE), cycle_id(), folder) == page
+    assert page.read_bytes() == written
+    assert worked(launch()) == []
+    page.write_text("of somebody else")
+    assert update(collect(CYCLE), cycle_id(), folder) == page
+    assert b"Q1-2024" in page.read_bytes()
 
 
 def test_a_missing_result_file_makes_its_job_run_again(launch, folder, jobs):
