@@ -31,9 +31,9 @@ from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.handover import track_jobs
 from irp_pipeline.helpers.heartbeat import HEARTBEAT_SECONDS
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, is_lost
-from irp_pipeline.postgres.connections import in_transaction
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, fetch_all, transaction
+from irp_pipeline.postgres.transactions import in_transaction
 from irp_pipeline.worker import Worker
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_
 from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, close_lost_run, is_lost
 from irp_pipeline.helpers.step_work import StepError, StepRun
-from irp_pipeline.postgres.connections import in_transaction
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, transaction
+from irp_pipeline.postgres.transactions import in_transaction
 from irp_pipeline.storable import as_stored
 from irp_pipeline.worker import this_worker
 

@@ -6,6 +6,8 @@ Here belongs what is true of any statement in any schema. What the tables mean b
     in which schema the caller works.
 ``connections``, ``cursors``
     where connections come from, and how each statement takes its schema along.
+``transactions``, ``running``
+    which connection a caller has and for how long; running statements.
 ``statements``, ``parameters``
     reading a statement, and what its values become.
 ``schemas``

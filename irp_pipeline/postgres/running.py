@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from irp_pipeline.postgres import connections, parameters, statements
+from irp_pipeline.postgres import parameters, statements, transactions
 from irp_pipeline.postgres.context import schema_context
 from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor, refuse_in_helper
 from irp_pipeline.postgres.errors import DatabaseError
@@ -176,7 +176,7 @@ def bulk_insert(
             ids.extend([row[0] for row in cursor.fetchall()])
 
     with transaction(schema):
-        connections.with_cursor(insert_all, query)
+        transactions.with_cursor(insert_all, query)
     return ids
 
 
@@ -194,7 +194,7 @@ def transaction(schema: str | None = None) -> Iterator[None]:
         DatabaseError: used from another thread, task or process; the schema changed inside; an inner block failed
             and the outer one went on all the same; the commit failed.
     """
-    with _schema(schema), connections.transaction():
+    with _schema(schema), transactions.transaction():
         yield
 
 
@@ -206,7 +206,7 @@ def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None,
     statement = _parse(query)
     values = _bind(statement, params)
     if statement.controls_transaction or statement.makes_temporary:
-        refuse_in_helper(statement, connections.in_transaction())
+        refuse_in_helper(statement, transactions.in_transaction())
 
     def run(cursor: Cursor) -> _R:
         try:
@@ -215,7 +215,7 @@ def _run(work: Callable[[Cursor], _R], query: str, params: Sequence[Any] | None,
             raise _unsendable_value(error, query, params or ()) from error
         return work(cursor)
 
-    return connections.with_cursor(run, query, statement.changes_session)
+    return transactions.with_cursor(run, query, statement.changes_session)
 
 
 def _first_row(cursor: Cursor) -> tuple[Any, ...] | None:

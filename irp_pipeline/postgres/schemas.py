@@ -15,9 +15,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from irp_pipeline.postgres.connections import administrative_connection, in_transaction
+from irp_pipeline.postgres.connections import administrative_connection
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.statements import quote_identifier
+from irp_pipeline.postgres.transactions import in_transaction
 
 VERSION_TABLE: Final = "irp_schema_version"
 _FIRST_TABLE: Final = "irp_cycle"

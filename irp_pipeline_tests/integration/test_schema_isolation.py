@@ -42,7 +42,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, reset_schema, schema_context, set_schema
-from irp_pipeline.postgres import connections
+from irp_pipeline.postgres import transactions
 from irp_pipeline.postgres.statements import quote_identifier
 
 PREFIX = f"isolation_{os.getpid()}"
@@ -238,7 +238,7 @@ def callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ca
     monkeypatch.setenv("IRP_POOL_SIZE", "5")
     monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off")  # what is tested is not the disk
     dispose_engine()
-    take_connection = connections._take_connection
+    take_connection = transactions._take_connection
     last_schema: dict[Any, str] = {}
     passed_on = 0
 
@@ -250,7 +250,7 @@ def callers(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ca
         last_schema[lent.dbapi] = schema
         return lent
 
-    monkeypatch.setattr(connections, "_take_connection", count)
+    monkeypatch.setattr(transactions, "_take_connection", count)
     names = [f"{PREFIX}_caller_{number}" for number in range(CALLERS)]
     with schemas(server, *names):
         yield [Caller(name) for name in names]

@@ -50,7 +50,7 @@ from irp_pipeline.helpers.step import (
     track_step,
     update_step_run,
 )
-from irp_pipeline.postgres import connections
+from irp_pipeline.postgres import connections, transactions
 from irp_pipeline.worker import Worker, this_worker
 
 UNKNOWN_ID = 987_654_321
@@ -1139,5 +1139,5 @@ class TestAConnectionThatBreaks:
             raise psycopg2.OperationalError(words)
 
         with pytest.raises(DatabaseError, match=words) as raised:
-            connections.with_cursor(break_down, "SELECT 1")
+            transactions.with_cursor(break_down, "SELECT 1")
         assert raised.value.disconnected

@@ -30,7 +30,7 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context, set_schema
-from irp_pipeline.postgres.connections import in_transaction
+from irp_pipeline.postgres.transactions import in_transaction
 
 pytestmark = [
     pytest.mark.usefixtures("test_schema"),
