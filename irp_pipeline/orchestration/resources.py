@@ -29,8 +29,7 @@ def failure_of(error: IrpError) -> Failure:
 class DatabaseResource(ConfigurableResource[None]):
     """Where a run keeps its records, and how it treats what is done already.
 
-    There is no URL here: run config is stored as it is and shown to everybody. The server comes from the environment,
-    see :mod:`irp_pipeline.settings`.
+    There is no URL here: run config is stored as it is and shown to everybody. The server comes from the environment.
     """
 
     db_schema: str | None = Field(

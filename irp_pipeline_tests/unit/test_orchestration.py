@@ -6,6 +6,7 @@ import datetime as dt
 import importlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -319,3 +320,18 @@ def test_without_a_webhook_a_failed_run_is_in_the_log(
     for part in ("run_cycle", "Q1-2024", "test_cycle", FAILED.error, FAILED.run_id):
         assert part in record.getMessage()
     notifier.post_to_webhook(FAILED)  # nowhere to post it to, and no error
+
+
+def test_no_text_that_the_ui_shows_has_markup_of_the_code_in_it():
+    markup = re.compile(r":[a-z]+:`|``")
+    repository = definitions.get_repository_def()
+    texts = [item.description for item in (*repository.sensor_defs, *repository.schedule_defs)]
+    for job in repository.get_all_jobs():
+        snapshot = job.get_job_snapshot()
+        texts.append(snapshot.description)
+        nodes = snapshot.node_defs_snapshot
+        texts += [node.description for node in (*nodes.op_def_snaps, *nodes.graph_def_snaps)]
+        for shape in snapshot.config_schema_snapshot.all_config_snaps_by_key.values():
+            texts += [shape.description, *(field.description for field in shape.fields or ())]
+    assert any(texts)
+    assert [text for text in texts if text and markup.search(text)] == []

@@ -45,7 +45,8 @@ def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
     inputs=_lookups,
 )
 def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
-    """Check each portfolio against OED. A portfolio with errors stops its own analyses; ``findings.txt`` has them all.
+    """Check each portfolio against OED. A portfolio with errors stops its own analyses. The file `findings.txt` has
+    all findings.
 
     If the workbook asks for strict validation, or no portfolio is left, the step fails.
     """
