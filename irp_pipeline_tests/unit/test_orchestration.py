@@ -325,12 +325,13 @@ def test_without_a_webhook_a_failed_run_is_in_the_log(
 def test_no_text_that_the_ui_shows_has_markup_of_the_code_in_it():
     markup = re.compile(r":[a-z]+:`|``")
     repository = definitions.get_repository_def()
-    texts = [item.description for item in (*repository.sensor_defs, *repository.schedule_defs)]
+    texts = [sensor.description for sensor in repository.sensor_defs]
+    texts += [schedule.description for schedule in repository.schedule_defs]
     for job in repository.get_all_jobs():
         snapshot = job.get_job_snapshot()
         texts.append(snapshot.description)
-        nodes = snapshot.node_defs_snapshot
-        texts += [node.description for node in (*nodes.op_def_snaps, *nodes.graph_def_snaps)]
+        texts += [op.description for op in snapshot.node_defs_snapshot.op_def_snaps]
+        texts += [graph.description for graph in snapshot.node_defs_snapshot.graph_def_snaps]
         for shape in snapshot.config_schema_snapshot.all_config_snaps_by_key.values():
             texts += [shape.description, *(field.description for field in shape.fields or ())]
     assert any(texts)
