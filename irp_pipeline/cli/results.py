@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -13,8 +13,9 @@ from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, sc
 app = typer.Typer()
 
 _PERSPECTIVES = ("GUL", "IL", "RI")
-_RETURN_PERIODS = (10, 100, 200, 500)
+_USUAL_RETURN_PERIODS = (10, 100, 200, 500)
 """Years; those that most people ask for first."""
+_MOST_COLUMNS = 4
 
 
 @app.command(epilog="Example: irp results Q1-2024 --json")
@@ -38,10 +39,11 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
         output.print_note(f"Cycle {cycle} has no results yet. To see where it stands: irp status {cycle} "
                           f"{schema_option(schema)}")  # fmt: skip
         return
-    stochastic = list(_stochastic(figures))
+    curves = _curves(figures)
+    stochastic = list(_stochastic(figures, curves))
     if stochastic:
-        curves = [f"OEP {years}" for years in _RETURN_PERIODS] + [f"AEP {_RETURN_PERIODS[-2]}"]
-        output.print_table(("Analysis", "Losses", "Currency", "AAL", "Std dev", *curves), stochastic)
+        titles = (f"{metric} {years:g}" for metric, years in curves)
+        output.print_table(("Analysis", "Losses", "Currency", "AAL", "Std dev", *titles), stochastic)
     deterministic = list(_deterministic(figures))
     if deterministic:
         output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
@@ -56,11 +58,24 @@ def _losses_by(figure: Mapping[str, Any], by_means: Collection[str]) -> str | No
     return "means" if figure["analysis_name"] in by_means and not figure["is_group"] else "samples"
 
 
-def _stochastic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+def _curves(figures: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """The points of the curves to show: the usual return periods as far as there are any, else some of those there are.
+
+    Returns:
+        Metric and return period in years: a few of OEP, and the second largest of them of AEP.
+    """
+    recorded = sorted({figure["return_period"] for figure in figures if figure["metric"] == "OEP"})
+    shown = [years for years in recorded if years in _USUAL_RETURN_PERIODS]
+    if len(shown) < min(_MOST_COLUMNS, len(recorded)):
+        step = max(1, -(-len(recorded) // _MOST_COLUMNS))
+        shown = sorted(recorded[::-1][::step])
+    return [*(("OEP", years) for years in shown), *(("AEP", years) for years in shown[-2:-1] or shown)]
+
+
+def _stochastic(figures: Iterable[dict[str, Any]], curves: Sequence[tuple[str, float]]) -> Iterator[tuple[object, ...]]:
     for key, losses in _by_row(figures).items():
         if ("AAL", None) not in losses:
             continue
-        curves = [("OEP", years) for years in _RETURN_PERIODS] + [("AEP", _RETURN_PERIODS[-2])]
         columns: list[tuple[str, float | None]] = [("AAL", None), ("STD_DEV", None), *curves]
         yield (*key, *(losses.get(column) for column in columns))
 

@@ -1,6 +1,7 @@
 """Results: what is saved of a batch, read back, compared and exported, on a real server and real files."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +129,28 @@ class TestSaving:
         saved = save_results(finished)
         assert saved.left_out == dict.fromkeys(("wind", "everything"), "no finished job of commercial_wind")
         assert set(get_results(finished)["analysis_name"]) == {"property_wind", "property_stress"}
+
+    @pytest.mark.parametrize(
+        ("recorded", "columns"),
+        [
+            ((10, 50, 100, 200, 500), ["OEP 10", "OEP 100", "OEP 200", "OEP 500", "AEP 200"]),
+            ((5, 25), ["OEP 5", "OEP 25", "AEP 5"]),
+        ],
+    )
+    def test_the_command_shows_return_periods_that_were_asked_for(self, finished, recorded, columns):
+        save_results(finished)
+        periods = sorted(set(get_results(finished)["return_period"].dropna()))
+        assert len(periods) >= len(recorded)
+        execute_command(
+            "DELETE FROM irp_analysis_result WHERE NOT return_period = ANY(%s)", (periods[: len(recorded)],)
+        )
+        for before, after in zip(periods, recorded, strict=False):
+            execute_command(
+                "UPDATE irp_analysis_result SET return_period = %s WHERE return_period = %s", (-after, before)
+            )
+        execute_command("UPDATE irp_analysis_result SET return_period = -return_period")
+        header = CliRunner().invoke(app, ["results", "Q1-2024"]).output.splitlines()[0]
+        assert re.findall(r"[OA]EP \d+", header) == columns
 
     def test_figures_by_means_are_said_to_be_so_by_the_command(self, finished):
         save_results(finished)
