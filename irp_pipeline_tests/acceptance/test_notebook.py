@@ -190,7 +190,7 @@ class TestInAnyKernel:
         old_package = old_workspace / "helpers" / "__init__.py"
         assert outputs[:-1] == [
             "",
-            "irp_pipeline.helpers.db_context\n",
+            "irp_pipeline.postgres.context\n",
             "",
             "second\n",
             "",

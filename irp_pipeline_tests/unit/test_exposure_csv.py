@@ -385,10 +385,12 @@ def test_a_damaged_file_is_refused_or_read_as_it_stands(tmp_path_factory, data) 
 
 
 def records_by_hand(text: str) -> list[list[str]]:
-    """The records by RFC 4180, character by character; only blank lines and a Ctrl-Z at the end are passed over."""
+    """The records by RFC 4180, character by character; blank lines are passed over, and a Ctrl-Z that ends the text."""
     records: list[list[str]] = []
     record, cell, quoted, at_start = [], "", False, True
-    text = text.rstrip("\x1a").replace("\r\n", "\n").replace("\r", "\n")
+    body = text.rstrip("\x1a\r\n")
+    text = body + text[len(body) :].partition("\x1a")[0]
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = text if text.endswith("\n") else text + "\n"
     position = 0
     while position < len(text):

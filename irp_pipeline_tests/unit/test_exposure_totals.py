@@ -152,8 +152,8 @@ def test_missing_columns_count_as_blank_and_zero(tmp_path) -> None:
         ("", 2, 0, Decimal(11)),
         (ALL_PERILS, 2, 0, Decimal(11)),
     ]
-    only_unknown = write_csv(tmp_path / "other.csv", [["x"], ["y"]], ["Remark"])
-    assert [total.locations for total in source_totals(only_unknown)] == [2, 2]
+    no_totals = write_csv(tmp_path / "other.csv", [["x"], ["y"]], ["LocName"])
+    assert [total.locations for total in source_totals(no_totals)] == [2, 2]
 
 
 texts = st.sampled_from(["", "1", "01", "A", "b;c"])
