@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.postgres import connections, cursors
+from irp_pipeline.postgres import cursors, transactions
 
 
 def dies(work: Callable[[], object], point: int, also: Sequence[tuple[Any, str]] = ()) -> bool:
@@ -55,5 +55,5 @@ def _die_at(point: int, also: Sequence[tuple[Any, str]]) -> None:
 
     patch = pytest.MonkeyPatch()  # never undone: the process ends
     # Every message to the server goes through one of the two: a statement, or BEGIN and COMMIT.
-    for owner, name in ((cursors.SchemaCursor, "send"), (connections, "_say"), *also):
+    for owner, name in ((cursors.SchemaCursor, "send"), (transactions, "_say"), *also):
         patch.setattr(owner, name, between_points(getattr(owner, name)))

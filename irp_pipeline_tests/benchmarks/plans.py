@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from irp_pipeline.postgres import connections
+from irp_pipeline.postgres import transactions
 from irp_pipeline.postgres.cursors import SchemaCursor
 
 _HAS_A_PLAN = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"WITH")
@@ -67,7 +67,7 @@ def sent_statements() -> Iterator[list[bytes]]:
 @contextmanager
 def _working_through(cursor: type[SchemaCursor]) -> Iterator[None]:
     """Give the helpers of this process another kind of cursor."""
-    with mock.patch.object(connections, "SchemaCursor", cursor):
+    with mock.patch.object(transactions, "SchemaCursor", cursor):
         yield
 
 
