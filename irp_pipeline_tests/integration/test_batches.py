@@ -533,7 +533,7 @@ class Batch(RuleBasedStateMachine):
                 resubmit_job(job_id, data, override)
             return
         new_id = resubmit_job(job_id, data, override)
-        self.renewed(job_id, new_id, override == "refused" if override else None)
+        self.renewed(job_id, new_id, True if override == "refused" else None)  # what it does not name stays
 
     @precondition(lambda self: self.jobs)
     @rule(number=which)
