@@ -86,7 +86,7 @@ def appearing_when_whole(path: Path) -> Iterator[Path]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _is_private(folder: os.stat_result) -> bool:
@@ -117,7 +117,7 @@ def _remove_abandoned(path: Path) -> None:
                     other.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in a folder outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

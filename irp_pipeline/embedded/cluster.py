@@ -17,6 +17,7 @@ from irp_pipeline.embedded.errors import REMEDY, EmbeddedServerError
 from irp_pipeline.embedded.place import Place, end_of_log, open_private
 from irp_pipeline.embedded.programs import POSTGRES_VERSION
 from irp_pipeline.embedded.sockets import DATABASE_NAME, DATABASE_USER, PORT, client_folder
+from irp_pipeline.files import sync_folder
 
 
 def is_made(place: Place) -> bool:
@@ -48,7 +49,7 @@ def make_cluster(place: Place, programs: Path, account: Account | None) -> None:
             os.chown(new, account.uid, account.gid, follow_symlinks=False)
         _run_initdb(place, programs, account, new)
         new.rename(place.data)
-        _flush_folder(place.folder)
+        sync_folder(place.folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -113,11 +114,3 @@ def make_database(place: Place) -> None:
             f"{str(error).strip()}.\n{end_of_log(place, 0)}"
         ) from error
     os.close(open_private(place, place.has_database, os.O_WRONLY))
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,18 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchError,
-    lock_batch,
-    require_open_batch,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchError, lock_batch, require_open_batch
 from irp_pipeline.helpers.configuration import get_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
-from irp_pipeline.helpers.handover import (
-    cancel_jobs,
-    submit_jobs,
-    track_jobs,
-)
+from irp_pipeline.helpers.handover import cancel_jobs, submit_jobs, track_jobs
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
 from irp_pipeline.postgres.running import (

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from irp_pipeline import settings
 from irp_pipeline.engines import EngineError, RiskEngine, engine
@@ -20,10 +20,9 @@ from irp_pipeline.helpers.constants import BatchStatus, CycleStatus
 from irp_pipeline.helpers.cycle_lookup import require_open_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_request import JobError
-from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import execute_scalar, fetch_one, transaction
 
-_UNIQUE_VIOLATION: Final = "23505"
 _BATCH = """
     SELECT b.id, b.configuration_id, b.batch_type, b.status, cy.id AS cycle_id, cy.cycle_name,
            cy.status AS cycle_status, cf.data_folder,
@@ -107,7 +106,7 @@ def lock_batch(batch_id: int) -> Iterator[BatchOfJobs]:
                 raise JobError(f"There is no batch with the id {batch_id}")
             yield batch
     except DatabaseError as error:
-        if error.sqlstate != _UNIQUE_VIOLATION or batch is None:
+        if error.sqlstate != UNIQUE_VIOLATION or batch is None:
             raise
         other = execute_scalar(
             """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.constants import CycleStatus
-from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import (
     execute_command,
     execute_insert,
@@ -59,8 +59,6 @@ __all__ = [
     "require_open_cycle",
 ]
 
-_UNIQUE_VIOLATION = "23505"
-
 
 def create_cycle(cycle_name: str) -> int:
     """Create an ACTIVE cycle and return its id.
@@ -75,7 +73,7 @@ def create_cycle(cycle_name: str) -> int:
             "INSERT INTO irp_cycle (cycle_name, status) VALUES (%s, %s) RETURNING id", (cycle_name, CycleStatus.ACTIVE)
         )
     except DatabaseError as error:
-        if error.sqlstate == _UNIQUE_VIOLATION:
+        if error.sqlstate == UNIQUE_VIOLATION:
             other = other_spelling(cycle_name) or cycle_name
             hint = "" if other == cycle_name else "; names are not case-sensitive"
             raise CycleError(f"There is a cycle {other!r} already{hint}: use it, or choose another name") from error

@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.postgres.running import (
-    execute_scalar,
-    fetch_all,
-    fetch_one,
-)
+from irp_pipeline.postgres.running import execute_scalar, fetch_all, fetch_one
 
 if TYPE_CHECKING:
     pass

@@ -16,11 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from irp_pipeline.engines import EngineError, JobPhase, JobState
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchOfJobs,
-    lock_batch,
-    open_batch,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.job_changes import (
     BEING_CANCELLED,

@@ -13,12 +13,7 @@ from typing import Any
 
 from irp_pipeline import settings
 from irp_pipeline.engines import EngineError
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchOfJobs,
-    engine_of,
-    lock_batch,
-    open_batch,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.handover import (

@@ -11,9 +11,7 @@ from typing import Any, Final
 
 from irp_pipeline.engines import JobPhase, JobState, check_result
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchOfJobs,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command

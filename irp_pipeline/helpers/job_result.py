@@ -12,9 +12,7 @@ from typing import Any
 
 from irp_pipeline.engines import EngineError
 from irp_pipeline.helpers.artefact import difference
-from irp_pipeline.helpers.batch_of_jobs import (
-    engine_of,
-)
+from irp_pipeline.helpers.batch_of_jobs import engine_of
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchOfJobs,
-    lock_batch,
-    require_open_batch,
-)
-from irp_pipeline.helpers.handover import (
-    replace_jobs,
-    requests_of,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, require_open_batch
+from irp_pipeline.helpers.handover import replace_jobs, requests_of
 from irp_pipeline.helpers.job_request import PLACES, JobError
 from irp_pipeline.helpers.job_result import changed_file
 from irp_pipeline.postgres.running import fetch_all

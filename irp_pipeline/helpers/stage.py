@@ -3,10 +3,8 @@
 from typing import Any
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.errors import FOREIGN_KEY_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import fetch_all, fetch_one, find_or_insert
-
-_FOREIGN_KEY_VIOLATION = "23503"
 
 _COLUMNS = "id, cycle_id, stage_num, stage_name, stage_key, created_ts"
 
@@ -58,7 +56,7 @@ def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, *, stage
                 (cycle_id, stage_key, stage_num, stage_name),
             )
     except DatabaseError as error:
-        if error.sqlstate == _FOREIGN_KEY_VIOLATION:
+        if error.sqlstate == FOREIGN_KEY_VIOLATION:
             raise StageError(f"There is no cycle with the id {cycle_id} to put stage {stage_num} into") from error
         raise
     if stage_id is None:

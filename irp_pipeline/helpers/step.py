@@ -9,12 +9,12 @@ Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.lease import no_step, track_step
 from irp_pipeline.helpers.step_work import StepError, StepRun
-from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.errors import FOREIGN_KEY_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, find_or_insert
 from irp_pipeline.storable import as_stored
 
@@ -31,7 +31,6 @@ __all__ = [
     "update_step_run",
 ]
 
-_FOREIGN_KEY_VIOLATION: Final = "23503"
 
 _RUN_COLUMNS = """
     id, step_id, run_num, status, started_ts, completed_ts, started_by, error_message, output_data,
@@ -88,7 +87,7 @@ def get_or_create_step(
                 (stage_id, step_key, step_num, step_name, notebook_path),
             )
     except DatabaseError as error:
-        if error.sqlstate == _FOREIGN_KEY_VIOLATION:
+        if error.sqlstate == FOREIGN_KEY_VIOLATION:
             raise StepError(f"There is no stage with the id {stage_id} to put step {step_num} into") from error
         raise
     if step_id is None:

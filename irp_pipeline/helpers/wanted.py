@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from irp_pipeline.hashes import value_hash
-from irp_pipeline.helpers.batch_of_jobs import (
-    BatchError,
-)
+from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import fetch_all

@@ -8,6 +8,10 @@ import psycopg2
 from irp_pipeline.errors import IrpError
 from irp_pipeline.postgres.context import get_current_schema
 
+# SQLSTATEs that callers tell apart: https://www.postgresql.org/docs/current/errcodes-appendix.html
+UNIQUE_VIOLATION: Final = "23505"
+FOREIGN_KEY_VIOLATION: Final = "23503"
+
 _STATEMENT_CHARACTERS_SHOWN: Final = 2000
 
 _UNDEFINED_TABLE: Final = "42P01"
