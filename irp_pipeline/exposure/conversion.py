@@ -186,6 +186,7 @@ def _float_as_text(value: float) -> str | None:
 def _decimal_as_text(value: decimal.Decimal) -> str | None:
     if not value.is_finite():
         return None if value.is_nan() else str(value)
+    value = value or abs(value)  # a zero has no sign
     return f"{value:f}" if value != value.to_integral_value() else f"{value.to_integral_value():f}"
 
 
@@ -300,7 +301,15 @@ def _to_number(array: "pa.Array") -> "pa.Array":
         array = _without_nan(array)
         if pc.any(pc.is_inf(array)).as_py():
             raise pa.ArrowInvalid("an infinite number")
-    return array
+    return _without_negative_zero(array)
+
+
+def _without_negative_zero(array: "pa.Array") -> "pa.Array":
+    """IEEE 754 has -0.0 beside 0.0. Some databases and file formats keep its sign and some drop it, so we drop it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.add(array, pa.scalar(0.0, pa.float64()))
 
 
 def _to_integer(array: "pa.Array", integer_type: "pa.DataType") -> "pa.Array":

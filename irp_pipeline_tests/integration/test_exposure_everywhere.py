@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from irp_pipeline.exposure import ExposureError
@@ -202,6 +202,14 @@ def assert_equal_everywhere(folder: Path, engines: dict[str, sa.Engine], table: 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=locations())
+@example(
+    rows=[
+        {"PortNumber": "1", "AccNumber": "1", "LocNumber": "1", "StreetAddress": None, "PostalCode": None}
+        | {"CountryCode": "GB", "LocCurrency": "GBP", "LocPerilsCovered": "WW1", "Latitude": -0.0}
+        | {"BuildingTIV": -0.0, "ContentsTIV": None, "NumberOfBuildings": None, "LocInceptionDate": None}
+        | {"CondTag": None}
+    ]
+)
 def test_locations_arrive_equal_from_every_source_with_equal_totals(tmp_path, databases, rows) -> None:
     totals = assert_equal_everywhere(tmp_path, databases, OedTable.LOCATION, rows)
     by_hand = {(row["PortNumber"], row["AccNumber"], row["LocNumber"]): row for row in rows}
