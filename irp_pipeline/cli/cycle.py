@@ -17,6 +17,7 @@ from irp_pipeline.cli.options import (
     make_sure,
     working_in,
 )
+from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.errors import IrpError
 
 Force = Annotated[
@@ -41,7 +42,7 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     if as_json:
         output.print_json({"schema": schema, "cycle": created})
     else:
-        workbook = settings.cycle_dir(schema, cycle) / "configuration.xlsx"
+        workbook = workbook_of(settings.cycle_dir(schema, cycle))
         output.say(f"Created the cycle {cycle} in schema {schema!r}.")
         output.print_note(f"Its workbook goes here: {workbook}. To write an empty one: irp config template {workbook}")
 

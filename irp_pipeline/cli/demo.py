@@ -7,6 +7,7 @@ import typer
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import schema_option, working_in
 from irp_pipeline.cli.run import run
+from irp_pipeline.cycle_files import report_of
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def demo(
     run(_CYCLE, rerun=rerun, db_schema=schema)
     output.say("The losses; nothing about them is real:")
     results(_CYCLE, db_schema=schema)
-    output.say(f"The report: {folder / 'report' / 'report.html'}")
+    output.say(f"The report: {report_of(folder)}")
     output.say("What to try next:")
     option = schema_option(schema)
     for command, why in (

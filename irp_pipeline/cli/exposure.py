@@ -12,8 +12,8 @@ from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from irp_pipeline.exposure.findings import Finding
     from irp_pipeline.exposure.oed import OedTable
+    from irp_pipeline.exposure.validation.findings import Finding
 
 app = typer.Typer(no_args_is_help=True, help="Check exposure in OED, without a cycle or a database.")
 
@@ -79,10 +79,10 @@ def check(
     Ends with status 1 if there is an error.
     """
     from irp_pipeline.exposure.currencies import CURRENCIES
-    from irp_pipeline.exposure.findings import Severity
     from irp_pipeline.exposure.oed import OedTable
-    from irp_pipeline.exposure.sources import FileSource
+    from irp_pipeline.exposure.readers.sources import FileSource
     from irp_pipeline.exposure.validate import Needs, needs_of_perspectives, validate
+    from irp_pipeline.exposure.validation.findings import Severity
 
     if currency is not None and currency.upper() not in CURRENCIES:
         raise typer.BadParameter(f"{currency!r} is not an ISO 4217 currency code", param_hint="--currency")

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.demo.windstorm import MODEL, PERIL
 from irp_pipeline.files import write_atomically
 
@@ -140,7 +141,7 @@ def write_portfolios(folder: Path) -> Path:
             "groupings": [{"name": "all_wind", "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
         }
     )
-    return write_workbook(folder / "configuration.xlsx", workbook, overwrite=True)
+    return write_workbook(workbook_of(folder), workbook, overwrite=True)
 
 
 def _wind_analysis(portfolio: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from irp_pipeline.engines.oasis import DETERMINISTIC, STOCHASTIC, oasis
 from irp_pipeline.engines.oasis.needs import needs as oasis_needs
 from irp_pipeline.engines.oasis.options import options_problem as oasis_options_problem
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
-from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
+from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
 
 __all__ = [
     "EngineError",

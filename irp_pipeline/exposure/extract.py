@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotals
-from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.opening import open_source
-from irp_pipeline.exposure.sources import Reader, Source
+from irp_pipeline.exposure.readers.conversion import conform, schema_of
+from irp_pipeline.exposure.readers.opening import open_source
+from irp_pipeline.exposure.readers.sources import Reader, Source
+from irp_pipeline.exposure.totals.control_total import ControlTotals
 from irp_pipeline.files import appearing_when_whole
 
 if TYPE_CHECKING:

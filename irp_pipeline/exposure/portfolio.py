@@ -8,14 +8,6 @@ from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.hashes import file_sha256
 
-PORTFOLIOS_FOLDER = "portfolios"
-"""Where the portfolios are within the files of a cycle: a folder each."""
-
-
-def portfolio_folder(cycle_folder: Path, portfolio: str) -> Path:
-    """Return the folder of a portfolio within that of its cycle."""
-    return cycle_folder / PORTFOLIOS_FOLDER / portfolio
-
 
 def portfolio_file(folder: Path, table: OedTable) -> Path:
     """Return where a table of a portfolio is, or would be."""

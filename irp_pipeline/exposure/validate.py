@@ -3,7 +3,7 @@
 The rules of the standard are checked by ods_tools. On top of that comes what ods_tools lets pass and an Oasis LMF run
 fails on, or worse, runs on with: currencies that do not exist, missing columns of insured values, tables or coordinates
 that the model needs, references between the tables that lead nowhere, and terms that have no effect. All checks are
-listed in :mod:`irp_pipeline.exposure.checks`.
+listed in :mod:`irp_pipeline.exposure.validation.checks`.
 
 The whole exposure is loaded into memory here, as any model run does.
 """
@@ -12,17 +12,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from irp_pipeline.exposure import ExposureError, checks
-from irp_pipeline.exposure.control_total import MONEY_COLUMNS
+from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
-from irp_pipeline.exposure.findings import Finding, LoadedExposure, Severity, blank
-from irp_pipeline.exposure.identifiers import check_identifiers
-from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.references import check_perils, check_references, scope_matches
-from irp_pipeline.exposure.sources import FileSource
-from irp_pipeline.exposure.standard import check_standard
-from irp_pipeline.exposure.terms import check_repeated, check_terms
+from irp_pipeline.exposure.readers.sources import FileSource
+from irp_pipeline.exposure.totals.control_total import MONEY_COLUMNS
+from irp_pipeline.exposure.validation import checks
+from irp_pipeline.exposure.validation.findings import Finding, LoadedExposure, Severity, blank
+from irp_pipeline.exposure.validation.identifiers import check_identifiers
+from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
+from irp_pipeline.exposure.validation.policies import check_policies
+from irp_pipeline.exposure.validation.references import check_perils, check_references, scope_matches
+from irp_pipeline.exposure.validation.repeated import check_repeated
+from irp_pipeline.exposure.validation.standard import check_standard
+from irp_pipeline.exposure.validation.treaties import check_treaties
 
 __all__ = [
     "Finding",
@@ -77,7 +80,8 @@ def validate(
         *check_repeated(exposure),
         *check_references(exposure, matches),
         *check_perils(exposure),
-        *check_terms(exposure, matches),
+        *check_policies(exposure),
+        *check_treaties(exposure, matches),
     ]
     order = {table: number for number, table in enumerate(OedTable)}
     return sorted(findings, key=lambda finding: -1 if finding.table is None else order[finding.table])

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from irp_pipeline import hashes, settings
+from irp_pipeline.cycle_files import SCRATCH
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.postgres.running import fetch_all
-
-_SCRATCH: Final = ".scratch"
 
 
 class ArtefactError(IrpError):
@@ -172,7 +171,7 @@ def make_scratch(cycle_folder: Path, step_id: int, token: str) -> Path:
         token: of the lease.
     """
     settings.make_irp_home()
-    spaces = cycle_folder / _SCRATCH
+    spaces = cycle_folder / SCRATCH
     for left in spaces.glob(f"{step_id}-*"):
         shutil.rmtree(left, ignore_errors=True)
     space = spaces / f"{step_id}-{token}"

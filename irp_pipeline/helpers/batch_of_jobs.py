@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline import settings
+from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.engines import EngineError, RiskEngine, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.configuration import data_folder
@@ -125,7 +126,7 @@ def engine_of(cycle_name: str, job_configuration_data: Mapping[str, Any]) -> Ris
     name = job_configuration_data.get("engine")
     if not isinstance(name, str):
         raise EngineError(f"The job's parameter 'engine' is {name!r}, but must name a risk engine")
-    return engine(name, settings.cycle_dir(get_current_schema(), cycle_name) / "jobs")
+    return engine(name, jobs_of(settings.cycle_dir(get_current_schema(), cycle_name)))
 
 
 def _batch(row: dict[str, Any] | None) -> BatchOfJobs | None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline import settings
+from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import cancel_batch, recon_batch, track_batch
@@ -287,7 +288,7 @@ def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
         by_engine[job["cycle_name"], str(job["engine"])].append(job)
     for (cycle_name, name), engine_jobs in by_engine.items():
         try:
-            risk_engine = engine(name, settings.cycle_dir(get_current_schema(), cycle_name) / "jobs")
+            risk_engine = engine(name, jobs_of(settings.cycle_dir(get_current_schema(), cycle_name)))
         except EngineError:  # an engine that is not there does nothing
             phases = {job["job_key"]: JobPhase.UNKNOWN for job in engine_jobs}
         else:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline import settings
+from irp_pipeline.cycle_files import PORTFOLIOS, portfolio_key
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import (
-    PORTFOLIOS_FOLDER,
     exposure_hash,
     file_hashes,
     portfolio_files,
-    portfolio_folder,
 )
 from irp_pipeline.hashes import file_sha256, value_hash
 from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
@@ -61,7 +60,7 @@ class Requests:
         self._data_folder = data_folder
         self._portfolios = portfolios
         self._recorded: dict[str, list[Artefact]] = defaultdict(list)
-        for artefact in list_artefacts(cycle_id, PORTFOLIOS_FOLDER).values():
+        for artefact in list_artefacts(cycle_id, PORTFOLIOS).values():
             self._recorded[artefact.key.split("/")[1]].append(artefact)
         self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
@@ -114,7 +113,7 @@ class Requests:
         """Find the files of a portfolio: those that are recorded, checked; else those that somebody put there."""
         if portfolio in self._refused:
             raise JobError(f"The portfolio {portfolio!r} has errors. {self._refused[portfolio]}")
-        folder = portfolio_folder(settings.cycle_dir(get_current_schema(), self._cycle_name), portfolio)
+        folder = settings.cycle_dir(get_current_schema(), self._cycle_name) / portfolio_key(portfolio)
         recorded = self._recorded.get(portfolio, [])
         try:
             if recorded:

@@ -7,6 +7,7 @@ its own. Every value is escaped, since names and messages come from anybody.
 import secrets
 from pathlib import Path
 
+from irp_pipeline.cycle_files import REPORT, REPORT_PAGE, REPORT_PICTURE, REPORT_SUMMARY, report_of
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import first_difference, list_artefacts
@@ -14,12 +15,6 @@ from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
-
-FOLDER = "report"
-"""Where the report is among the files of its cycle."""
-
-PAGE, PICTURE, SUMMARY = "report.html", "ep_curves.png", "report.md"
-"""The files of a report."""
 
 _MANY_SUBJECTS = 8
 """With more subjects than this, the tables of analyses are folded up."""
@@ -61,12 +56,12 @@ def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
         DatabaseError: the database refuses or is away.
         OSError: the folder cannot be written to.
     """
-    recorded = list_artefacts(cycle_id, FOLDER)
+    recorded = list_artefacts(cycle_id, REPORT)
     content = value_hash(report.content())
     says_the_same = bool(recorded) and all(artefact.content_hash == content for artefact in recorded.values())
     if says_the_same and first_difference(cycle_folder, recorded.values()) is None:
-        return cycle_folder / FOLDER / PAGE
-    return write(report, cycle_folder / FOLDER)
+        return report_of(cycle_folder)
+    return write(report, cycle_folder / REPORT)
 
 
 def write(report: Report, folder: Path) -> Path:
@@ -76,13 +71,13 @@ def write(report: Report, folder: Path) -> Path:
     page, summary = render_page(report), render_summary(report)
     if subjects := _with_curves(report):
         image = picture(subjects, f"{report.cycle}: losses by return period")
-        with appearing_when_whole(folder / PICTURE) as partial:
+        with appearing_when_whole(folder / REPORT_PICTURE) as partial:
             partial.write_bytes(image)
     else:
-        (folder / PICTURE).unlink(missing_ok=True)
-    write_atomically(folder / SUMMARY, summary)
-    write_atomically(folder / PAGE, page)
-    return folder / PAGE
+        (folder / REPORT_PICTURE).unlink(missing_ok=True)
+    write_atomically(folder / REPORT_SUMMARY, summary)
+    write_atomically(folder / REPORT_PAGE, page)
+    return folder / REPORT_PAGE
 
 
 def render_page(report: Report) -> str:

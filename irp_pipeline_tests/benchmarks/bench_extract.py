@@ -73,7 +73,7 @@ else:
     import adbc_driver_postgresql.dbapi, pyarrow.compute
     from irp_pipeline.exposure.extract import extract
     from irp_pipeline.exposure.oed import OedTable
-    from irp_pipeline.exposure.sources import QuerySource
+    from irp_pipeline.exposure.readers.sources import QuerySource
 
 started = time.perf_counter()
 if kind == "pandas":

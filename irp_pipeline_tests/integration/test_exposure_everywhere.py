@@ -19,8 +19,10 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import ColumnType, OedTable, oed_columns
 from irp_pipeline.exposure.portfolio import folder_hash, portfolio_file, portfolio_files, write_portfolio_file
-from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
-from irp_pipeline.exposure.totals import ControlTotals, compare_totals, extract_totals, source_totals, whole_totals
+from irp_pipeline.exposure.readers.sources import FileSource, QuerySource, Source
+from irp_pipeline.exposure.readers.totals import extract_totals, source_totals
+from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
+from irp_pipeline.exposure.totals.control_total import ControlTotals
 from irp_pipeline.exposure.validate import needs_of_perspectives, validate
 from irp_pipeline.settings import database_url
 from irp_pipeline_tests.oasis_jobs import run_job

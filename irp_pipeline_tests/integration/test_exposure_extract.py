@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, QuerySource
-from irp_pipeline.exposure.totals import compare_totals, extract_totals, source_totals
+from irp_pipeline.exposure.readers.sources import FileSource, QuerySource
+from irp_pipeline.exposure.readers.totals import extract_totals, source_totals
+from irp_pipeline.exposure.totals.comparison import compare_totals
 from irp_pipeline.settings import database_url
 
 SCHEMA = f"exposure_source_{os.getpid()}"
@@ -221,8 +222,9 @@ import sys
 from pathlib import Path
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, QuerySource
-from irp_pipeline.exposure.totals import compare_totals, extract_totals
+from irp_pipeline.exposure.readers.sources import FileSource, QuerySource
+from irp_pipeline.exposure.totals.comparison import compare_totals
+from irp_pipeline.exposure.readers.totals import extract_totals
 
 kind, text = sys.argv[1:]
 source = FileSource(Path(text)) if kind == "file" else QuerySource(kind, text)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
-from irp_pipeline.exposure.files import open_file
-from irp_pipeline.exposure.numerals import with_point, with_points
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.opening import open_source
-from irp_pipeline.exposure.sources import FileSource
-from irp_pipeline.exposure.totals import source_totals, whole_totals
+from irp_pipeline.exposure.readers.files import open_file
+from irp_pipeline.exposure.readers.numerals import with_point, with_points
+from irp_pipeline.exposure.readers.opening import open_source
+from irp_pipeline.exposure.readers.sources import FileSource
+from irp_pipeline.exposure.readers.totals import source_totals
+from irp_pipeline.exposure.totals.comparison import whole_totals
 
 CASES = Path(__file__).parents[1] / "cases"
 HEADER = "AccNumber,LocNumber,StreetAddress,BuildingTIV,ContentsTIV\n"
@@ -346,6 +347,15 @@ LINES = [
 TEXT = "\n".join(LINES) + "\n"
 
 
+@pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_signs_that_end_a_line_elsewhere_end_none_in_csv(tmp_path, sign) -> None:
+    text = f"PortNumber,LocNumber,My{sign}Remark,BuildingTIV\n1,7,new{sign}roof,5\n"
+    result = read(tmp_path, text)
+    assert list(result.columns) == ["PortNumber", "LocNumber", f"My{sign}Remark", "BuildingTIV"]
+    assert cells(result, f"My{sign}Remark") == [f"new{sign}roof"]
+    assert cells(result, "BuildingTIV") == [5]
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_as_it_stands(tmp_path_factory, data) -> None:
@@ -419,7 +429,7 @@ def records_by_hand(text: str) -> list[list[str]]:
 
 
 def test_a_reader_can_be_asked_for_places_before_anything_is_read(tmp_path) -> None:
-    from irp_pipeline.exposure.csv_file import CsvOptions
+    from irp_pipeline.exposure.readers.csv_header import CsvOptions
 
     (tmp_path / "location.csv").write_text("\n" + HEADER + ROW)
     with open_file(tmp_path / "location.csv", CsvOptions(), OedTable.LOCATION) as reader:

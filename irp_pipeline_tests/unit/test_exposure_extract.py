@@ -20,7 +20,7 @@ import pytest
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource
+from irp_pipeline.exposure.readers.sources import FileSource
 
 HEADER = "PortNumber,AccNumber,LocNumber,PostalCode,CountryCode,BuildingTIV,NumberOfStoreys,LocCurrency\n"
 
@@ -325,7 +325,7 @@ def test_a_killed_extraction_leaves_nothing_that_looks_done_and_the_next_one_tid
         "import os, signal; from pathlib import Path\n"
         "from irp_pipeline.exposure.extract import extract\n"
         "from irp_pipeline.exposure.oed import OedTable\n"
-        "from irp_pipeline.exposure.sources import FileSource\n"
+        "from irp_pipeline.exposure.readers.sources import FileSource\n"
         "extract(FileSource(Path('location.csv')), OedTable.LOCATION, Path('location.parquet'),\n"
         "        progress=lambda rows: os.kill(os.getpid(), signal.SIGKILL))"
     )

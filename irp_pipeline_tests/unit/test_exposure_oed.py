@@ -73,7 +73,7 @@ def test_extracting_a_file_loads_neither_pandas_nor_ods_tools(tmp_path) -> None:
         "import sys; from pathlib import Path\n"
         "from irp_pipeline.exposure.extract import extract\n"
         "from irp_pipeline.exposure.oed import OedTable\n"
-        "from irp_pipeline.exposure.sources import FileSource\n"
+        "from irp_pipeline.exposure.readers.sources import FileSource\n"
         "extract(FileSource(Path('location.csv')), OedTable.LOCATION, Path('location.parquet'))\n"
         "print({'pandas', 'ods_tools', 'sqlalchemy', 'dagster'} & set(sys.modules))"
     )

@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.checks import CHECKS, Severity
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource
+from irp_pipeline.exposure.readers.sources import FileSource
 from irp_pipeline.exposure.validate import (
     Finding,
     Needs,
@@ -20,6 +19,7 @@ from irp_pipeline.exposure.validate import (
     refused_portfolios,
     validate,
 )
+from irp_pipeline.exposure.validation.checks import CHECKS, Severity
 
 CASES = Path(__file__).parents[1] / "cases"
 PAGE = Path(__file__).parents[2] / "docs" / "exposure_checks.md"

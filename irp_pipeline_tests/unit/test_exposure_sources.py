@@ -10,12 +10,14 @@ import pytest
 from psycopg2.extensions import parse_dsn
 from sqlalchemy import make_url
 
-from irp_pipeline.exposure import ExposureError, databases
+from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.postgres import connection_string
-from irp_pipeline.exposure.sources import QuerySource, source_names, source_url
-from irp_pipeline.exposure.totals import compare_totals, extract_totals, source_totals
+from irp_pipeline.exposure.readers import databases
+from irp_pipeline.exposure.readers.postgres import connection_string
+from irp_pipeline.exposure.readers.sources import QuerySource, source_names, source_url
+from irp_pipeline.exposure.readers.totals import extract_totals, source_totals
+from irp_pipeline.exposure.totals.comparison import compare_totals
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +103,7 @@ def test_per_cent_signs_and_colons_in_a_query_mean_themselves(tmp_path) -> None:
 
 
 def test_dates_and_decimals_of_a_driver_become_text_and_numbers() -> None:
-    from irp_pipeline.exposure.conversion import array_of
+    from irp_pipeline.exposure.readers.conversion import array_of
 
     values = [Decimal("10.10"), None, 3, 2.0, date(2024, 1, 31), True]
     assert array_of(values).to_pylist() == ["10.10", None, "3", "2", "2024-01-31", "1"]

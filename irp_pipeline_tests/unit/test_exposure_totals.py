@@ -13,22 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irp_pipeline.exposure import ExposureError, control_total
-from irp_pipeline.exposure.control_total import TotalsAccumulator
+from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource
-from irp_pipeline.exposure.totals import (
-    ALL_PERILS,
-    ControlTotal,
-    compare_totals,
-    extract_totals,
-    money_tolerance,
-    source_totals,
-    totals_from_json,
-    totals_to_json,
-    whole_totals,
-)
+from irp_pipeline.exposure.readers.sources import FileSource
+from irp_pipeline.exposure.readers.totals import extract_totals, source_totals
+from irp_pipeline.exposure.totals import control_total
+from irp_pipeline.exposure.totals.as_json import totals_from_json, totals_to_json
+from irp_pipeline.exposure.totals.comparison import compare_totals, money_tolerance, whole_totals
+from irp_pipeline.exposure.totals.control_total import ALL_PERILS, ControlTotal, TotalsAccumulator
 
 HEADER = [
     *("PortNumber", "AccNumber", "LocNumber", "LocPerilsCovered", "CountryCode", "LocCurrency"),

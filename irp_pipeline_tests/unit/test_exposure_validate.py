@@ -8,7 +8,7 @@ from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.currencies import CURRENCIES, FORMER_CURRENCIES
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource
+from irp_pipeline.exposure.readers.sources import FileSource
 from irp_pipeline.exposure.validate import Finding, Needs, Severity, needs_of_perspectives, validate
 
 ALL_LOSSES = needs_of_perspectives(["GUL", "IL", "RI"])
@@ -334,5 +334,5 @@ def test_a_large_table_is_checked_in_portions_with_the_same_findings(tmp_path, c
     at_once = [str(finding) for finding in validate(complete, needs=ALL_LOSSES, rows_per_fault=2)]
     assert len(at_once) > len(faults)
     for size in (1, 2, 3, len(faults)):
-        monkeypatch.setattr("irp_pipeline.exposure.standard._ROWS_AT_ONCE", size)
+        monkeypatch.setattr("irp_pipeline.exposure.validation.standard._ROWS_AT_ONCE", size)
         assert [str(finding) for finding in validate(complete, needs=ALL_LOSSES, rows_per_fault=2)] == at_once

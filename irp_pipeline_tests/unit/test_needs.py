@@ -8,8 +8,8 @@ import pytest
 
 from irp_pipeline import engines
 from irp_pipeline.engines.oasis.notes import notes
-from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.validation.needs import Needs
 
 DETERMINISTIC = {"engine": "oasis_deterministic", "perspectives": ["GUL"]}
 STOCHASTIC = {"engine": "oasis_stochastic", "perspectives": ["GUL"]}

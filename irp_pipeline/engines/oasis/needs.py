@@ -11,8 +11,8 @@ from typing import Any
 from irp_pipeline.engines.oasis import DETERMINISTIC
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model, read_model, read_object
-from irp_pipeline.exposure.needs import Needs, needs_of_perspectives
 from irp_pipeline.exposure.oed import OedTable, is_required, known_spelling
+from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
 
 _COORDINATES = frozenset({"Latitude", "Longitude"})
 _OWN_MODULE = "the model finds locations by a module of its own, which does not say what it needs"

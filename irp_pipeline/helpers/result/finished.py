@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_result import ResultFile, result_files
@@ -63,7 +64,7 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
         DatabaseError: the database refuses or is away.
     """
     batch = require_batch(batch_id)
-    jobs_folder = cycle_dir(get_current_schema(), batch["cycle_name"]) / "jobs"
+    jobs_folder = jobs_of(cycle_dir(get_current_schema(), batch["cycle_name"]))
     rows = fetch_all(
         """
         SELECT j.id, coalesce(w.job_key, j.job_key) AS job_key, j.result_data, c.job_configuration_data

@@ -5,17 +5,14 @@ from typing import Any
 
 from dagster import OpExecutionContext, graph
 
+from irp_pipeline.cycle_files import extracts_key
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, QuerySource, Source
-from irp_pipeline.exposure.totals import (
-    compare_totals,
-    extract_totals,
-    totals_from_json,
-    totals_to_json,
-    whole_totals,
-)
+from irp_pipeline.exposure.readers.sources import FileSource, QuerySource, Source
+from irp_pipeline.exposure.readers.totals import extract_totals
+from irp_pipeline.exposure.totals.as_json import totals_from_json, totals_to_json
+from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
@@ -58,11 +55,6 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
                     decimal=portfolio.decimal,
                 )
     return sources
-
-
-def extracts_key(portfolio: str) -> str:
-    """Return where the extracted tables of a portfolio are within the files of its cycle: one Parquet file each."""
-    return f"extracts/{portfolio}"
 
 
 def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:

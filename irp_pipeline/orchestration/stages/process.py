@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 from dagster import OpExecutionContext, graph
 
 from irp_pipeline import engines
+from irp_pipeline.cycle_files import findings_key, portfolio_key
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.needs import Needs
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder, write_portfolio_file
+from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, write_portfolio_file
 from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
+from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
 from irp_pipeline.helpers.step import StepRun
-from irp_pipeline.orchestration.stages.extract import extracted_tables, extracts_key
+from irp_pipeline.orchestration.stages.extract import extracted_tables
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 from irp_pipeline.settings import models_folder
 
@@ -50,14 +51,14 @@ def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -
 
     If the workbook asks for strict validation, or no portfolio is left, the step fails.
     """
-    from irp_pipeline.exposure.findings import Severity
+    from irp_pipeline.exposure.validation.findings import Severity
 
     workbook, folder = active_workbook(cycle.id)
     figures: dict[str, Any] = {}
     found: dict[str, PortfolioFindings] = {}
     for portfolio in workbook.portfolios:
         found[portfolio.name] = result = _validated(cycle, workbook, portfolio.name, folder)
-        key = f"{extracts_key(portfolio.name)}/findings.txt"
+        key = findings_key(portfolio.name)
         text = "".join(f"{finding}\n" for finding in result.findings)
         write_atomically(run.scratch / key, text)
         run.add_file(run.scratch / key)
@@ -89,7 +90,7 @@ def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     refused = refused_portfolios_of(cycle.id)
     figures: dict[str, Any] = {}
     for portfolio in workbook.portfolios:
-        folder = portfolio_folder(cycle.folder, portfolio.name)
+        folder = cycle.folder / portfolio_key(portfolio.name)
         extracts = {} if portfolio.name in refused else extracted_tables(cycle, portfolio.name)
         built: list[Path] = []
         for table in OedTable:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster import MetadataValue, OpExecutionContext, graph
 
+from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS
 from irp_pipeline.helpers import result
 from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.step import StepRun
@@ -13,18 +14,15 @@ from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(6, "Report")
 
-_RESULTS, _REPORT = "results", "report"
-"""Where they are within the files of a cycle."""
-
 
 @step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
 def export_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD."""
-    files = result.exported_files(analysis_batch(cycle)["id"], run.scratch / _RESULTS)
+    files = result.exported_files(analysis_batch(cycle)["id"], run.scratch / RESULTS)
     keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
-    for key in set(list_artefacts(cycle.id, _RESULTS)) - set(keys):
+    for key in set(list_artefacts(cycle.id, RESULTS)) - set(keys):
         run.remove_file(key)
-    return {"folder": str(cycle.folder / _RESULTS), "files": [file.path.name for file in files]}
+    return {"folder": str(cycle.folder / RESULTS), "files": [file.path.name for file in files]}
 
 
 def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
@@ -45,18 +43,18 @@ def cycle_report(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dic
     from irp_pipeline.report import collect, write
 
     report = collect(cycle.name)
-    page = write(report, run.scratch / _REPORT)
-    summary = page.with_name("report.md").read_text(encoding="utf-8")
-    chart = page.with_name("ep_curves.png")
+    page = write(report, run.scratch / REPORT)
+    summary = page.with_name(REPORT_SUMMARY).read_text(encoding="utf-8")
+    chart = page.with_name(REPORT_PICTURE)
     if chart.is_file():
         picture = base64.b64encode(chart.read_bytes()).decode()
         summary += f"\n\n![Exceedance-probability curves](data:image/png;base64,{picture})\n"
     else:
-        run.remove_file(f"{_REPORT}/{chart.name}")
+        run.remove_file(f"{REPORT}/{chart.name}")
     for file in sorted(page.parent.iterdir()):
         run.add_file(file, content=report.content())
     context.add_output_metadata({"summary": MetadataValue.md(summary)})
-    return {"report": str(cycle.folder / _REPORT / page.name)}
+    return {"report": str(cycle.folder / REPORT / page.name)}
 
 
 @graph(name="report")

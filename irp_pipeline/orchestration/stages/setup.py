@@ -9,6 +9,7 @@ from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
 from irp_pipeline import settings
+from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.batch import current_batch, ensure_batch
 from irp_pipeline.helpers.batch_content import wanted_content, wanted_jobs
@@ -35,9 +36,9 @@ class ConfigurationConfig(Config):
     )
 
 
-def workbook_of(cycle: Cycle, config: ConfigurationConfig) -> Path:
+def chosen_workbook(cycle: Cycle, config: ConfigurationConfig) -> Path:
     """Return the path of the workbook that a run means, whether or not it is there."""
-    return Path(config.workbook).expanduser() if config.workbook else cycle.folder / "configuration.xlsx"
+    return Path(config.workbook).expanduser() if config.workbook else workbook_of(cycle.folder)
 
 
 def analysis_batch(cycle: Cycle) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def analysis_batch(cycle: Cycle) -> dict[str, Any]:
 def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
     from irp_pipeline.workbook import workbook_hash
 
-    path = workbook_of(cycle, config)
+    path = chosen_workbook(cycle, config)
     return {"workbook": workbook_hash(path) if path.is_file() else None}
 
 
@@ -93,7 +94,7 @@ def validate_configuration(
     """Check the workbook and make it the configuration of the cycle."""
     from irp_pipeline.workbook import Workbook, workbook_notes
 
-    path = workbook_of(cycle, config)
+    path = chosen_workbook(cycle, config)
     workbook = check_configuration(cycle.id, path)
     notes = workbook_notes(Workbook.model_validate(workbook.data), workbook.path.parent, settings.models_folder())
     for note in notes:

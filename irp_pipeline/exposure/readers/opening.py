@@ -1,7 +1,7 @@
 """Opening a source of exposure, whatever it is.
 
-How each is read is in :mod:`~irp_pipeline.exposure.files`, :mod:`~irp_pipeline.exposure.postgres` and
-:mod:`~irp_pipeline.exposure.databases`.
+How each is read is in :mod:`~irp_pipeline.exposure.readers.files`, :mod:`~irp_pipeline.exposure.readers.postgres` and
+:mod:`~irp_pipeline.exposure.readers.databases`.
 """
 
 import re
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.sources import FileSource, QuerySource, Reader, Source, source_url
+from irp_pipeline.exposure.readers.sources import FileSource, QuerySource, Reader, Source, source_url
 
 _COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 _QUERY_OPENINGS = ("select", "with", "values", "table")
@@ -22,8 +22,8 @@ def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reade
         ExposureError: the file is missing or unreadable; the database is unknown or unreachable; the query is not a
             query, or the database refuses it.
     """
-    from irp_pipeline.exposure import databases, files, postgres
-    from irp_pipeline.exposure.csv_file import CsvOptions
+    from irp_pipeline.exposure.readers import databases, files, postgres
+    from irp_pipeline.exposure.readers.csv_header import CsvOptions
 
     if isinstance(source, FileSource):
         options = CsvOptions(

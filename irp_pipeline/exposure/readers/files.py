@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.compressed import COMPRESSED_SUFFIXES
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
-from irp_pipeline.exposure.conversion import conform
-from irp_pipeline.exposure.csv_file import CsvOptions, CsvReader
-from irp_pipeline.exposure.numerals import first_unclear, unclear
 from irp_pipeline.exposure.oed import Column, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.readers.compressed import COMPRESSED_SUFFIXES
+from irp_pipeline.exposure.readers.conversion import conform
+from irp_pipeline.exposure.readers.csv_file import CsvReader
+from irp_pipeline.exposure.readers.csv_header import CsvOptions
+from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
+from irp_pipeline.exposure.totals.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +45,7 @@ def open_file(path: Path, options: CsvOptions, table: OedTable) -> "AbstractCont
 
 
 class ParquetReader:
-    """A Parquet file; see :class:`irp_pipeline.exposure.sources.Reader`."""
+    """A Parquet file; see :class:`irp_pipeline.exposure.readers.sources.Reader`."""
 
     def __init__(self, file: "pq.ParquetFile", path: Path, table: OedTable) -> None:
         self.description = path.name

@@ -1,8 +1,8 @@
 """Reading a query from any database that SQLAlchemy reaches, with a server-side cursor.
 
-PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.postgres`. MySQL, MariaDB and SQLite show one moment in a
-read-only transaction, and add up their control totals themselves. Any other database is asked for the rows again, in
-the same transaction, and they are added up here; nothing is ever committed.
+PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.readers.postgres`. MySQL, MariaDB and SQLite show one
+moment in a read-only transaction, and add up their control totals themselves. Any other database is asked for the rows
+again, in the same transaction, and they are added up here; nothing is ever committed.
 
 MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice, and an
 identifier in one is refused; the remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
-from irp_pipeline.exposure.conversion import array_of, conform, first_unidentifiable, misfit
-from irp_pipeline.exposure.numerals import first_unclear, unclear
 from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.sources import address, without_password
-from irp_pipeline.exposure.totals_query import DIALECTS, TotalsQueries, wrap
+from irp_pipeline.exposure.readers.conversion import array_of, conform, first_unidentifiable, misfit
+from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
+from irp_pipeline.exposure.readers.sources import address, without_password
+from irp_pipeline.exposure.totals.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
+from irp_pipeline.exposure.totals.query import DIALECTS, TotalsQueries, wrap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,7 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
 
 
 class DatabaseReader:
-    """A query on an open connection; see :class:`irp_pipeline.exposure.sources.Reader`."""
+    """A query on an open connection; see :class:`irp_pipeline.exposure.readers.sources.Reader`."""
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description

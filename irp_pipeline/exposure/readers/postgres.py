@@ -11,13 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import BUILDINGS_COLUMN, CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotals
-from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
-from irp_pipeline.exposure.numerals import first_unclear, unclear
 from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.sources import address, without_password
-from irp_pipeline.exposure.totals_query import TotalsQueries, wrap
+from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
+from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
+from irp_pipeline.exposure.readers.sources import address, without_password
+from irp_pipeline.exposure.totals.control_total import BUILDINGS_COLUMN, CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotals
+from irp_pipeline.exposure.totals.query import TotalsQueries, wrap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,7 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
 
 
 class PostgresReader:
-    """A query in an open transaction; see :class:`irp_pipeline.exposure.sources.Reader`."""
+    """A query in an open transaction; see :class:`irp_pipeline.exposure.readers.sources.Reader`."""
 
     def __init__(self, connection: "Connection", description: str, query: str, table: OedTable) -> None:
         self.description = description

@@ -11,86 +11,40 @@ import zlib
 from array import array
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
-from irp_pipeline.exposure.conversion import NULL_TEXTS, misfit
-from irp_pipeline.exposure.numerals import SIGNS, DecimalSigns, described, with_point, with_points
 from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.text_file import BLOCK_BYTES, IN_WORKBOOK, Text, open_text
+from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
+from irp_pipeline.exposure.readers.csv_header import DELIMITERS, CsvOptions, read_header, stated_name
+from irp_pipeline.exposure.readers.numerals import SIGNS, DecimalSigns, described, with_point, with_points
+from irp_pipeline.exposure.readers.text_file import BLOCK_BYTES, open_text
+from irp_pipeline.exposure.totals.control_total import CONTROL_COLUMNS, ControlTotals, TotalsAccumulator
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
-_MOST_HEADER_CHARACTERS = 2**20
 _MOST_CHARACTERS = csv.field_size_limit()
 _CONTROL_ROWS = 10_000
-_SEPARATOR_LINE = re.compile(r"sep=(?P<delimiter>.)\s*", re.IGNORECASE)
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LIKE_A_NUMBER = re.compile(r"[\s0-9.,eE+-]*")
 # With fewer columns, the second line of an address looks like a record.
 _FEWEST_COLUMNS_TO_TELL = 3
 
 
-@dataclass(frozen=True)
-class CsvOptions:
-    """What the user states about a CSV file; None is to be found out.
-
-    Attributes:
-        encoding: of its characters.
-        delimiter: what stands between its cells: one of :data:`DELIMITERS`, as itself or by its name.
-        decimal: the decimal sign of its numbers, ``.`` or ``,``.
-        stated_in: where users state it, for messages, such as :data:`~irp_pipeline.exposure.text_file.IN_WORKBOOK`.
-    """
-
-    encoding: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    stated_in: str = IN_WORKBOOK
-
-    def where(self, name: str) -> str:
-        """Where users state one of them, such as ``the column decimal of sheet Portfolios``."""
-        return self.stated_in.format(name)
-
-    @property
-    def is_stated(self) -> bool:
-        """Whether anything is stated."""
-        return any((self.encoding, self.delimiter, self.decimal))
-
-
-@dataclass(frozen=True)
-class _Header:
-    """Where the records begin, and what stands before them.
-
-    Attributes:
-        names: of the columns.
-        delimiter: what stands between cells.
-        lines: how many lines come before the first record.
-        bytes: how long they are in UTF-8.
-    """
-
-    names: list[str]
-    delimiter: str
-    lines: int
-    bytes: int
-
-
 class CsvReader:
-    """A CSV file; see :class:`irp_pipeline.exposure.sources.Reader`."""
+    """A CSV file; see :class:`irp_pipeline.exposure.readers.sources.Reader`."""
 
     def __init__(self, path: Path, options: CsvOptions, table: OedTable) -> None:
         self.description = path.name
         self._path = path
         with self._errors():
             self._text = open_text(path, options.encoding, options.stated_in)
-            self._header = _read_header(self._text, table, options)
+            self._header = read_header(self._text, table, options)
             self.columns = oed_columns(table, self._header.names, self.description)
             names_nothing = not any(column.is_known for column in self.columns)
             if names_nothing and len(self.columns) == 1 and not options.is_stated:
@@ -353,7 +307,7 @@ class CsvReader:
     def _decimal_signs(self, options: CsvOptions, has_quotes: bool) -> dict[str, str]:
         numbers = [column for column in self.columns if column.type is not ColumnType.TEXT]
         signs = {sign: sign for sign in SIGNS} | {"point": ".", "comma": ","}
-        decimal = _stated(options.decimal, signs, options.where("decimal"))
+        decimal = stated_name(options.decimal, signs, options.where("decimal"))
         if not numbers or (self._header.delimiter == "," and not has_quotes and decimal != ","):
             return dict.fromkeys((column.name for column in numbers), ".")  # no cell can hold a comma
         found = DecimalSigns(self.columns, self._header.delimiter, decimal, options.where("decimal"))
@@ -369,69 +323,6 @@ class CsvReader:
             yield
         except (OSError, EOFError, zlib.error) as error:
             raise ExposureError(f"{self._path} cannot be read: {error}") from error
-
-
-def _read_header(text: Text, table: OedTable, options: CsvOptions) -> _Header:
-    """Find the names of the columns, and what separates them."""
-    names = {name: sign for sign, name in DELIMITERS.items()} | {sign: sign for sign in DELIMITERS} | {"\\t": "\t"}
-    delimiter = _stated(options.delimiter, names, options.where("delimiter"))
-    lines = size = 0
-    with closing(text.lines()) as file:
-        while True:
-            line = file.readline(_MOST_HEADER_CHARACTERS)
-            lines, size = lines + 1, size + len(line.encode())
-            if len(line) == _MOST_HEADER_CHARACTERS:
-                raise ExposureError(
-                    f"{text.name}, line {lines}: has more than {_MOST_HEADER_CHARACTERS:,} characters and no line "
-                    "break; the first line must hold the names of the columns. It may not be a CSV file"
-                )
-            if separator := _SEPARATOR_LINE.fullmatch(line):
-                delimiter = delimiter or separator["delimiter"]
-                if delimiter not in DELIMITERS:
-                    raise ExposureError(f"{text.name}, line {lines}: {delimiter!r} cannot separate cells here")
-            elif line.strip():
-                break
-            elif not line:
-                raise ExposureError(f"{text.path}: the first row is empty; it must hold the names of the columns")
-        while line.count('"') % 2 and len(line) < _MOST_HEADER_CHARACTERS and (more := file.readline(BLOCK_BYTES)):
-            line, lines, size = line + more, lines + 1, size + len(more.encode())
-    if "\0" in line:
-        raise ExposureError(
-            f"{text.name}, line {lines}: holds NUL characters, which no text holds. If it is utf-16-le or utf-16-be, "
-            f"write that in {options.where('encoding')}"
-        )
-    delimiter = delimiter or _found_delimiter(line, table, text.name, options.where("delimiter"))
-    try:
-        cells = next(csv.reader(line.splitlines(keepends=True), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise ExposureError(f"{text.name}, line {lines}: the names of the columns cannot be read: {error}") from error
-    return _Header(cells, delimiter, lines, size)
-
-
-def _found_delimiter(header: str, table: OedTable, name: str, where: str) -> str:
-    """The delimiter that makes the most OED names of a header, or else the most cells."""
-    scores: dict[str, tuple[int, int]] = {}
-    for delimiter in DELIMITERS:
-        cells = next(csv.reader(header.splitlines(keepends=True), delimiter=delimiter))
-        unique = {cell.strip().lower(): cell for cell in cells if cell.strip()}
-        known = sum(column.is_known for column in oed_columns(table, unique.values(), name))
-        scores[delimiter] = (known, len(cells))
-    best = max(scores, key=lambda delimiter: scores[delimiter])
-    rivals = [delimiter for delimiter, score in scores.items() if score[0] == scores[best][0] > 0 and score[1] > 1]
-    if len(rivals) > 1:
-        readings = " or ".join(f"{DELIMITERS[rival]} ({scores[rival][1]} columns)" for rival in rivals)
-        raise ExposureError(f"{name}, line 1: the delimiter can be {readings}: say which in {where}")
-    return best
-
-
-def _stated(value: str | None, known: dict[str, str], where: str) -> str | None:
-    if value is None:
-        return None
-    try:
-        return known[value.lower()]
-    except KeyError:
-        words = ", ".join(repr(word) for word in known)
-        raise ExposureError(f"{value!r} in {where} is none of {words}") from None
 
 
 def _cell_with_stray_quote(line: str, delimiter: str) -> int:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.exposure.checks import Check, Severity
-from irp_pipeline.exposure.conversion import conform, schema_of
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.opening import open_source
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.sources import FileSource
+from irp_pipeline.exposure.readers.conversion import conform, schema_of
+from irp_pipeline.exposure.readers.opening import open_source
+from irp_pipeline.exposure.readers.sources import FileSource
+from irp_pipeline.exposure.validation.checks import Check, Severity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ class Finding:
         message: what is wrong, what follows from it, and what to do.
         severity: how bad it is.
         record: which portfolio, account and location (or policy, or reinsurance) it is in, if about a row.
-        check: the name of the check, one of :data:`irp_pipeline.exposure.checks.CHECKS`.
+        check: the name of the check, one of :data:`irp_pipeline.exposure.validation.checks.CHECKS`.
         table: the OED table.
         value: what the cell holds; None if it is empty, or not about a single cell.
         unit: what ``row`` counts, ``line`` or ``record``.

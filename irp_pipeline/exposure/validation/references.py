@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.exposure import checks
-from irp_pipeline.exposure.checks import Check
-from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable, perils_of
+from irp_pipeline.exposure.validation import checks
+from irp_pipeline.exposure.validation.checks import Check
+from irp_pipeline.exposure.validation.findings import Finding, LoadedExposure
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,7 @@
 """The SQL that makes a database compute the control totals of a query by itself.
 
 Statements over the user's query as a derived table. :func:`coverage_query` asks which perils are covered.
-:func:`sums_query` makes one row of each location, by the definition in :mod:`~irp_pipeline.exposure.control_total`, and
+:func:`sums_query` makes one row of each location, as :mod:`~irp_pipeline.exposure.totals.control_total` defines it, and
 adds the locations up: over all perils, by peril, or by account. Running them is for the module of each kind of
 database. The databases for which the text below is known to be right are in :data:`DIALECTS`; on any other, rows are
 read and added up here.
@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import (
+from irp_pipeline.exposure.oed import Column
+from irp_pipeline.exposure.totals.control_total import (
     ACCOUNT_COLUMN,
     ALL_PERILS,
     BUILDINGS_COLUMN,
@@ -27,7 +28,6 @@ from irp_pipeline.exposure.control_total import (
     ControlTotals,
     peril_codes,
 )
-from irp_pipeline.exposure.oed import Column
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.exposure import ExposureError, checks
-from irp_pipeline.exposure.checks import Check
-from irp_pipeline.exposure.findings import Finding, LoadedExposure
+from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable, specification_table
+from irp_pipeline.exposure.validation import checks
+from irp_pipeline.exposure.validation.checks import Check
+from irp_pipeline.exposure.validation.findings import Finding, LoadedExposure
 
 if TYPE_CHECKING:
     import pandas as pd

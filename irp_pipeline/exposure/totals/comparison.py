@@ -2,7 +2,7 @@
 
 For every portfolio, peril, country and currency, and for every account: the number of records, locations, accounts and
 buildings, and the insured value (TIV) of each coverage; what counts as one location is said in
-:mod:`~irp_pipeline.exposure.control_total`. Taken from the source (:func:`source_totals`) and from the extract
+:mod:`~irp_pipeline.exposure.totals.control_total`. Taken from the source (:func:`source_totals`) and from the extract
 (:func:`extract_totals`) in two different ways, and compared (:func:`compare_totals`).
 
 - LocPerilsCovered may hold several codes (``WTC;WSS``): such a location counts under each of them, so perils must not
@@ -16,32 +16,11 @@ Counts must be equal. So must amounts, but for what the way from decimal to bina
 :func:`money_tolerance`.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
-from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ALL_PERILS, MOST_ACCOUNTS, ControlTotal, ControlTotals
-from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.opening import open_source
-from irp_pipeline.exposure.sources import FileSource, Source
-
-__all__ = [
-    "ALL_PERILS",
-    "MOST_ACCOUNTS",
-    "ControlTotal",
-    "ControlTotals",
-    "Difference",
-    "compare_totals",
-    "extract_totals",
-    "money_tolerance",
-    "source_totals",
-    "totals_from_json",
-    "totals_to_json",
-    "whole_totals",
-]
+from irp_pipeline.exposure.totals.control_total import ALL_PERILS, ControlTotal, ControlTotals
 
 _COUNTS = {
     "records": "number of records",
@@ -85,25 +64,6 @@ class Difference:
         )
 
 
-def source_totals(source: Source) -> ControlTotals:
-    """Take the control totals of a source of locations, as it is now.
-
-    Raises:
-        ExposureError: the source cannot be read.
-    """
-    with open_source(source, OedTable.LOCATION) as reader:
-        return reader.totals()
-
-
-def extract_totals(path: Path) -> ControlTotals:
-    """Take the control totals of an extracted location table; memory grows by some hundred bytes a location.
-
-    Raises:
-        ExposureError: the file is missing or unreadable.
-    """
-    return source_totals(FileSource(path))
-
-
 def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTotal]) -> list[Difference]:
     """Compare the totals of a source with those of its extract; an empty list says that they agree.
 
@@ -135,29 +95,6 @@ def money_tolerance(amount: Decimal, locations: int) -> Decimal:
         locations: how many amounts were added.
     """
     return _RELATIVE_TOLERANCE * amount + _TOLERANCE_PER_LOCATION * locations
-
-
-def totals_to_json(totals: Iterable[ControlTotal]) -> str:
-    """Write control totals as JSON, amounts as text with all their digits."""
-    by_account = totals.by_account if isinstance(totals, ControlTotals) else None
-    lines = [json.dumps(vars(total), default=str) for total in (*totals, *(by_account or ()))]
-    return "[" + ",\n".join(lines) + "]"
-
-
-def totals_from_json(text: str) -> ControlTotals:
-    """Read what :func:`totals_to_json` wrote.
-
-    Raises:
-        ExposureError: it is something else.
-    """
-    try:
-        totals = [
-            ControlTotal(**record | {name: Decimal(record[name]) for name in _AMOUNTS}) for record in json.loads(text)
-        ]
-    except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-        raise ExposureError(f"these are no control totals: {error}") from error
-    by_account = [total for total in totals if total.account]
-    return ControlTotals((total for total in totals if not total.account), by_account or None)
 
 
 def whole_totals(totals: Iterable[ControlTotal]) -> list[ControlTotal]:

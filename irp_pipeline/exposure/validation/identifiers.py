@@ -5,11 +5,11 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from irp_pipeline.exposure import checks
-from irp_pipeline.exposure.checks import Check
-from irp_pipeline.exposure.conversion import NULL_TEXTS
-from irp_pipeline.exposure.findings import Finding, LoadedExposure
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.readers.conversion import NULL_TEXTS
+from irp_pipeline.exposure.validation import checks
+from irp_pipeline.exposure.validation.checks import Check
+from irp_pipeline.exposure.validation.findings import Finding, LoadedExposure
 
 _COLUMNS: Final = {
     OedTable.LOCATION: ("PortNumber", "AccNumber", "LocNumber", "LocGroup", "CondTag"),

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.compressed import open_bytes
+from irp_pipeline.exposure.readers.compressed import open_bytes
 
 BLOCK_BYTES = 2**20
 

@@ -306,10 +306,9 @@ def _to_number(array: "pa.Array") -> "pa.Array":
 
 def _without_negative_zero(array: "pa.Array") -> "pa.Array":
     """IEEE 754 has -0.0 beside 0.0. Some databases and file formats keep its sign and some drop it, so we drop it."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.add(array, pa.scalar(0.0, pa.float64()))
+    return pc.add(array, pc.subtract(array, array))  # any scalar or list would make pyarrow load pandas
 
 
 def _to_integer(array: "pa.Array", integer_type: "pa.DataType") -> "pa.Array":

@@ -1,6 +1,6 @@
 """Where an exposure comes from: a file, or a query on a database that an environment variable names.
 
-What a reader of any of them tells is here; opening one is the business of :mod:`~irp_pipeline.exposure.opening`.
+What a reader of any of them tells is here. :mod:`~irp_pipeline.exposure.readers.opening` opens them.
 """
 
 import os
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.control_total import ControlTotals
 from irp_pipeline.exposure.oed import Column
 from irp_pipeline.exposure.places import Places
-from irp_pipeline.exposure.text_file import IN_WORKBOOK
+from irp_pipeline.exposure.readers.text_file import IN_WORKBOOK
+from irp_pipeline.exposure.totals.control_total import ControlTotals
 
 if TYPE_CHECKING:
     import pyarrow as pa

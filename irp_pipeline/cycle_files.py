@@ -1,0 +1,61 @@
+"""Where each file of a cycle is. Nothing else in the project spells such a place.
+
+A *key* is a place relative to the cycle's folder, with ``/`` between its parts. The database holds keys, so that the
+same records serve machines whose folders differ. The folder itself is
+:func:`irp_pipeline.settings.cycle_dir`. Nothing here reads or writes a file.
+"""
+
+from pathlib import Path
+from typing import Final
+
+WORKBOOK: Final = "configuration.xlsx"
+"""The configuration workbook, unless run config names another."""
+
+PORTFOLIOS: Final = "portfolios"
+"""The portfolios as models read them: a folder each, with an OED table per CSV file."""
+
+JOBS: Final = "jobs"
+"""A folder for each job: its inputs, its log and what it left."""
+
+RESULTS: Final = "results"
+"""The exported results."""
+
+REPORT: Final = "report"
+"""The report: :data:`REPORT_PAGE`, :data:`REPORT_SUMMARY` and :data:`REPORT_PICTURE`."""
+
+REPORT_PAGE: Final = "report.html"
+REPORT_SUMMARY: Final = "report.md"
+REPORT_PICTURE: Final = "ep_curves.png"
+
+SCRATCH: Final = ".scratch"
+"""Space of steps at work, on the same file system as what they publish."""
+
+
+def extracts_key(portfolio: str) -> str:
+    """Return where the extracted tables of a portfolio are: one Parquet file each."""
+    return f"extracts/{portfolio}"
+
+
+def findings_key(portfolio: str) -> str:
+    """Return where the findings of a portfolio are."""
+    return f"{extracts_key(portfolio)}/findings.txt"
+
+
+def portfolio_key(portfolio: str) -> str:
+    """Return where a portfolio is, as models read it."""
+    return f"{PORTFOLIOS}/{portfolio}"
+
+
+def workbook_of(cycle_folder: Path) -> Path:
+    """Return the workbook of a cycle."""
+    return cycle_folder / WORKBOOK
+
+
+def report_of(cycle_folder: Path) -> Path:
+    """Return the page of a cycle's report."""
+    return cycle_folder / REPORT / REPORT_PAGE
+
+
+def jobs_of(cycle_folder: Path) -> Path:
+    """Return the folder of a cycle's jobs."""
+    return cycle_folder / JOBS

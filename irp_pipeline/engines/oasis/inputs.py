@@ -1,0 +1,33 @@
+"""The OED files of a job: what an analysis cannot do without."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.engines.oasis.portfolio import (
+    Locations,
+    check_repeated,
+)
+
+NOTHING_INSURED: Final = (
+    "No location has an insured value of a coverage that is looked at, so there is nothing to lose: fill BuildingTIV, "
+    "OtherTIV, ContentsTIV or BITIV, or leave the analysis out"
+)
+OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-i", "ri_scope.csv": "-s"}
+
+
+def check_tables(inputs: Path, perspectives: Collection[str]) -> None:
+    """Refuse losses for which the portfolio has no terms."""
+    if set(perspectives) != {"GUL"} and not (inputs / "account.csv").is_file():
+        raise OasisError("Insured and net losses need an account table, and the portfolio has none")
+    if "RI" in perspectives and not ((inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()):
+        raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
+
+
+def check_locations(locations: Locations | None) -> None:
+    """Refuse locations whose values contradict each other, and a table without any value."""
+    if locations is not None:
+        check_repeated(locations)
+        if not any(locations.value(row) for row in locations.distinct()):
+            raise OasisError(NOTHING_INSURED)
