@@ -1,6 +1,6 @@
 """The states of step runs, batches and jobs: which there are, what leads from one to another, and a picture of it.
 
-``irp_pipeline_tests/integration/test_states.py`` tries every change on a real database and holds this to it.
+``irp_pipeline_tests/integration/helpers/test_states.py`` tries every change on a real database and holds this to it.
 """
 
 from dataclasses import dataclass

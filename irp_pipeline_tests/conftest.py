@@ -15,13 +15,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from irp_pipeline_tests.processes import pass_on_signals
+from irp_pipeline_tests.support.processes import pass_on_signals
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("irp", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more about the machine than about the code. CI judges a change by the same examples
+# each time; everywhere else new ones are tried on every run.
+settings.register_profile(
+    "irp", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("irp")
 
-pytest_plugins = ["irp_pipeline.testing", "irp_pipeline_tests.small_engine"]
+pytest_plugins = ["irp_pipeline.testing", "irp_pipeline_tests.support.small_engine"]
 
 _own_home = pytest.StashKey[Path]()
 

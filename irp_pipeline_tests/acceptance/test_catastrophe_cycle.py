@@ -26,8 +26,8 @@ from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
-from irp_pipeline_tests.by_hand import by_hand
-from irp_pipeline_tests.golden import check_golden, records
+from irp_pipeline_tests.support.by_hand import by_hand
+from irp_pipeline_tests.support.golden import check_golden, records
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 

@@ -25,8 +25,8 @@ from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_last_step_run, get_or_create_step
 from irp_pipeline.postgres import schemas
-from irp_pipeline_tests.processes import wait_until
-from irp_pipeline_tests.recording_engine import analyses, engine_of, make_batch, recording_engine
+from irp_pipeline_tests.support.recording_engine import analyses, engine_of, make_batch, recording_engine
+from irp_pipeline_tests.support.waiting import wait_until
 
 CYCLE = "Q1"
 Run = Callable[..., Result]

@@ -13,7 +13,7 @@ from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command
-from irp_pipeline_tests.recording_engine import (
+from irp_pipeline_tests.support.recording_engine import (
     analyses,
     archive_by_hand,
     engine_of,

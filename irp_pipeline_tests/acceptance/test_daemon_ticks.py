@@ -19,7 +19,8 @@ from irp_pipeline import embedded, settings
 from irp_pipeline.helpers.cycle import create_cycle, list_cycle_names
 from irp_pipeline.helpers.database import dispose_engine, fetch_one, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline_tests.processes import REPOSITORY, Process, started, wait_until
+from irp_pipeline_tests.support.processes import REPOSITORY, Process, started
+from irp_pipeline_tests.support.waiting import wait_until
 
 SCHEDULED = "irp_pipeline_tests.acceptance.scheduled_definitions"
 WAITING = "irp_pipeline_tests.acceptance.waiting_definitions"

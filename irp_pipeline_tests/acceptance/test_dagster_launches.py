@@ -31,15 +31,15 @@ from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
-from irp_pipeline_tests.processes import (
+from irp_pipeline_tests.support.processes import (
     REPOSITORY,
     SECONDS,
     Process,
     children_of,
     is_alive,
     started,
-    wait_until,
 )
+from irp_pipeline_tests.support.waiting import wait_until
 
 WAITING = "irp_pipeline_tests.acceptance.waiting_definitions"
 CYCLE = "Q1-2024"

@@ -1,7 +1,7 @@
 """README and docs do what they say: every block of commands or Python is run, page by page.
 
 The tutorial runs first, with Oasis LMF. Pages that say so go on from a copy of where it has losses, so that no page
-depends on what another one did. ``irp_pipeline_tests/blocks.py`` has the conventions.
+depends on what another one did. ``irp_pipeline_tests/support/blocks.py`` has the conventions.
 """
 
 import os
@@ -19,7 +19,7 @@ from sqlalchemy import URL
 
 from irp_pipeline import settings
 from irp_pipeline.helpers.database import dispose_engine
-from irp_pipeline_tests.blocks import LANGUAGES, ROOT, Page, Reader, pages
+from irp_pipeline_tests.support.blocks import LANGUAGES, ROOT, Page, Reader, pages
 
 PAGES = {page.path.relative_to(ROOT).as_posix(): page for page in pages()}
 TUTORIAL = "docs/tutorial.md"

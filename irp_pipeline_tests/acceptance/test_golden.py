@@ -13,8 +13,8 @@ from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command
-from irp_pipeline_tests.golden import check_golden, records
-from irp_pipeline_tests.recording_engine import analyses, engine_of, jobs_of, make_batch, recording_engine
+from irp_pipeline_tests.support.golden import check_golden, records
+from irp_pipeline_tests.support.recording_engine import analyses, engine_of, jobs_of, make_batch, recording_engine
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,10 @@ from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import dispose_engine, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, write_workbook
-from irp_pipeline_tests.by_hand import by_hand
-from irp_pipeline_tests.processes import started, wait_until
-from irp_pipeline_tests.tiny_models import account, place, write_model, write_portfolio
+from irp_pipeline_tests.support.by_hand import by_hand
+from irp_pipeline_tests.support.processes import started
+from irp_pipeline_tests.support.tiny_models import account, place, write_model, write_portfolio
+from irp_pipeline_tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from irp_pipeline_tests.acceptance.test_dagster_launches import (
     step_runs,
     ui,
 )
-from irp_pipeline_tests.processes import REPOSITORY, wait_until
+from irp_pipeline_tests.support.processes import REPOSITORY
+from irp_pipeline_tests.support.waiting import wait_until
 
 __all__ = ["home", "ui"]  # fixtures
 

@@ -14,7 +14,7 @@ from irp_pipeline_tests.acceptance.test_dagster_launches import (
     someone_waits_at_the_gate,
     statuses,
 )
-from irp_pipeline_tests.processes import wait_until
+from irp_pipeline_tests.support.waiting import wait_until
 
 __all__ = ["home"]  # a fixture
 

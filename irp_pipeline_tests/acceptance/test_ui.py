@@ -21,7 +21,8 @@ from irp_pipeline import embedded
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline_tests.processes import Process, children_of, is_alive, started, wait_until
+from irp_pipeline_tests.support.processes import Process, children_of, is_alive, started
+from irp_pipeline_tests.support.waiting import wait_until
 
 SCHEMA = "behind_the_door"
 CONFIG = json.dumps(

@@ -2,7 +2,8 @@
 
 import signal
 
-from irp_pipeline_tests.processes import Process, started, wait_until
+from irp_pipeline_tests.support.processes import Process, started
+from irp_pipeline_tests.support.waiting import wait_until
 
 # A step that waits in a system call, where no other thread's signal is noticed.
 WAITING = """

@@ -8,7 +8,7 @@ STARTED_IN_THE_BACKGROUND = """
 import signal, subprocess, sys
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
-from irp_pipeline_tests.processes import pass_on_signals
+from irp_pipeline_tests.support.processes import pass_on_signals
 pass_on_signals()
 signal.raise_signal(signal.SIGHUP)
 subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,13 +15,7 @@ import pytest
 
 from irp_pipeline import worker
 from irp_pipeline.worker import Worker, this_worker
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
+from irp_pipeline_tests.support.waiting import wait_until
 
 
 def start_of(pid: int) -> str:

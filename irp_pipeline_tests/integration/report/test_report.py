@@ -1,0 +1,301 @@
+"""The report of a cycle: what it says of a finished, an unfinished and a failed one, and what it never does."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from irp_pipeline import settings
+from irp_pipeline.cli import app
+from irp_pipeline.helpers.cycle import create_cycle
+from irp_pipeline.helpers.database import execute_command
+from irp_pipeline.helpers.result import get_results, save_results
+from irp_pipeline.helpers.stage import get_or_create_stage
+from irp_pipeline.helpers.step import create_step_run, get_or_create_step, update_step_run
+from irp_pipeline.report import ReportError, State, collect, write_report
+from irp_pipeline.report.summary import escaped
+from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, record_exposure, workbook
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} & "quotes" \''
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, test_schema: str):
+    """Files of these tests are their own; the server stays the one of the suite."""
+    with pytest.MonkeyPatch.context() as patch:
+        if settings.database_source() == "embedded":
+            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
+        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
+        yield settings.irp_home()
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path) -> int:
+    """The batch of the finished cycle Q1-2024, after a cycle whose losses were less."""
+    before = make_batch("Q4-2023", workbook())
+    finish_jobs(before, scale=0.8)
+    save_results(before)
+    batch_id = make_batch("Q1-2024", workbook())
+    record_exposure("Q1-2024")
+    finish_jobs(batch_id)
+    save_results(batch_id)
+    return batch_id
+
+
+@pytest.fixture(scope="module")
+def written(finished: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report("Q1-2024", tmp_path_factory.mktemp("report"))
+
+
+class Page(HTMLParser):
+    """What a page shows and what it would load."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in {"script", "style"}:
+            self.text += data + " "
+
+
+def shown(text: str) -> str:
+    return " ".join(text.split())
+
+
+class TestFinished:
+    def test_it_says_that_it_is_complete(self, finished):
+        report = collect("Q1-2024")
+        assert (report.state, report.missing, report.notes) == (State.COMPLETED, (), ())
+
+    def test_the_page_has_the_figures_of_every_analysis_and_group(self, finished, written):
+        text = Page(written).text
+        assert "COMPLETED" in text
+        for loss in get_results(finished)["loss"]:
+            assert f"{loss:,.0f}" in text
+
+    def test_and_what_they_come_from(self, written):
+        text = shown(Page(written).text)
+        for told in ("Example Insurance", "12,598", "8,123,456,789 EUR DE", "998,000,000 EUR FR", "Oasis LMF 2.5.8",
+                     "storm 1.2", "configuration.xlsx", "property_wind, commercial_wind", "17.2 s", "9f1c0a52",
+                     "0a0a0a0a0a0a…"):  # fmt: skip
+            assert told in text, told
+        assert re.search(r"Workbook SHA-256 [0-9a-f]{64}", text)
+
+    def test_and_how_they_changed(self, written):
+        assert collect("Q1-2024").previous_cycle == "Q4-2023"
+        assert "+25.0%" in Page(written).text
+        assert collect("Q4-2023").previous_cycle is None
+
+    def test_the_headline_is_of_the_widest_group_net_of_reinsurance(self, finished, written):
+        results = get_results(finished)
+        [net] = results.query("analysis_name == 'everything' and perspective == 'RI' and metric == 'AAL'")["loss"]
+        assert f"everything: Net of reinsurance (RI) Average annual loss {net:,.0f}" in shown(Page(written).text)
+
+    def test_the_chart_holds_the_curves(self, written):
+        [spec] = re.findall(r'vegaEmbed\("#curves", (\{.*\}), \{actions', written.read_text(encoding="utf-8"))
+        chart = json.loads(spec)
+        points = chart["data"]["values"] if "values" in chart["data"] else next(iter(chart["datasets"].values()))
+        assert {point["subject"] for point in points} == {"property_wind", "commercial_wind", "wind", "everything"}
+        assert '"log"' in spec
+        assert '"title": "RI AEP"' in spec  # what is shown when a return period is pointed at
+
+    def test_it_loads_nothing(self, written):
+        for tag, attributes in Page(written).tags:
+            assert tag not in {"link", "iframe", "img", "object", "embed", "base"}
+            assert not {"src", "href", "srcset", "data", "action"} & set(attributes)
+        [policy] = [attributes["content"] for tag, attributes in Page(written).tags if "http-equiv" in attributes]
+        assert policy is not None
+        assert policy.startswith("default-src 'none'")
+        assert "http" not in policy
+
+    def test_picture_and_summary_are_beside_it(self, finished, written):
+        image = (written.parent / "ep_curves.png").read_bytes()
+        assert image.startswith(b"\x89PNG\r\n\x1a\n")
+        assert image.endswith(b"IEND\xaeB`\x82")
+        summary = (written.parent / "report.md").read_text(encoding="utf-8")
+        assert summary.startswith("## Q1-2024: COMPLETED\n")
+        [loss] = get_results(finished).query("analysis_name == 'wind' and perspective == 'IL' and metric == 'AAL'")[
+            "loss"
+        ]
+        assert f"{loss:,.0f}" in summary
+        rows = [line for line in summary.splitlines() if line.startswith("|")]
+        assert all(line.endswith("|") for line in rows)
+        assert {path.name for path in written.parent.iterdir()} == {"report.html", "report.md", "ep_curves.png"}
+
+
+class TestUnfinished:
+    def test_it_says_what_is_missing_and_shows_what_there_is(self, finished, tmp_path):
+        finish_jobs(make_batch("Q2-2024", workbook()), only=["property_wind"])
+        report = collect("Q2-2024")
+        assert report.state is State.UNFINISHED
+        assert report.missing == (
+            "1 of 3 jobs are finished (2 INITIATED); their batch is ACTIVE",
+            "There are no figures of commercial_wind, property_stress",
+            "The results have not been saved: what follows is from finished jobs",
+        )
+        assert [subject.name for subject in report.subjects] == ["property_wind"]
+        text = shown(Page(write_report("Q2-2024", tmp_path)).text)
+        assert "UNFINISHED: these figures are not complete" in text
+        assert "not extracted yet" in text
+
+    def test_a_skipped_analysis_is_noted_and_not_missed(self, home):
+        batch_id = make_batch("Q3-2024", workbook())
+        finish_jobs(batch_id)
+        execute_command(
+            """
+            WITH c AS (UPDATE irp_job_configuration SET skipped = true
+                        WHERE batch_id = %s AND job_configuration_data ->> 'name' = 'commercial_wind' RETURNING id)
+            UPDATE irp_job SET skipped = true FROM c WHERE job_configuration_id = c.id
+            """,
+            (batch_id,),
+        )
+        save_results(batch_id)
+        report = collect("Q3-2024")
+        assert (report.state, report.missing) == (State.COMPLETED, ())
+        assert report.notes == (
+            "Skipped on purpose: commercial_wind",
+            "The group wind has no figures, since it needs commercial_wind",
+            "The group everything has no figures, since it needs commercial_wind",
+        )
+
+    def test_figures_of_jobs_that_were_replaced_are_pointed_out(self, finished):
+        execute_command(
+            "UPDATE irp_job SET skipped = true WHERE batch_id = %s AND result_data #>> '{files,losses}' IS NOT NULL",
+            (finished,),
+        )
+        try:
+            assert "replaced or skipped since: property_stress" in " ".join(collect("Q1-2024").missing)
+        finally:
+            execute_command("UPDATE irp_job SET skipped = false WHERE batch_id = %s", (finished,))
+
+    def test_a_cycle_with_nothing(self, home, tmp_path):
+        create_cycle("empty")
+        (tmp_path / "ep_curves.png").touch()  # of an earlier report
+        page = write_report("empty", tmp_path)
+        text = shown(Page(page).text)
+        assert "UNFINISHED" in text
+        assert "No workbook has been validated for this cycle" in text
+        assert "No step of this cycle has been started yet" in text
+        assert not (tmp_path / "ep_curves.png").exists()
+
+    def test_the_step_that_writes_the_report_is_not_missing(self, home):
+        step_id = get_or_create_step(get_or_create_stage(create_cycle("writing"), 6, "Report"), 2, "Write report")
+        create_step_run(step_id, "analyst")
+        assert not any("Write report" in item for item in collect("writing").missing)
+
+    def test_a_step_at_work_is(self, home):
+        step_id = get_or_create_step(get_or_create_stage(create_cycle("busy"), 2, "Extract"), 1, "Extract exposure")
+        create_step_run(step_id, "analyst")
+        assert "Step 2.1 Extract exposure is at work" in collect("busy").missing
+
+
+@pytest.fixture(scope="module")
+def hostile(finished: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    batch_id = make_batch("hostile", workbook(description=HOSTILE))
+    finish_jobs(batch_id, only=["property_wind"], model=HOSTILE, settings={"note": HOSTILE})
+    execute_command(
+        """
+        UPDATE irp_job SET status = 'FAILED', error_message = %s || E'\\nTraceback' || id
+         WHERE batch_id = %s AND status <> 'FINISHED'
+        """,
+        (HOSTILE, batch_id),
+    )
+    execute_command("UPDATE irp_batch SET status = 'FAILED' WHERE id = %s", (batch_id,))
+    cycle = "SELECT cycle_id FROM irp_configuration JOIN irp_batch b ON b.configuration_id = irp_configuration.id"
+    execute_command(
+        f"UPDATE irp_stage SET stage_name = %s WHERE cycle_id = ({cycle} WHERE b.id = %s)", (HOSTILE, batch_id)
+    )
+    return write_report("hostile", tmp_path_factory.mktemp("failed"))
+
+
+class TestFailed:
+    def test_it_says_so_with_the_errors_of_the_jobs(self, hostile):
+        report = collect("hostile")
+        assert report.state is State.FAILED
+        assert [failure.analysis for failure in report.failures] == ["commercial_wind", "property_stress"]
+        text = shown(Page(hostile).text)
+        assert "FAILED: these figures are not complete" in text
+        assert f"Traceback{report.failures[0].job_id}" in text
+
+    def test_a_failed_step_is_told_with_its_message(self, home):
+        step_id = get_or_create_step(get_or_create_stage(create_cycle("broken"), 2, "Extract"), 1, "Extract exposure")
+        run_id, _ = create_step_run(step_id, "analyst")
+        update_step_run(run_id, "FAILED", "SourceError: no file location.csv\nTraceback")
+        report = collect("broken")
+        assert report.state is State.FAILED
+        assert "Step 2.1 Extract exposure failed: SourceError: no file location.csv" in report.missing
+
+    def test_names_of_anybody_are_shown_and_do_nothing(self, hostile):
+        parsed = Page(hostile)
+        scripts = [attributes for tag, attributes in parsed.tags if tag == "script"]
+        [nonce] = {attributes["nonce"] for attributes in scripts}
+        assert nonce
+        assert len(scripts) == 3
+        assert all(tag != "img" for tag, _ in parsed.tags)
+        assert shown(parsed.text).count(HOSTILE) >= 4  # description, model, stage, errors
+        assert "49" not in re.findall(r"\b49\b", shown(parsed.text).replace(HOSTILE, ""))
+
+    def test_in_the_summary_too(self, hostile):
+        summary = (hostile.parent / "report.md").read_text(encoding="utf-8")
+        assert "<script>" not in summary
+        assert "<img" not in summary
+        assert escaped("a|b\n# c <d> [e](f) `g`") == r"a\|b \# c &lt;d\> \[e\]\(f\) \`g\`"
+
+
+def test_an_unknown_cycle_is_an_error(home, tmp_path):
+    with pytest.raises(ReportError, match="no cycle 'Q9-2024' in schema"):
+        write_report("Q9-2024", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+class TestCommand:
+    def run(self, *arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(app, ["report", *arguments], prog_name="irp")
+        assert result.exit_code == status, result.output
+        return result.stdout if status == 0 else result.stderr
+
+    def test_it_writes_into_the_cycles_folder_and_says_where(self, finished, test_schema):
+        page = settings.cycle_dir(test_schema, "Q1-2024") / "report" / "report.html"
+        assert self.run("Q1-2024") == f"{page}\n"
+        assert page.is_file()
+        shutil.rmtree(page.parent)
+        answer = json.loads(self.run("Q1-2024", "--json", "--db-schema", test_schema))
+        assert answer == {
+            "schema": test_schema, "cycle_name": "Q1-2024", "state": "COMPLETED", "report": str(page),
+        }  # fmt: skip
+        assert page.is_file()
+
+    def test_it_says_that_a_cycle_is_not_finished(self, home):
+        create_cycle("open-one")
+        result = CliRunner().invoke(app, ["report", "open-one"], prog_name="irp")
+        assert result.exit_code == 0
+        assert "UNFINISHED" in result.stderr
+
+    def test_it_opens_the_page(self, finished, monkeypatch):
+        opened: list[str] = []
+
+        def launch(url: str) -> int:
+            opened.append(url)
+            return 0
+
+        monkeypatch.setattr("typer.launch", launch)
+        self.run("Q1-2024", "--open")
+        assert [url.rpartition("/")[2] for url in opened] == ["report.html"]
+
+    def test_an_unknown_cycle(self, home):
+        assert "There is no cycle 'Q1-2023'" in self.run("Q1-2023", status=1)

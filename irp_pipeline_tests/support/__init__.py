@@ -1,0 +1,1 @@
+"""What several test modules use: engines, models, cycles and processes to test with. No tests."""
