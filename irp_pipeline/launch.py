@@ -112,20 +112,26 @@ def _make_run(
 
 
 @contextmanager
-def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], None]) -> Iterator[None]:
+def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Show within the block what the steps of a run log as it happens, whichever process they run in.
 
     Args:
         instance: where the run is recorded.
         run_id: the run.
-        show: called with each message of level INFO and above, from another thread.
+        show: called with each message of level INFO and above, from another thread or within ``catch_up``.
+
+    Yields:
+        ``catch_up``, which shows what has been logged so far. Called at the end of a step, it keeps the step's messages
+        from appearing below the next one.
     """
     ended = threading.Event()
+    reading = threading.Lock()
+    cursor: str | None = None
 
-    def follow() -> None:
-        cursor, is_last = None, False
-        while not is_last:
-            is_last = ended.wait(_LOG_POLL_SECONDS)
+    def catch_up() -> None:
+        nonlocal cursor
+        # A database that is away ends the run, which tells so; here it must not print a traceback beside it.
+        with reading, suppress(Exception):
             page = instance.get_records_for_run(run_id, cursor)
             cursor = page.cursor
             for record in page.records:
@@ -134,18 +140,18 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
                 if is_told and not NOT_EXECUTED.fullmatch(entry.user_message):
                     show(entry.user_message)
 
-    def follow_while_it_can_be_read() -> None:
-        # A database that is away ends the run, which tells so; here it must not print a traceback beside it.
-        with suppress(Exception):
-            follow()
+    def follow() -> None:
+        while not ended.wait(_LOG_POLL_SECONDS):
+            catch_up()
 
-    thread = threading.Thread(target=follow_while_it_can_be_read, name="irp-follow-log", daemon=True)
+    thread = threading.Thread(target=follow, name="irp-follow-log", daemon=True)
     thread.start()
     try:
-        yield
+        yield catch_up
     finally:
         ended.set()
         thread.join()
+        catch_up()
 
 
 @contextmanager

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _AS_JSON = "irp_pipeline.cli.as_json"
 _UNLIMITED = 1_000_000  # columns: no line of ours is that long
-_NARROW = 80  # columns: as terminals have them, unless somebody makes them smaller
+_GAP = 3  # columns of a terminal between two columns of a table
+_LEAST_OF_TEXT = 12  # columns of a terminal for text that is wrapped
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: make room, or set IRP_HOME to a folder on another one",
@@ -207,22 +208,50 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     on_terminal = _is_terminal(sys.stdout)
     drawn = StringIO()
     console = Console() if on_terminal else Console(file=drawn, width=_UNLIMITED, color_system=None)
+    columns = [_Column(header, cells) for header, *cells in zip(headers, *all_rows, strict=True)]
+    if sum(column.least_width + _GAP for column in columns) > console.width:
+        _print_one_below_the_other(console, columns)
+        return
     table = Table(
         box=box.SIMPLE_HEAD if on_terminal else None, pad_edge=False, padding=(0, 1 if on_terminal else 2, 0, 0)
     )
-    for header, *column in zip(headers, *all_rows, strict=True):
+    for column in columns:
         table.add_column(
-            Text(header),
-            justify="right" if any(isinstance(value, int | float | timedelta) for value in column) else "left",
-            # Text makes room for what has one length, unless the terminal is too narrow even so.
-            no_wrap=console.width >= _NARROW and not any(isinstance(value, str) for value in column),
+            Text(column.header),
+            justify="right" if column.is_number else "left",
+            no_wrap=not column.can_wrap,
             overflow="fold",
         )
-    for row in all_rows:
-        table.add_row(*(value if isinstance(value, Text) else Text(_cell(value)) for value in row))
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
     console.print(table)
     if not on_terminal:
         print("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()))
+
+
+class _Column:
+    """A column of a table: its cells as text, and how narrow it can be. Numbers and times are never broken."""
+
+    def __init__(self, header: str, values: Sequence[object]) -> None:
+        from rich.text import Text
+
+        self.header = header
+        self.cells = [value if isinstance(value, Text) else Text(_cell(value)) for value in values]
+        self.is_number = any(isinstance(value, int | float | timedelta) for value in values)
+        self.can_wrap = any(isinstance(value, str) for value in values)
+        longest = max((cell.cell_len for cell in (Text(header), *self.cells)), default=0)
+        self.least_width = min(longest, _LEAST_OF_TEXT) if self.can_wrap else longest
+
+
+def _print_one_below_the_other(console: Console, columns: Sequence[_Column]) -> None:
+    """Print the rows of a table that is too wide: each cell in a line of its own, beside the title of its column."""
+    from rich.text import Text
+
+    width = max(len(column.header) for column in columns)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        for column, cell in zip(columns, row, strict=True):
+            console.print(Text(f"{column.header:<{width}}  ", style="dim") + cell, overflow="fold")
+        console.print()
 
 
 def status_text(status: str | None) -> Text:

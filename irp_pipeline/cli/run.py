@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,9 +74,11 @@ def run(
         with opened_instance() as instance:
             with (
                 running_cycle(instance, cycle, run_config, selected, waiting) as (dagster_run, events),
-                nullcontext() if as_json else following_log(instance, dagster_run.run_id, _print_progress),
+                nullcontext(lambda: None)
+                if as_json
+                else following_log(instance, dagster_run.run_id, _print_progress) as catch_up,
             ):
-                steps = list(_shown(events, quiet=as_json))
+                steps = list(_shown(events, catch_up, quiet=as_json))
             ended = instance.get_run_by_id(dagster_run.run_id)
     status = ended.status.value if ended else "FAILURE"
     seconds = round(time.monotonic() - started, 1)
@@ -96,8 +98,14 @@ def run(
 _WORDS = ("done", "skipped", "failed")
 
 
-def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str, Any]]:
-    """Print each step as it begins and ends; yield how each ended. A part of a step is only told of if it fails."""
+def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Print each step as it begins and ends; yield how each ended. A part of a step is only told of if it fails.
+
+    Args:
+        events: of the run.
+        catch_up: prints what has been logged so far.
+        quiet: print nothing.
+    """
     from irp_pipeline.orchestration.jobs import STEPS
 
     steps = set(STEPS.values())
@@ -116,6 +124,7 @@ def _shown(events: Iterator[DagsterEvent], *, quiet: bool) -> Iterator[dict[str,
         elif event.is_step_failure or (event.is_step_success and key in steps):
             ended = _ended(event, *reasons.get(key, (False, "")), time.monotonic() - begun.get(key, time.monotonic()))
             if not quiet:
+                catch_up()
                 _print_step(ended)
             yield ended
 

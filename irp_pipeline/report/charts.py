@@ -28,7 +28,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 
 
 def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]:
-    """Describe a chart of one subject's curves, with a list to choose the subject from.
+    """Describe a chart of the curves of one subject: that of its parameter ``subject``, for which the page has a list.
 
     Args:
         subjects: those that have curves.
@@ -39,8 +39,7 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
     """
     import altair as alt
 
-    names = [subject.name for subject in subjects]
-    chosen = alt.param(name="subject", value=first, bind=alt.binding_select(options=names, name="Curves of "))
+    chosen = alt.param(name="subject", value=first)
     pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
     encodings = _encodings(subjects, subjects, with_legend=False)  # the page has one of its own, which wraps
     base = alt.Chart(alt.InlineData(values=_points(subjects))).transform_filter("datum.subject == subject")

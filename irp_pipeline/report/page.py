@@ -97,10 +97,13 @@ def render_page(report: Report) -> str:
     shown = (display.amount, display.change, display.duration, display.moment, display.number, display.short)
     environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
     subjects = _with_curves(report)
-    chart = interactive_chart(subjects, _shown_first(report, subjects)) if subjects else None
+    shown_first = _shown_first(report, subjects) if subjects else ""
+    chart = interactive_chart(subjects, shown_first) if subjects else None
     return environment.get_template("page.html.jinja").render(
         report=report,
         chart=chart,
+        chart_subjects=[subject.name for subject in subjects],
+        chart_first=shown_first,
         program=javascript() if chart else "",
         nonce=secrets.token_urlsafe(16),
         headline=display.headline_figures(report),

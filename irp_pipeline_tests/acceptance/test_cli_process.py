@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -46,14 +46,16 @@ def irp(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 class Terminal:
-    """The command on a terminal of its own, 100 columns wide."""
+    """The command on a terminal of its own."""
 
-    def __init__(self, *arguments: str, shell: str = 'exec "$@"') -> None:
+    def __init__(
+        self, *arguments: str, shell: str = 'exec "$@"', columns: int = 100, command: Sequence[str] = IRP
+    ) -> None:
         """Start the command by a shell, which is told how with ``"$@"`` for the command."""
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, "sh", *IRP, *arguments],
+            ["sh", "-c", shell, "sh", *command, *arguments],
             env=environment(),
             stdin=theirs,
             stdout=theirs,
@@ -220,6 +222,24 @@ def test_a_table_on_a_terminal_fits_it_and_loses_nothing(cycle, test_schema):
     assert all(len(line) <= 100 for line in screen.splitlines())
     assert screen.count("exposure") == 30
     assert "FAILED" in screen
+
+
+AMOUNTS = """
+from irp_pipeline.cli.output import print_table
+rows = [("residential_wind", "GUL", 1234567890.0, 2345678901.0, 3456789012.0), ("all", "IL", 1.0, 2.0, None)]
+print_table(["Analysis", "Perspective", "AAL", "1-in-100 OEP", "1-in-250 OEP"], rows)
+"""
+
+
+@pytest.mark.parametrize("columns", [30, 60, 79, 100])
+def test_no_amount_is_broken_however_narrow_the_terminal(columns):
+    status, screen = Terminal("-c", AMOUNTS, columns=columns, command=[sys.executable]).end()
+    assert status == 0
+    lines = screen.splitlines()
+    assert all(len(line) <= columns for line in lines)
+    for amount in ("1,234,567,890", "2,345,678,901", "3,456,789,012"):
+        assert sum(amount in line.split() for line in lines) == 1
+    assert sum("residential_wind" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\x04"], ids=["no", "end of input"])

@@ -114,6 +114,17 @@ class TestFinished:
         assert '"log"' in spec
         assert '"title": "RI AEP"' in spec  # what is shown when a return period is pointed at
 
+    def test_its_list_of_subjects_has_a_label_and_is_no_part_of_the_picture(self, written):
+        page = written.read_text(encoding="utf-8")
+        [label, options] = re.findall(r"<label[^>]*>(.*?)<select id=\"subject\">(.*?)</select></label>", page)[0]
+        assert label == "Curves of "
+        assert re.findall(r"<option( selected)?>(\w+)<", options) == [
+            *(("", name) for name in ("property_wind", "commercial_wind", "wind")),
+            (" selected", "everything"),
+        ]
+        picture = page[page.index('<div id="curves" role="img"') :]
+        assert picture[: picture.index("</div>")].endswith('below">')
+
     def test_it_loads_nothing(self, written):
         for tag, attributes in Page(written).tags:
             assert tag not in {"link", "iframe", "img", "object", "embed", "base"}
