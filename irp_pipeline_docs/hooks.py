@@ -19,7 +19,7 @@ from irp_pipeline_docs import layers, reference, states
 from irp_pipeline_docs.run_picture import run_picture
 
 ROOT: Final = Path(__file__).parents[1]
-_FROM_OUTSIDE: Final = ("CONTRIBUTING.md", "CHANGELOG.md", "examples/cycle.ipynb")
+_FROM_OUTSIDE: Final = ("CONTRIBUTING.md", "CHANGELOG.md", "examples/cycle.ipynb", "examples/losses.ipynb")
 
 
 def _start_of_readme() -> str:

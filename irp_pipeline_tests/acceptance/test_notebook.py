@@ -16,11 +16,14 @@ from jupyter_client.manager import KernelManager
 from nbformat.v4 import new_code_cell, new_notebook
 
 from irp_pipeline import settings
-from irp_pipeline.helpers.cycle import get_cycle_by_name, get_step_history
+from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import fetch_all
+from irp_pipeline.helpers.result import get_results, save_results
 from irp_pipeline.notebook import NotebookError, install_kernel
+from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, workbook
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "cycle.ipynb"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE, LOSSES = EXAMPLES / "cycle.ipynb", EXAMPLES / "losses.ipynb"
 
 RunCells = Callable[..., list[str]]
 
@@ -91,8 +94,9 @@ def _text(output: nbformat.NotebookNode) -> str:
     return str(output.data["text/plain"])
 
 
-def test_the_example_is_valid_and_holds_no_outputs():
-    notebook = nbformat.read(EXAMPLE, as_version=nbformat.NO_CONVERT)
+@pytest.mark.parametrize("example", [EXAMPLE, LOSSES], ids=lambda path: path.stem)
+def test_the_examples_are_valid_and_hold_no_outputs(example):
+    notebook = nbformat.read(example, as_version=nbformat.NO_CONVERT)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
@@ -108,6 +112,20 @@ class TestInTheInstalledKernel:
         assert fetch_all("SELECT stage_name, step_name FROM irp_stage JOIN irp_step ON stage_id = irp_stage.id") == [
             {"stage_name": "Setup", "step_name": "Add up insured values"}
         ]
+
+    def test_the_example_of_losses_shows_them(self, irp_kernel, test_schema):
+        batch_id = make_batch("Q1-2024", workbook())
+        finish_jobs(batch_id)
+        save_results(batch_id)
+        losses = get_results(batch_id).query("metric == 'AAL'")["loss"]
+        shown = _outputs(nbformat.read(LOSSES, as_version=4), irp_kernel)
+        cycle = get_cycle_by_name("Q1-2024")
+        assert cycle is not None
+        delete_cycle(cycle["id"])
+        for loss in losses:
+            assert f"{round(float(loss)):.1f}" in shown[2], shown[2]
+        assert "return_period" in shown[3]
+        assert "alt.Chart" in shown[4]
 
     def test_an_old_notebook_runs_unchanged(self, irp_kernel, old_workspace, test_schema):
         path = old_workspace / "old.ipynb"
