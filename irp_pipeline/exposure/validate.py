@@ -23,6 +23,7 @@ from irp_pipeline.exposure.references import check_perils, check_references, sco
 from irp_pipeline.exposure.sources import FileSource
 from irp_pipeline.exposure.standard import check_standard
 from irp_pipeline.exposure.terms import check_repeated, check_terms
+from irp_pipeline.vocabulary import Perspective
 
 __all__ = [
     "Finding",
@@ -65,7 +66,7 @@ def validate(
     """
     if needs is None:
         needs = Needs(unknown=("which analyses there will be is not known",))
-    exposure = LoadedExposure(files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"))
+    exposure = LoadedExposure(files, rows_per_fault, perspectives=needs.perspectives or tuple(Perspective))
     matches = scope_matches(exposure)
     findings = [
         *_check_files(exposure, needs),
@@ -140,7 +141,7 @@ def refused_portfolios(portfolios: Mapping[str, PortfolioFindings], *, strict: b
 def _check_files(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
     needed = dict(needs.tables)
     if OedTable.RI_INFO in exposure.frames or OedTable.RI_SCOPE in exposure.frames:
-        needed = {**needs_of_perspectives({"RI"}).tables, **needed}
+        needed = {**needs_of_perspectives({Perspective.RI}).tables, **needed}
     for table in OedTable:
         if table not in exposure.frames and table in needed:
             yield exposure.of_file(checks.TABLE_MISSING, table, None, f"is missing; {needed[table]}")

@@ -15,7 +15,8 @@ from typing import Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.result import provenance_content
-from irp_pipeline.losses import CURVES, PERSPECTIVES, Figure
+from irp_pipeline.losses import Figure
+from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 
 class ReportError(IrpError):
@@ -125,13 +126,12 @@ class Subject:
     @property
     def is_stochastic(self) -> bool:
         """Whether it has averages and curves, rather than losses at given loss factors."""
-        return any(figure.metric == "AAL" for figure in self.figures)
+        return any(figure.metric is Metric.AAL for figure in self.figures)
 
     @property
-    def perspectives(self) -> tuple[str, ...]:
+    def perspectives(self) -> tuple[Perspective, ...]:
         """The perspectives that it has figures of."""
-        there = {figure.perspective for figure in self.figures}
-        return tuple(perspective for perspective in PERSPECTIVES if perspective in there)
+        return tuple(Perspective.among(figure.perspective for figure in self.figures))
 
     @property
     def return_periods(self) -> tuple[float, ...]:
@@ -144,7 +144,11 @@ class Subject:
         return tuple(sorted({figure.loss_factor for figure in self.figures if figure.loss_factor is not None}))
 
     def figure(
-        self, perspective: str, metric: str, return_period: float | None = None, loss_factor: float | None = None
+        self,
+        perspective: Perspective,
+        metric: Metric,
+        return_period: float | None = None,
+        loss_factor: float | None = None,
     ) -> Figure | None:
         """Return one figure, or None if there is no such."""
         wanted = (perspective, metric, return_period, loss_factor)
