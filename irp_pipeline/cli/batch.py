@@ -25,7 +25,7 @@ def list_batches(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson =
     from irp_pipeline.helpers import batch
 
     with working_in(db_schema) as schema:
-        batches = batch.list_batches(find_cycle(cycle, schema)["id"])
+        batches = batch.list_batches(find_cycle(cycle, schema).id)
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "batches": batches})
         return

@@ -1,7 +1,7 @@
 """``irp cycle``: making, listing, archiving, reopening and deleting cycles."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from irp_pipeline.cli.options import (
     working_in,
 )
 from irp_pipeline.errors import IrpError
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.stage import Stage
 
 Force = Annotated[
     bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
@@ -83,23 +86,23 @@ def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
 def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one cycle and its stages."""
     from irp_pipeline.helpers.cycle import get_cycle_progress
-    from irp_pipeline.helpers.stage import list_stages_for_cycle
+    from irp_pipeline.helpers.stage import stages_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
         steps = output.records(get_cycle_progress(cycle))
-        stages = [_summary(stage, steps) for stage in list_stages_for_cycle(found["id"])]
+        stages = [_summary(stage, steps) for stage in stages_of_cycle(found.id)]
     files = _files(schema, cycle)
     if as_json:
         folder = None if files is None else str(files)
         output.print_json({"schema": schema, "cycle": found, "folder": folder, "stages": stages})
         return
     output.say(f"Cycle     {cycle}")
-    output.say(f"Status    {found['status']}")
+    output.say(f"Status    {found.status}")
     output.say(f"Schema    {schema}")
-    output.say(f"Created   {output.local_time(found['created_ts'])}")
-    if found["archived_ts"]:
-        output.say(f"Archived  {output.local_time(found['archived_ts'])}")
+    output.say(f"Created   {output.local_time(found.created_ts)}")
+    if found.archived_ts:
+        output.say(f"Archived  {output.local_time(found.archived_ts)}")
     if files:
         output.say(f"Files     {files}")
     if stages:
@@ -137,20 +140,20 @@ def archive(
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        if found["status"] == CycleStatus.ACTIVE and not force:
+        if found.status is CycleStatus.ACTIVE and not force:
             try:
                 refuse_while_at_work(found)
             except CycleError as error:
                 raise CommandError(_with_force(error)) from None
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not archive_cycle(found["id"], force=force):
+        if not archive_cycle(found.id, force=force):
             raise cycle_not_found(cycle, schema)
         archived = find_cycle(cycle, schema)
     if as_json:
         output.print_json({"schema": schema, "cycle": archived})
-    elif found["archived_ts"]:
-        output.say(f"The cycle {cycle} is archived already, since {output.local_time(found['archived_ts'])}.")
+    elif found.archived_ts:
+        output.say(f"The cycle {cycle} is archived already, since {output.local_time(found.archived_ts)}.")
     else:
         output.say(f"Archived the cycle {cycle} in schema {schema!r}.")
 
@@ -166,12 +169,12 @@ def reopen(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        if not reopen_cycle(found["id"]):
+        if not reopen_cycle(found.id):
             raise cycle_not_found(cycle, schema)
         reopened = find_cycle(cycle, schema)
     if as_json:
         output.print_json({"schema": schema, "cycle": reopened})
-    elif found["status"] == CycleStatus.ACTIVE:
+    elif found.status is CycleStatus.ACTIVE:
         output.say(f"The cycle {cycle} is open already.")
     else:
         output.say(f"Reopened the cycle {cycle} in schema {schema!r}.")
@@ -198,7 +201,7 @@ def delete(
         )
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not delete_cycle(found["id"], force=force):
+        if not delete_cycle(found.id, force=force):
             raise cycle_not_found(cycle, schema)
     files = _files(schema, cycle)
     if as_json:
@@ -214,13 +217,13 @@ def _with_force(error: IrpError) -> str:
     return str(error) if "--force" in str(error) else f"{error}; or say --force, if it did end and nobody recorded it"
 
 
-def _summary(stage: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
-    of_stage = [step for step in steps if step["stage_num"] == stage["stage_num"]]
+def _summary(stage: "Stage", steps: list[dict[str, Any]]) -> dict[str, Any]:
+    of_stage = [step for step in steps if step["stage_num"] == stage.stage_num]
     statuses = [step["last_status"] for step in of_stage]
     return {
-        "stage_num": stage["stage_num"],
-        "stage_name": stage["stage_name"],
-        "created_ts": stage["created_ts"],
+        "stage_num": stage.stage_num,
+        "stage_name": stage.stage_name,
+        "created_ts": stage.created_ts,
         "steps": len(of_stage),
         "completed": statuses.count("COMPLETED") + statuses.count("SKIPPED"),
         "failed": statuses.count("FAILED"),

@@ -49,7 +49,7 @@ def list_jobs(
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
-        jobs = job.list_jobs(find_cycle(cycle, schema)["id"], status)
+        jobs = job.list_jobs(find_cycle(cycle, schema).id, status)
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "jobs": jobs})
     elif jobs:

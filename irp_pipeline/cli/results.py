@@ -36,7 +36,7 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
 
     with working_in(db_schema) as schema:
-        batch = current_batch(find_cycle(cycle, schema)["id"])
+        batch = current_batch(find_cycle(cycle, schema).id)
         saved = get_results(batch["id"]) if batch is not None else None
         by_means = analyses_by_means(batch["id"]) if batch is not None else set()
     figures = [] if saved is None else recorded_figures(saved)

@@ -29,8 +29,8 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
         output.styled(
             (cycle, "bold"),
             "  ",
-            output.status_text(found["status"]),
-            f"  in schema {schema!r}, created {output.local_time(found['created_ts'])}",
+            output.status_text(found.status),
+            f"  in schema {schema!r}, created {output.local_time(found.created_ts)}",
         )
     )
     if not steps:

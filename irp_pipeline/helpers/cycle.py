@@ -9,7 +9,7 @@ both be cycles. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irp_pipeline.helpers.constants import CycleStatus
 from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from irp_pipeline.helpers.cycle_lookup import (
+    Cycle,
     CycleError,
     check_cycle_name,
+    find_active_cycle,
+    find_cycle,
     get_active_cycle,
     get_active_cycle_id,
     get_cycle_by_name,
@@ -37,6 +40,7 @@ from irp_pipeline.helpers.cycle_lookup import (
 )
 
 __all__ = [
+    "Cycle",
     "CycleError",
     "Opened",
     "archive_cycle",
@@ -44,6 +48,8 @@ __all__ = [
     "create_cycle",
     "delete_archived_cycles",
     "delete_cycle",
+    "find_active_cycle",
+    "find_cycle",
     "get_active_cycle",
     "get_active_cycle_id",
     "get_cycle_by_name",
@@ -121,31 +127,28 @@ def replace_active_cycle(cycle_name: str) -> Opened:
     with transaction():
         # One opening at a time; readers and everybody's step runs go on.
         execute_command("LOCK TABLE irp_cycle IN SHARE ROW EXCLUSIVE MODE")
-        existing = get_cycle_by_name(cycle_name)
+        existing = find_cycle(cycle_name)
         if existing is not None:
-            if existing["status"] != CycleStatus.ACTIVE:
+            if existing.status is not CycleStatus.ACTIVE:
                 raise CycleError(
                     f"The cycle {cycle_name!r} is archived and cannot be opened again: choose another name, or take "
                     f"the archiving back with: irp cycle reopen {cycle_name}"
                 )
-            return Opened(existing["id"], created=False, archived=None)
+            return Opened(existing.id, created=False, archived=None)
         other = other_spelling(cycle_name)
         if other is not None:
             raise CycleError(
                 f"There is a cycle {other!r} already; names are not case-sensitive: use it, or choose another name"
             )
-        previous = get_active_cycle()
+        previous = find_active_cycle()
         if previous is not None:
             refuse_while_at_work(previous)
-            archive_cycle(previous["id"])
-        return Opened(create_cycle(cycle_name), created=True, archived=previous["cycle_name"] if previous else None)
+            archive_cycle(previous.id)
+        return Opened(create_cycle(cycle_name), created=True, archived=previous.cycle_name if previous else None)
 
 
-def refuse_while_at_work(cycle: dict[str, Any]) -> None:
+def refuse_while_at_work(cycle: Cycle) -> None:
     """Raise if a step run of the cycle is ACTIVE, be it by a notebook's bookkeeping, or a job of it has not ended.
-
-    Args:
-        cycle: as :func:`get_cycle_by_name` returns it.
 
     Raises:
         CycleError: names the steps and jobs.
@@ -161,15 +164,15 @@ def refuse_while_at_work(cycle: dict[str, Any]) -> None:
          WHERE sg.cycle_id = %s
          LIMIT 1
         """,
-        (cycle["id"],),
+        (cycle.id,),
     )
     if recorded:
         raise CycleError(
-            f"The cycle {cycle['cycle_name']!r} cannot be archived while it is at work: run "
+            f"The cycle {cycle.cycle_name!r} cannot be archived while it is at work: run "
             f"{recorded['run_num']} of step {recorded['step_name']!r} is ACTIVE. Wait for it, or record how it ended: "
             "update_step_run"
         )
-    with nothing_at_work([cycle["id"]], "archived", force=False):
+    with nothing_at_work([cycle.id], "archived", force=False):
         pass
 
 

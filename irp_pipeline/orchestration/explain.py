@@ -50,9 +50,9 @@ def explain(cycle_name: str) -> list[Explanation]:
         CycleError: there is no such open cycle.
         IrpError: an input cannot be read.
     """
-    row = require_open_cycle(cycle_name)
-    schema, name = get_current_schema(), row["cycle_name"]
-    return list(_explanations(Cycle(row["id"], name, schema, settings.cycle_dir(schema, name))))
+    found = require_open_cycle(cycle_name)
+    schema, name = get_current_schema(), found.cycle_name
+    return list(_explanations(Cycle(found.id, name, schema, settings.cycle_dir(schema, name))))
 
 
 def _explanations(cycle: Cycle) -> Iterator[Explanation]:
@@ -61,7 +61,7 @@ def _explanations(cycle: Cycle) -> Iterator[Explanation]:
         spec = SPECS[key]
         verdict = spec.verdict(cycle)
         waits_for = [earlier for earlier in _depends_on(spec) if earlier in unsettled]
-        if verdict.newest_status == StepStatus.ACTIVE:
+        if verdict.newest_status is StepStatus.ACTIVE:
             foresight, reason = Foresight.DEPENDS, f"run {verdict.newest_num} is at work, or its worker was lost"
         elif not verdict.skip:
             foresight, reason = Foresight.RUN, verdict.reason

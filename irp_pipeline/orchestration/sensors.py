@@ -29,7 +29,7 @@ from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
-from irp_pipeline.helpers.lost_runs import close_lost_runs, latest_run_of_dagster_run
+from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
@@ -63,7 +63,7 @@ def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult |
 def lost_workers(context: SensorEvaluationContext) -> SkipReason:
     """Close the step runs of dead workers in every schema, and fail the Dagster runs that nobody works on any more."""
     closed = [
-        f"{schema}: run {run['run_num']} of step {run['step_name']!r}"
+        f"{schema}: run {run.lease.run_num} of step {run.step_name!r}"
         for schema in list_initialised_schemas()
         for run in _close_in(schema)
     ]
@@ -75,7 +75,7 @@ def lost_workers(context: SensorEvaluationContext) -> SkipReason:
     return SkipReason(f"Closed {len(closed)} lost step runs and failed {len(failed)} abandoned runs")
 
 
-def _close_in(schema: str) -> list[dict[str, object]]:
+def _close_in(schema: str) -> list[LostRun]:
     with schema_context(schema):
         return close_lost_runs()
 
@@ -98,9 +98,9 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
                 latest = latest_run_of_dagster_run(run.run_id)
         except (DatabaseError, ValueError):
             continue  # a schema that is gone, was never made or cannot be one has nothing to say of the run
-        if latest is None or not latest["lost"]:
+        if latest is None or not latest.lost or latest.completed_ts is None:
             continue
-        if dt.datetime.now(dt.UTC) - latest["completed_ts"] < _LOST_FOR:
+        if dt.datetime.now(dt.UTC) - latest.completed_ts < _LOST_FOR:
             continue
         instance.report_run_failed(run, "The workers of the run's steps are lost; launch it again to go on from there")
         yield run.run_id

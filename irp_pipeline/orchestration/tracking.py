@@ -29,11 +29,11 @@ from dagster import (
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
-from irp_pipeline.helpers.configuration import get_active_configuration
+from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
 from irp_pipeline.helpers.stage import get_or_create_stage
-from irp_pipeline.helpers.step import StepRun, find_step, get_or_create_step, track_step
+from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 from irp_pipeline.postgres.parameters import json_value
@@ -138,8 +138,8 @@ class Spec:
             values = config.model_dump(mode="json", exclude=set(self.without_config))
             found |= {f"config {name}": value for name, value in values.items()}
         if self.workbook:
-            configuration = get_active_configuration(cycle.id)
-            data = configuration["configuration_data"] if configuration else None
+            configuration = find_active_configuration(cycle.id)
+            data = configuration.data if configuration else None
             found |= {f"workbook {part}": _part(data, part) for part in self.workbook}
         if self.after:
             outputs = outputs_of_steps(cycle.id)
@@ -364,13 +364,13 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
                     """--tags '{"dagster/partition": "Q1-2024"}'"""
                 )
             cycle = require_open_cycle(context.partition_key)
-            name = cycle["cycle_name"]
-            yield Cycle(cycle["id"], name, schema, settings.cycle_dir(schema, name))
+            name = cycle.cycle_name
+            yield Cycle(cycle.id, name, schema, settings.cycle_dir(schema, name))
     except IrpError as error:
         raise failure_of(error) from error
 
 
-def _report(context: OpExecutionContext, run: StepRun) -> None:
+def _report(context: OpExecutionContext, run: TrackedRun) -> None:
     # As metadata and not as messages of the log, each of which costs as much as tracking the step.
     about: dict[str, Any] = {
         "run": run.run_num,

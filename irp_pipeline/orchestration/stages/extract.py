@@ -18,8 +18,8 @@ from irp_pipeline.exposure.totals import (
 )
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
-from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(2, "Extract")
@@ -81,7 +81,7 @@ def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
 
 def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
     """Return what the source files hold, so that a changed one is extracted again. Databases are not asked."""
-    if get_active_configuration(cycle.id) is None:
+    if find_active_configuration(cycle.id) is None:
         return {}
     return {
         f"source {portfolio}/{table}": file_sha256(source.path)
@@ -92,7 +92,7 @@ def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
 
 
 @step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
-def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
+def extract_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Copy the OED tables of each portfolio to Parquet, with the control totals of the source of that moment."""
     extracted: dict[str, Any] = {}
     for portfolio, sources in portfolio_sources(cycle).items():
@@ -116,7 +116,7 @@ def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) ->
 
 
 @step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
-def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def control_totals(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
     workbook, _ = active_workbook(cycle.id)
     differences: list[str] = []

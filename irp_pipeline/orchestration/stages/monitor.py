@@ -13,7 +13,7 @@ from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import jobs_doing
 from irp_pipeline.helpers.result import compute_results, saved_content
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
@@ -90,7 +90,7 @@ def _figures(cycle: Cycle) -> dict[str, Any]:
 
 
 @step(stage=STAGE, number=2, workbook=("analyses", "groupings"), after=("monitor.track_jobs",), records=_figures)
-def group_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def group_results(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
     computed = compute_results(analysis_batch(cycle)["id"])
     if computed.refused:

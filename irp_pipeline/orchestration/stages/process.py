@@ -12,9 +12,9 @@ from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, portfolio_folder, write_portfolio_file
 from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
 from irp_pipeline.files import write_atomically
-from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
+from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.extract import extracted_tables, extracts_key
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 from irp_pipeline.settings import models_folder
@@ -27,7 +27,7 @@ STAGE = Stage(3, "Process")
 
 def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
     """What the engines need of each portfolio: a model that looks locations up in another way needs other columns."""
-    if get_active_configuration(cycle.id) is None:
+    if find_active_configuration(cycle.id) is None:
         return {}
     workbook, folder = active_workbook(cycle.id)
     return {
@@ -44,7 +44,7 @@ def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
     after=("extract.extract_exposure",),
     inputs=_lookups,
 )
-def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
+def validate_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Check each portfolio against OED. A portfolio with errors stops its own analyses. The file `findings.txt` has
     all findings.
 
@@ -80,7 +80,7 @@ def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -
     workbook=("portfolios",),
     after=("extract.extract_exposure", "process.validate_exposure"),
 )
-def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def build_portfolios(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
     """Write the OED files of each portfolio as a model reads them, and record what they hold.
 
     A portfolio with errors is left out, and so are its analyses.

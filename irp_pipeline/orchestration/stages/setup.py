@@ -16,12 +16,12 @@ from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.configuration import (
     activate_configuration,
     check_configuration,
-    get_active_configuration,
+    find_active_configuration,
     require_active_configuration,
 )
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.ending import end_batches
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
 STAGE = Stage(1, "Setup")
@@ -63,8 +63,8 @@ def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str |
 
 def _configuration(cycle: Cycle) -> dict[str, Any]:
     """The configuration that the cycle works with."""
-    configuration = get_active_configuration(cycle.id)
-    return {"configuration": configuration["configuration_data"] if configuration else None}
+    configuration = find_active_configuration(cycle.id)
+    return {"configuration": configuration.data if configuration else None}
 
 
 def _batch(cycle: Cycle) -> dict[str, str | None]:
@@ -88,7 +88,7 @@ def initialize_environment(cycle: Cycle) -> dict[str, Any]:
 
 @step(stage=STAGE, number=2, inputs=_workbook_hash, records=_configuration)
 def validate_configuration(
-    cycle: Cycle, run: StepRun, context: OpExecutionContext, config: ConfigurationConfig
+    cycle: Cycle, run: TrackedRun, context: OpExecutionContext, config: ConfigurationConfig
 ) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
     from irp_pipeline.workbook import Workbook, workbook_notes
@@ -117,7 +117,7 @@ def validate_configuration(
     workbook=("metadata.currency", "analyses"),
     records=_batch,
 )
-def create_batches(cycle: Cycle, run: StepRun, step_id: int, context: OpExecutionContext) -> None:
+def create_batches(cycle: Cycle, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
     """See that there is a batch of the jobs that the workbook asks for; nothing is submitted yet.
 
     Jobs that are still at work for a workbook of before are ended.
@@ -128,7 +128,7 @@ def create_batches(cycle: Cycle, run: StepRun, step_id: int, context: OpExecutio
             context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
 
     def make() -> None:
-        batch_id = ensure_batch(BatchType.ANALYSIS, configuration["id"], step_id)
+        batch_id = ensure_batch(BatchType.ANALYSIS, configuration.id, step_id)
         run.output |= {"analysis batch": batch_id, "analysis jobs": len(wanted_jobs(batch_id))}
 
     run.when_complete(make)
