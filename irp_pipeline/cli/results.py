@@ -32,13 +32,13 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
 
     With --json all figures; the table shows the usual ones, and irp report draws the curves.
     """
-    from irp_pipeline.helpers.batch import current_batch
+    from irp_pipeline.helpers.batch import find_current_batch
     from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
 
     with working_in(db_schema) as schema:
-        batch = current_batch(find_cycle(cycle, schema).id)
-        saved = get_results(batch["id"]) if batch is not None else None
-        by_means = analyses_by_means(batch["id"]) if batch is not None else set()
+        batch = find_current_batch(find_cycle(cycle, schema).id)
+        saved = get_results(batch.id) if batch is not None else None
+        by_means = analyses_by_means(batch.id) if batch is not None else set()
     figures = [] if saved is None else recorded_figures(saved)
     if as_json:
         rows = [] if saved is None else output.records(saved)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irp_pipeline.hashes import value_hash
-from irp_pipeline.helpers.batch import current_batch
+from irp_pipeline.helpers.batch import find_current_batch
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.job_request import PLACES
@@ -17,7 +17,7 @@ from irp_pipeline.postgres.running import execute_scalar, fetch_all
 def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str | None:
     """Return a hash of the jobs that the workbook of a cycle asks for; None if the cycle has no batch of them yet."""
     configuration = find_active_configuration(cycle_id)
-    if configuration is None or current_batch(cycle_id, batch_type) is None:
+    if configuration is None or find_current_batch(cycle_id, batch_type) is None:
         return None
     return wanted_hash(wanted_of(batch_type, configuration.data))
 

@@ -11,12 +11,16 @@ from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_type_hints, overload
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _R = TypeVar("_R")
+
+INTERNAL: Final = MappingProxyType({"internal": True})
+"""The metadata of a field that is none of a notebook's business."""
 
 
 def record_of(kind: type[_R], row: Mapping[str, Any]) -> _R:
@@ -50,11 +54,11 @@ def as_dict(record: DataclassInstance | None, names: Sequence[str] | None = None
 
     Args:
         record: the record; None gives None.
-        names: which fields, in which order; None means all.
+        names: which fields, in which order; None means all that are not internal.
     """
     if record is None:
         return None
-    chosen = [field.name for field in fields(record)] if names is None else names
+    chosen = [field.name for field in fields(record) if not field.metadata.get("internal")] if names is None else names
     return {name: _plain(getattr(record, name)) for name in chosen}
 
 

@@ -24,7 +24,7 @@ from dagster import (
 )
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch import batches_under_way, recon_batch, track_batch
+from irp_pipeline.helpers.batch import Batch, batches_under_way, recon_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
@@ -127,14 +127,14 @@ def follow_batches(context: SensorEvaluationContext) -> SensorResult:
     return SensorResult(run_requests=requests, skip_reason=None if requests else SkipReason(skipped))
 
 
-def _follow(instance: DagsterInstance, schema: str, batch: dict[str, Any], told: list[str]) -> Iterator[RunRequest]:
+def _follow(instance: DagsterInstance, schema: str, batch: Batch, told: list[str]) -> Iterator[RunRequest]:
     """Track and reconcile a batch that no run follows; ask for a run if its cycle can continue."""
-    last = _last_run(instance, schema, batch["cycle_name"])
+    last = _last_run(instance, schema, batch.cycle_name)
     if last is not None and not last.is_finished:
         return  # it follows the batch itself
-    track_batch(batch["id"])
-    status = recon_batch(batch["id"])
-    told.append(f"{schema}: batch {batch['id']} of cycle {batch['cycle_name']} is {status}")
+    track_batch(batch.id)
+    status = recon_batch(batch.id)
+    told.append(f"{schema}: batch {batch.id} of cycle {batch.cycle_name} is {status}")
     if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
         yield _continuation(schema, batch, last)
 
@@ -150,12 +150,12 @@ def _may_continue(last: DagsterRun) -> bool:
     return was_whole and last.status is not DagsterRunStatus.CANCELED
 
 
-def _continuation(schema: str, batch: dict[str, Any], last: DagsterRun) -> RunRequest:
+def _continuation(schema: str, batch: Batch, last: DagsterRun) -> RunRequest:
     return RunRequest(
         # Once for this end of the batch: it can be mended and end again, but then another run came before it.
-        run_key=f"{schema}/{batch['id']}/{last.run_id}",
+        run_key=f"{schema}/{batch.id}/{last.run_id}",
         run_config=_without_rerun(last.run_config),
-        tags={PARTITION_NAME_TAG: batch["cycle_name"]},
+        tags={PARTITION_NAME_TAG: batch.cycle_name},
     )
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
@@ -49,7 +50,7 @@ class StepRecord:
 
     number: int
     name: str
-    status: str | None
+    status: StepStatus | None
     run: int | None = None
     started: datetime | None = None
     seconds: float | None = None
@@ -170,13 +171,36 @@ class SourceRecord:
     provenance: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    """A job of the cycle's batch.
+
+    Attributes:
+        id: the job's id.
+        analysis: the name of its analysis.
+        status: how it stands.
+        skipped: whether the batch does without it.
+        error: why it failed.
+        override_reason: why a person gave other parameters than the workbook's.
+        skipped_reason: why a person did without it.
+    """
+
+    id: int
+    analysis: str
+    status: JobStatus
+    skipped: bool
+    error: str | None
+    override_reason: str | None
+    skipped_reason: str | None
+
+
 @dataclass(frozen=True)
 class JobFailure:
     """A job that ended without a result."""
 
     job_id: int
     analysis: str
-    status: str
+    status: JobStatus
     error: str | None
 
 
@@ -206,7 +230,7 @@ class Report:
 
     cycle: str
     schema: str
-    cycle_status: str
+    cycle_status: CycleStatus
     written: datetime
     state: State
     missing: tuple[str, ...]
@@ -218,7 +242,7 @@ class Report:
     subjects: tuple[Subject, ...]
     sources: tuple[SourceRecord, ...]
     failures: tuple[JobFailure, ...]
-    jobs: Mapping[str, int]
+    jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
 

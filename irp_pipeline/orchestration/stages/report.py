@@ -20,7 +20,7 @@ _RESULTS, _REPORT = "results", "report"
 @step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
 def export_results(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD."""
-    files = result.exported_files(analysis_batch(cycle)["id"], run.scratch / _RESULTS)
+    files = result.exported_files(analysis_batch(cycle).id, run.scratch / _RESULTS)
     keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
     for key in set(list_artefacts(cycle.id, _RESULTS)) - set(keys):
         run.remove_file(key)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from irp_pipeline import settings
 from irp_pipeline.files import make_folder
-from irp_pipeline.helpers.batch import current_batch, ensure_batch
+from irp_pipeline.helpers.batch import Batch, ensure_batch, find_current_batch
 from irp_pipeline.helpers.batch_content import wanted_content, wanted_jobs
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.configuration import (
@@ -40,15 +40,15 @@ def workbook_of(cycle: Cycle, config: ConfigurationConfig) -> Path:
     return Path(config.workbook).expanduser() if config.workbook else cycle.folder / "configuration.xlsx"
 
 
-def analysis_batch(cycle: Cycle) -> dict[str, Any]:
-    """Return the batch that has the jobs of the cycle's workbook; the columns of ``read_batch``.
+def analysis_batch(cycle: Cycle) -> Batch:
+    """Return the batch that has the jobs of the cycle's workbook.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
         BatchError: no batch has been made for the workbook as it is now.
     """
     require_active_configuration(cycle.id)
-    batch = current_batch(cycle.id)
+    batch = find_current_batch(cycle.id)
     if batch is None:
         raise BatchError("No batch has been made for the analyses of the workbook: run create_batches first")
     return batch
@@ -123,7 +123,7 @@ def create_batches(cycle: Cycle, run: TrackedRun, step_id: int, context: OpExecu
     Jobs that are still at work for a workbook of before are ended.
     """
     configuration = require_active_configuration(cycle.id)
-    if current_batch(cycle.id) is None:
+    if find_current_batch(cycle.id) is None:
         for earlier in end_batches(cycle.id, BatchType.ANALYSIS):
             context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
 
