@@ -1,7 +1,9 @@
 """``irp cycle``: making, listing, archiving, reopening and deleting cycles."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +20,10 @@ from irp_pipeline.cli.options import (
     working_in,
 )
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.constants import CycleStatus, StepStatus
 
 if TYPE_CHECKING:
+    from irp_pipeline.helpers.cycle import StepProgress
     from irp_pipeline.helpers.stage import Stage
 
 Force = Annotated[
@@ -27,6 +31,20 @@ Force = Annotated[
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, archive, reopen and delete cycles.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _StageSummary:
+    """A stage, and how many of its steps stand how."""
+
+    stage_num: int
+    stage_name: str
+    created_ts: datetime
+    steps: int
+    completed: int
+    failed: int
+    at_work: int
+    runs: int
 
 
 @app.command(epilog="Example: irp cycle create Q1-2024")
@@ -52,28 +70,28 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 @app.command("list", epilog="Example: irp cycle list --db-schema test_cycle")
 def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """List all cycles, the youngest first."""
-    from irp_pipeline.helpers.cycle import get_cycle_status
+    from irp_pipeline.helpers.cycle import overview_of_cycles
 
     with working_in(db_schema) as schema:
-        cycles = output.records(get_cycle_status())
+        cycles = overview_of_cycles()
     if as_json:
         output.print_json({"schema": schema, "cycles": cycles})
     elif cycles:
         headers = (
-            output.with_zone("Created", (cycle["created_ts"] for cycle in cycles)),
-            output.with_zone("Archived", (cycle["archived_ts"] for cycle in cycles)),
+            output.with_zone("Created", (cycle.created_ts for cycle in cycles)),
+            output.with_zone("Archived", (cycle.archived_ts for cycle in cycles)),
         )
         output.print_table(
             ("Cycle", "Status", "Stages", "Steps", "At work", *headers),
             (
                 (
-                    cycle["cycle_name"],
-                    output.status_text(cycle["status"]),
-                    cycle["stages"],
-                    cycle["steps"],
-                    cycle["active_step_runs"] or None,
-                    cycle["created_ts"],
-                    cycle["archived_ts"],
+                    cycle.cycle_name,
+                    output.status_text(cycle.status),
+                    cycle.stages,
+                    cycle.steps,
+                    cycle.active_step_runs or None,
+                    cycle.created_ts,
+                    cycle.archived_ts,
                 )
                 for cycle in cycles
             ),
@@ -85,13 +103,13 @@ def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: irp cycle show Q1-2024")
 def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one cycle and its stages."""
-    from irp_pipeline.helpers.cycle import get_cycle_progress
+    from irp_pipeline.helpers.cycle import progress_of_cycle
     from irp_pipeline.helpers.stage import stages_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        steps = output.records(get_cycle_progress(cycle))
-        stages = [_summary(stage, steps) for stage in stages_of_cycle(found.id)]
+        steps = progress_of_cycle(cycle)
+        stages = [_summarised(stage, steps) for stage in stages_of_cycle(found.id)]
     files = _files(schema, cycle)
     if as_json:
         folder = None if files is None else str(files)
@@ -111,12 +129,12 @@ def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) 
             ("Stage", "Steps", "Completed", "Failed", "At work", "Runs"),
             (
                 (
-                    f"{stage['stage_num']} {stage['stage_name']}",
-                    stage["steps"],
-                    stage["completed"],
-                    stage["failed"],
-                    stage["at_work"],
-                    stage["runs"],
+                    f"{stage.stage_num} {stage.stage_name}",
+                    stage.steps,
+                    stage.completed,
+                    stage.failed,
+                    stage.at_work,
+                    stage.runs,
                 )
                 for stage in stages
             ),
@@ -135,7 +153,6 @@ def archive(
     Its records stay and can be read; it takes no more work. It is refused while steps or jobs are at work. To take it
     back: irp cycle reopen.
     """
-    from irp_pipeline.helpers.constants import CycleStatus
     from irp_pipeline.helpers.cycle import CycleError, archive_cycle, refuse_while_at_work
 
     with working_in(db_schema) as schema:
@@ -164,7 +181,6 @@ def reopen(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
     It takes work again. No other cycle is archived for it.
     """
-    from irp_pipeline.helpers.constants import CycleStatus
     from irp_pipeline.helpers.cycle import reopen_cycle
 
     with working_in(db_schema) as schema:
@@ -189,11 +205,11 @@ def delete(
     Its stages, steps, runs, batches and jobs go with it; its files are left alone. It is refused while steps or jobs
     are at work. Asks first.
     """
-    from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_progress
+    from irp_pipeline.helpers.cycle import delete_cycle, progress_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        extent = _extent(output.records(get_cycle_progress(cycle)))
+        extent = _extent(progress_of_cycle(cycle))
         make_sure(
             f"Delete the cycle {cycle} in schema {schema!r} with {extent}? There is no way back.",
             yes,
@@ -217,25 +233,25 @@ def _with_force(error: IrpError) -> str:
     return str(error) if "--force" in str(error) else f"{error}; or say --force, if it did end and nobody recorded it"
 
 
-def _summary(stage: "Stage", steps: list[dict[str, Any]]) -> dict[str, Any]:
-    of_stage = [step for step in steps if step["stage_num"] == stage.stage_num]
-    statuses = [step["last_status"] for step in of_stage]
-    return {
-        "stage_num": stage.stage_num,
-        "stage_name": stage.stage_name,
-        "created_ts": stage.created_ts,
-        "steps": len(of_stage),
-        "completed": statuses.count("COMPLETED") + statuses.count("SKIPPED"),
-        "failed": statuses.count("FAILED"),
-        "at_work": statuses.count("ACTIVE"),
-        "runs": sum(step["last_run"] or 0 for step in of_stage),
-    }
+def _summarised(stage: "Stage", steps: "list[StepProgress]") -> _StageSummary:
+    of_stage = [step for step in steps if step.stage_num == stage.stage_num]
+    statuses = [step.last_status for step in of_stage]
+    return _StageSummary(
+        stage_num=stage.stage_num,
+        stage_name=stage.stage_name,
+        created_ts=stage.created_ts,
+        steps=len(of_stage),
+        completed=statuses.count(StepStatus.COMPLETED) + statuses.count(StepStatus.SKIPPED),
+        failed=statuses.count(StepStatus.FAILED),
+        at_work=statuses.count(StepStatus.ACTIVE),
+        runs=sum(step.last_run or 0 for step in of_stage),
+    )
 
 
-def _extent(steps: list[dict[str, Any]]) -> str:
-    runs = sum(step["last_run"] or 0 for step in steps)
+def _extent(steps: "list[StepProgress]") -> str:
+    runs = sum(step.last_run or 0 for step in steps)
     extent = f"its {output.counted(len(steps), 'step')} and {output.counted(runs, 'step run')}"
-    at_work = sum(step["last_status"] == "ACTIVE" for step in steps)
+    at_work = sum(step.last_status is StepStatus.ACTIVE for step in steps)
     return f"{extent}, {at_work} at work" if at_work else extent
 
 

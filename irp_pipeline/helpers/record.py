@@ -11,8 +11,8 @@ from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_type_hints, overload
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_type_hints, overload
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,7 +31,7 @@ def record_of(kind: type[_R], row: Mapping[str, Any]) -> _R:
         row: a value for each field that has no default, by its name, and nothing else.
     """
     statuses = _statuses(cast("Any", kind))
-    return kind(**{name: statuses[name](value) if name in statuses else value for name, value in row.items()})
+    return kind(**{name: _typed(statuses.get(name), value) for name, value in row.items()})
 
 
 @overload
@@ -66,10 +66,15 @@ def as_dict(record: DataclassInstance | None, names: Sequence[str] | None = None
 def _statuses(kind: Any) -> dict[str, type[StrEnum]]:
     """Return the fields of a record that hold a word of a fixed list, with the list."""
     return {
-        name: hint
+        name: possible
         for name, hint in get_type_hints(kind).items()
-        if isinstance(hint, type) and issubclass(hint, StrEnum)
+        for possible in (get_args(hint) if isinstance(hint, UnionType) else (hint,))
+        if isinstance(possible, type) and issubclass(possible, StrEnum)
     }
+
+
+def _typed(status: type[StrEnum] | None, value: Any) -> Any:
+    return value if status is None or value is None else status(value)
 
 
 def _plain(value: Any) -> Any:

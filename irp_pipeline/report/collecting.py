@@ -17,6 +17,7 @@ from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import JobStatus, StepStatus
 from irp_pipeline.helpers.cycle import find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.portfolio_facts import facts_of
 from irp_pipeline.helpers.record import record_of
 from irp_pipeline.helpers.result import (
     JobResult,
@@ -236,26 +237,17 @@ def _about(workbook: Workbook | None) -> dict[str, str]:
 
 
 def _portfolios(workbook: Workbook | None, outputs: Mapping[str, Any]) -> Iterator[PortfolioRecord]:
-    """Read the figures that the stages Extract and Process record under ``<portfolio> <what>``."""
+    """Give the portfolios of the workbook, with what the stages Extract and Process recorded of each."""
     for portfolio in workbook.portfolios if workbook else ():
-        told = {
-            key.removeprefix(f"{portfolio.name} "): value
-            for key, value in outputs.items()
-            if key.startswith(f"{portfolio.name} ")
-        }
-        values = [
-            (*key.removeprefix("TIV ").rpartition(" ")[::2], float(value))
-            for key, value in told.items()
-            if key.startswith("TIV ")
-        ]
+        facts = facts_of(portfolio.name, outputs)
         yield PortfolioRecord(
             portfolio.name,
             str(portfolio.source),
-            told.get("locations"),
-            told.get("account records"),
-            tuple(sorted(values)),
-            told.get("warnings"),
-            told.get("exposure hash"),
+            facts.locations,
+            facts.account_records,
+            facts.insured_values,
+            facts.warnings,
+            facts.exposure_hash,
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
+from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
@@ -86,9 +87,14 @@ class PortfolioRecord:
     source: str
     locations: int | None
     accounts: int | None
-    insured_values: tuple[tuple[str, str, float], ...]
+    insured_values: tuple[InsuredValue, ...]
     warnings: int | None
     exposure_hash: str | None
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        values = [[value.country, value.currency, value.amount] for value in self.insured_values]
+        return asdict(self) | {"insured_values": values}
 
 
 @dataclass(frozen=True)
@@ -256,7 +262,7 @@ class Report:
             "missing": list(self.missing),
             "notes": list(self.notes),
             "about": dict(self.about),
-            "portfolios": [asdict(portfolio) for portfolio in self.portfolios],
+            "portfolios": [portfolio.content() for portfolio in self.portfolios],
             "subjects": [
                 {
                     "name": subject.name,

@@ -19,6 +19,7 @@ from irp_pipeline.exposure.totals import (
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
+from irp_pipeline.helpers.portfolio_facts import PortfolioTotals, records_key
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
 
@@ -109,7 +110,7 @@ def extract_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext)
                 totals = run.scratch / key / _TOTALS_FILE
                 write_atomically(totals, totals_to_json(result.source_totals))
                 run.add_file(totals)
-            extracted[f"{portfolio} {table} records"] = result.rows
+            extracted[records_key(portfolio, table)] = result.rows
             extracted[f"{portfolio} {table} read as"] = result.reading
             extracted[f"{portfolio} {table} sha256"] = result.sha256
     return extracted
@@ -130,12 +131,7 @@ def control_totals(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
         source = totals_from_json(files[_TOTALS_FILE].read_text())
         extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]
-        whole = whole_totals(extracted)
-        figures[f"{portfolio.name} locations"] = sum(total.locations for total in whole)
-        figures[f"{portfolio.name} buildings"] = sum(total.buildings for total in whole)
-        for total in whole:
-            key = f"{portfolio.name} TIV {total.country} {total.currency}"
-            figures[key] = float(total.tiv) + figures.get(key, 0.0)
+        figures |= PortfolioTotals.of(whole_totals(extracted)).output(portfolio.name)
     if differences:
         shown = differences[:_DIFFERENCES_SHOWN]
         more = f"\n… and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""

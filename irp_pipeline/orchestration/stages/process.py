@@ -14,6 +14,7 @@ from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
+from irp_pipeline.helpers.portfolio_facts import Fact, fact_key, records_key
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.extract import extracted_tables, extracts_key
 from irp_pipeline.orchestration.tracking import Cycle, Stage, step
@@ -63,8 +64,9 @@ def validate_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext
         run.add_file(run.scratch / key)
         if result.errors:  # a run that fails publishes nothing, and people need them all
             write_atomically(cycle.folder / key, text)
-        figures[f"{portfolio.name} errors"] = len(result.errors)
-        figures[f"{portfolio.name} warnings"] = sum(item.severity is Severity.WARNING for item in result.findings)
+        figures[fact_key(portfolio.name, Fact.ERRORS)] = len(result.errors)
+        warnings = sum(item.severity is Severity.WARNING for item in result.findings)
+        figures[fact_key(portfolio.name, Fact.WARNINGS)] = warnings
         if result.findings:
             context.log.warning(f"{portfolio.name}: {len(result.findings)} findings, see {cycle.folder / key}")
     refused = refused_portfolios(found, strict=workbook.metadata.strict_validation)
@@ -98,14 +100,14 @@ def build_portfolios(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
                 run.remove_file(target.relative_to(cycle.folder).as_posix())
                 continue
             built.append(run.scratch / target.relative_to(cycle.folder))
-            figures[f"{portfolio.name} {table} records"] = write_portfolio_file(extracts[table], built[-1])
+            figures[records_key(portfolio.name, table)] = write_portfolio_file(extracts[table], built[-1])
         if not built:
             continue
         files = [run.add_file(path) for path in built]
-        figures[f"{portfolio.name} exposure hash"] = exposure_hash(
+        figures[fact_key(portfolio.name, Fact.EXPOSURE_HASH)] = exposure_hash(
             {path.stem: file.sha256 for path, file in zip(built, files, strict=True)}
         )
-        figures[f"{portfolio.name} folder"] = str(folder)
+        figures[fact_key(portfolio.name, Fact.FOLDER)] = str(folder)
     return figures
 
 
