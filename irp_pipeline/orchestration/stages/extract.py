@@ -21,15 +21,15 @@ from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
 from irp_pipeline.helpers.portfolio_facts import PortfolioTotals, records_key
 from irp_pipeline.helpers.step import TrackedRun
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(2, "Extract")
+STAGE = StageSpec(2, "Extract")
 
 _TOTALS_FILE = "source_totals.json"
 _DIFFERENCES_SHOWN = 20
 
 
-def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
+def portfolio_sources(cycle: CycleOfRun) -> dict[str, dict[OedTable, Source]]:
     """Return where each portfolio of the cycle's workbook comes from, table by table.
 
     Raises:
@@ -66,7 +66,7 @@ def extracts_key(portfolio: str) -> str:
     return f"extracts/{portfolio}"
 
 
-def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
+def extracted_tables(cycle: CycleOfRun, portfolio: str) -> dict[OedTable, Path]:
     """Return the extracted tables of a portfolio, checked against what their step recorded.
 
     Raises:
@@ -80,7 +80,7 @@ def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
     return found
 
 
-def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
+def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
     """Return what the source files hold, so that a changed one is extracted again. Databases are not asked."""
     if find_active_configuration(cycle.id) is None:
         return {}
@@ -93,7 +93,7 @@ def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
 
 
 @step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
-def extract_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
+def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Copy the OED tables of each portfolio to Parquet, with the control totals of the source of that moment."""
     extracted: dict[str, Any] = {}
     for portfolio, sources in portfolio_sources(cycle).items():
@@ -117,7 +117,7 @@ def extract_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext)
 
 
 @step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
-def control_totals(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
+def control_totals(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
     workbook, _ = active_workbook(cycle.id)
     differences: list[str] = []

@@ -16,9 +16,9 @@ from irp_pipeline.helpers.result import compute_results, saved_content
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(5, "Monitor")
+STAGE = StageSpec(5, "Monitor")
 
 _FIRST_POLL_SECONDS: Final = 0.5
 _LAST_POLL_SECONDS: Final = 10.0
@@ -37,13 +37,13 @@ class TrackingConfig(Config):
     )
 
 
-def _results(cycle: Cycle) -> dict[str, Any]:
+def _results(cycle: CycleOfRun) -> dict[str, Any]:
     """What came back of the jobs."""
     batch = find_current_batch(cycle.id)
     return {"results": None if batch is None else job_contents(batch.id)}
 
 
-def _under_way(cycle: Cycle) -> str | None:
+def _under_way(cycle: CycleOfRun) -> str | None:
     batch = find_current_batch(cycle.id)
     counts = {} if batch is None else batch.job_counts
     under_way = sum(number for status, number in counts.items() if not status.is_terminal)
@@ -58,7 +58,7 @@ def _under_way(cycle: Cycle) -> str | None:
     pending=_under_way,
     without_config=("patience_minutes",),
 )
-def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
+def track_jobs(cycle: CycleOfRun, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
     """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
     batch_id = analysis_batch(cycle).id
     began, pause, said = time.monotonic(), _FIRST_POLL_SECONDS, ""
@@ -83,14 +83,14 @@ def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig
     return {"analysis batch": batch_id} | {f"jobs {status.lower()}": number for status, number in counts.items()}
 
 
-def _figures(cycle: Cycle) -> dict[str, Any]:
+def _figures(cycle: CycleOfRun) -> dict[str, Any]:
     """The saved figures."""
     batch = find_current_batch(cycle.id)
     return {"figures": None if batch is None else saved_content(batch.id)}
 
 
 @step(stage=STAGE, number=2, workbook=("analyses", "groupings"), after=("monitor.track_jobs",), records=_figures)
-def group_results(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
+def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
     computed = compute_results(analysis_batch(cycle).id)
     if computed.refused:

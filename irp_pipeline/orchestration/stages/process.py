@@ -17,16 +17,16 @@ from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfol
 from irp_pipeline.helpers.portfolio_facts import Fact, fact_key, records_key
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.extract import extracted_tables, extracts_key
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Analysis, Workbook
 
-STAGE = Stage(3, "Process")
+STAGE = StageSpec(3, "Process")
 
 
-def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the engines need of each portfolio: a model that looks locations up in another way needs other columns."""
     if find_active_configuration(cycle.id) is None:
         return {}
@@ -45,7 +45,7 @@ def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
     after=("extract.extract_exposure",),
     inputs=_lookups,
 )
-def validate_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
+def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Check each portfolio against OED. A portfolio with errors stops its own analyses. The file `findings.txt` has
     all findings.
 
@@ -82,7 +82,7 @@ def validate_exposure(cycle: Cycle, run: TrackedRun, context: OpExecutionContext
     workbook=("portfolios",),
     after=("extract.extract_exposure", "process.validate_exposure"),
 )
-def build_portfolios(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
+def build_portfolios(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Write the OED files of each portfolio as a model reads them, and record what they hold.
 
     A portfolio with errors is left out, and so are its analyses.
@@ -117,7 +117,7 @@ def process(start: Any) -> Any:
     return build_portfolios(validate_exposure(start))
 
 
-def _validated(cycle: Cycle, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":
+def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":
     from irp_pipeline.exposure.validate import validate
 
     try:

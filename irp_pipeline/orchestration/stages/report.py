@@ -9,16 +9,16 @@ from irp_pipeline.helpers import result
 from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(6, "Report")
+STAGE = StageSpec(6, "Report")
 
 _RESULTS, _REPORT = "results", "report"
 """Where they are within the files of a cycle."""
 
 
 @step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
-def export_results(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
+def export_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD."""
     files = result.exported_files(analysis_batch(cycle).id, run.scratch / _RESULTS)
     keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
@@ -27,7 +27,7 @@ def export_results(cycle: Cycle, run: TrackedRun) -> dict[str, Any]:
     return {"folder": str(cycle.folder / _RESULTS), "files": [file.path.name for file in files]}
 
 
-def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the report would say now."""
     from irp_pipeline.report import collect
 
@@ -40,7 +40,7 @@ def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
     after=("extract.control_totals", "process.validate_exposure", "report.export_results"),
     inputs=_content,
 )
-def cycle_report(cycle: Cycle, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
+def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the report of the cycle: a page, its chart as a picture, and a summary, which is shown here."""
     from irp_pipeline.report import collect, write
 

@@ -22,9 +22,9 @@ from irp_pipeline.helpers.configuration import (
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.ending import end_batches
 from irp_pipeline.helpers.step import TrackedRun
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(1, "Setup")
+STAGE = StageSpec(1, "Setup")
 
 
 class ConfigurationConfig(Config):
@@ -35,12 +35,12 @@ class ConfigurationConfig(Config):
     )
 
 
-def workbook_of(cycle: Cycle, config: ConfigurationConfig) -> Path:
+def workbook_of(cycle: CycleOfRun, config: ConfigurationConfig) -> Path:
     """Return the path of the workbook that a run means, whether or not it is there."""
     return Path(config.workbook).expanduser() if config.workbook else cycle.folder / "configuration.xlsx"
 
 
-def analysis_batch(cycle: Cycle) -> Batch:
+def analysis_batch(cycle: CycleOfRun) -> Batch:
     """Return the batch that has the jobs of the cycle's workbook.
 
     Raises:
@@ -54,26 +54,26 @@ def analysis_batch(cycle: Cycle) -> Batch:
     return batch
 
 
-def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
+def _workbook_hash(cycle: CycleOfRun, config: ConfigurationConfig) -> dict[str, str | None]:
     from irp_pipeline.workbook import workbook_hash
 
     path = workbook_of(cycle, config)
     return {"workbook": workbook_hash(path) if path.is_file() else None}
 
 
-def _configuration(cycle: Cycle) -> dict[str, Any]:
+def _configuration(cycle: CycleOfRun) -> dict[str, Any]:
     """The configuration that the cycle works with."""
     configuration = find_active_configuration(cycle.id)
     return {"configuration": configuration.data if configuration else None}
 
 
-def _batch(cycle: Cycle) -> dict[str, str | None]:
+def _batch(cycle: CycleOfRun) -> dict[str, str | None]:
     """The jobs that the workbook asks for, if there is a batch of them."""
     return {"batch": wanted_content(cycle.id)}
 
 
 @step(stage=STAGE, number=1)
-def initialize_environment(cycle: Cycle) -> dict[str, Any]:
+def initialize_environment(cycle: CycleOfRun) -> dict[str, Any]:
     """Make the cycle's folder and record which software the cycle began with."""
     settings.make_irp_home()
     make_folder(cycle.folder)
@@ -88,7 +88,7 @@ def initialize_environment(cycle: Cycle) -> dict[str, Any]:
 
 @step(stage=STAGE, number=2, inputs=_workbook_hash, records=_configuration)
 def validate_configuration(
-    cycle: Cycle, run: TrackedRun, context: OpExecutionContext, config: ConfigurationConfig
+    cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext, config: ConfigurationConfig
 ) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
     from irp_pipeline.workbook import Workbook, workbook_notes
@@ -117,7 +117,7 @@ def validate_configuration(
     workbook=("metadata.currency", "analyses"),
     records=_batch,
 )
-def create_batches(cycle: Cycle, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
+def create_batches(cycle: CycleOfRun, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
     """See that there is a batch of the jobs that the workbook asks for; nothing is submitted yet.
 
     Jobs that are still at work for a workbook of before are ended.

@@ -13,9 +13,9 @@ from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, part_of_step, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, part_of_step, step
 
-STAGE = Stage(4, "Submit")
+STAGE = StageSpec(4, "Submit")
 
 _STEP = "submit.submit_jobs"
 _CHUNKS = 20
@@ -47,19 +47,19 @@ def _waiting(batch_id: int) -> list[Job]:
     return [job for job in jobs_of_batch(batch_id) if job.status is JobStatus.INITIATED and not job.skipped]
 
 
-def _jobs(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _jobs(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the jobs are to compute, with what a person changed on purpose."""
     batch = find_current_batch(cycle.id)
     return {"jobs": None if batch is None else wanted_jobs(batch.id)}
 
 
-def _requests(cycle: Cycle) -> dict[str, Any]:
+def _requests(cycle: CycleOfRun) -> dict[str, Any]:
     """What the engines were given for the jobs."""
     batch = find_current_batch(cycle.id)
     return {"requests": None if batch is None else [content["request"] for content in job_contents(batch.id)]}
 
 
-def _handed_over_or_waiting(cycle: Cycle) -> str | None:
+def _handed_over_or_waiting(cycle: CycleOfRun) -> str | None:
     batch = find_current_batch(cycle.id)
     if batch is None:
         return None
@@ -69,7 +69,7 @@ def _handed_over_or_waiting(cycle: Cycle) -> str | None:
     return f"{handed_over} jobs were handed over since" if handed_over else None
 
 
-def _to_resubmit(cycle: Cycle) -> str | None:
+def _to_resubmit(cycle: CycleOfRun) -> str | None:
     """What sharing out the jobs would find."""
     batch = find_current_batch(cycle.id)
     if batch is None:
@@ -93,7 +93,7 @@ def _to_resubmit(cycle: Cycle) -> str | None:
     pending=_handed_over_or_waiting,
     foreseen=_to_resubmit,
 )
-def submit_jobs(cycle: Cycle) -> dict[str, Any]:
+def submit_jobs(cycle: CycleOfRun) -> dict[str, Any]:
     """See that every job of the batch is with its engine."""
     batch_id = analysis_batch(cycle).id
     submit_batch(batch_id)
