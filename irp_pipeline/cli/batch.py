@@ -1,6 +1,6 @@
 """``irp batch``: the batches of a cycle, and how they stand."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.job import print_jobs
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.batch import Batch
 
 app = typer.Typer(no_args_is_help=True, help="List, show, reconcile and cancel batches of jobs.")
 
@@ -25,7 +28,7 @@ def list_batches(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson =
     from irp_pipeline.helpers import batch
 
     with working_in(db_schema) as schema:
-        batches = batch.list_batches(find_cycle(cycle, schema)["id"])
+        batches = batch.batches_of_cycle(find_cycle(cycle, schema).id)
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "batches": batches})
         return
@@ -35,18 +38,18 @@ def list_batches(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson =
     output.print_table(
         (
             *("Batch", "Type", "Status", "Jobs", "Of them"),
-            output.with_zone("Submitted", (found["submitted_ts"] for found in batches)),
-            output.with_zone("Completed", (found["completed_ts"] for found in batches)),
+            output.with_zone("Submitted", (found.submitted_ts for found in batches)),
+            output.with_zone("Completed", (found.completed_ts for found in batches)),
         ),
         (
             (
-                found["id"],
-                found["batch_type"],
-                output.status_text(found["status"]),
-                found["jobs"],
+                found.id,
+                found.batch_type,
+                output.status_text(found.status),
+                found.jobs,
                 _counts(found),
-                found["submitted_ts"],
-                found["completed_ts"],
+                found.submitted_ts,
+                found.completed_ts,
             )
             for found in batches
         ),
@@ -60,17 +63,17 @@ def show(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False)
 
     with working_in(db_schema) as schema:
         found = _require(batch_id, schema)
-        jobs = batch.get_batch_jobs(batch_id)
+        jobs = batch.jobs_of_batch(batch_id)
     if as_json:
-        output.print_json({"schema": schema, "batch": found, "jobs": jobs})
+        output.print_json({"schema": schema, "batch": found, "jobs": [batch.batch_job_as_dict(job) for job in jobs]})
         return
-    output.say(f"Batch      {batch_id} ({found['batch_type']})")
-    output.say(output.styled("Status     ", output.status_text(found["status"])))
-    output.say(f"Created    {output.local_time(found['created_ts'])}")
-    if found["submitted_ts"]:
-        output.say(f"Submitted  {output.local_time(found['submitted_ts'])}")
-    if found["completed_ts"]:
-        output.say(f"Completed  {output.local_time(found['completed_ts'])}")
+    output.say(f"Batch      {batch_id} ({found.batch_type})")
+    output.say(output.styled("Status     ", output.status_text(found.status)))
+    output.say(f"Created    {output.local_time(found.created_ts)}")
+    if found.submitted_ts:
+        output.say(f"Submitted  {output.local_time(found.submitted_ts)}")
+    if found.completed_ts:
+        output.say(f"Completed  {output.local_time(found.completed_ts)}")
     if jobs:
         output.say()
         print_jobs(jobs)
@@ -97,28 +100,28 @@ def cancel(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = Fals
         _print_outcome(_require(batch_id, schema), schema, as_json)
 
 
-def _print_outcome(batch: dict[str, Any], schema: str, as_json: bool) -> None:
+def _print_outcome(batch: "Batch", schema: str, as_json: bool) -> None:
     if as_json:
         output.print_json({"schema": schema, "batch": batch})
         return
     counts = _counts(batch)
     output.say(
         output.styled(
-            f"The batch {batch['id']} is ",
-            output.status_text(batch["status"]),
+            f"The batch {batch.id} is ",
+            output.status_text(batch.status),
             f": {counts}" if counts else ": no jobs",
         )
     )
 
 
-def _counts(batch: dict[str, Any]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in sorted(batch["job_counts"].items()))
+def _counts(batch: "Batch") -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(batch.job_counts.items()))
 
 
-def _require(batch_id: int, schema: str) -> dict[str, Any]:
-    from irp_pipeline.helpers.batch import read_batch
+def _require(batch_id: int, schema: str) -> "Batch":
+    from irp_pipeline.helpers.batch import find_batch
 
-    batch = read_batch(batch_id)
+    batch = find_batch(batch_id)
     if batch is None:
         raise CommandError(
             f"There is no batch with the id {batch_id} in schema {schema!r}. To see those there are: irp batch list "

@@ -1,7 +1,9 @@
 """``irp cycle``: making, listing, archiving, reopening and deleting cycles."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,12 +21,31 @@ from irp_pipeline.cli.options import (
 )
 from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.constants import CycleStatus, StepStatus
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.cycle import StepProgress
+    from irp_pipeline.helpers.stage import Stage
 
 Force = Annotated[
     bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, archive, reopen and delete cycles.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _StageSummary:
+    """A stage, and how many of its steps stand how."""
+
+    stage_num: int
+    stage_name: str
+    created_ts: datetime
+    steps: int
+    completed: int
+    failed: int
+    at_work: int
+    runs: int
 
 
 @app.command(epilog="Example: irp cycle create Q1-2024")
@@ -50,28 +71,28 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 @app.command("list", epilog="Example: irp cycle list --db-schema test_cycle")
 def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """List all cycles, the youngest first."""
-    from irp_pipeline.helpers.cycle import get_cycle_status
+    from irp_pipeline.helpers.cycle import overview_of_cycles
 
     with working_in(db_schema) as schema:
-        cycles = output.records(get_cycle_status())
+        cycles = overview_of_cycles()
     if as_json:
         output.print_json({"schema": schema, "cycles": cycles})
     elif cycles:
         headers = (
-            output.with_zone("Created", (cycle["created_ts"] for cycle in cycles)),
-            output.with_zone("Archived", (cycle["archived_ts"] for cycle in cycles)),
+            output.with_zone("Created", (cycle.created_ts for cycle in cycles)),
+            output.with_zone("Archived", (cycle.archived_ts for cycle in cycles)),
         )
         output.print_table(
             ("Cycle", "Status", "Stages", "Steps", "At work", *headers),
             (
                 (
-                    cycle["cycle_name"],
-                    output.status_text(cycle["status"]),
-                    cycle["stages"],
-                    cycle["steps"],
-                    cycle["active_step_runs"] or None,
-                    cycle["created_ts"],
-                    cycle["archived_ts"],
+                    cycle.cycle_name,
+                    output.status_text(cycle.status),
+                    cycle.stages,
+                    cycle.steps,
+                    cycle.active_step_runs or None,
+                    cycle.created_ts,
+                    cycle.archived_ts,
                 )
                 for cycle in cycles
             ),
@@ -83,24 +104,24 @@ def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: irp cycle show Q1-2024")
 def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one cycle and its stages."""
-    from irp_pipeline.helpers.cycle import get_cycle_progress
-    from irp_pipeline.helpers.stage import list_stages_for_cycle
+    from irp_pipeline.helpers.cycle import progress_of_cycle
+    from irp_pipeline.helpers.stage import stages_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        steps = output.records(get_cycle_progress(cycle))
-        stages = [_summary(stage, steps) for stage in list_stages_for_cycle(found["id"])]
+        steps = progress_of_cycle(cycle)
+        stages = [_summarised(stage, steps) for stage in stages_of_cycle(found.id)]
     files = _files(schema, cycle)
     if as_json:
         folder = None if files is None else str(files)
         output.print_json({"schema": schema, "cycle": found, "folder": folder, "stages": stages})
         return
     output.say(f"Cycle     {cycle}")
-    output.say(f"Status    {found['status']}")
+    output.say(f"Status    {found.status}")
     output.say(f"Schema    {schema}")
-    output.say(f"Created   {output.local_time(found['created_ts'])}")
-    if found["archived_ts"]:
-        output.say(f"Archived  {output.local_time(found['archived_ts'])}")
+    output.say(f"Created   {output.local_time(found.created_ts)}")
+    if found.archived_ts:
+        output.say(f"Archived  {output.local_time(found.archived_ts)}")
     if files:
         output.say(f"Files     {files}")
     if stages:
@@ -109,12 +130,12 @@ def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) 
             ("Stage", "Steps", "Completed", "Failed", "At work", "Runs"),
             (
                 (
-                    f"{stage['stage_num']} {stage['stage_name']}",
-                    stage["steps"],
-                    stage["completed"],
-                    stage["failed"],
-                    stage["at_work"],
-                    stage["runs"],
+                    f"{stage.stage_num} {stage.stage_name}",
+                    stage.steps,
+                    stage.completed,
+                    stage.failed,
+                    stage.at_work,
+                    stage.runs,
                 )
                 for stage in stages
             ),
@@ -133,25 +154,24 @@ def archive(
     Its records stay and can be read; it takes no more work. It is refused while steps or jobs are at work. To take it
     back: irp cycle reopen.
     """
-    from irp_pipeline.helpers.constants import CycleStatus
     from irp_pipeline.helpers.cycle import CycleError, archive_cycle, refuse_while_at_work
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        if found["status"] == CycleStatus.ACTIVE and not force:
+        if found.status is CycleStatus.ACTIVE and not force:
             try:
                 refuse_while_at_work(found)
             except CycleError as error:
                 raise CommandError(_with_force(error)) from None
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not archive_cycle(found["id"], force=force):
+        if not archive_cycle(found.id, force=force):
             raise cycle_not_found(cycle, schema)
         archived = find_cycle(cycle, schema)
     if as_json:
         output.print_json({"schema": schema, "cycle": archived})
-    elif found["archived_ts"]:
-        output.say(f"The cycle {cycle} is archived already, since {output.local_time(found['archived_ts'])}.")
+    elif found.archived_ts:
+        output.say(f"The cycle {cycle} is archived already, since {output.local_time(found.archived_ts)}.")
     else:
         output.say(f"Archived the cycle {cycle} in schema {schema!r}.")
 
@@ -162,17 +182,16 @@ def reopen(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
     It takes work again. No other cycle is archived for it.
     """
-    from irp_pipeline.helpers.constants import CycleStatus
     from irp_pipeline.helpers.cycle import reopen_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        if not reopen_cycle(found["id"]):
+        if not reopen_cycle(found.id):
             raise cycle_not_found(cycle, schema)
         reopened = find_cycle(cycle, schema)
     if as_json:
         output.print_json({"schema": schema, "cycle": reopened})
-    elif found["status"] == CycleStatus.ACTIVE:
+    elif found.status is CycleStatus.ACTIVE:
         output.say(f"The cycle {cycle} is open already.")
     else:
         output.say(f"Reopened the cycle {cycle} in schema {schema!r}.")
@@ -187,11 +206,11 @@ def delete(
     Its stages, steps, runs, batches and jobs go with it; its files are left alone. It is refused while steps or jobs
     are at work. Asks first.
     """
-    from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_progress
+    from irp_pipeline.helpers.cycle import delete_cycle, progress_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        extent = _extent(output.records(get_cycle_progress(cycle)))
+        extent = _extent(progress_of_cycle(cycle))
         make_sure(
             f"Delete the cycle {cycle} in schema {schema!r} with {extent}? There is no way back.",
             yes,
@@ -199,7 +218,7 @@ def delete(
         )
         if force and not as_json:
             output.print_note("Ending what is at work …")
-        if not delete_cycle(found["id"], force=force):
+        if not delete_cycle(found.id, force=force):
             raise cycle_not_found(cycle, schema)
     files = _files(schema, cycle)
     if as_json:
@@ -215,25 +234,25 @@ def _with_force(error: IrpError) -> str:
     return str(error) if "--force" in str(error) else f"{error}; or say --force, if it did end and nobody recorded it"
 
 
-def _summary(stage: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
-    of_stage = [step for step in steps if step["stage_num"] == stage["stage_num"]]
-    statuses = [step["last_status"] for step in of_stage]
-    return {
-        "stage_num": stage["stage_num"],
-        "stage_name": stage["stage_name"],
-        "created_ts": stage["created_ts"],
-        "steps": len(of_stage),
-        "completed": statuses.count("COMPLETED") + statuses.count("SKIPPED"),
-        "failed": statuses.count("FAILED"),
-        "at_work": statuses.count("ACTIVE"),
-        "runs": sum(step["last_run"] or 0 for step in of_stage),
-    }
+def _summarised(stage: "Stage", steps: "list[StepProgress]") -> _StageSummary:
+    of_stage = [step for step in steps if step.stage_num == stage.stage_num]
+    statuses = [step.last_status for step in of_stage]
+    return _StageSummary(
+        stage_num=stage.stage_num,
+        stage_name=stage.stage_name,
+        created_ts=stage.created_ts,
+        steps=len(of_stage),
+        completed=statuses.count(StepStatus.COMPLETED) + statuses.count(StepStatus.SKIPPED),
+        failed=statuses.count(StepStatus.FAILED),
+        at_work=statuses.count(StepStatus.ACTIVE),
+        runs=sum(step.last_run or 0 for step in of_stage),
+    )
 
 
-def _extent(steps: list[dict[str, Any]]) -> str:
-    runs = sum(step["last_run"] or 0 for step in steps)
+def _extent(steps: "list[StepProgress]") -> str:
+    runs = sum(step.last_run or 0 for step in steps)
     extent = f"its {output.counted(len(steps), 'step')} and {output.counted(runs, 'step run')}"
-    at_work = sum(step["last_status"] == "ACTIVE" for step in steps)
+    at_work = sum(step.last_status is StepStatus.ACTIVE for step in steps)
     return f"{extent}, {at_work} at work" if at_work else extent
 
 

@@ -35,7 +35,7 @@ def explain(
     if step is not None and step not in STEPS:
         raise typer.BadParameter(f"There is no step {step!r}. The steps are: {', '.join(STEPS)}", param_hint="STEP")
     with working_in(db_schema) as schema:
-        name = find_cycle(cycle, schema)["cycle_name"]
+        name = find_cycle(cycle, schema).cycle_name
         found = [item for item in explain_cycle(name) if step is None or item.step == STEPS[step]]
     if as_json:
         output.print_json({"schema": schema, "cycle_name": name, "steps": [asdict(item) for item in found]})

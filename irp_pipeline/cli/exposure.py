@@ -10,6 +10,7 @@ import typer
 from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson
+from irp_pipeline.vocabulary import OedTable, Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.exposure.oed import OedTable
@@ -17,25 +18,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Check exposure in OED, without a cycle or a database.")
 
-_LOSSES = ("GUL", "IL", "RI")
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 # What the names of files are made of, in the order in which they are looked for: "ri_scope" is no "ri".
 _NAMES = (
-    ("ri_scope", re.compile(r"scope")),
-    ("ri_info", re.compile(r"(^|[^a-z])(ri|reins|reinsurance)?_?info|reinsinfo|riinfo")),
-    ("account", re.compile(r"acc|polic")),
-    ("location", re.compile(r"loc")),
+    (OedTable.RI_SCOPE, re.compile(r"scope")),
+    (OedTable.RI_INFO, re.compile(r"(^|[^a-z])(ri|reins|reinsurance)?_?info|reinsinfo|riinfo")),
+    (OedTable.ACCOUNT, re.compile(r"acc|polic")),
+    (OedTable.LOCATION, re.compile(r"loc")),
 )
 
 
 def _losses(text: str) -> str:
     for name in text.split(","):
-        if name.strip().upper() not in _LOSSES:
-            raise typer.BadParameter(f"{name.strip()!r} is not one of {', '.join(_LOSSES)}")
+        if name.strip().upper() not in tuple(Perspective):
+            raise typer.BadParameter(f"{name.strip()!r} is not one of {', '.join(Perspective)}")
     return text
 
 
-def _option(table: str) -> Any:
+def _option(table: OedTable) -> Any:
     return typer.Option(
         f"--{table.replace('_', '-')}", metavar="FILE", help=f"The {table} table, whatever its name is."
     )
@@ -47,10 +47,10 @@ def check(
         list[Path] | None,
         typer.Argument(metavar="FILES", help="CSV or Parquet files; their names say which table they hold."),
     ] = None,
-    location: Annotated[Path | None, _option("location")] = None,
-    account: Annotated[Path | None, _option("account")] = None,
-    ri_info: Annotated[Path | None, _option("ri_info")] = None,
-    ri_scope: Annotated[Path | None, _option("ri_scope")] = None,
+    location: Annotated[Path | None, _option(OedTable.LOCATION)] = None,
+    account: Annotated[Path | None, _option(OedTable.ACCOUNT)] = None,
+    ri_info: Annotated[Path | None, _option(OedTable.RI_INFO)] = None,
+    ri_scope: Annotated[Path | None, _option(OedTable.RI_SCOPE)] = None,
     losses: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +93,7 @@ def check(
         OedTable.RI_SCOPE: ri_scope,
     }
     tables = _tables(files or [], {table: file for table, file in named.items() if file is not None})
-    wanted = [name.strip().upper() for name in losses.split(",")] if losses else _possible_losses(tables)
+    wanted = [Perspective(name.strip().upper()) for name in losses.split(",")] if losses else _possible_losses(tables)
     needs = needs_of_perspectives(wanted) | Needs(unknown=("the model is not known",))
     sources = {
         table: FileSource(file, encoding, delimiter, decimal, stated_in="the option --{}")
@@ -157,12 +157,10 @@ def _tables(files: "list[Path]", named: "dict[OedTable, Path]") -> "dict[OedTabl
     Raises:
         typer.BadParameter: a name does not tell, two files hold one table, or there is no file.
     """
-    from irp_pipeline.exposure.oed import OedTable
-
     found = dict(named)
     for file in files:
         name = file.name.lower()
-        table = next((OedTable(table) for table, pattern in _NAMES if pattern.search(name)), None)
+        table = next((table for table, pattern in _NAMES if pattern.search(name)), None)
         if table is None:
             options = ", ".join(f"--{table.value.replace('_', '-')}" for table in OedTable)
             raise typer.BadParameter(
@@ -176,9 +174,7 @@ def _tables(files: "list[Path]", named: "dict[OedTable, Path]") -> "dict[OedTabl
     return {table: found[table] for table in OedTable if table in found}
 
 
-def _possible_losses(tables: "dict[OedTable, Path]") -> list[str]:
-    from irp_pipeline.exposure.oed import OedTable
-
+def _possible_losses(tables: "dict[OedTable, Path]") -> list[Perspective]:
     if OedTable.RI_INFO in tables or OedTable.RI_SCOPE in tables:
-        return list(_LOSSES)
-    return list(_LOSSES[:2]) if OedTable.ACCOUNT in tables else list(_LOSSES[:1])
+        return list(Perspective)
+    return [Perspective.GUL, Perspective.IL] if OedTable.ACCOUNT in tables else [Perspective.GUL]

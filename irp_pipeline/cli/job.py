@@ -1,8 +1,8 @@
 """``irp job``: the jobs of a cycle, and what can be done about one."""
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import FAILED, CommandError
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
 from irp_pipeline.helpers.constants import JobStatus
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.job import Job, JobInCycle
 
 app = typer.Typer(no_args_is_help=True, help="List, show, resubmit, skip and cancel jobs.")
 
@@ -49,7 +52,7 @@ def list_jobs(
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
-        jobs = job.list_jobs(find_cycle(cycle, schema)["id"], status)
+        jobs = job.jobs_of_cycle(find_cycle(cycle, schema).id, status)
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "jobs": jobs})
     elif jobs:
@@ -65,23 +68,22 @@ def show(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> 
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
-        found = job.read_job(job_id)
-        if found is None:
-            raise _not_found(job_id, schema)
-        history = job.job_history(job_id)
+        found = _require(job_id, schema)
+        history = job.history_of_job(job_id)
     if as_json:
-        output.print_json({"schema": schema, "job": found, "history": history})
+        described = [entry.as_dict() for entry in history]
+        output.print_json({"schema": schema, "job": job.job_as_dict(found), "history": described})
         return
     for title, value in _facts(found):
         output.say(f"{title:<11}{value}")
     output.say()
-    output.say(json.dumps(found["job_configuration_data"], indent=2, ensure_ascii=False))
-    entries = [(entry["id"], *row.values()) for entry in history for row in entry["tracking"]]
+    output.say(json.dumps(found.job_configuration_data, indent=2, ensure_ascii=False))
+    entries = [(of.job.id, entry) for of in history for entry in of.tracking]
     if entries:
         output.say()
         output.print_table(
-            ("Job", "Status", "What", output.with_zone("When", (when for *_, when in entries))),
-            ((number, output.status_text(status), message, when) for number, status, message, when in entries),
+            ("Job", "Status", "What", output.with_zone("When", (entry.logged_ts for _, entry in entries))),
+            ((number, output.status_text(entry.status), entry.message, entry.logged_ts) for number, entry in entries),
         )
 
 
@@ -134,7 +136,7 @@ def skip(
         job.skip_job(job_id, reason)
         skipped = _require(job_id, schema)
     if as_json:
-        output.print_json({"schema": schema, "job": skipped})
+        output.print_json({"schema": schema, "job": job.job_as_dict(skipped)})
     else:
         output.say(f"Skipped the job {job_id}.")
 
@@ -165,7 +167,7 @@ def cancel(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -
         status = job.cancel_job(job_id)
         cancelled = _require(job_id, schema)
     if as_json:
-        output.print_json({"schema": schema, "job": cancelled})
+        output.print_json({"schema": schema, "job": job.job_as_dict(cancelled)})
     else:
         output.say(output.styled(f"The job {job_id} is ", output.status_text(status), "."))
 
@@ -185,84 +187,86 @@ def log(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> N
         output.print_note(f"The risk engine printed nothing for the job {job_id} yet.")
 
 
-def _tell_of_new(job_id: int, new: Mapping[str, Any], status: JobStatus, schema: str, as_json: bool, done: str) -> None:
+def _tell_of_new(job_id: int, new: "JobInCycle", status: JobStatus, schema: str, as_json: bool, done: str) -> None:
     """Tell of the job that took the place of another one."""
+    from irp_pipeline.helpers.job import job_as_dict
+
     if as_json:
-        output.print_json({"schema": schema, "job": new})
+        output.print_json({"schema": schema, "job": job_as_dict(new)})
     else:
-        output.say(output.styled(f"{done} the job {job_id} as job {new['id']}: ", output.status_text(status)))
-        if new["error_message"]:
-            output.print_note(new["error_message"])
+        output.say(output.styled(f"{done} the job {job_id} as job {new.id}: ", output.status_text(status)))
+        if new.error_message:
+            output.print_note(new.error_message)
     if status is JobStatus.ERROR:
         raise typer.Exit(FAILED)
 
 
-def print_jobs(jobs: Iterable[Mapping[str, Any]]) -> None:
-    """Print jobs as a table; rows as :func:`irp_pipeline.helpers.job.list_jobs` returns them."""
-    rows = list(jobs)
+def print_jobs(jobs: "Sequence[Job]") -> None:
+    """Print jobs as a table."""
     output.print_table(
-        ("Job", "Batch", "Analysis", "Engine", "Status", output.with_zone("Submitted", _times(rows)), "Took", "Note"),
+        (
+            "Job",
+            "Batch",
+            "Analysis",
+            "Engine",
+            "Status",
+            output.with_zone("Submitted", (job.submitted_ts for job in jobs)),
+            "Took",
+            "Note",
+        ),
         (
             (
-                job["id"],
-                job["batch_id"],
-                _text(job["job_configuration_data"].get("name")),
-                _text(job["job_configuration_data"].get("engine")),
-                output.status_text(job["status"]),
-                job["submitted_ts"],
-                job["completed_ts"] - job["submitted_ts"] if job["completed_ts"] and job["submitted_ts"] else None,
+                job.id,
+                job.batch_id,
+                job.analysis,
+                job.engine,
+                output.status_text(job.status),
+                job.submitted_ts,
+                job.completed_ts - job.submitted_ts if job.completed_ts and job.submitted_ts else None,
                 _note(job),
             )
-            for job in rows
+            for job in jobs
         ),
     )
 
 
-def _times(jobs: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
-    return (job["submitted_ts"] for job in jobs)
-
-
-def _note(job: Mapping[str, Any]) -> str:
+def _note(job: "Job") -> str:
     parts = []
-    if job["skipped"]:
+    if job.skipped:
         parts.append("skipped")
-    if job["parent_job_id"] is not None:
-        parts.append(f"in place of job {job['parent_job_id']}")
-    if job["work_job_id"] is not None:
-        parts.append(f"result of job {job['work_job_id']}")
-    if job["error_message"]:
-        parts.append(job["error_message"].partition("\n")[0])
+    if job.parent_job_id is not None:
+        parts.append(f"in place of job {job.parent_job_id}")
+    if job.work_job_id is not None:
+        parts.append(f"result of job {job.work_job_id}")
+    if job.error_message:
+        parts.append(job.error_message.partition("\n")[0])
     return "; ".join(parts)
 
 
-def _facts(job: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
-    yield "Job", job["id"]
-    yield "Status", f"{job['status']}, skipped" if job["skipped"] else job["status"]
-    yield "Cycle", job["cycle_name"]
-    yield "Batch", f"{job['batch_id']} ({job['batch_type']})"
-    for title, name in (("Created", "created_ts"), ("Submitted", "submitted_ts"), ("Completed", "completed_ts")):
-        if job[name]:
-            yield title, output.local_time(job[name])
-    if job["parent_job_id"] is not None:
-        yield "Replaces", f"job {job['parent_job_id']}"
-    if job["work_job_id"] is not None:
-        yield "Result of", f"job {job['work_job_id']}, which had the same request"
-    if job["override_reason"]:
-        yield "Overridden", job["override_reason"]
-    if job["folder"]:
-        yield "Files", job["folder"]
-    if job["error_message"]:
-        yield "Error", job["error_message"]
+def _facts(job: "JobInCycle") -> Iterable[tuple[str, object]]:
+    yield "Job", job.id
+    yield "Status", f"{job.status}, skipped" if job.skipped else job.status
+    yield "Cycle", job.cycle_name
+    yield "Batch", f"{job.batch_id} ({job.batch_type})"
+    for title, when in (("Created", job.created_ts), ("Submitted", job.submitted_ts), ("Completed", job.completed_ts)):
+        if when:
+            yield title, output.local_time(when)
+    if job.parent_job_id is not None:
+        yield "Replaces", f"job {job.parent_job_id}"
+    if job.work_job_id is not None:
+        yield "Result of", f"job {job.work_job_id}, which had the same request"
+    if job.override_reason:
+        yield "Overridden", job.override_reason
+    if folder := job.folder:
+        yield "Files", folder
+    if job.error_message:
+        yield "Error", job.error_message
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _require(job_id: int, schema: str) -> "JobInCycle":
+    from irp_pipeline.helpers.job import find_job
 
-
-def _require(job_id: int, schema: str) -> dict[str, Any]:
-    from irp_pipeline.helpers.job import read_job
-
-    job = read_job(job_id)
+    job = find_job(job_id, with_data=True)
     if job is None:
         raise _not_found(job_id, schema)
     return job

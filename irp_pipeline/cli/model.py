@@ -9,6 +9,7 @@ import typer
 from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson
+from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis.examine import Examination
@@ -82,7 +83,7 @@ def _say(found: "Examination") -> None:
 
 
 def _say_outcome(outcome: dict[str, Any]) -> None:
-    averages = [figure for figure in outcome["figures"] if figure["metric"] == "AAL"]
+    averages = [figure for figure in outcome["figures"] if figure["metric"] == Metric.AAL]
     provenance = outcome["provenance"]
     for figure in averages:
         output.say(f"{'average loss':<20}{figure['loss']:,.2f} {outcome['currency']} a year ({figure['perspective']})")

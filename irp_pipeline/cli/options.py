@@ -5,12 +5,15 @@ The checks of names live in the helpers; a name that cannot be one is wrong usag
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import FAILED, CommandError
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.cycle import Cycle
 
 
 def _check_schema(name: str | None) -> str | None:
@@ -83,15 +86,15 @@ def working_in(db_schema: str | None) -> Iterator[str]:
         yield schema
 
 
-def find_cycle(cycle: str, schema: str) -> dict[str, Any]:
+def find_cycle(cycle: str, schema: str) -> "Cycle":
     """Return a cycle of the schema that the context names.
 
     Raises:
         CommandError: there is none of that name.
     """
-    from irp_pipeline.helpers.cycle import get_cycle_by_name
+    from irp_pipeline.helpers import cycle as cycles
 
-    found = get_cycle_by_name(cycle)
+    found = cycles.find_cycle(cycle)
     if found is None:
         raise cycle_not_found(cycle, schema)
     return found

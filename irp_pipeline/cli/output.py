@@ -11,11 +11,14 @@ import errno
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from datetime import datetime, timedelta
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
+
+from irp_pipeline.helpers.record import as_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +75,8 @@ def print_json(answer: Mapping[str, Any], *, to_stderr: bool = False) -> None:
 
 
 def _json_value(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_dict(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -25,12 +25,12 @@ def report(
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        folder = settings.cycle_dir(schema, found["cycle_name"])
+        folder = settings.cycle_dir(schema, found.cycle_name)
         settings.make_irp_home()
         from irp_pipeline.report import State, collect, update
 
-        collected = collect(found["cycle_name"])
-        page = update(collected, found["id"], folder)
+        collected = collect(found.cycle_name)
+        page = update(collected, found.id, folder)
     if as_json:
         answer = {"schema": schema, "cycle_name": cycle, "state": str(collected.state), "report": str(page)}
         output.print_json(answer)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+from irp_pipeline.vocabulary import Metric, Perspective
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.result import RecordedFigure
+
+    Point = tuple[Metric, float | None]
+    """A metric, with the return period or the loss factor that belongs to it."""
+    Rows = dict[tuple[str, str, str], dict[Point, float]]
+    """The losses of each analysis and perspective, in a currency."""
 
 app = typer.Typer()
 
-_PERSPECTIVES = ("GUL", "IL", "RI")
 _USUAL_RETURN_PERIODS = (10, 100, 200, 500)
 """Years; those that most people ask for first."""
 _MOST_COLUMNS = 4
@@ -24,76 +32,80 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
 
     With --json all figures; the table shows the usual ones, and irp report draws the curves.
     """
-    from irp_pipeline.helpers.batch import current_batch
-    from irp_pipeline.helpers.result import analyses_by_means, get_results
+    from irp_pipeline.helpers.batch import find_current_batch
+    from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
 
     with working_in(db_schema) as schema:
-        batch = current_batch(find_cycle(cycle, schema)["id"])
-        figures = output.records(get_results(batch["id"])) if batch is not None else []
-        by_means = analyses_by_means(batch["id"]) if batch is not None else set()
-    figures = [figure | {"losses_by": _losses_by(figure, by_means)} for figure in figures]
+        batch = find_current_batch(find_cycle(cycle, schema).id)
+        saved = get_results(batch.id) if batch is not None else None
+        by_means = analyses_by_means(batch.id) if batch is not None else set()
+    figures = [] if saved is None else recorded_figures(saved)
     if as_json:
-        output.print_json({"schema": schema, "cycle_name": cycle, "figures": figures})
+        rows = [] if saved is None else output.records(saved)
+        described = [
+            row | {"losses_by": _losses_by(figure, by_means)} for row, figure in zip(rows, figures, strict=True)
+        ]
+        output.print_json({"schema": schema, "cycle_name": cycle, "figures": described})
         return
     if not figures:
         output.print_note(f"Cycle {cycle} has no results yet. To see where it stands: irp status {cycle} "
                           f"{schema_option(schema)}")  # fmt: skip
         return
+    rows_shown = _by_row(figures, by_means)
     curves = _curves(figures)
-    stochastic = list(_stochastic(figures, curves))
+    stochastic = list(_stochastic(rows_shown, curves))
     if stochastic:
         titles = (f"{metric} {years:g}" for metric, years in curves)
         output.print_table(("Analysis", "Losses", "Currency", "AAL", "Std dev", *titles), stochastic)
-    deterministic = list(_deterministic(figures))
+    deterministic = list(_deterministic(rows_shown))
     if deterministic:
         output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
 
 
-def _losses_by(figure: Mapping[str, Any], by_means: Collection[str]) -> str | None:
+def _losses_by(found: RecordedFigure, by_means: Collection[str]) -> str | None:
     """What a figure is made of: samples or means of losses. A deterministic one is made of neither."""
-    if figure["metric"] == "LOSS":
+    if found.figure.metric is Metric.LOSS:
         return None
-    return "means" if figure["analysis_name"] in by_means and not figure["is_group"] else "samples"
+    return "means" if found.analysis_name in by_means and not found.is_group else "samples"
 
 
-def _curves(figures: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
+def _curves(figures: Iterable[RecordedFigure]) -> list[tuple[Metric, float]]:
     """The points of the curves to show: the usual return periods as far as there are any, else some of those there are.
 
     Returns:
         Metric and return period in years: a few of OEP, and the second largest of them of AEP.
     """
-    recorded = sorted({figure["return_period"] for figure in figures if figure["metric"] == "OEP"})
+    of_events = (found.figure.return_period for found in figures if found.figure.metric is Metric.OEP)
+    recorded = sorted({years for years in of_events if years is not None})
     shown = [years for years in recorded if years in _USUAL_RETURN_PERIODS]
     if len(shown) < min(_MOST_COLUMNS, len(recorded)):
         step = max(1, -(-len(recorded) // _MOST_COLUMNS))
         shown = sorted(recorded[::-1][::step])
-    return [*(("OEP", years) for years in shown), *(("AEP", years) for years in shown[-2:-1] or shown)]
+    return [*((Metric.OEP, years) for years in shown), *((Metric.AEP, years) for years in shown[-2:-1] or shown)]
 
 
-def _stochastic(figures: Iterable[dict[str, Any]], curves: Sequence[tuple[str, float]]) -> Iterator[tuple[object, ...]]:
-    for key, losses in _by_row(figures).items():
-        if ("AAL", None) not in losses:
-            continue
-        columns: list[tuple[str, float | None]] = [("AAL", None), ("STD_DEV", None), *curves]
-        yield (*key, *(losses.get(column) for column in columns))
+def _stochastic(rows: Rows, curves: Sequence[tuple[Metric, float]]) -> Iterator[tuple[object, ...]]:
+    columns: list[Point] = [(Metric.AAL, None), (Metric.STD_DEV, None), *curves]
+    for key, losses in rows.items():
+        if (Metric.AAL, None) in losses:
+            yield (*key, *(losses.get(column) for column in columns))
 
 
-def _deterministic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
-    for key, losses in _by_row(figures).items():
-        for (metric, factor), loss in sorted(losses.items(), key=str):
-            if metric == "LOSS":
-                yield (*key, f"{factor:g}", loss)
+def _deterministic(rows: Rows) -> Iterator[tuple[object, ...]]:
+    for key, losses in rows.items():
+        at_factors = ((factor, loss) for (metric, factor), loss in losses.items() if metric is Metric.LOSS)
+        yield from ((*key, f"{factor:g}", loss) for factor, loss in sorted(at_factors))
 
 
-def _by_row(figures: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], dict[tuple[str, float | None], float]]:
+def _by_row(figures: Iterable[RecordedFigure], by_means: Collection[str]) -> Rows:
     """Losses by metric and return period or loss factor, for each analysis and perspective, groups last."""
-    rows: dict[tuple[str, str, str], dict[tuple[str, float | None], float]] = {}
-    order = sorted(figures, key=lambda f: (f["is_group"], f["analysis_name"], _PERSPECTIVES.index(f["perspective"])))
-    for figure in order:
-        losses = figure["perspective"] + (" by means" if figure["losses_by"] == "means" else "")
-        key = (figure["analysis_name"], losses, figure["currency"])
-        of = figure["return_period"] if figure["return_period"] is not None else figure["loss_factor"]
-        rows.setdefault(key, {})[figure["metric"], of] = figure["loss"]
+    rows: Rows = {}
+    rank = {perspective: number for number, perspective in enumerate(Perspective)}
+    for found in sorted(figures, key=lambda of: (of.is_group, of.analysis_name, rank[of.figure.perspective])):
+        figure = found.figure
+        losses = figure.perspective + (" by means" if _losses_by(found, by_means) == "means" else "")
+        point = figure.metric, figure.return_period if figure.return_period is not None else figure.loss_factor
+        rows.setdefault((found.analysis_name, losses, found.currency), {})[point] = figure.loss
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,10 +85,16 @@ def run(
     seconds = round(time.monotonic() - started, 1)
     if as_json:
         output.print_json(
-            {"schema": schema, "cycle_name": cycle, "run_id": dagster_run.run_id, "status": status, "steps": steps}
+            {
+                "schema": schema,
+                "cycle_name": cycle,
+                "run_id": dagster_run.run_id,
+                "status": status,
+                "steps": [step.as_json() for step in steps],
+            }
         )
     else:
-        counts = ", ".join(f"{sum(s['status'] == word for s in steps)} {word}" for word in _WORDS)
+        counts = ", ".join(f"{sum(step.status == word for step in steps)} {word}" for word in _WORDS)
         output.say(f"{status} after {seconds} s: {counts}. More: irp history {cycle} {schema_option(schema)}")
     if status == "CANCELED":
         raise typer.Exit(INTERRUPTED)
@@ -98,7 +105,32 @@ def run(
 _WORDS = ("done", "skipped", "failed")
 
 
-def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quiet: bool) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _EndedStep:
+    """How a step of the run ended.
+
+    Attributes:
+        step: its key.
+        seconds: how long it took.
+        status: one of the words above.
+        why: why it failed, was skipped or ran, if it says.
+        problems: those of the workbook, if these are why it failed.
+    """
+
+    step: str | None
+    seconds: float
+    status: str
+    why: str | None
+    problems: object = None
+
+    def as_json(self) -> dict[str, object]:
+        described = asdict(self)
+        if not self.problems:
+            del described["problems"]
+        return described
+
+
+def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quiet: bool) -> Iterator[_EndedStep]:
     """Print each step as it begins and ends; yield how each ended. A part of a step is only told of if it fails.
 
     Args:
@@ -141,23 +173,22 @@ def _print_progress(message: str) -> None:
     output.print_note(f"      {message}")
 
 
-def _ended(event: DagsterEvent, skipped: bool, reason: str, seconds: float) -> dict[str, Any]:
+def _ended(event: DagsterEvent, skipped: bool, reason: str, seconds: float) -> _EndedStep:
     from irp_pipeline.orchestration.resources import PROBLEMS
 
-    ended: dict[str, Any] = {"step": event.step_key, "seconds": round(seconds, 3)}
+    took = round(seconds, 3)
     if event.is_step_failure:
         data = event.step_failure_data
         described = data.user_failure_data.description if data.user_failure_data else None
         cause = data.error.cause or data.error if data.error else None
-        ended |= {"status": "failed", "why": described or (cause.message.strip() if cause else "unknown")}
+        why = described or (cause.message.strip() if cause else "unknown")
         problems = data.user_failure_data.metadata.get(PROBLEMS) if data.user_failure_data else None
-        return ended | ({"problems": problems.value} if problems else {})
-    return ended | {"status": "skipped" if skipped else "done", "why": reason or None}
+        listed = problems.value if problems else None
+        return _EndedStep(step=event.step_key, seconds=took, status="failed", why=why, problems=listed)
+    return _EndedStep(step=event.step_key, seconds=took, status="skipped" if skipped else "done", why=reason or None)
 
 
-def _print_step(ended: dict[str, Any]) -> None:
-    style = {"done": "green", "skipped": "cyan", "failed": "bold red"}[ended["status"]]
-    why = f": {ended['why']}" if ended["why"] else ""
-    output.say(
-        output.styled("  ", (f"{ended['status']:<8}", style), f"{ended['step']} ({ended['seconds']:.1f} s){why}")
-    )
+def _print_step(ended: _EndedStep) -> None:
+    style = {"done": "green", "skipped": "cyan", "failed": "bold red"}[ended.status]
+    why = f": {ended.why}" if ended.why else ""
+    output.say(output.styled("  ", (f"{ended.status:<8}", style), f"{ended.step} ({ended.seconds:.1f} s){why}"))

@@ -1,12 +1,16 @@
 """``irp status`` and ``irp history``: how a cycle stands, and what happened in it."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+from irp_pipeline.helpers.constants import StepStatus
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.cycle import PastRun, StepProgress
 
 app = typer.Typer()
 
@@ -17,11 +21,11 @@ _RESULT_CHARACTERS = 100
 @app.command(epilog="Example: irp status Q1-2024")
 def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show where each step of a cycle stands."""
-    from irp_pipeline.helpers.cycle import get_cycle_progress
+    from irp_pipeline.helpers.cycle import progress_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
-        steps = output.records(get_cycle_progress(cycle))
+        steps = progress_of_cycle(cycle)
     if as_json:
         output.print_json({"schema": schema, "cycle": found, "steps": steps})
         return
@@ -29,29 +33,29 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
         output.styled(
             (cycle, "bold"),
             "  ",
-            output.status_text(found["status"]),
-            f"  in schema {schema!r}, created {output.local_time(found['created_ts'])}",
+            output.status_text(found.status),
+            f"  in schema {schema!r}, created {output.local_time(found.created_ts)}",
         )
     )
     if not steps:
         output.print_note("No step of this cycle has been started yet.")
         return
-    completions = [step["last_completed"] for step in steps]
+    completions = [step.last_completed for step in steps]
     output.print_table(
         ("Stage", "Step", "Status", "Run", output.with_zone("Last completed", completions)),
         (
             (
-                f"{step['stage_num']} {step['stage_name']}",
-                f"{step['step_num']} {step['step_name']}",
-                output.status_text(step["last_status"]),
-                step["last_run"],
-                step["last_completed"],
+                f"{step.stage_num} {step.stage_name}",
+                f"{step.step_num} {step.step_name}",
+                output.status_text(step.last_status),
+                step.last_run,
+                step.last_completed,
             )
             for step in steps
         ),
     )
     output.say(_summary(steps))
-    if any(step["last_status"] == "FAILED" for step in steps):
+    if any(step.last_status is StepStatus.FAILED for step in steps):
         output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
 
 
@@ -69,12 +73,12 @@ def history(
 
     The newest comes first: who ran what, when, and with which result.
     """
-    from irp_pipeline.helpers.cycle import get_step_history
+    from irp_pipeline.helpers.cycle import past_runs_of_cycle
 
     with working_in(db_schema) as schema:
         find_cycle(cycle, schema)
-        found = get_step_history(cycle, stage, step)
-        runs = output.records(found.head(limit))
+        found = past_runs_of_cycle(cycle, stage, step)
+    runs = found[:limit]
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "total": len(found), "runs": runs})
         return
@@ -82,17 +86,17 @@ def history(
         chosen = "No such" if stage is not None or step is not None else "No"
         output.print_note(f"{chosen} step run in cycle {cycle} of schema {schema!r} yet.")
         return
-    starts = [run["started_ts"] for run in runs]
+    starts = [run.started_ts for run in runs]
     output.print_table(
         ("Step", "Run", "Status", output.with_zone("Started", starts), "Took", "By", "Result"),
         (
             (
-                f"{run['stage_num']}.{run['step_num']} {run['step_name']}",
-                run["run_num"],
-                output.status_text(run["status"]),
-                run["started_ts"],
-                run["completed_ts"] - run["started_ts"] if run["completed_ts"] else None,
-                run["started_by"],
+                f"{run.stage_num}.{run.step_num} {run.step_name}",
+                run.run_num,
+                output.status_text(run.status),
+                run.started_ts,
+                run.completed_ts - run.started_ts if run.completed_ts else None,
+                run.started_by,
                 _result(run),
             )
             for run in runs
@@ -104,24 +108,24 @@ def history(
         output.print_note(f"These are the newest {len(runs)} of {len(found)} step runs; for more, say --limit N.")
 
 
-def _summary(steps: list[dict[str, Any]]) -> str:
+def _summary(steps: "list[StepProgress]") -> str:
     """Return how many steps stand how, in the order in which a reader wants to know."""
-    count = Counter(step["last_status"] for step in steps)
-    done = count["COMPLETED"] + count["SKIPPED"]
+    count = Counter(step.last_status for step in steps)
+    done = count[StepStatus.COMPLETED] + count[StepStatus.SKIPPED]
     parts = [f"Of {output.counted(len(steps), 'step')} on record, {done} {'is' if done == 1 else 'are'} done"]
-    for status, words in (("FAILED", "failed"), ("ACTIVE", "at work"), (None, "never ran")):
+    for status, words in ((StepStatus.FAILED, "failed"), (StepStatus.ACTIVE, "at work"), (None, "never ran")):
         if count[status]:
             parts.append(f"{count[status]} {words}")
     return ", ".join(parts)
 
 
-def _result(run: dict[str, Any]) -> str:
+def _result(run: "PastRun") -> str:
     """Return the outcome of a run in one line: why it failed, which run did the work, or what it produced."""
-    if run["error_message"]:
-        return _first_line(run["error_message"])
-    if run["status"] == "SKIPPED" and run["work_run_num"] is not None:
-        return f"done in run {run['work_run_num']}"
-    produced = run["output_data"]
+    if run.error_message:
+        return _first_line(run.error_message)
+    if run.status is StepStatus.SKIPPED and run.work_run_num is not None:
+        return f"done in run {run.work_run_num}"
+    produced = run.output_data
     if not isinstance(produced, dict):
         return ""
     text = ", ".join(
@@ -138,10 +142,10 @@ def _first_line(message: str) -> str:
     return message.strip().partition("\n")[0].rstrip()
 
 
-def _say_whole_errors(runs: list[dict[str, Any]]) -> None:
+def _say_whole_errors(runs: "list[PastRun]") -> None:
     for run in runs:
-        if run["error_message"]:
-            step = output.visible(f"{run['stage_num']}.{run['step_num']} {run['step_name']}", one_line=True)
+        if run.error_message:
+            step = output.visible(f"{run.stage_num}.{run.step_num} {run.step_name}", one_line=True)
             output.say()
-            output.say(output.styled((f"{step}, run {run['run_num']}:", "bold")))
-            output.say(run["error_message"].rstrip())
+            output.say(output.styled((f"{step}, run {run.run_num}:", "bold")))
+            output.say(run.error_message.rstrip())

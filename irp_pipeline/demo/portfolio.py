@@ -11,6 +11,7 @@ from typing import Any, Final
 from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.demo.windstorm import MODEL, PERIL
 from irp_pipeline.files import write_atomically
+from irp_pipeline.vocabulary import OedTable, Perspective
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,6 @@ _TOWNS: Final = (
     ("west", 51.6, -3.2, 0.10),
     ("south", 51.5, -0.3, 0.30),
 )
-_TABLES: Final = ("location", "account", "ri_info", "ri_scope")
 
 
 def write_portfolios(folder: Path) -> Path:
@@ -125,7 +125,7 @@ def write_portfolios(folder: Path) -> Path:
         {
             "metadata": {"currency": "GBP", "description": "Synthetic sample"},
             "portfolios": [
-                {"name": name, "source": "csv", **{table: f"{name}/{table}.csv" for table in _TABLES}}
+                {"name": name, "source": "csv", **{table: f"{name}/{table}.csv" for table in OedTable}}
                 for name in _PORTFOLIOS
             ],
             "analyses": [
@@ -135,7 +135,7 @@ def write_portfolios(folder: Path) -> Path:
                     "portfolio": "commercial",
                     "engine": "oasis_deterministic",
                     "loss_factor": [0.01, 0.1],
-                    "perspectives": ["GUL", "IL", "RI"],
+                    "perspectives": list(Perspective),
                 },
             ],
             "groupings": [{"name": "all_wind", "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
@@ -151,7 +151,7 @@ def _wind_analysis(portfolio: str) -> dict[str, Any]:
         "engine": "oasis_stochastic",
         "model": MODEL,
         "samples": 10,
-        "perspectives": ["GUL", "IL", "RI"],
+        "perspectives": list(Perspective),
     }
 
 
@@ -163,10 +163,10 @@ def sample_tables(name: str) -> dict[str, list[dict[str, Any]]]:
     locations = [_location(number, portfolio, chance) for number in range(1, portfolio.locations + 1)]
     accounts = sorted({location["AccNumber"] for location in locations})
     return {
-        "location": locations,
-        "account": [_account(account, portfolio) for account in accounts],
-        "ri_info": [_quota_share(portfolio), _excess_of_loss(portfolio)],
-        "ri_scope": [
+        OedTable.LOCATION: locations,
+        OedTable.ACCOUNT: [_account(account, portfolio) for account in accounts],
+        OedTable.RI_INFO: [_quota_share(portfolio), _excess_of_loss(portfolio)],
+        OedTable.RI_SCOPE: [
             {"ReinsNumber": reinsurance, "PortNumber": portfolio.number, "CededPercent": ceded}
             for reinsurance, ceded in ((1, portfolio.quota_share), (2, 1))
         ],

@@ -14,12 +14,11 @@ from typing import Any, Final, Protocol
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.storable import unstorable
+from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
-_PERSPECTIVES: Final = ("GUL", "IL", "RI")
-_METRICS: Final = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
-_METRICS_WITH: Final = {"return_period": ("OEP", "AEP"), "loss_factor": ("LOSS",)}
+_METRICS_WITH: Final = {"return_period": CURVES, "loss_factor": (Metric.LOSS,)}
 """The metrics that have each of the parameters of a figure."""
-_WITHOUT_LOSS: Final = ("STD_DEV",)
+_WITHOUT_LOSS: Final = (Metric.STD_DEV,)
 """What is not defined for a single year, and has no loss then."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -151,7 +150,7 @@ def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
     if not isinstance(figure, dict):
         yield f"{place} is no object but {_kind(figure)}"
         return
-    for name, known in (("perspective", _PERSPECTIVES), ("metric", _METRICS)):
+    for name, known in (("perspective", tuple(Perspective)), ("metric", tuple(Metric))):
         if figure.get(name) not in known:
             yield f"{place}.{name} is {_shown(figure.get(name))}, not one of {', '.join(known)}"
     loss = figure.get("loss")

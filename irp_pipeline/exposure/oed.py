@@ -18,15 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline.exposure import ExposureError
-
-
-class OedTable(StrEnum):
-    """The four tables of an exposure; the values are the names Oasis LMF gives the files."""
-
-    LOCATION = "location"
-    ACCOUNT = "account"
-    RI_INFO = "ri_info"
-    RI_SCOPE = "ri_scope"
+from irp_pipeline.vocabulary import OedTable as OedTable
 
 
 class ColumnType(StrEnum):

@@ -26,6 +26,7 @@ from irp_pipeline.exposure.validation.references import check_perils, check_refe
 from irp_pipeline.exposure.validation.repeated import check_repeated
 from irp_pipeline.exposure.validation.standard import check_standard
 from irp_pipeline.exposure.validation.treaties import check_treaties
+from irp_pipeline.vocabulary import Perspective
 
 __all__ = [
     "Finding",
@@ -68,7 +69,7 @@ def validate(
     """
     if needs is None:
         needs = Needs(unknown=("which analyses there will be is not known",))
-    exposure = LoadedExposure(files, rows_per_fault, perspectives=needs.perspectives or ("GUL", "IL", "RI"))
+    exposure = LoadedExposure(files, rows_per_fault, perspectives=needs.perspectives or tuple(Perspective))
     matches = scope_matches(exposure)
     findings = [
         *_check_files(exposure, needs),
@@ -144,7 +145,7 @@ def refused_portfolios(portfolios: Mapping[str, PortfolioFindings], *, strict: b
 def _check_files(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
     needed = dict(needs.tables)
     if OedTable.RI_INFO in exposure.frames or OedTable.RI_SCOPE in exposure.frames:
-        needed = {**needs_of_perspectives({"RI"}).tables, **needed}
+        needed = {**needs_of_perspectives({Perspective.RI}).tables, **needed}
     for table in OedTable:
         if table not in exposure.frames and table in needed:
             yield exposure.of_file(checks.TABLE_MISSING, table, None, f"is missing; {needed[table]}")

@@ -1,7 +1,8 @@
 """Batches: all the jobs of one type that one configuration asks for.
 
 A batch is handed over, tracked and reconciled as a whole; single jobs are the business of
-:mod:`irp_pipeline.helpers.job`, jobs that are to run again that of :mod:`irp_pipeline.helpers.renewal`. Works in the
+:mod:`irp_pipeline.helpers.job`, jobs that are to run again that of :mod:`irp_pipeline.helpers.renewal`, and looking
+batches up that of :mod:`irp_pipeline.helpers.batch_lookup`, whose names are here too. Works in the
 schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
@@ -10,9 +11,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from irp_pipeline.helpers.batch_lookup import (
+    Batch,
+    asks_for,
+    batch_job_as_dict,
+    batches_of_cycle,
+    batches_under_way,
+    current_batch,
+    find_batch,
+    find_current_batch,
+    get_batch_jobs,
+    jobs_of_batch,
+    list_batches,
+    newest_batch,
+    read_batch,
+)
 from irp_pipeline.helpers.batch_of_jobs import BatchError, lock_batch, require_open_batch
-from irp_pipeline.helpers.configuration import get_active_configuration
-from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import cancel_jobs, submit_jobs, track_jobs
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
@@ -27,13 +42,19 @@ from irp_pipeline.postgres.running import (
 )
 
 __all__ = [
+    "Batch",
     "BatchError",
+    "batch_job_as_dict",
+    "batches_of_cycle",
     "batches_under_way",
     "cancel_batch",
     "create_batch",
     "current_batch",
     "ensure_batch",
+    "find_batch",
+    "find_current_batch",
     "get_batch_jobs",
+    "jobs_of_batch",
     "list_batches",
     "outdated_jobs",
     "read_batch",
@@ -43,14 +64,6 @@ __all__ = [
     "track_batch",
     "transformer",
 ]
-
-_COLUMNS = """
-    b.id, b.configuration_id, b.step_id, b.batch_type, b.status, b.created_ts, b.submitted_ts, b.completed_ts,
-    (SELECT count(*) FROM irp_job j WHERE j.batch_id = b.id AND NOT j.skipped) AS jobs,
-    (SELECT coalesce(jsonb_object_agg(status, n), '{}')
-       FROM (SELECT j.status, count(*) AS n FROM irp_job j WHERE j.batch_id = b.id AND NOT j.skipped GROUP BY j.status)
-            AS of_status) AS job_counts
-"""
 
 
 def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
@@ -69,7 +82,7 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         DatabaseError: the database refuses or is away.
     """
     with transaction():
-        configuration = _lock_configuration(configuration_id)
+        _, configuration = _lock_configuration(configuration_id)
         under_way: int | None = execute_scalar(
             """
             SELECT id FROM irp_batch
@@ -79,7 +92,7 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         )
         if under_way is not None:
             return under_way
-        wanted = wanted_of(batch_type, configuration["configuration_data"])
+        wanted = wanted_of(batch_type, configuration)
         return _make_batch(batch_type, configuration_id, step_id, wanted, [Wish(item) for item in wanted])
 
 
@@ -96,20 +109,22 @@ def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         The id of the batch.
     """
     with transaction():
-        configuration = _lock_configuration(configuration_id)
-        newest = _newest_batch(configuration["cycle_id"], batch_type)
-        if newest is not None and _asks_for(newest, configuration_id, configuration["configuration_data"]):
-            batch_id: int = newest["id"]
-            return batch_id
-        wanted = wanted_of(batch_type, configuration["configuration_data"])
-        by_name = {} if newest is None else wishes_of(newest["id"])
+        cycle_id, configuration = _lock_configuration(configuration_id)
+        newest = newest_batch(cycle_id, batch_type)
+        if newest is not None and asks_for(newest, configuration_id, configuration):
+            return newest.id
+        wanted = wanted_of(batch_type, configuration)
+        by_name = {} if newest is None else wishes_of(newest.id)
         wishes = [by_name[name].over(item) if (name := item.get("name")) in by_name else Wish(item) for item in wanted]
         return _make_batch(batch_type, configuration_id, step_id, wanted, wishes)
 
 
-def _lock_configuration(configuration_id: int) -> dict[str, Any]:
-    """Return a configuration; one batch at a time is made for its cycle, and whoever comes second finds the first."""
-    configuration = fetch_one(
+def _lock_configuration(configuration_id: int) -> tuple[int, Mapping[str, Any]]:
+    """Return the cycle of a configuration and what it says, and make batches for that cycle one at a time.
+
+    Whoever comes second finds the batch of the first.
+    """
+    row = fetch_one(
         """
         SELECT f.cycle_id, f.configuration_data
           FROM irp_configuration f JOIN irp_cycle c ON c.id = f.cycle_id
@@ -117,16 +132,9 @@ def _lock_configuration(configuration_id: int) -> dict[str, Any]:
         """,
         (configuration_id,),
     )
-    if configuration is None:
+    if row is None:
         raise BatchError(f"There is no valid configuration with the id {configuration_id}")
-    return configuration
-
-
-def _asks_for(batch: Mapping[str, Any], configuration_id: int, configuration: Mapping[str, Any]) -> bool:
-    """Tell whether a batch was made for the jobs that a configuration asks for."""
-    if batch["wanted_hash"] is None:  # made before that was kept
-        return bool(batch["configuration_id"] == configuration_id)
-    return bool(batch["wanted_hash"] == wanted_hash(wanted_of(batch["batch_type"], configuration)))
+    return row["cycle_id"], row["configuration_data"]
 
 
 def _make_batch(
@@ -170,75 +178,6 @@ def _make_batch(
         (batch_id,),
     )
     return batch_id
-
-
-def _newest_batch(cycle_id: int, batch_type: str) -> dict[str, Any] | None:
-    return fetch_one(
-        f"""
-        SELECT {_COLUMNS}, b.wanted_hash
-          FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id
-         WHERE f.cycle_id = %s AND b.batch_type = %s ORDER BY b.id DESC LIMIT 1
-        """,  # noqa: S608
-        (cycle_id, batch_type),
-    )
-
-
-def read_batch(batch_id: int) -> dict[str, Any] | None:
-    """Return a batch, or None.
-
-    Returns:
-        id, configuration_id, step_id, batch_type, status, created_ts, submitted_ts, completed_ts, jobs (how many it
-        has) and job_counts (how many by status), skipped ones not counted.
-    """
-    return fetch_one(f"SELECT {_COLUMNS} FROM irp_batch b WHERE b.id = %s", (batch_id,))  # noqa: S608
-
-
-def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[str, Any] | None:
-    """Return the batch that a cycle works with: its newest of the type, if it has the jobs that the workbook asks for.
-
-    Returns:
-        The columns of :func:`read_batch`; None if the workbook asks for other jobs than those of the newest batch, or
-        there is none.
-    """
-    configuration = get_active_configuration(cycle_id)
-    newest = None if configuration is None else _newest_batch(cycle_id, batch_type)
-    if configuration is None or newest is None:
-        return None
-    if not _asks_for(newest, configuration["id"], configuration["configuration_data"]):
-        return None
-    del newest["wanted_hash"]
-    return newest
-
-
-def list_batches(cycle_id: int) -> list[dict[str, Any]]:
-    """Return the batches of a cycle, the oldest first; the columns of :func:`read_batch`."""
-    return fetch_all(
-        f"""
-        SELECT {_COLUMNS}
-          FROM irp_batch b JOIN irp_configuration cf ON cf.id = b.configuration_id
-         WHERE cf.cycle_id = %s ORDER BY b.id
-        """,  # noqa: S608
-        (cycle_id,),
-    )
-
-
-def get_batch_jobs(batch_id: int) -> list[dict[str, Any]]:
-    """Return the jobs of a batch in the order they were made, skipped ones too.
-
-    Returns:
-        id, batch_id, job_configuration_id, parent_job_id, status, skipped, created_ts, submitted_ts, completed_ts,
-        error_message, work_job_id, job_configuration_data.
-    """
-    return fetch_all(
-        """
-        SELECT j.id, j.batch_id, j.job_configuration_id, j.parent_job_id, j.status, j.skipped, j.created_ts,
-               j.submitted_ts, j.completed_ts, j.error_message, j.work_job_id, c.job_configuration_data
-          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-         WHERE j.batch_id = %s
-         ORDER BY j.id
-        """,
-        (batch_id,),
-    )
 
 
 def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
@@ -374,20 +313,3 @@ def _refuse_jobs_of_others(batch_id: int, job_ids: Collection[int]) -> None:
     of_batch = fetch_all("SELECT id FROM irp_job WHERE batch_id = %s AND id = ANY(%s)", (batch_id, list(job_ids)))
     if strange := set(job_ids) - {row["id"] for row in of_batch}:
         raise BatchError(f"The batch {batch_id} has no jobs with the ids {', '.join(map(str, sorted(strange)))}")
-
-
-def batches_under_way() -> list[dict[str, Any]]:
-    """Return the ACTIVE batches of the cycles that take work, if their configuration is the cycle's own still.
-
-    Returns:
-        The columns of :func:`read_batch`, and cycle_name.
-    """
-    return fetch_all(
-        f"""
-        SELECT {_COLUMNS}, cy.cycle_name
-          FROM irp_batch b
-          JOIN irp_configuration cf ON cf.id = b.configuration_id AND cf.status = 'ACTIVE'
-          JOIN irp_cycle cy ON cy.id = cf.cycle_id AND cy.status = 'ACTIVE'
-         WHERE b.status = 'ACTIVE' ORDER BY b.id
-        """  # noqa: S608
-    )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from irp_pipeline.hashes import value_hash
-from irp_pipeline.helpers.batch import current_batch
-from irp_pipeline.helpers.configuration import get_active_configuration
+from irp_pipeline.helpers.batch import find_current_batch
+from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.job_request import PLACES
 from irp_pipeline.helpers.wanted import wanted_hash, wanted_of
@@ -16,10 +16,10 @@ from irp_pipeline.postgres.running import execute_scalar, fetch_all
 
 def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str | None:
     """Return a hash of the jobs that the workbook of a cycle asks for; None if the cycle has no batch of them yet."""
-    configuration = get_active_configuration(cycle_id)
-    if configuration is None or current_batch(cycle_id, batch_type) is None:
+    configuration = find_active_configuration(cycle_id)
+    if configuration is None or find_current_batch(cycle_id, batch_type) is None:
         return None
-    return wanted_hash(wanted_of(batch_type, configuration["configuration_data"]))
+    return wanted_hash(wanted_of(batch_type, configuration.data))
 
 
 def wanted_jobs(batch_id: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from irp_pipeline.helpers.configuration import data_folder
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus
 from irp_pipeline.helpers.cycle_lookup import require_open_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.job_record import Job
 from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import execute_scalar, fetch_one, transaction
@@ -63,13 +64,13 @@ class BatchOfJobs:
     data_folder: Path
     portfolios: tuple[str, ...]
 
-    def engine_of(self, job: Mapping[str, Any]) -> RiskEngine:
+    def engine_of(self, job: Job) -> RiskEngine:
         """Return the engine that a job is for.
 
         Raises:
             EngineError: there is no such engine.
         """
-        return engine_of(self.cycle_name, job["job_configuration_data"])
+        return engine_of(self.cycle_name, job.job_configuration_data)
 
 
 def open_batch(batch_id: int) -> BatchOfJobs | None:

@@ -8,13 +8,16 @@ another configuration, and the earlier one is kept. What a workbook may say is t
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.record import as_dict, record_of
 from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.settings import cycle_dir, models_folder
 
@@ -30,6 +33,52 @@ _SELECT = """
 
 class ConfigurationError(IrpError):
     """A cycle has no usable configuration."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """What a cycle analyses.
+
+    Attributes:
+        id: the configuration's id.
+        cycle_id: its cycle.
+        file_name: of the workbook.
+        file_hash: SHA-256 of what the workbook says.
+        data_folder: what its file names start from, on this machine.
+        status: whether it is usable, and whether the cycle works with it.
+        configuration_data: the workbook as plain data; None if it has mistakes.
+        error_message: its mistakes.
+        created_ts: when it was first read.
+        updated_ts: when its record was last changed.
+    """
+
+    id: int
+    cycle_id: int
+    file_name: str
+    file_hash: str
+    data_folder: Path
+    status: ConfigurationStatus
+    configuration_data: Mapping[str, Any] | None
+    error_message: str | None
+    created_ts: datetime
+    updated_ts: datetime
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The workbook as plain data.
+
+        Raises:
+            ConfigurationError: it has mistakes.
+        """
+        if self.configuration_data is None:
+            raise ConfigurationError(f"The workbook {self.file_name} has mistakes: {self.error_message}")
+        return self.configuration_data
+
+    def workbook(self) -> Workbook:
+        """Return the workbook."""
+        from irp_pipeline.workbook import Workbook
+
+        return Workbook.model_validate(self.data)
 
 
 @dataclass(frozen=True)
@@ -132,18 +181,21 @@ def get_active_configuration(cycle_id: int) -> dict[str, Any] | None:
         id, cycle_id, file_name, file_hash, data_folder (what its file names start from, on this machine), status,
         configuration_data (the workbook as a dict), error_message, created_ts, updated_ts.
     """
-    return _with_folder(
-        fetch_one(f"{_SELECT} WHERE f.cycle_id = %s AND f.status = 'ACTIVE'", (cycle_id,)),
-    )
+    return as_dict(find_active_configuration(cycle_id))
 
 
-def require_active_configuration(cycle_id: int) -> dict[str, Any]:
-    """Return the configuration that a cycle works with; the columns of :func:`get_active_configuration`.
+def find_active_configuration(cycle_id: int) -> Configuration | None:
+    """Return the configuration that a cycle works with, or None."""
+    return _configuration(fetch_one(f"{_SELECT} WHERE f.cycle_id = %s AND f.status = 'ACTIVE'", (cycle_id,)))
+
+
+def require_active_configuration(cycle_id: int) -> Configuration:
+    """Return the configuration that a cycle works with.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
     """
-    configuration = get_active_configuration(cycle_id)
+    configuration = find_active_configuration(cycle_id)
     if configuration is None:
         raise ConfigurationError("No workbook has been validated for this cycle: run validate_configuration first")
     return configuration
@@ -151,7 +203,7 @@ def require_active_configuration(cycle_id: int) -> dict[str, Any]:
 
 def read_configuration(configuration_id: int) -> dict[str, Any] | None:
     """Return a configuration, or None; the columns of :func:`get_active_configuration`."""
-    return _with_folder(fetch_one(f"{_SELECT} WHERE f.id = %s", (configuration_id,)))
+    return as_dict(_configuration(fetch_one(f"{_SELECT} WHERE f.id = %s", (configuration_id,))))
 
 
 def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
@@ -160,10 +212,8 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
     """
-    from irp_pipeline.workbook import Workbook
-
     configuration = require_active_configuration(cycle_id)
-    return Workbook.model_validate(configuration["configuration_data"]), Path(configuration["data_folder"])
+    return configuration.workbook(), configuration.data_folder
 
 
 def data_folder(cycle_name: str, stored: str) -> Path:
@@ -181,10 +231,11 @@ def _place(folder: Path, cycle_folder: Path) -> str:
     return folder.relative_to(cycle_folder).as_posix() if folder.is_relative_to(cycle_folder) else str(folder)
 
 
-def _with_folder(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    if row is not None:
-        row["data_folder"] = str(data_folder(row.pop("cycle_name"), row["data_folder"]))
-    return row
+def _configuration(row: dict[str, Any] | None) -> Configuration | None:
+    if row is None:
+        return None
+    folder = data_folder(row.pop("cycle_name"), row["data_folder"])
+    return record_of(Configuration, row | {"data_folder": folder})
 
 
 def _require_cycle(cycle_id: int) -> str:

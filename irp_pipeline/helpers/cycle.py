@@ -9,25 +9,14 @@ both be cycles. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.constants import CycleStatus
-from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
-from irp_pipeline.postgres.running import (
-    execute_command,
-    execute_insert,
-    execute_query,
-    fetch_all,
-    fetch_one,
-    transaction,
-)
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 from irp_pipeline.helpers.cycle_lookup import (
+    Cycle,
     CycleError,
     check_cycle_name,
+    find_active_cycle,
+    find_cycle,
     get_active_cycle,
     get_active_cycle_id,
     get_cycle_by_name,
@@ -35,15 +24,40 @@ from irp_pipeline.helpers.cycle_lookup import (
     other_spelling,
     require_open_cycle,
 )
+from irp_pipeline.helpers.cycle_progress import (
+    CycleOverview,
+    PastRun,
+    StepProgress,
+    get_cycle_progress,
+    get_cycle_status,
+    get_step_history,
+    overview_of_cycles,
+    past_runs_of_cycle,
+    progress_of_cycle,
+)
+from irp_pipeline.postgres.errors import UNIQUE_VIOLATION, DatabaseError
+from irp_pipeline.postgres.running import (
+    execute_command,
+    execute_insert,
+    fetch_all,
+    fetch_one,
+    transaction,
+)
 
 __all__ = [
+    "Cycle",
     "CycleError",
+    "CycleOverview",
     "Opened",
+    "PastRun",
+    "StepProgress",
     "archive_cycle",
     "check_cycle_name",
     "create_cycle",
     "delete_archived_cycles",
     "delete_cycle",
+    "find_active_cycle",
+    "find_cycle",
     "get_active_cycle",
     "get_active_cycle_id",
     "get_cycle_by_name",
@@ -53,6 +67,9 @@ __all__ = [
     "list_cycle_names",
     "open_cycle",
     "other_spelling",
+    "overview_of_cycles",
+    "past_runs_of_cycle",
+    "progress_of_cycle",
     "refuse_while_at_work",
     "reopen_cycle",
     "replace_active_cycle",
@@ -121,31 +138,28 @@ def replace_active_cycle(cycle_name: str) -> Opened:
     with transaction():
         # One opening at a time; readers and everybody's step runs go on.
         execute_command("LOCK TABLE irp_cycle IN SHARE ROW EXCLUSIVE MODE")
-        existing = get_cycle_by_name(cycle_name)
+        existing = find_cycle(cycle_name)
         if existing is not None:
-            if existing["status"] != CycleStatus.ACTIVE:
+            if existing.status is not CycleStatus.ACTIVE:
                 raise CycleError(
                     f"The cycle {cycle_name!r} is archived and cannot be opened again: choose another name, or take "
                     f"the archiving back with: irp cycle reopen {cycle_name}"
                 )
-            return Opened(existing["id"], created=False, archived=None)
+            return Opened(existing.id, created=False, archived=None)
         other = other_spelling(cycle_name)
         if other is not None:
             raise CycleError(
                 f"There is a cycle {other!r} already; names are not case-sensitive: use it, or choose another name"
             )
-        previous = get_active_cycle()
+        previous = find_active_cycle()
         if previous is not None:
             refuse_while_at_work(previous)
-            archive_cycle(previous["id"])
-        return Opened(create_cycle(cycle_name), created=True, archived=previous["cycle_name"] if previous else None)
+            archive_cycle(previous.id)
+        return Opened(create_cycle(cycle_name), created=True, archived=previous.cycle_name if previous else None)
 
 
-def refuse_while_at_work(cycle: dict[str, Any]) -> None:
+def refuse_while_at_work(cycle: Cycle) -> None:
     """Raise if a step run of the cycle is ACTIVE, be it by a notebook's bookkeeping, or a job of it has not ended.
-
-    Args:
-        cycle: as :func:`get_cycle_by_name` returns it.
 
     Raises:
         CycleError: names the steps and jobs.
@@ -161,38 +175,16 @@ def refuse_while_at_work(cycle: dict[str, Any]) -> None:
          WHERE sg.cycle_id = %s
          LIMIT 1
         """,
-        (cycle["id"],),
+        (cycle.id,),
     )
     if recorded:
         raise CycleError(
-            f"The cycle {cycle['cycle_name']!r} cannot be archived while it is at work: run "
+            f"The cycle {cycle.cycle_name!r} cannot be archived while it is at work: run "
             f"{recorded['run_num']} of step {recorded['step_name']!r} is ACTIVE. Wait for it, or record how it ended: "
             "update_step_run"
         )
-    with nothing_at_work([cycle["id"]], "archived", force=False):
+    with nothing_at_work([cycle.id], "archived", force=False):
         pass
-
-
-def get_cycle_status() -> pd.DataFrame:
-    """Return all cycles, the youngest first.
-
-    Returns:
-        One row a cycle: id, cycle_name, status, created_ts, archived_ts, stages and steps (how many it has),
-        active_step_runs (how many are at work).
-    """
-    return execute_query(
-        """
-        SELECT c.id, c.cycle_name, c.status, c.created_ts, c.archived_ts,
-               (SELECT count(*) FROM irp_stage sg WHERE sg.cycle_id = c.id) AS stages,
-               (SELECT count(*) FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
-                 WHERE sg.cycle_id = c.id) AS steps,
-               (SELECT count(*) FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
-                  JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE'
-                 WHERE sg.cycle_id = c.id) AS active_step_runs
-          FROM irp_cycle c
-         ORDER BY c.created_ts DESC, c.id DESC
-        """
-    )
 
 
 def archive_cycle(cycle_id: int, *, force: bool = False) -> bool:
@@ -269,62 +261,3 @@ def delete_archived_cycles(*, force: bool = False) -> int:
         return execute_command(
             "DELETE FROM irp_cycle WHERE id = ANY(%s) AND status = %s", (archived, CycleStatus.ARCHIVED)
         )
-
-
-def get_cycle_progress(cycle_name: str) -> pd.DataFrame:
-    """Return where each step of a cycle stands, in the order of stages and steps.
-
-    Args:
-        cycle_name: name of the cycle; an unknown one gives no rows.
-
-    Returns:
-        One row a step: stage_num, stage_name, step_num, step_name, last_status (of the newest run; None if it never
-        ran), last_run (number of the newest run), last_completed (when a run last completed).
-    """
-    return execute_query(
-        """
-        SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name,
-               newest.status AS last_status, newest.run_num AS last_run, done.completed_ts AS last_completed
-          FROM irp_cycle c
-          JOIN irp_stage sg ON sg.cycle_id = c.id
-          JOIN irp_step st ON st.stage_id = sg.id
-          LEFT JOIN LATERAL (
-                SELECT status, run_num FROM irp_step_run
-                 WHERE step_id = st.id ORDER BY run_num DESC LIMIT 1) newest ON true
-          LEFT JOIN LATERAL (
-                SELECT completed_ts FROM irp_step_run
-                 WHERE step_id = st.id AND status = 'COMPLETED' ORDER BY run_num DESC LIMIT 1) done ON true
-         WHERE c.cycle_name = %s
-         ORDER BY sg.stage_num, st.step_num
-        """,
-        (cycle_name,),
-    )
-
-
-def get_step_history(cycle_name: str, stage_num: int | None = None, step_num: int | None = None) -> pd.DataFrame:
-    """Return the step runs of a cycle, the newest first.
-
-    Args:
-        cycle_name: name of the cycle; an unknown one gives no rows.
-        stage_num: only this stage.
-        step_num: only steps of this number.
-
-    Returns:
-        One row a run: stage_num, stage_name, step_num, step_name, run_num, status, started_ts, completed_ts,
-        started_by, error_message, output_data, work_run_num (for a skipped run, the run that did the work).
-    """
-    return execute_query(
-        """
-        SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name, r.run_num, r.status, r.started_ts,
-               r.completed_ts, r.started_by, r.error_message, r.output_data, r.work_run_num
-          FROM irp_cycle c
-          JOIN irp_stage sg ON sg.cycle_id = c.id
-          JOIN irp_step st ON st.stage_id = sg.id
-          JOIN irp_step_run r ON r.step_id = st.id
-         WHERE c.cycle_name = %s
-           AND (%s::integer IS NULL OR sg.stage_num = %s)
-           AND (%s::integer IS NULL OR st.step_num = %s)
-         ORDER BY r.started_ts DESC, r.id DESC
-        """,
-        (cycle_name, stage_num, stage_num, step_num, step_num),
-    )

@@ -1,4 +1,4 @@
-"""Looking a cycle up, and what can be its name.
+"""What a cycle is, looking one up, and what can be its name.
 
 What is done to cycles is the business of :mod:`irp_pipeline.helpers.cycle`. It knows jobs and steps, and they need no
 more of a cycle than this.
@@ -7,24 +7,43 @@ more of a cycle than this.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.record import as_dict, record_or_none
 from irp_pipeline.postgres.running import execute_scalar, fetch_all, fetch_one
-
-if TYPE_CHECKING:
-    pass
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
-CYCLE_COLUMNS = "id, cycle_name, status, created_ts, archived_ts"
+_COLUMNS = "id, cycle_name, status, created_ts, archived_ts"
 
 
 class CycleError(IrpError):
     """A cycle cannot be made or changed as asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cycle:
+    """One complete risk analysis.
+
+    Attributes:
+        id: the cycle's id.
+        cycle_name: its name.
+        status: whether it takes work.
+        created_ts: when it was created.
+        archived_ts: when it was archived, if it is.
+    """
+
+    id: int
+    cycle_name: str
+    status: CycleStatus
+    created_ts: datetime
+    archived_ts: datetime | None
 
 
 def check_cycle_name(cycle_name: object) -> str:
@@ -45,14 +64,14 @@ def check_cycle_name(cycle_name: object) -> str:
     return cycle_name
 
 
-def require_open_cycle(cycle_name: str) -> dict[str, Any]:
+def require_open_cycle(cycle_name: str) -> Cycle:
     """Return the ACTIVE cycle of that name.
 
     Raises:
         CycleError: there is none in this schema; the message lists those that are open.
     """
-    cycle = get_cycle_by_name(cycle_name)
-    if cycle is not None and cycle["status"] == CycleStatus.ACTIVE:
+    cycle = find_cycle(cycle_name)
+    if cycle is not None and cycle.status is CycleStatus.ACTIVE:
         return cycle
     schema = get_current_schema()
     if cycle is not None:
@@ -78,20 +97,32 @@ def require_open_cycle(cycle_name: str) -> dict[str, Any]:
 
 def get_active_cycle() -> dict[str, Any] | None:
     """Return the youngest ACTIVE cycle, or None: id, cycle_name, status, created_ts, archived_ts."""
-    return fetch_one(
-        f"SELECT {CYCLE_COLUMNS} FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC LIMIT 1"  # noqa: S608
-    )
+    return as_dict(find_active_cycle())
 
 
 def get_active_cycle_id() -> int | None:
     """Return the id of the youngest ACTIVE cycle, or None."""
-    cycle = get_active_cycle()
-    return cycle["id"] if cycle else None
+    cycle = find_active_cycle()
+    return cycle.id if cycle else None
 
 
 def get_cycle_by_name(cycle_name: str) -> dict[str, Any] | None:
     """Return the cycle of that name, or None: id, cycle_name, status, created_ts, archived_ts."""
-    return fetch_one(f"SELECT {CYCLE_COLUMNS} FROM irp_cycle WHERE cycle_name = %s", (cycle_name,))  # noqa: S608
+    return as_dict(find_cycle(cycle_name))
+
+
+def find_active_cycle() -> Cycle | None:
+    """Return the youngest ACTIVE cycle, or None."""
+    row = fetch_one(
+        f"SELECT {_COLUMNS} FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC LIMIT 1"  # noqa: S608
+    )
+    return record_or_none(Cycle, row)
+
+
+def find_cycle(cycle_name: str) -> Cycle | None:
+    """Return the cycle of that name, or None."""
+    row = fetch_one(f"SELECT {_COLUMNS} FROM irp_cycle WHERE cycle_name = %s", (cycle_name,))  # noqa: S608
+    return record_or_none(Cycle, row)
 
 
 def other_spelling(cycle_name: str) -> str | None:

@@ -12,11 +12,11 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema, schema_context
+from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema
 from irp_pipeline.postgres.connections import dispose_engine, get_engine
+from irp_pipeline.postgres.context import schema_argument
 from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor
 from irp_pipeline.postgres.errors import DatabaseError
 
@@ -168,7 +168,7 @@ def _forward(name: str) -> Callable[..., Any]:
         )
         arguments = with_schema.bind(*args, **kwargs).arguments
         schema = arguments.pop("schema", None)
-        with nullcontext() if schema is None else schema_context(schema):
+        with schema_argument(schema):
             return function(**arguments)
 
     forward.__signature__ = with_schema  # type: ignore[attr-defined]

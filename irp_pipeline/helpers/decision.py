@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from irp_pipeline import hashes, settings
-from irp_pipeline.helpers.artefact import artefact_of_row, first_difference
+from irp_pipeline.helpers.artefact import Artefact, artefact_of_row, first_difference
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.postgres.running import fetch_all, fetch_one
@@ -40,7 +40,7 @@ class Verdict:
     cycle_name: str
     newest_id: int | None
     newest_num: int | None
-    newest_status: str | None
+    newest_status: StepStatus | None
     skip: bool
     reason: str
 
@@ -105,39 +105,61 @@ def decide(
     )
     if row is None:
         return None
-    why = _why_it_runs(row, fingerprint, inputs, rerun, records, pending)
-    skipped = f"run {row['run_num']} did the work, and what it read and wrote is unchanged"
-    return Verdict(row["cycle_name"], row["id"], row["run_num"], row["status"], why is None, why or skipped)
+    if row["id"] is None:
+        return Verdict.never_ran(row["cycle_name"])
+    newest = _Work(
+        id=row["id"],
+        run_num=row["run_num"],
+        status=StepStatus(row["status"]),
+        input_hash=row["input_hash"],
+        inputs=row["inputs"],
+        records=row["records"] or {},
+        artefacts=tuple(artefact_of_row(artefact) for artefact in row["artefacts"] or ()),
+    )
+    why = _why_it_runs(newest, row["cycle_name"], fingerprint, inputs, rerun, records, pending)
+    skipped = f"run {newest.run_num} did the work, and what it read and wrote is unchanged"
+    return Verdict(row["cycle_name"], newest.id, newest.run_num, newest.status, why is None, why or skipped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """The newest tracked run of a step that is not SKIPPED: what it read and wrote."""
+
+    id: int
+    run_num: int
+    status: StepStatus
+    input_hash: str | None
+    inputs: Mapping[str, str] | None
+    records: Mapping[str, str]
+    artefacts: tuple[Artefact, ...]
 
 
 def _why_it_runs(
-    newest: Mapping[str, Any],
+    newest: _Work,
+    cycle_name: str,
     fingerprint: str | None,
     inputs: Mapping[str, Any] | None,
     rerun: bool,
     records: Records | None,
     pending: str | None,
 ) -> str | None:
-    run = f"run {newest['run_num']}"
-    if newest["id"] is None:
-        return _NEVER_RAN
-    if newest["status"] == StepStatus.FAILED:
+    run = f"run {newest.run_num}"
+    if newest.status is StepStatus.FAILED:
         return f"{run} failed"
-    if newest["status"] != StepStatus.COMPLETED:
+    if newest.status is not StepStatus.COMPLETED:
         return f"{run} did not end"
     if rerun:
         return "it was asked to run again"
-    if newest["input_hash"] != fingerprint:
-        return _changed(newest["inputs"], inputs, run)
-    artefacts = [artefact_of_row(row) for row in newest["artefacts"] or ()]
-    if artefacts:
-        folder = settings.cycle_dir(get_current_schema(), newest["cycle_name"])
-        if (differs := first_difference(folder, artefacts)) is not None:
+    if newest.input_hash != fingerprint:
+        return _changed(newest.inputs, inputs, run)
+    if newest.artefacts:
+        folder = settings.cycle_dir(get_current_schema(), cycle_name)
+        if (differs := first_difference(folder, newest.artefacts)) is not None:
             return differs
     if records is not None:
-        recorded, now = newest["records"] or {}, kept_inputs(records())
+        now = kept_inputs(records())
         for name in sorted(now):
-            if recorded.get(name) != now[name]:
+            if newest.records.get(name) != now[name]:
                 return f"the records of {run} are not as it left them ({name})"
     return pending
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -26,12 +26,13 @@ from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import cancel_batch, recon_batch, track_batch
 from irp_pipeline.helpers.batch_of_jobs import BatchError
-from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle_lookup import CycleError
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.handover import track_jobs
 from irp_pipeline.helpers.heartbeat import HEARTBEAT_SECONDS
-from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, is_lost
+from irp_pipeline.helpers.lost_runs import LEASE_COLUMNS, LEASE_SECONDS, HeldLease, lease_of
+from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, fetch_all, transaction
 from irp_pipeline.postgres.transactions import in_transaction
@@ -50,16 +51,15 @@ _NAMED: Final = 5
 _STEPS_SINCE: Final = "0002"
 _JOBS_SINCE: Final = "0005"
 
-_STEPS: Final = """
-    SELECT r.id, r.run_num, st.step_name, c.cycle_name, r.host, r.pid, r.pid_started, r.heartbeat_ts, r.lease_token,
-           r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+_STEPS: Final = f"""
+    SELECT {LEASE_COLUMNS}, st.step_name, c.cycle_name
       FROM irp_cycle c
       JOIN irp_stage sg ON sg.cycle_id = c.id
       JOIN irp_step st ON st.stage_id = sg.id
       JOIN irp_step_run r ON r.step_id = st.id AND r.status = 'ACTIVE' AND r.tracked
      WHERE %s::bigint[] IS NULL OR c.id = ANY(%s)
      ORDER BY r.id
-"""
+"""  # noqa: S608
 _JOBS: Final = """
     SELECT j.id, j.batch_id, j.status, j.job_key, cy.cycle_name, jc.job_configuration_data ->> 'name' AS analysis,
            jc.job_configuration_data ->> 'engine' AS engine
@@ -96,29 +96,57 @@ _Fetch = Callable[[str, tuple[Any, ...]], Iterable[Mapping[str, Any]]]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepAtWork:
+    """A step run at work: whose, and its lease."""
+
+    step_name: str
+    cycle_name: str
+    lease: HeldLease
+
+    def __str__(self) -> str:
+        """Name it, with the process that works on it."""
+        worker = self.lease.worker
+        return (
+            f"run {self.lease.run_num} of step {self.step_name!r} on host {worker.host}, process {worker.pid}, last "
+            f"heard of at {self.lease.heartbeat_ts:%Y-%m-%d %H:%M:%S} UTC"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobAtWork:
+    """A job that has not ended: whose, and how its engine knows it."""
+
+    id: int
+    batch_id: int
+    status: JobStatus
+    job_key: str
+    cycle_name: str
+    analysis: str | None
+    engine: str | None
+
+    def __str__(self) -> str:
+        """Name it, with its status."""
+        return f"job {self.id} ({self.analysis or 'without a name'}), {self.status}"
+
+
 @dataclass(frozen=True)
 class Work:
     """What is at work: the runs of steps, and the jobs. Its text names them."""
 
-    steps: tuple[Mapping[str, Any], ...] = ()
-    jobs: tuple[Mapping[str, Any], ...] = ()
+    steps: tuple[StepAtWork, ...] = ()
+    jobs: tuple[JobAtWork, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.steps or self.jobs)
 
     def __str__(self) -> str:
-        steps = [
-            f"run {run['run_num']} of step {run['step_name']!r} on host {run['host']}, process {run['pid']}, last "
-            f"heard of at {run['heartbeat_ts']:%Y-%m-%d %H:%M:%S} UTC"
-            for run in self.steps
-        ]
-        jobs = [f"job {job['id']} ({job['analysis'] or 'without a name'}), {job['status']}" for job in self.jobs]
-        return "; ".join(_first(steps, "steps") + _first(jobs, "jobs"))
+        return "; ".join(_first(self.steps, "steps") + _first(self.jobs, "jobs"))
 
     @property
     def cycle_names(self) -> list[str]:
         """The cycles that it is done for, in order."""
-        return sorted({row["cycle_name"] for row in (*self.steps, *self.jobs)})
+        return sorted({*(step.cycle_name for step in self.steps), *(job.cycle_name for job in self.jobs)})
 
 
 def work_at(cycle_ids: Collection[int] | None = None) -> Work:
@@ -133,13 +161,13 @@ def work_at(cycle_ids: Collection[int] | None = None) -> Work:
 def has_live_step(dagster_run_id: str) -> bool:
     """Tell whether a step of a Dagster run is at work in the current schema."""
     active = fetch_all(
-        """
-        SELECT host, pid, pid_started, heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
-          FROM irp_step_run WHERE dagster_run_id = %s AND tracked AND status = 'ACTIVE'
-        """,
+        f"""
+        SELECT {LEASE_COLUMNS} FROM irp_step_run r
+         WHERE r.dagster_run_id = %s AND r.tracked AND r.status = 'ACTIVE'
+        """,  # noqa: S608
         (LEASE_SECONDS, dagster_run_id),
     )
-    return any(not is_lost(run) for run in active)
+    return any(not lease_of(row).is_lost() for row in active)
 
 
 def workers_of(dagster_run_id: str) -> list[Worker]:
@@ -264,18 +292,18 @@ def end_work(why: str, cycle_ids: Collection[int] | None = None, version: str | 
 
 def _end_steps(why: str, cycle_ids: Collection[int] | None) -> None:
     ended = [
-        run
-        for run in _fetch_steps(fetch_all, cycle_ids)
+        step.lease
+        for step in _fetch_steps(fetch_all, cycle_ids)
         if execute_command(
             """
             UPDATE irp_step_run
                SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL, error_message = %s
              WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
             """,
-            (f"ended by {settings.user_of_system()}: {why}", run["id"], run["lease_token"]),
+            (f"ended by {settings.user_of_system()}: {why}", step.lease.run_id, step.lease.token),
         )
     ]
-    alive = [Worker(run["host"], run["pid"], run["pid_started"]) for run in ended if not is_lost(run)]
+    alive = [lease.worker for lease in ended if not lease.is_lost()]
     deadline = time.monotonic() + _NOTICE_SECONDS
     while time.monotonic() < deadline and any(not worker.is_gone() for worker in alive):
         time.sleep(_POLL_SECONDS)
@@ -283,22 +311,22 @@ def _end_steps(why: str, cycle_ids: Collection[int] | None) -> None:
 
 def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
     jobs = _fetch_jobs(fetch_all, cycle_ids, [status for status in _ENDED if status != _PERHAPS_AT_ENGINE])
-    by_engine: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    by_engine: dict[tuple[str, str], list[JobAtWork]] = defaultdict(list)
     for job in jobs:
-        by_engine[job["cycle_name"], str(job["engine"])].append(job)
+        by_engine[job.cycle_name, str(job.engine)].append(job)
     for (cycle_name, name), engine_jobs in by_engine.items():
         try:
             risk_engine = engine(name, jobs_of(settings.cycle_dir(get_current_schema(), cycle_name)))
         except EngineError:  # an engine that is not there does nothing
-            phases = {job["job_key"]: JobPhase.UNKNOWN for job in engine_jobs}
+            phases = {job.job_key: JobPhase.UNKNOWN for job in engine_jobs}
         else:
             phases = _cancelled(risk_engine, engine_jobs)
         _record_ends(why, engine_jobs, phases)
 
 
-def _cancelled(risk_engine: RiskEngine, jobs: list[Mapping[str, Any]]) -> dict[str, JobPhase]:
+def _cancelled(risk_engine: RiskEngine, jobs: list[JobAtWork]) -> dict[str, JobPhase]:
     """Have an engine end jobs, and return in which phase each has ended by its key."""
-    keys = [job["job_key"] for job in jobs]
+    keys = [job.job_key for job in jobs]
     deadline = time.monotonic() + _ENGINE_SECONDS
     while True:
         phases = {key: state.phase for key, state in risk_engine.states(keys).items()}
@@ -306,7 +334,7 @@ def _cancelled(risk_engine: RiskEngine, jobs: list[Mapping[str, Any]]) -> dict[s
         if not at_work:
             return phases
         if time.monotonic() > deadline:
-            stubborn = [job for job in jobs if job["job_key"] in at_work]
+            stubborn = [job for job in jobs if job.job_key in at_work]
             raise CycleError(
                 f"The risk engine was told {_ENGINE_SECONDS} seconds ago to end jobs, and is still at them: "
                 f"{Work(jobs=tuple(stubborn))}. Look at the engine, and try again"
@@ -315,14 +343,14 @@ def _cancelled(risk_engine: RiskEngine, jobs: list[Mapping[str, Any]]) -> dict[s
         time.sleep(_POLL_SECONDS)
 
 
-def _record_ends(why: str, jobs: list[Mapping[str, Any]], phases: Mapping[str, JobPhase]) -> None:
+def _record_ends(why: str, jobs: list[JobAtWork], phases: Mapping[str, JobPhase]) -> None:
     by_batch: dict[int, list[int]] = defaultdict(list)
     for job in jobs:
-        by_batch[job["batch_id"]].append(job["id"])
+        by_batch[job.batch_id].append(job.id)
     for batch_id, job_ids in by_batch.items():
         # A job that came to its end by itself keeps its result, where that can still be recorded.
         with suppress(IrpError):
-            track_jobs(batch_id, [job["id"] for job in jobs if phases[job["job_key"]] is not JobPhase.UNKNOWN])
+            track_jobs(batch_id, [job.id for job in jobs if phases[job.job_key] is not JobPhase.UNKNOWN])
         with transaction():
             fetch_all("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))
             execute_command(
@@ -341,24 +369,26 @@ def _record_ends(why: str, jobs: list[Mapping[str, Any]], phases: Mapping[str, J
 
 
 def _work(fetch: _Fetch, cycle_ids: Collection[int] | None, version: str | None = None) -> Work:
-    steps = [run for run in _fetch_steps(fetch, cycle_ids) if not is_lost(dict(run))]
+    steps = [step for step in _fetch_steps(fetch, cycle_ids) if not step.lease.is_lost()]
     has_jobs = version is None or version >= _JOBS_SINCE
     return Work(tuple(steps), tuple(_fetch_jobs(fetch, cycle_ids, _ENDED) if has_jobs else ()))
 
 
-def _fetch_steps(fetch: _Fetch, cycle_ids: Collection[int] | None) -> list[Any]:
+def _fetch_steps(fetch: _Fetch, cycle_ids: Collection[int] | None) -> list[StepAtWork]:
     ids = None if cycle_ids is None else list(cycle_ids)
-    return list(fetch(_STEPS, (LEASE_SECONDS, ids, ids)))
+    rows = fetch(_STEPS, (LEASE_SECONDS, ids, ids))
+    return [StepAtWork(step_name=row["step_name"], cycle_name=row["cycle_name"], lease=lease_of(row)) for row in rows]
 
 
-def _fetch_jobs(fetch: _Fetch, cycle_ids: Collection[int] | None, ended: list[str]) -> list[Any]:
+def _fetch_jobs(fetch: _Fetch, cycle_ids: Collection[int] | None, ended: list[str]) -> list[JobAtWork]:
     ids = None if cycle_ids is None else list(cycle_ids)
-    return list(fetch(_JOBS, (ended, ids, ids)))
+    return [record_of(JobAtWork, row) for row in fetch(_JOBS, (ended, ids, ids))]
 
 
-def _first(names: list[str], what: str) -> list[str]:
-    more = len(names) - _NAMED
-    return names if more <= 0 else [*names[:_NAMED], f"and {more} more {what}"]
+def _first(found: Sequence[object], what: str) -> list[str]:
+    more = len(found) - _NAMED
+    names = [str(item) for item in found[:_NAMED]]
+    return names if more <= 0 else [*names, f"and {more} more {what}"]
 
 
 def _way_out(forced: bool) -> str:

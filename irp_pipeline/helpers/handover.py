@@ -27,20 +27,16 @@ from irp_pipeline.helpers.job_changes import (
     record,
     refusal,
 )
+from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, FinishedJob, Job
 from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
 from irp_pipeline.helpers.job_result import changed_file
+from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command, fetch_all
 
 _PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
 
 UNDER_WAY: Final = "j.status NOT IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')"
-
-JOB_COLUMNS = """
-    j.id, j.batch_id, j.job_configuration_id, j.parent_job_id, j.job_key, j.status, j.skipped, j.created_ts,
-    j.submitted_ts, j.completed_ts, j.error_message, j.work_job_id, j.recompute,
-    c.job_configuration_data, c.overridden, c.override_reason
-"""
 
 # What becomes of a job that its batch no longer counts: one that was under way has been ended.
 SET_ASIDE = """
@@ -72,15 +68,16 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
     if batch is None:
         raise JobError(f"There is no batch with the id {batch_id}")
     # Hashing may take long: nobody waits for it.
-    requests, refused = requests_of(batch, select_jobs(batch_id, "j.status = 'INITIATED'", job_ids))
+    waiting = select_jobs(batch_id, "j.status = 'INITIATED'", job_ids)
+    requests, refused = requests_of(batch, {job.id: job.job_configuration_data for job in waiting})
     with lock_batch(batch_id) as batch:
         _write_requests(batch, requests)
     done = _done_before(batch, requests)
     with lock_batch(batch_id) as batch:
         record(batch, done)
         jobs = select_jobs(batch_id, "j.status = 'INITIATED'", [*requests, *refused], with_request=True)
-        end_at_engines(batch, [job for job in jobs if job["id"] in refused])
-        changes = [refusal(job, refused[job["id"]]) if job["id"] in refused else _hand_over(batch, job) for job in jobs]
+        end_at_engines(batch, [job for job in jobs if job.id in refused])
+        changes = [refusal(job, refused[job.id]) if job.id in refused else _hand_over(batch, job) for job in jobs]
         record(batch, changes)
         execute_command(
             """
@@ -114,18 +111,18 @@ def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
         raise JobError(f"There is no batch with the id {batch_id}")
     jobs = select_jobs(batch_id, UNDER_WAY, job_ids)
     states = _states(batch, jobs)
-    again = [job for job in jobs if JobStatus(job["status"]) in BEING_CANCELLED and is_at_work(states[job["id"]])]
+    again = [job for job in jobs if job.status in BEING_CANCELLED and is_at_work(states[job.id])]
     for engine_jobs in _by_engine(again).values():
-        batch.engine_of(engine_jobs[0]).cancel([job["job_key"] for job in engine_jobs])
-    changes = [change for job in jobs if (change := change_of(job, states[job["id"]])) is not None]
-    lost = [job for job in jobs if _is_lost(job, states[job["id"]])]
+        batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
+    changes = [change for job in jobs if (change := change_of(job, states[job.id])) is not None]
+    lost = [job for job in jobs if _is_lost(job, states[job.id])]
     if not changes and not lost:
         return
     with lock_batch(batch_id) as batch:
         if lost:
-            seen = {job["id"]: job["status"] for job in lost}
+            seen = {job.id: job.status for job in lost}
             still = select_jobs(batch_id, UNDER_WAY, list(seen), with_request=True)
-            changes += [_hand_over(batch, job) for job in still if job["status"] == seen[job["id"]]]
+            changes += [_hand_over(batch, job) for job in still if job.status is seen[job.id]]
         record(batch, changes)
 
 
@@ -146,28 +143,28 @@ def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
     """
     with lock_batch(batch_id) as batch:
         jobs = select_jobs(batch_id, f"(j.status = 'INITIATED' OR {UNDER_WAY})", job_ids)
-        waiting = [job for job in jobs if job["status"] == JobStatus.INITIATED]
+        waiting = [job for job in jobs if job.status is JobStatus.INITIATED]
         end_at_engines(batch, waiting)
         changes = [
             Change(
-                job["id"],
-                job["status"],
-                JobStatus.CANCELLED if job["status"] == JobStatus.INITIATED else JobStatus.CANCEL_REQUESTED,
+                job.id,
+                job.status,
+                JobStatus.CANCELLED if job.status is JobStatus.INITIATED else JobStatus.CANCEL_REQUESTED,
             )
             for job in jobs
-            if JobStatus(job["status"]) not in BEING_CANCELLED
+            if job.status not in BEING_CANCELLED
         ]
         record(batch, changes)
     # Written down first: should the engine not hear of it, tracking tells it again.
     for engine_jobs in _by_engine([job for job in jobs if job not in waiting]).values():
-        batch.engine_of(engine_jobs[0]).cancel([job["job_key"] for job in engine_jobs])
+        batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
     return len(jobs)
 
 
 def replace_jobs(
     batch: BatchOfJobs,
     reasons: Mapping[int, str | None],
-    jobs: Collection[Mapping[str, Any]],
+    jobs: Collection[Job],
     job_configuration_id: int | None = None,
     *,
     recompute: bool = False,
@@ -217,8 +214,8 @@ def replace_jobs(
         SELECT id FROM renewed ORDER BY parent_job_id
         """,  # noqa: S608
         (
-            {"rows": [{"id": job["id"], "reason": reasons.get(job["id"]) or None} for job in jobs]},
-            [job["id"] for job in jobs],
+            {"rows": [{"id": job.id, "reason": reasons.get(job.id) or None} for job in jobs]},
+            [job.id for job in jobs],
             job_configuration_id,
             recompute,
         ),
@@ -246,31 +243,29 @@ def jobs_doing(batch_id: int) -> dict[str, str]:
     jobs = select_jobs(batch_id, UNDER_WAY, None)
     states = _states(batch, jobs)
     return {
-        str(job["job_configuration_data"].get("name", f"job {job['id']}")): storable_text(
-            state.message, LONGEST_MESSAGE
-        )
+        (job.analysis or f"job {job.id}"): storable_text(state.message, LONGEST_MESSAGE)
         for job in jobs
-        if (state := states[job["id"]]).phase is JobPhase.RUNNING and state.message
+        if (state := states[job.id]).phase is JobPhase.RUNNING and state.message
     }
 
 
 def requests_of(
-    batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]
+    batch: BatchOfJobs, parameters: Mapping[int, Mapping[str, Any]]
 ) -> tuple[dict[int, dict[str, Any]], dict[int, JobError]]:
     """Return the requests of jobs by their ids, and why others have none. Each portfolio is read once.
 
     Args:
         batch: the batch of the jobs.
-        jobs: rows with ``id`` and ``job_configuration_data``.
+        parameters: those of each job, by its id.
     """
     make = Requests(batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios)
     requests: dict[int, dict[str, Any]] = {}
     refused: dict[int, JobError] = {}
-    for job in jobs:
+    for job_id, of_job in parameters.items():
         try:
-            requests[job["id"]] = make.of(job["job_configuration_data"])
+            requests[job_id] = make.of(of_job)
         except JobError as error:
-            refused[job["id"]] = error
+            refused[job_id] = error
     return requests, refused
 
 
@@ -281,7 +276,7 @@ def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
     """
     rows = fetch_all(
         f"""
-        SELECT j.id, d.id AS work_job_id, d.job_key AS work_key, d.result_data, c.job_configuration_data
+        SELECT j.id AS waiting_id, d.id, d.job_key AS work_key, d.result_data, c.job_configuration_data
           FROM irp_job j
           JOIN irp_job_configuration c ON c.id = j.job_configuration_id
           JOIN irp_job d ON d.request_data - {PLACES} = j.request_data - {PLACES}
@@ -295,31 +290,34 @@ def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
     )
     changes: dict[int, Change] = {}
     for row in rows:
-        if row["id"] not in changes and changed_file(row, batch.cycle_name) is None:
-            changes[row["id"]] = Change(
-                row["id"],
+        job_id = row.pop("waiting_id")
+        done = FinishedJob(**row)
+        if job_id not in changes and changed_file(done, batch.cycle_name) is None:
+            changes[job_id] = Change(
+                job_id,
                 JobStatus.INITIATED,
                 JobStatus.FINISHED,
-                f"has the result of job {row['work_job_id']}, which had the same request",
-                row["result_data"],
-                row["work_job_id"],
+                f"has the result of job {done.id}, which had the same request",
+                done.result_data,
+                done.id,
             )
     return list(changes.values())
 
 
 def select_jobs(
     batch_id: int, condition: str, job_ids: Collection[int] | None, *, with_request: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Job]:
     """Return unskipped jobs of a batch; their requests, which are long, only if asked for."""
-    return fetch_all(
+    rows = fetch_all(
         f"""
-        SELECT {JOB_COLUMNS}, j.request_data IS NOT NULL AS has_request {", j.request_data" if with_request else ""}
-          FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+        SELECT {JOB_COLUMNS} {", j.request_data" if with_request else ""}
+          FROM {JOBS}
          WHERE j.batch_id = %s AND NOT j.skipped AND {condition} AND (%s::bigint[] IS NULL OR j.id = ANY(%s))
          ORDER BY j.id
         """,  # noqa: S608
         (batch_id, *(2 * (None if job_ids is None else list(job_ids),))),
     )
+    return [record_of(Job, row) for row in rows]
 
 
 def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) -> None:
@@ -327,15 +325,14 @@ def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) 
     rows = {"rows": [{"id": job_id, "request": request} for job_id, request in requests.items()]}
     changed = fetch_all(
         f"""
-        SELECT {JOB_COLUMNS}, true AS has_request
-          FROM jsonb_to_recordset(%s -> 'rows') AS r (id bigint, request jsonb)
-          JOIN irp_job j ON j.id = r.id
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+        SELECT {JOB_COLUMNS}
+          FROM {JOBS}
+          JOIN jsonb_to_recordset(%s -> 'rows') AS r (id bigint, request jsonb) ON r.id = j.id
          WHERE j.batch_id = %s AND j.status = 'INITIATED' AND NOT j.skipped AND j.request_data <> r.request
         """,  # noqa: S608
         (rows, batch.id),
     )
-    end_at_engines(batch, changed)
+    end_at_engines(batch, [record_of(Job, row) for row in changed])
     execute_command(
         """
         UPDATE irp_job j
@@ -349,52 +346,50 @@ def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) 
     )
 
 
-def _hand_over(batch: BatchOfJobs, job: Mapping[str, Any]) -> Change:
-    if job["request_data"] is None:
+def _hand_over(batch: BatchOfJobs, job: Job) -> Change:
+    if job.request_data is None:
         return refusal(job, JobError("Nothing was kept of what the engine was given. Resubmit the job"))
     try:
-        batch.engine_of(job).submit(job["job_key"], job["request_data"])
+        batch.engine_of(job).submit(job.job_key, job.request_data)
     except EngineError as error:
         return refusal(job, error)
-    return Change(job["id"], job["status"], JobStatus.SUBMITTED)
+    return Change(job.id, job.status, JobStatus.SUBMITTED)
 
 
-def _is_lost(job: Mapping[str, Any], state: JobState) -> bool:
-    return state.phase is JobPhase.UNKNOWN and JobStatus(job["status"]) not in BEING_CANCELLED
+def _is_lost(job: Job, state: JobState) -> bool:
+    return state.phase is JobPhase.UNKNOWN and job.status not in BEING_CANCELLED
 
 
-def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]) -> None:
+def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Job]) -> None:
     """End what the engines still do for jobs.
 
     A job that is INITIATED or ERROR may be at its engine all the same: whoever handed it over may have died before he
     could write that down, or have had no answer.
     """
     unfinished = [
-        job
-        for job in jobs
-        if (job["has_request"] if job["status"] in _PERHAPS_AT_ENGINE else not JobStatus(job["status"]).is_terminal)
+        job for job in jobs if (job.has_request if job.status in _PERHAPS_AT_ENGINE else not job.status.is_terminal)
     ]
     for engine_jobs in _by_engine(unfinished).values():
         try:
             risk_engine = batch.engine_of(engine_jobs[0])
         except EngineError:  # an engine that is not there does nothing
             continue
-        states = risk_engine.states([job["job_key"] for job in engine_jobs])
+        states = risk_engine.states([job.job_key for job in engine_jobs])
         if at_work := [key for key, state in states.items() if is_at_work(state)]:
             risk_engine.cancel(at_work)
 
 
-def _states(batch: BatchOfJobs, jobs: Iterable[Mapping[str, Any]]) -> dict[int, JobState]:
+def _states(batch: BatchOfJobs, jobs: Iterable[Job]) -> dict[int, JobState]:
     """Ask each engine once for all of its jobs; return their states by job id."""
     states: dict[int, JobState] = {}
     for engine_jobs in _by_engine(jobs).values():
-        by_key = batch.engine_of(engine_jobs[0]).states([job["job_key"] for job in engine_jobs])
-        states |= {job["id"]: by_key[job["job_key"]] for job in engine_jobs}
+        by_key = batch.engine_of(engine_jobs[0]).states([job.job_key for job in engine_jobs])
+        states |= {job.id: by_key[job.job_key] for job in engine_jobs}
     return states
 
 
-def _by_engine(jobs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    grouped: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+def _by_engine(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    grouped: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        grouped[str(job["job_configuration_data"].get("engine"))].append(job)
+        grouped[str(job.engine)].append(job)
     return grouped

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from irp_pipeline.helpers.db_context import carry_schema
-from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.helpers.step_work import StepError, TrackedRun
 from irp_pipeline.postgres.running import execute_command
 from irp_pipeline.worker import Worker
 
@@ -28,7 +28,7 @@ class Lease:
 class Heartbeat:
     """A thread that renews the lease of a run until it is stopped or the lease is lost."""
 
-    def __init__(self, run: StepRun, lease: Lease) -> None:
+    def __init__(self, run: TrackedRun, lease: Lease) -> None:
         self._run = run
         self._lease = lease
         self._stopped = threading.Event()
@@ -62,7 +62,7 @@ class Heartbeat:
                 return
 
 
-def lease_lost(run: StepRun) -> StepError:
+def lease_lost(run: TrackedRun) -> StepError:
     return StepError(
         f"Run {run.run_num} of the step with the id {run.step_id} lost its lease: it was taken for dead and its place "
         "given to another run, or it was ended or deleted by hand. Its result is not recorded"

@@ -1,23 +1,19 @@
 """Jobs, one at a time: each is one submission of a job configuration to a risk engine.
 
-Reading a job and what became of it; submitting, following, resubmitting, restoring, skipping and cancelling it. Many
-jobs of one batch are the business of :mod:`irp_pipeline.helpers.handover`. Works in the schema of
-:mod:`irp_pipeline.helpers.db_context`.
+Submitting, following, resubmitting, restoring, skipping and cancelling one; looking it up is the business of
+:mod:`irp_pipeline.helpers.job_lookup`, whose names are here too, and many jobs of one batch that of
+:mod:`irp_pipeline.helpers.handover`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from irp_pipeline import settings
-from irp_pipeline.engines import EngineError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
-from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.handover import (
-    JOB_COLUMNS,
     SET_ASIDE,
     cancel_jobs,
     end_at_engines,
@@ -27,21 +23,41 @@ from irp_pipeline.helpers.handover import (
     submit_jobs,
     track_jobs,
 )
+from irp_pipeline.helpers.job_lookup import (
+    JobHistory,
+    JobInCycle,
+    find_job,
+    history_of_job,
+    job_as_dict,
+    job_history,
+    jobs_of_cycle,
+    list_jobs,
+    no_job,
+    read_job,
+)
+from irp_pipeline.helpers.job_record import Job
 from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.job_result import ResultFile, changed_file, result_files
 from irp_pipeline.postgres.parameters import storable_text
-from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_all, fetch_one
+from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar
 
 __all__ = [
     "BatchOfJobs",
+    "Job",
     "JobError",
+    "JobHistory",
+    "JobInCycle",
     "ResultFile",
     "cancel_job",
     "cancel_jobs",
     "changed_file",
+    "find_job",
+    "history_of_job",
+    "job_as_dict",
     "job_history",
     "job_log",
     "jobs_doing",
+    "jobs_of_cycle",
     "list_jobs",
     "lock_batch",
     "open_batch",
@@ -59,68 +75,6 @@ __all__ = [
 ]
 
 _SET_CONFIGURATION_ASIDE = "UPDATE irp_job_configuration SET skipped = true WHERE id = %s"
-_JOB_AND_ABOVE = """
-    irp_job j
-    JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-    JOIN irp_batch b ON b.id = j.batch_id
-    JOIN irp_configuration cf ON cf.id = b.configuration_id
-    JOIN irp_cycle cy ON cy.id = cf.cycle_id
-    LEFT JOIN irp_job w ON w.id = j.work_job_id
-"""
-
-
-def read_job(job_id: int) -> dict[str, Any] | None:
-    """Return a job, or None.
-
-    Returns:
-        id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,
-        completed_ts, error_message, work_job_id (the job whose result this one has, since it had the same request),
-        recompute, job_configuration_data, overridden, override_reason, workbook_data (the workbook's parameters, if a
-        person gave others), request_data (what the engine was given), result_data (what came back), batch_type,
-        configuration_id, cycle_name, folder (where the engine keeps its files; None if there is no such engine).
-    """
-    job = fetch_one(
-        f"""
-        SELECT {JOB_COLUMNS}, c.workbook_data, j.request_data, j.result_data, b.batch_type, b.configuration_id,
-               cy.cycle_name, coalesce(w.job_key, j.job_key) AS work_key
-          FROM {_JOB_AND_ABOVE}
-         WHERE j.id = %s
-        """,  # noqa: S608
-        (job_id,),
-    )
-    if job is not None:
-        try:
-            folder = engine_of(job["cycle_name"], job["job_configuration_data"]).folder(job.pop("work_key"))
-        except EngineError:
-            folder = None
-        job["folder"] = None if folder is None else str(folder)
-    return job
-
-
-def list_jobs(cycle_id: int, status: str | None = None) -> list[dict[str, Any]]:
-    """Return the jobs of all batches of a cycle in the order they were made, skipped ones too.
-
-    Args:
-        cycle_id: the cycle; an unknown one has no jobs.
-        status: only jobs with this status.
-
-    Returns:
-        id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,
-        completed_ts, error_message, work_job_id, recompute, job_configuration_data, overridden, override_reason,
-        batch_type.
-    """
-    return fetch_all(
-        f"""
-        SELECT {JOB_COLUMNS}, b.batch_type
-          FROM irp_configuration cf
-          JOIN irp_batch b ON b.configuration_id = cf.id
-          JOIN irp_job j ON j.batch_id = b.id
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-         WHERE cf.cycle_id = %s AND (%s::text IS NULL OR j.status = %s)
-         ORDER BY j.id
-        """,  # noqa: S608
-        (cycle_id, status, status),
-    )
 
 
 def job_log(job_id: int) -> str:
@@ -131,47 +85,7 @@ def job_log(job_id: int) -> str:
         EngineError: there is no such engine, or it cannot be reached.
     """
     job = _require_job(job_id)
-    return engine_of(job["cycle_name"], job["job_configuration_data"]).log(job["work_key"])
-
-
-def job_history(job_id: int) -> list[dict[str, Any]]:
-    """Return a job with those it came from and those that came from it, the oldest first.
-
-    Returns:
-        The columns of :func:`list_jobs` without ``batch_type``, and ``tracking``: what became of the job, the oldest
-        first, as dicts of status, message, logged_ts.
-
-    Raises:
-        JobError: there is no such job.
-    """
-    jobs = fetch_all(
-        f"""
-        WITH RECURSIVE earlier AS (
-            SELECT id, parent_job_id FROM irp_job WHERE id = %s
-            UNION ALL
-            SELECT p.id, p.parent_job_id FROM irp_job p JOIN earlier e ON p.id = e.parent_job_id
-        ), chain AS (
-            SELECT id FROM earlier WHERE parent_job_id IS NULL
-            UNION ALL
-            SELECT n.id FROM irp_job n JOIN chain ch ON n.parent_job_id = ch.id
-        )
-        SELECT {JOB_COLUMNS}
-          FROM chain
-          JOIN irp_job j ON j.id = chain.id
-          JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-         ORDER BY j.id
-        """,  # noqa: S608
-        (job_id,),
-    )
-    if not jobs:
-        raise _no_job(job_id)
-    tracking = defaultdict(list)
-    for entry in fetch_all(
-        "SELECT job_id, status, message, logged_ts FROM irp_job_tracking_log WHERE job_id = ANY(%s) ORDER BY id",
-        ([job["id"] for job in jobs],),
-    ):
-        tracking[entry.pop("job_id")].append(entry)
-    return [{**job, "tracking": tracking[job["id"]]} for job in jobs]
+    return engine_of(job.cycle_name, job.job_configuration_data).log(job.work_key)
 
 
 def submit_job(job_id: int) -> JobStatus:
@@ -186,9 +100,9 @@ def submit_job(job_id: int) -> JobStatus:
         DatabaseError: the database refuses or is away.
     """
     job = _require_job(job_id)
-    if job["skipped"]:
+    if job.skipped:
         raise _skipped(job_id)
-    submit_jobs(job["batch_id"], [job_id])
+    submit_jobs(job.batch_id, [job_id])
     return _status_of(job_id)
 
 
@@ -200,7 +114,7 @@ def track_job_status(job_id: int) -> JobStatus:
         CycleError: its cycle is archived.
         EngineError: the engine cannot be reached.
     """
-    track_jobs(_require_job(job_id)["batch_id"], [job_id])
+    track_jobs(_require_job(job_id).batch_id, [job_id])
     return _status_of(job_id)
 
 
@@ -236,15 +150,15 @@ def resubmit_job(
         raise JobError("Other parameters for a job need a reason, which is kept with them: say override_reason")
     if job_configuration_data is not None and not isinstance(job_configuration_data, Mapping):
         raise JobError(f"The parameters of a job are names with values, not a {type(job_configuration_data).__name__}")
-    batch_id = _require_job(job_id)["batch_id"]
+    batch_id = _require_job(job_id).batch_id
     with lock_batch(batch_id) as batch:
         job = _require_idle(job_id)
-        if job["skipped"]:
+        if job.skipped:
             raise _skipped(job_id)
         configuration_id = None
         if job_configuration_data is not None:
             parameters = check_override(
-                job["job_configuration_data"],
+                job.job_configuration_data,
                 job_configuration_data,
                 data_dir=batch.data_folder,
                 models_dir=settings.models_folder(),
@@ -257,7 +171,7 @@ def resubmit_job(
                 """,
                 (batch.id, parameters, _workbook_parameters(job), reason),
             )
-            execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
+            execute_command(_SET_CONFIGURATION_ASIDE, (job.job_configuration_id,))
         [new_id] = replace_jobs(batch, {job_id: reason}, [job], configuration_id, recompute=True)
     return new_id
 
@@ -277,18 +191,18 @@ def restore_job(job_id: int, reason: str | None = None) -> int:
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    batch_id = _require_job(job_id)["batch_id"]
+    batch_id = _require_job(job_id).batch_id
     with lock_batch(batch_id) as batch:
         job = _require_idle(job_id)
-        if job["skipped"] and _newer_job(job_id) is not None:
+        if job.skipped and _newer_job(job_id) is not None:
             raise _skipped(job_id)
-        if not job["skipped"] and not job["overridden"]:
+        if not job.skipped and not job.overridden:
             raise JobError(f"The job {job_id} has the workbook's parameters and is not skipped: nothing to restore")
         configuration_id = execute_insert(
             "INSERT INTO irp_job_configuration (batch_id, job_configuration_data) VALUES (%s, %s)",
             (batch.id, _workbook_parameters(job)),
         )
-        execute_command(_SET_CONFIGURATION_ASIDE, (job["job_configuration_id"],))
+        execute_command(_SET_CONFIGURATION_ASIDE, (job.job_configuration_id,))
         why = "restored to the workbook" + (f": {storable_text(reason)}" if reason else "")
         # A skipped job is no longer counted; for a moment it is, so that it can be replaced like any other.
         execute_command("UPDATE irp_job SET skipped = false WHERE id = %s", (job_id,))
@@ -312,10 +226,10 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
         EngineError: the engine cannot be reached to end the job.
     """
     said = storable_text(reason) if reason else None
-    batch_id = _require_job(job_id)["batch_id"]
+    batch_id = _require_job(job_id).batch_id
     with lock_batch(batch_id) as batch:
         job = _require_job(job_id)
-        if job["skipped"]:
+        if job.skipped:
             if _newer_job(job_id) is not None:
                 raise _skipped(job_id)
             return
@@ -349,51 +263,40 @@ def cancel_job(job_id: int) -> JobStatus:
         EngineError: the engine cannot be reached; the next tracking asks it again.
     """
     job = _require_job(job_id)
-    if job["skipped"]:
+    if job.skipped:
         raise _skipped(job_id)
-    cancel_jobs(job["batch_id"], [job_id])
+    cancel_jobs(job.batch_id, [job_id])
     return track_job_status(job_id)
 
 
-def _require_job(job_id: int) -> dict[str, Any]:
-    job = fetch_one(
-        f"""
-        SELECT {JOB_COLUMNS}, c.workbook_data, j.request_data IS NOT NULL AS has_request, cy.cycle_name,
-               coalesce(w.job_key, j.job_key) AS work_key
-          FROM {_JOB_AND_ABOVE}
-         WHERE j.id = %s
-        """,  # noqa: S608
-        (job_id,),
-    )
+def _require_job(job_id: int) -> JobInCycle:
+    job = find_job(job_id)
     if job is None:
-        raise _no_job(job_id)
+        raise no_job(job_id)
     return job
 
 
-def _require_idle(job_id: int) -> dict[str, Any]:
+def _require_idle(job_id: int) -> JobInCycle:
     """Return a job that can be replaced: one that has ended, or was not handed over yet."""
     job = _require_job(job_id)
-    status = JobStatus(job["status"])
-    if not job["skipped"] and not status.is_terminal and status is not JobStatus.INITIATED:
-        raise JobError(f"The job {job_id} is under way ({status}): cancel it first, and resubmit it when it has ended")
+    if not job.skipped and not job.status.is_terminal and job.status is not JobStatus.INITIATED:
+        raise JobError(
+            f"The job {job_id} is under way ({job.status}): cancel it first, and resubmit it when it has ended"
+        )
     return job
 
 
-def _workbook_parameters(job: Mapping[str, Any]) -> dict[str, Any]:
+def _workbook_parameters(job: Job) -> dict[str, Any]:
     """Return the parameters that the workbook gives for a job, whatever a person gave since."""
-    if not job["overridden"]:
-        return dict(job["job_configuration_data"])
-    if job["workbook_data"] is None:
-        raise JobError(f"The workbook's parameters of the job {job['id']} are not recorded")
-    return dict(job["workbook_data"])
-
-
-def _no_job(job_id: int) -> JobError:
-    return JobError(f"There is no job with the id {job_id} in schema {get_current_schema()!r}")
+    if not job.overridden:
+        return dict(job.job_configuration_data)
+    if job.workbook_data is None:
+        raise JobError(f"The workbook's parameters of the job {job.id} are not recorded")
+    return dict(job.workbook_data)
 
 
 def _status_of(job_id: int) -> JobStatus:
-    return JobStatus(_require_job(job_id)["status"])
+    return _require_job(job_id).status
 
 
 def _newer_job(job_id: int) -> int | None:

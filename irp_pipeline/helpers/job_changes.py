@@ -13,6 +13,7 @@ from irp_pipeline.engines import JobPhase, JobState, check_result
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs
 from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.job_record import Job
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command
 
@@ -33,30 +34,30 @@ class Change:
     """A job that was seen in one status and goes to another."""
 
     job_id: int
-    seen: str
+    seen: JobStatus
     status: JobStatus
     message: str | None = None
-    result: dict[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
     work_job_id: int | None = None
 
 
-def change_of(job: Mapping[str, Any], state: JobState) -> Change | None:
+def change_of(job: Job, state: JobState) -> Change | None:
     """Return what an engine's answer changes; None if it changes nothing."""
-    status = JobStatus(job["status"])
+    status = job.status
     if status in BEING_CANCELLED and is_at_work(state):
         return None
     if state.phase is JobPhase.UNKNOWN:
-        return Change(job["id"], status, JobStatus.CANCELLED) if status in BEING_CANCELLED else None
+        return Change(job.id, status, JobStatus.CANCELLED) if status in BEING_CANCELLED else None
     if state.phase is JobPhase.FINISHED:
-        fault = check_result(state.result, currency=job["job_configuration_data"].get("currency"))
+        fault = check_result(state.result, currency=job.job_configuration_data.get("currency"))
         if fault is not None:
-            return Change(job["id"], status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
+            return Change(job.id, status, JobStatus.FAILED, f"What the engine reported is not a result: {fault}")
     new = _STATUS_OF_PHASE[state.phase]
-    return None if new is status else Change(job["id"], status, new, state.message, state.result)
+    return None if new is status else Change(job.id, status, new, state.message, state.result)
 
 
-def refusal(job: Mapping[str, Any], error: IrpError) -> Change:
-    return Change(job["id"], job["status"], JobStatus.ERROR, str(error))
+def refusal(job: Job, error: IrpError) -> Change:
+    return Change(job.id, job.status, JobStatus.ERROR, str(error))
 
 
 def is_at_work(state: JobState) -> bool:

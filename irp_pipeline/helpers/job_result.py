@@ -13,6 +13,7 @@ from typing import Any
 from irp_pipeline.engines import EngineError
 from irp_pipeline.helpers.artefact import difference
 from irp_pipeline.helpers.batch_of_jobs import engine_of
+from irp_pipeline.helpers.job_record import FinishedJob
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ def result_files(result: Mapping[str, Any], folder: Path) -> dict[str, ResultFil
     return files
 
 
-def changed_file(job: Mapping[str, Any], cycle_name: str) -> str | None:
+def changed_file(job: FinishedJob, cycle_name: str) -> str | None:
     """Say which result file of a finished job is missing on this machine or differs; None if all are as it left them.
 
     Args:
-        job: a row with ``job_configuration_data``, ``work_key`` and ``result_data``.
+        job: the job.
         cycle_name: the job's cycle.
     """
     try:
-        folder = engine_of(cycle_name, job["job_configuration_data"]).folder(job["work_key"])
-        files = result_files(job["result_data"] or {}, folder)
+        folder = engine_of(cycle_name, job.job_configuration_data).folder(job.work_key)
+        files = result_files(job.result_data or {}, folder)
     except (EngineError, ValueError, KeyError, TypeError) as error:
         return f"its result cannot be read: {error}"
     for file in files.values():

@@ -17,29 +17,28 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
-from irp_pipeline.helpers.decision import Records, Verdict, decide, fingerprint_of, kept_inputs
+from irp_pipeline.helpers.decision import Records, fingerprint_of, kept_inputs
 from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
-from irp_pipeline.helpers.lost_runs import LEASE_SECONDS, close_lost_run, is_lost
-from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
+from irp_pipeline.helpers.step_start import Start, begin, no_step
+from irp_pipeline.helpers.step_work import StepError, TrackedRun
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.parameters import json_value
-from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, transaction
+from irp_pipeline.postgres.running import execute_command, execute_scalar, transaction
 from irp_pipeline.postgres.transactions import in_transaction
 from irp_pipeline.storable import as_stored
 from irp_pipeline.worker import this_worker
 
-__all__ = ["StepError", "StepRun", "no_step", "track_step"]
+__all__ = ["StepError", "TrackedRun", "no_step", "track_step"]
 
 _R = TypeVar("_R")
 
 _START_PATIENCE_SECONDS: Final = 5
-_START_LOCK_SECONDS: Final = 30
 _RETRY_SECONDS: Final = 0.5
 _TRACEBACK_CHARACTERS: Final = 4000
 _log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def track_step(
     inputs: Mapping[str, Any] | None = None,
     records: Records | None = None,
     pending: str | None = None,
-) -> Iterator[StepRun]:
+) -> Iterator[TrackedRun]:
     """Run a block of work as one run of a step.
 
     The run is recorded as ACTIVE before the block and as COMPLETED after it; as FAILED with the error if the block
@@ -104,8 +103,8 @@ def track_step(
         fingerprint = fingerprint_of(inputs)
     _check_fingerprint(fingerprint)
     lease = Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_worker())
-    start = _Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
-    run = _insist(lambda: _start(start, lease), _START_PATIENCE_SECONDS)
+    start = Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
+    run = _insist(lambda: begin(start, lease), _START_PATIENCE_SECONDS)
     if run.skipped:
         yield run
         return
@@ -120,40 +119,13 @@ def track_step(
     except BaseException as error:
         if _is_owner(lease):
             _fail(run, lease, error)
-            run._clean_up()
+            run.outputs.clean_up()
         raise
     if _is_owner(lease):
         try:
             _complete(run, lease, start)
         finally:
-            run._clean_up()
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What :func:`track_step` was asked for."""
-
-    step_id: int
-    started_by: str
-    fingerprint: str | None
-    inputs: Mapping[str, Any] | None
-    rerun: bool
-    dagster_run_id: str | None
-    records: Records | None
-    pending: str | None
-
-    def decide(self) -> Verdict:
-        verdict = decide(
-            self.step_id,
-            self.fingerprint,
-            self.inputs,
-            rerun=self.rerun,
-            records=self.records,
-            pending=self.pending,
-        )
-        if verdict is None:
-            raise no_step(self.step_id)
-        return verdict
+            run.outputs.clean_up()
 
 
 def _is_owner(lease: Lease) -> bool:
@@ -167,134 +139,7 @@ def _check_fingerprint(fingerprint: object) -> None:
         raise StepError(f"A fingerprint is text that PostgreSQL can hold, or None, and not {fingerprint!r}")
 
 
-def _start(start: _Start, lease: Lease) -> StepRun:
-    """Begin or skip a run. Files are hashed before the step is locked; whoever changes it meanwhile is judged anew."""
-    while True:
-        verdict = start.decide()
-        run = _start_as_decided(start, lease, verdict)
-        if run is not None:
-            return run
-
-
-def _start_as_decided(start: _Start, lease: Lease, verdict: Verdict) -> StepRun | None:
-    """Begin or skip a run under the lock of its step; None if the verdict no longer holds."""
-    with transaction():
-        # One start at a time for each step: whoever comes second sees what the first one did. A starter that is
-        # stopped here, or whose host is lost, must not keep the others out, nor a worker from renewing its lease.
-        step = fetch_one(
-            """
-            SELECT step_name, set_config('idle_in_transaction_session_timeout', %s, true)
-              FROM irp_step WHERE id = %s FOR NO KEY UPDATE
-            """,
-            (f"{_START_LOCK_SECONDS}s", start.step_id),
-        )
-        if step is None:
-            raise no_step(start.step_id)
-        # The lock waits for a worker that is just recording how it ended.
-        newest = fetch_one(
-            """
-            SELECT id, run_num, status, reason, output_data, coalesce(work_run_num, run_num) AS work_run_num,
-                   lease_token, host, pid, pid_started, heartbeat_ts,
-                   heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
-              FROM irp_step_run
-             WHERE step_id = %s AND tracked AND status <> 'SKIPPED'
-             ORDER BY run_num DESC LIMIT 1
-               FOR NO KEY UPDATE
-            """,
-            (LEASE_SECONDS, start.step_id),
-        )
-        reason = verdict.reason
-        seen = (newest["id"], newest["status"]) if newest else (None, None)
-        if newest and str(newest["lease_token"]) == lease.token:  # our own, of a try whose answer was lost
-            return _begun(newest, start, lease, verdict, newest["reason"])
-        if newest and newest["status"] == StepStatus.ACTIVE:
-            _take_over(newest, step["step_name"])
-            reason = f"the worker of run {newest['run_num']} was lost"
-        elif seen != (verdict.newest_id, verdict.newest_status):
-            return None
-        elif verdict.skip and newest:
-            return _skip(start, newest, reason)
-        run = fetch_one(
-            """
-            WITH step AS (
-                UPDATE irp_step SET last_run_num = last_run_num + 1 WHERE id = %s RETURNING id, last_run_num
-            )
-            INSERT INTO irp_step_run (step_id, run_num, status, started_by, tracked, lease_token, heartbeat_ts,
-                                      host, pid, pid_started, dagster_run_id, reason)
-            SELECT id, last_run_num, 'ACTIVE', %s, true, %s, clock_timestamp(), %s, %s, %s, %s, %s FROM step
-            RETURNING id, run_num
-            """,
-            (
-                start.step_id,
-                start.started_by,
-                lease.token,
-                lease.owner.host,
-                lease.owner.pid,
-                lease.owner.started,
-                start.dagster_run_id,
-                reason,
-            ),
-        )
-    if run is None:
-        raise no_step(start.step_id)
-    return _begun(run, start, lease, verdict, reason)
-
-
-def _begun(row: Mapping[str, Any], start: _Start, lease: Lease, verdict: Verdict, reason: str) -> StepRun:
-    return StepRun(
-        row["id"],
-        start.step_id,
-        row["run_num"],
-        skipped=False,
-        work_run_num=row["run_num"],
-        reason=reason,
-        _schema=lease.schema,
-        _cycle_name=verdict.cycle_name,
-        _token=lease.token,
-    )
-
-
-def _skip(start: _Start, done: dict[str, Any], reason: str) -> StepRun:
-    run = fetch_one(
-        """
-        WITH step AS (
-            UPDATE irp_step SET last_run_num = last_run_num + 1 WHERE id = %s RETURNING id, last_run_num
-        )
-        INSERT INTO irp_step_run (step_id, run_num, status, started_ts, completed_ts, started_by, tracked, input_hash,
-                                  inputs, records, output_hash, reason, work_run_num, output_data, dagster_run_id)
-        SELECT step.id, step.last_run_num, 'SKIPPED', now.ts, now.ts, %s, true, done.input_hash,
-               done.inputs, done.records, done.output_hash, %s, %s, done.output_data, %s
-          FROM step, irp_step_run done, (SELECT clock_timestamp() AS ts) now
-         WHERE done.id = %s
-        RETURNING id, run_num
-        """,
-        (start.step_id, start.started_by, reason, done["work_run_num"], start.dagster_run_id, done["id"]),
-    )
-    if run is None:
-        raise no_step(start.step_id)
-    return StepRun(
-        run["id"],
-        start.step_id,
-        run["run_num"],
-        skipped=True,
-        work_run_num=done["work_run_num"],
-        reason=reason,
-        output=done["output_data"] or {},
-    )
-
-
-def _take_over(active: dict[str, Any], step_name: str) -> None:
-    """Close an ACTIVE tracked run whose worker is dead; refuse if it is alive."""
-    if not is_lost(active):
-        raise StepError(
-            f"Step {step_name!r} is at work already: run {active['run_num']} on host {active['host']}, process "
-            f"{active['pid']}, last heard of at {active['heartbeat_ts']:%Y-%m-%d %H:%M:%S} UTC. Wait for it, or end "
-            "that process first"
-        )
-    close_lost_run(active["id"], active["lease_token"])
-
-
-def _complete(run: StepRun, lease: Lease, start: _Start) -> None:
+def _complete(run: TrackedRun, lease: Lease, start: Start) -> None:
     try:
         held = _insist(lambda: _write_completion(run, lease, start), LEASE_SECONDS)
     except Exception as error:
@@ -310,10 +155,10 @@ def _complete(run: StepRun, lease: Lease, start: _Start) -> None:
         raise lease_lost(run)
 
 
-def _write_completion(run: StepRun, lease: Lease, start: _Start) -> bool:
+def _write_completion(run: TrackedRun, lease: Lease, start: Start) -> bool:
     """Publish and record what the run produced if the lease is still held; return whether it was."""
     with schema_context(lease.schema):
-        if start.records is None and not run._has_outputs():
+        if start.records is None and not run.outputs:
             return _end(run, lease, start, {}) or _has_ended_as(run, lease, StepStatus.COMPLETED)
         with transaction():
             held = execute_scalar(
@@ -322,16 +167,16 @@ def _write_completion(run: StepRun, lease: Lease, start: _Start) -> bool:
             )
             if not held:
                 return _has_ended_as(run, lease, StepStatus.COMPLETED)
-            run._publish()
-            for write in run._writes:
+            run.outputs.publish()
+            for write in run.outputs.writes:
                 write()
             now = start.records() if start.records is not None else {}
-            return _end(run, lease, start, kept_inputs({**run._records, **now}))
+            return _end(run, lease, start, kept_inputs({**run.outputs.records, **now}))
 
 
-def _end(run: StepRun, lease: Lease, start: _Start, records: Mapping[str, str]) -> bool:
+def _end(run: TrackedRun, lease: Lease, start: Start, records: Mapping[str, str]) -> bool:
     """Record the end of a run and its artefacts; return whether the lease was held."""
-    rows = [file.artefact.as_row() for file in run._files.values()]
+    rows = [artefact.as_row() for artefact in run.outputs.artefacts]
     with_artefacts = """
         INSERT INTO irp_artefact (step_run_id, artefact_key, sha256, content_hash, bytes, metadata)
         SELECT ended.id, a.artefact_key, a.sha256, a.content_hash, a.bytes, a.metadata
@@ -355,7 +200,7 @@ def _end(run: StepRun, lease: Lease, start: _Start, records: Mapping[str, str]) 
                 start.fingerprint,
                 None if start.inputs is None else kept_inputs(start.inputs),
                 dict(records) or None,
-                run._output_hash(records),
+                run.outputs.content_hash(records),
                 run.id,
                 lease.token,
                 *([{"rows": rows}] if rows else []),
@@ -364,7 +209,7 @@ def _end(run: StepRun, lease: Lease, start: _Start, records: Mapping[str, str]) 
     )
 
 
-def _has_ended_as(run: StepRun, lease: Lease, status: StepStatus) -> bool:
+def _has_ended_as(run: TrackedRun, lease: Lease, status: StepStatus) -> bool:
     """Tell whether an earlier try was written although its answer was lost."""
     recorded: str | None = execute_scalar(
         "SELECT status FROM irp_step_run WHERE id = %s AND lease_token = %s", (run.id, lease.token)
@@ -372,7 +217,7 @@ def _has_ended_as(run: StepRun, lease: Lease, status: StepStatus) -> bool:
     return recorded == status
 
 
-def _fail(run: StepRun, lease: Lease, error: BaseException) -> None:
+def _fail(run: TrackedRun, lease: Lease, error: BaseException) -> None:
     """Record how the block failed. What goes wrong here is logged: the block's own error must go on."""
     try:
         message = _in_words(error) if isinstance(error, Exception) else f"cancelled ({type(error).__name__})"
@@ -384,7 +229,7 @@ def _fail(run: StepRun, lease: Lease, error: BaseException) -> None:
         error.add_note(f"The step run {run.id} could not be recorded as FAILED: {failure}")
 
 
-def _write_failure(run: StepRun, lease: Lease, message: str) -> bool:
+def _write_failure(run: TrackedRun, lease: Lease, message: str) -> bool:
     """Record the run as FAILED if the lease is still held; return whether it was."""
     with schema_context(lease.schema):
         written = execute_command(
@@ -415,11 +260,6 @@ def _insist(write: Callable[[], _R], patience: float) -> _R:
                 raise
             _log.warning("The database is away, trying again: %s", error)
             time.sleep(_RETRY_SECONDS)
-
-
-def no_step(step_id: int) -> StepError:
-    """Return the error for a step that is not there."""
-    return StepError(f"There is no step with the id {step_id} in schema {get_current_schema()!r}")
 
 
 def _in_words(error: Exception) -> str:

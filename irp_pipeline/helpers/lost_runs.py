@@ -1,83 +1,141 @@
-"""Tracked runs whose worker is gone: telling that they are, and closing them."""
+"""The leases of runs at work as they are recorded; telling that a worker is gone, and closing its run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
+from irp_pipeline.helpers.constants import StepStatus
+from irp_pipeline.helpers.record import record_or_none
 from irp_pipeline.postgres.running import execute_command, fetch_all, fetch_one
 from irp_pipeline.worker import Worker
 
 LEASE_SECONDS: Final = 60
 """A tracked run whose heartbeat is older than this has lost its lease."""
 
+LEASE_COLUMNS: Final = """
+    r.id AS run_id, r.run_num, r.host, r.pid, r.pid_started, r.heartbeat_ts, r.lease_token,
+    r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+"""
+"""What :func:`lease_of` reads of a run ``r``; the placeholder is for :data:`LEASE_SECONDS`."""
 
-def is_lost(active: dict[str, Any]) -> bool:
-    """Tell whether the worker of an ACTIVE tracked run is dead.
 
-    Args:
-        active: ``host``, ``pid`` and ``pid_started`` of the run, and ``expired``: whether its heartbeat is older than
-            :data:`LEASE_SECONDS` by the server's clock.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldLease:
+    """The lease of a tracked run that is ACTIVE.
+
+    Attributes:
+        run_id: the run.
+        run_num: its number within the step.
+        token: what every write of the run's worker is fenced by.
+        worker: the process that works.
+        heartbeat_ts: when it was last heard of.
+        expired: whether that is longer ago than :data:`LEASE_SECONDS`, by the server's clock.
     """
-    return active["expired"] or Worker(active["host"], active["pid"], active["pid_started"]).is_gone()
+
+    run_id: int
+    run_num: int
+    token: str
+    worker: Worker
+    heartbeat_ts: datetime
+    expired: bool
+
+    def is_lost(self) -> bool:
+        """Tell whether the worker is dead."""
+        return self.expired or self.worker.is_gone()
+
+    def close(self) -> bool:
+        """Record the run as FAILED, "worker lost", unless it has ended or is another's meanwhile.
+
+        Returns:
+            Whether it was recorded.
+        """
+        return (
+            execute_command(
+                """
+                UPDATE irp_step_run
+                   SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL,
+                       error_message = format(
+                           'worker lost: process %s on host %s ended without a word; it was last heard of at %s',
+                           pid, host, heartbeat_ts)
+                 WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
+                """,
+                (self.run_id, self.token),
+            )
+            > 0
+        )
 
 
-def close_lost_runs() -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LostRun:
+    """A run that was closed since its worker is dead.
+
+    Attributes:
+        step_name: its step.
+        lease: what it held.
+    """
+
+    step_name: str
+    lease: HeldLease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatestRun:
+    """The step run that a Dagster run began last.
+
+    Attributes:
+        id: the step run's id.
+        status: how it stands.
+        completed_ts: when it ended, if it has.
+        lost: whether it was closed because its worker was lost.
+    """
+
+    id: int
+    status: StepStatus
+    completed_ts: datetime | None
+    lost: bool
+
+
+def lease_of(row: Mapping[str, Any]) -> HeldLease:
+    """Return the lease of a row with :data:`LEASE_COLUMNS`, whatever else is in it."""
+    return HeldLease(
+        run_id=row["run_id"],
+        run_num=row["run_num"],
+        token=str(row["lease_token"]),
+        worker=Worker(row["host"], row["pid"], row["pid_started"]),
+        heartbeat_ts=row["heartbeat_ts"],
+        expired=row["expired"],
+    )
+
+
+def close_lost_runs() -> list[LostRun]:
     """Record every tracked run as FAILED whose worker is dead, in the current schema.
 
     Returns:
-        The runs that were closed: id, step_id, run_num, step_name, host, pid, dagster_run_id.
+        The runs that were closed.
     """
-    active = fetch_all(
-        """
-        SELECT r.id, r.step_id, r.run_num, st.step_name, r.host, r.pid, r.pid_started, r.lease_token, r.dagster_run_id,
-               r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
+    rows = fetch_all(
+        f"""
+        SELECT {LEASE_COLUMNS}, st.step_name
           FROM irp_step_run r JOIN irp_step st ON st.id = r.step_id
          WHERE r.tracked AND r.status = 'ACTIVE'
-        """,
+        """,  # noqa: S608
         (LEASE_SECONDS,),
     )
-    shown = ("id", "step_id", "run_num", "step_name", "host", "pid", "dagster_run_id")
-    return [
-        {name: run[name] for name in shown}
-        for run in active
-        if is_lost(run) and close_lost_run(run["id"], run["lease_token"])
-    ]
+    active = [LostRun(step_name=row["step_name"], lease=lease_of(row)) for row in rows]
+    return [run for run in active if run.lease.is_lost() and run.lease.close()]
 
 
-def latest_run_of_dagster_run(dagster_run_id: str) -> dict[str, Any] | None:
-    """Return the step run that a Dagster run began last, in the current schema, or None if it began none.
-
-    Returns:
-        id, step_id, run_num, status, completed_ts, and lost: whether it was closed because its worker was lost.
-    """
-    return fetch_one(
+def latest_run_of_dagster_run(dagster_run_id: str) -> LatestRun | None:
+    """Return the step run that a Dagster run began last, in the current schema, or None if it began none."""
+    row = fetch_one(
         """
-        SELECT id, step_id, run_num, status, completed_ts,
-               status = 'FAILED' AND error_message LIKE 'worker lost%' AS lost
+        SELECT id, status, completed_ts, status = 'FAILED' AND error_message LIKE 'worker lost%' AS lost
           FROM irp_step_run WHERE dagster_run_id = %s
          ORDER BY started_ts DESC, id DESC LIMIT 1
         """,
         (dagster_run_id,),
     )
-
-
-def close_lost_run(run_id: int, lease_token: str) -> bool:
-    """Record a tracked run as FAILED, "worker lost", unless it has ended or is another's meanwhile.
-
-    Returns:
-        Whether it was recorded.
-    """
-    return (
-        execute_command(
-            """
-            UPDATE irp_step_run
-               SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL,
-                   error_message = format(
-                       'worker lost: process %s on host %s ended without a word; it was last heard of at %s',
-                       pid, host, heartbeat_ts)
-             WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
-            """,
-            (run_id, lease_token),
-        )
-        > 0
-    )
+    return record_or_none(LatestRun, row)

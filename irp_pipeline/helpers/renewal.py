@@ -7,8 +7,10 @@ from typing import Any
 
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, require_open_batch
 from irp_pipeline.helpers.handover import replace_jobs, requests_of
+from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, FinishedJob, Job
 from irp_pipeline.helpers.job_request import PLACES, JobError
 from irp_pipeline.helpers.job_result import changed_file
+from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.running import fetch_all
 
 _ENDED_WITHOUT_RESULT = "('FAILED', 'ERROR', 'CANCELLED')"
@@ -28,7 +30,7 @@ def outdated_jobs(batch_id: int) -> dict[int, str]:
         DatabaseError: the database refuses or is away.
     """
     batch = require_open_batch(batch_id)
-    return {row["id"]: row["reason"] for row in _outdated(batch, _requests_now(batch), _changed_files(batch))}
+    return {job.id: reason for job, reason in _outdated(batch, _requests_now(batch), _changed_files(batch))}
 
 
 def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
@@ -55,8 +57,8 @@ def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
     requests, changed = _requests_now(open_batch), _changed_files(open_batch)
     with lock_batch(batch_id) as batch:
         outdated = _outdated(batch, requests, changed, everything=everything)
-        reasons = {row["id"]: row["reason"] for row in outdated}
-        return replace_jobs(batch, reasons, outdated, recompute=everything)
+        reasons = {job.id: reason for job, reason in outdated}
+        return replace_jobs(batch, reasons, [job for job, _ in outdated], recompute=everything)
 
 
 def _requests_now(batch: BatchOfJobs) -> dict[int, dict[str, Any]]:
@@ -70,7 +72,7 @@ def _requests_now(batch: BatchOfJobs) -> dict[int, dict[str, Any]]:
         """,  # noqa: S608
         (batch.id,),
     )
-    requests, refused = requests_of(batch, jobs)
+    requests, refused = requests_of(batch, {job["id"]: job["job_configuration_data"] for job in jobs})
     for job_id, error in refused.items():
         raise JobError(f"Whether the job {job_id} is up to date cannot be told. {error}") from error
     return requests
@@ -78,7 +80,7 @@ def _requests_now(batch: BatchOfJobs) -> dict[int, dict[str, Any]]:
 
 def _changed_files(batch: BatchOfJobs) -> dict[int, str]:
     """Say of each finished job which file of its result is missing on this machine or differs, if one does."""
-    finished = fetch_all(
+    rows = fetch_all(
         """
         SELECT j.id, coalesce(w.job_key, j.job_key) AS work_key, j.result_data, c.job_configuration_data
           FROM irp_job j
@@ -88,7 +90,7 @@ def _changed_files(batch: BatchOfJobs) -> dict[int, str]:
         """,
         (batch.id,),
     )
-    changed = {row["id"]: changed_file(row, batch.cycle_name) for row in finished}
+    changed = {row["id"]: changed_file(FinishedJob(**row), batch.cycle_name) for row in rows}
     return {job_id: what for job_id, what in changed.items() if what is not None}
 
 
@@ -98,17 +100,18 @@ def _outdated(
     changed: Mapping[int, str],
     *,
     everything: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[tuple[Job, str]]:
+    """Return the jobs that are no longer up to date, each with the reason."""
     rows = {
         "rows": [
             {"id": job_id, "request": requests.get(job_id), "changed": changed.get(job_id)}
             for job_id in {*requests, *changed}
         ]
     }
-    return fetch_all(
+    found = fetch_all(
         f"""
         SELECT * FROM (
-            SELECT j.id, j.job_key, j.status, j.request_data IS NOT NULL AS has_request, c.job_configuration_data,
+            SELECT {JOB_COLUMNS},
                    CASE WHEN j.status IN {_ENDED_WITHOUT_RESULT} THEN 'it ended without a result'
                         WHEN j.status = 'INITIATED' THEN NULL
                         WHEN now.request IS NOT NULL
@@ -117,8 +120,7 @@ def _outdated(
                         WHEN j.status = 'FINISHED' AND now.changed IS NOT NULL THEN now.changed
                         WHEN %s THEN 'it was asked to run again'
                     END AS reason
-              FROM irp_job j
-              JOIN irp_job_configuration c ON c.id = j.job_configuration_id
+              FROM {JOBS}
               LEFT JOIN jsonb_to_recordset(%s -> 'rows') AS now (id bigint, request jsonb, changed text)
                    ON now.id = j.id
              WHERE j.batch_id = %s AND NOT j.skipped) judged
@@ -127,3 +129,5 @@ def _outdated(
         """,  # noqa: S608
         (everything, rows, batch.id),
     )
+    reasons = [row.pop("reason") for row in found]
+    return [(record_of(Job, row), reason) for row, reason in zip(found, reasons, strict=True)]

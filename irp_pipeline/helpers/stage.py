@@ -1,8 +1,11 @@
 """Stages: the numbered phases of a cycle. Works in the schema of :mod:`irp_pipeline.helpers.db_context`."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.record import as_dict, record_of, record_or_none
 from irp_pipeline.postgres.errors import FOREIGN_KEY_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import fetch_all, fetch_one, find_or_insert
 
@@ -11,6 +14,27 @@ _COLUMNS = "id, cycle_id, stage_num, stage_name, stage_key, created_ts"
 
 class StageError(IrpError):
     """A stage cannot be made as asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A numbered phase of a cycle.
+
+    Attributes:
+        id: the stage's id.
+        cycle_id: its cycle.
+        stage_num: its number within the cycle.
+        stage_name: its name.
+        stage_key: says which stage is meant, whatever its number; None for a stage of notebooks.
+        created_ts: when it was made.
+    """
+
+    id: int
+    cycle_id: int
+    stage_num: int
+    stage_name: str
+    stage_key: str | None
+    created_ts: datetime
 
 
 def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, *, stage_key: str | None = None) -> int:
@@ -66,9 +90,16 @@ def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, *, stage
 
 def get_stage_by_id(stage_id: int) -> dict[str, Any] | None:
     """Return a stage, or None: id, cycle_id, stage_num, stage_name, stage_key, created_ts."""
-    return fetch_one(f"SELECT {_COLUMNS} FROM irp_stage WHERE id = %s", (stage_id,))  # noqa: S608
+    row = fetch_one(f"SELECT {_COLUMNS} FROM irp_stage WHERE id = %s", (stage_id,))  # noqa: S608
+    return as_dict(record_or_none(Stage, row))
 
 
 def list_stages_for_cycle(cycle_id: int) -> list[dict[str, Any]]:
     """Return the stages of a cycle in their order, each as :func:`get_stage_by_id` does."""
-    return fetch_all(f"SELECT {_COLUMNS} FROM irp_stage WHERE cycle_id = %s ORDER BY stage_num", (cycle_id,))  # noqa: S608
+    return [as_dict(stage) for stage in stages_of_cycle(cycle_id)]
+
+
+def stages_of_cycle(cycle_id: int) -> list[Stage]:
+    """Return the stages of a cycle in their order."""
+    rows = fetch_all(f"SELECT {_COLUMNS} FROM irp_stage WHERE cycle_id = %s ORDER BY stage_num", (cycle_id,))  # noqa: S608
+    return [record_of(Stage, row) for row in rows]

@@ -9,18 +9,23 @@ Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.lease import no_step, track_step
-from irp_pipeline.helpers.step_work import StepError, StepRun
+from irp_pipeline.helpers.record import as_dict, record_or_none
+from irp_pipeline.helpers.step_work import StepError, TrackedRun
 from irp_pipeline.postgres.errors import FOREIGN_KEY_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_one, find_or_insert
 from irp_pipeline.storable import as_stored
 
 __all__ = [
+    "Step",
     "StepError",
     "StepRun",
+    "TrackedRun",
     "create_step_run",
     "find_step",
     "get_last_step_run",
@@ -36,6 +41,83 @@ _RUN_COLUMNS = """
     id, step_id, run_num, status, started_ts, completed_ts, started_by, error_message, output_data,
     tracked, heartbeat_ts, host, pid, input_hash, work_run_num, dagster_run_id, output_hash, reason
 """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A numbered unit of work, and where it belongs.
+
+    Attributes:
+        id: the step's id.
+        stage_id: its stage.
+        step_num: its number within the stage.
+        step_name: its name.
+        step_key: says which step is meant, whatever its number; None for a step of notebooks.
+        notebook_path: the notebook that does the work, if one does.
+        created_ts: when it was made.
+        stage_num: number of its stage.
+        stage_name: name of its stage.
+        cycle_id: its cycle.
+        cycle_name: name of its cycle.
+    """
+
+    id: int
+    stage_id: int
+    step_num: int
+    step_name: str
+    step_key: str | None
+    notebook_path: str | None
+    created_ts: datetime
+    stage_num: int
+    stage_name: str
+    cycle_id: int
+    cycle_name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRun:
+    """One execution of a step, as it is recorded.
+
+    Attributes:
+        id: the run's id.
+        step_id: its step.
+        run_num: its number within the step.
+        status: how it stands.
+        started_ts: when it began.
+        completed_ts: when it ended, if it has.
+        started_by: who started it.
+        error_message: why it failed.
+        output_data: what it produced.
+        tracked: whether it has a lease, or is bookkeeping.
+        heartbeat_ts: when its worker was last heard of.
+        host: where its worker is.
+        pid: which process that is.
+        input_hash: stands for everything that the result depends on.
+        work_run_num: number of the run that did the work.
+        dagster_run_id: the Dagster run that it belongs to.
+        output_hash: stands for the content of what it left.
+        reason: why it ran, or why it was skipped.
+    """
+
+    id: int
+    step_id: int
+    run_num: int
+    status: StepStatus
+    started_ts: datetime
+    completed_ts: datetime | None
+    started_by: str | None
+    error_message: str | None
+    output_data: dict[str, Any] | None
+    tracked: bool
+    heartbeat_ts: datetime | None
+    host: str | None
+    pid: int | None
+    input_hash: str | None
+    work_run_num: int | None
+    dagster_run_id: str | None
+    output_hash: str | None
+    reason: str | None
+
 
 # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -130,7 +212,7 @@ def get_step_info(step_id: int) -> dict[str, Any] | None:
         id, stage_id, step_num, step_name, step_key, notebook_path, created_ts, stage_num, stage_name, cycle_id,
         cycle_name.
     """
-    return fetch_one(
+    row = fetch_one(
         """
         SELECT st.id, st.stage_id, st.step_num, st.step_name, st.step_key, st.notebook_path, st.created_ts,
                sg.stage_num, sg.stage_name, sg.cycle_id, c.cycle_name
@@ -139,6 +221,7 @@ def get_step_info(step_id: int) -> dict[str, Any] | None:
         """,
         (step_id,),
     )
+    return as_dict(record_or_none(Step, row))
 
 
 # --- step runs as bookkeeping -------------------------------------------------------------------------------------
@@ -151,10 +234,11 @@ def get_last_step_run(step_id: int) -> dict[str, Any] | None:
         id, step_id, run_num, status, started_ts, completed_ts, started_by, error_message, output_data, tracked,
         heartbeat_ts, host, pid, input_hash, work_run_num, dagster_run_id, output_hash, reason.
     """
-    return fetch_one(
+    row = fetch_one(
         f"SELECT {_RUN_COLUMNS} FROM irp_step_run WHERE step_id = %s ORDER BY run_num DESC LIMIT 1",  # noqa: S608
         (step_id,),
     )
+    return as_dict(record_or_none(StepRun, row))
 
 
 def create_step_run(step_id: int, started_by: str) -> tuple[int, int]:

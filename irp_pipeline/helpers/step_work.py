@@ -1,6 +1,7 @@
 """A tracked run as the block of work sees it: scratch space, files that it publishes, records that it leaves.
 
-Who may start it and when it counts is the business of :mod:`irp_pipeline.helpers.lease`.
+Here: the run, and its outputs until they are published and recorded. Who may start a run and when it counts is the
+business of :mod:`irp_pipeline.helpers.lease`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class StepError(IrpError):
     """A step or a step run cannot be made, changed or tracked as asked."""
 
 
-@dataclass
-class StepRun:
+@dataclass(kw_only=True)
+class TrackedRun:
     """A tracked run, as the block of work sees it.
 
     Attributes:
@@ -35,6 +36,7 @@ class StepRun:
         reason: why it runs, or why it is skipped.
         output: what the work produces, JSON-like; recorded when the block ends well.
         lease_lost: whether the lease was seen to be lost. Long work may look here and give up early.
+        outputs: the files and records that it leaves: what the methods below write down.
     """
 
     id: int
@@ -45,14 +47,7 @@ class StepRun:
     reason: str = ""
     output: dict[str, Any] = field(default_factory=dict)
     lease_lost: bool = False
-    _schema: str = field(default="", repr=False)
-    _cycle_name: str = field(default="", repr=False)
-    _token: str = field(default="", repr=False)
-    _scratch: Path | None = field(default=None, repr=False)
-    _files: dict[str, _File] = field(default_factory=dict, repr=False)
-    _removed: set[str] = field(default_factory=set, repr=False)
-    _records: dict[str, Any] = field(default_factory=dict, repr=False)
-    _writes: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    outputs: Outputs = field(repr=False)
 
     @property
     def scratch(self) -> Path:
@@ -61,9 +56,7 @@ class StepRun:
         ``scratch / "results" / "losses.csv"`` becomes ``results/losses.csv`` among the files of the cycle. Everything
         else in it is thrown away.
         """
-        if self._scratch is None:
-            self._scratch = make_scratch(self._folder, self.step_id, self._token)
-        return self._scratch
+        return self.outputs.scratch
 
     def add_file(
         self,
@@ -92,7 +85,82 @@ class StepRun:
         Raises:
             StepError: there is no such file, or it cannot have that key.
         """
-        path = path.absolute()
+        return self.outputs.add_file(path.absolute(), key, content, sha256, metadata)
+
+    def remove_file(self, key: str) -> None:
+        """Declare that a file no longer belongs to the cycle: it goes away when the run completes.
+
+        Args:
+            key: its place among the files of the cycle; it need not be there.
+        """
+        self.outputs.removed.add(key)
+
+    def add_records(self, name: str, content: Any, write: Callable[[], None] | None = None) -> None:
+        """Declare records that the run leaves in the database.
+
+        Args:
+            name: what they are.
+            content: plain data that stands for them: figures, parameters, hashes; no ids, times or places.
+            write: changes them. It is called in the transaction that completes the run, if it holds its lease.
+        """
+        self.outputs.records[name] = json_value(content)
+        if write is not None:
+            self.when_complete(write)
+
+    def when_complete(self, write: Callable[[], None]) -> None:
+        """Have the database changed in the transaction that completes the run, if it holds its lease.
+
+        Args:
+            write: changes it. It must be safe to repeat: a transaction that is lost with its connection is tried again.
+        """
+        self.outputs.writes.append(write)
+
+
+class Outputs:
+    """What a run leaves: files and records, declared while it works, in their places when it completes.
+
+    Attributes:
+        removed: the keys of files that go away.
+        records: the content of the records that it leaves, by name.
+        writes: what changes the database in the transaction that completes the run.
+    """
+
+    def __init__(self, schema: str, cycle_name: str, step_id: int, token: str) -> None:
+        """Begin without any.
+
+        Args:
+            schema: the schema of the run.
+            cycle_name: its cycle.
+            step_id: its step.
+            token: of its lease, which names its scratch space.
+        """
+        self.removed: set[str] = set()
+        self.records: dict[str, Any] = {}
+        self.writes: list[Callable[[], None]] = []
+        self._schema, self._cycle_name, self._step_id, self._token = schema, cycle_name, step_id, token
+        self._scratch: Path | None = None
+        self._files: dict[str, _File] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any were declared."""
+        return bool(self._files or self.removed or self.records or self.writes)
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch space of the run, made when it is first asked for."""
+        if self._scratch is None:
+            self._scratch = make_scratch(self._folder, self._step_id, self._token)
+        return self._scratch
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """The files that were declared."""
+        return [file.artefact for file in self._files.values()]
+
+    def add_file(
+        self, path: Path, key: str | None, content: Any, sha256: str | None, metadata: Mapping[str, Any] | None
+    ) -> Artefact:
+        """Declare a file; as :meth:`TrackedRun.add_file`, of an absolute path."""
         folder = self._folder
         is_scratch = self._scratch is not None and path.is_relative_to(self._scratch)
         if key is None:
@@ -108,43 +176,13 @@ class StepRun:
         self._files[key] = _File(artefact, path, moves=is_scratch)
         return artefact
 
-    def remove_file(self, key: str) -> None:
-        """Declare that a file no longer belongs to the cycle: it goes away when the run completes.
+    def publish(self) -> None:
+        """Put the files into their places. Those that an earlier try put there stay.
 
-        Args:
-            key: its place among the files of the cycle; it need not be there.
+        Raises:
+            StepError: somebody changed a file while the run was at work.
+            OSError: a place cannot be written.
         """
-        self._removed.add(key)
-
-    def add_records(self, name: str, content: Any, write: Callable[[], None] | None = None) -> None:
-        """Declare records that the run leaves in the database.
-
-        Args:
-            name: what they are.
-            content: plain data that stands for them: figures, parameters, hashes; no ids, times or places.
-            write: changes them. It is called in the transaction that completes the run, if it holds its lease.
-        """
-        self._records[name] = json_value(content)
-        if write is not None:
-            self.when_complete(write)
-
-    def when_complete(self, write: Callable[[], None]) -> None:
-        """Have the database changed in the transaction that completes the run, if it holds its lease.
-
-        Args:
-            write: changes it. It must be safe to repeat: a transaction that is lost with its connection is tried again.
-        """
-        self._writes.append(write)
-
-    @property
-    def _folder(self) -> Path:
-        return settings.cycle_dir(self._schema, self._cycle_name)
-
-    def _has_outputs(self) -> bool:
-        return bool(self._files or self._removed or self._records or self._writes)
-
-    def _publish(self) -> None:
-        """Put the files into their places. Those that an earlier try put there stay."""
         for file in self._files.values():
             target = self._folder / file.artefact.key
             is_there = not file.path.exists() if file.moves else file.path == target
@@ -153,22 +191,31 @@ class StepRun:
                 hashes.remember(target, file.artefact.sha256)
             elif (differs := difference(target, file.artefact.sha256, file.artefact.bytes)) is not None:
                 raise StepError(f"The file {target} {differs}: somebody changed it while the run was at work")
-        for key in self._removed - set(self._files):
+        for key in self.removed - set(self._files):
             (self._folder / key).unlink(missing_ok=True)
 
-    def _output_hash(self, records: Mapping[str, str]) -> str | None:
-        """Return what stands for the content of the outputs; None if none were declared."""
+    def content_hash(self, records: Mapping[str, str]) -> str | None:
+        """Return what stands for the content of files and records; None if there are none.
+
+        Args:
+            records: what stands for the records, by name.
+        """
         if not self._files and not records:
             return None
         files = {key: file.artefact.content_hash for key, file in self._files.items()}
         return hashes.value_hash({"files": files, "records": dict(records)})
 
-    def _clean_up(self) -> None:
+    def clean_up(self) -> None:
+        """Remove the scratch space."""
         if self._scratch is not None:
             remove_scratch(self._scratch)
 
+    @property
+    def _folder(self) -> Path:
+        return settings.cycle_dir(self._schema, self._cycle_name)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class _File:
     artefact: Artefact
     path: Path

@@ -10,14 +10,11 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
     the same for several analyses together, and when that is refused.
 """
 
-from irp_pipeline.losses.figures import CURVES, METRICS, PERSPECTIVES, Figure, exceedance_curve, figures
+from irp_pipeline.losses.figures import Figure, exceedance_curve, figures
 from irp_pipeline.losses.groups import Member, group
 from irp_pipeline.losses.periods import LossError, period_losses
 
 __all__ = [
-    "CURVES",
-    "METRICS",
-    "PERSPECTIVES",
     "Figure",
     "LossError",
     "Member",

@@ -8,50 +8,44 @@ double: the two agree to about seven digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.losses.periods import LossError
+from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-PERSPECTIVES = ("GUL", "IL", "RI")
-"""Whose loss, from the ground up to net of reinsurance."""
-METRICS = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
-"""What a figure can be."""
-CURVES = ("OEP", "AEP")
-"""The metrics that belong to a return period."""
-
-_COLUMN_OF_CURVE = {"OEP": "LargestLoss", "AEP": "AnnualLoss"}
+_COLUMN_OF_CURVE = {Metric.OEP: "LargestLoss", Metric.AEP: "AnnualLoss"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One figure of an analysis or a group.
 
     Attributes:
-        perspective: ``GUL``, ``IL`` or ``RI``.
-        metric: one of :data:`METRICS`.
+        perspective: whose loss it is.
+        metric: what it is.
         loss: the amount.
-        return_period: in years; only of a metric in :data:`CURVES`.
-        loss_factor: the share of the insured value that was lost; only of ``LOSS``.
+        return_period: in years; only of OEP and AEP.
+        loss_factor: the share of the insured value that was lost; only of LOSS.
     """
 
-    perspective: str
-    metric: str
+    perspective: Perspective
+    metric: Metric
     loss: float
     return_period: float | None = None
     loss_factor: float | None = None
 
     @classmethod
-    def from_json(cls, figure: dict[str, Any]) -> Figure:
+    def from_json(cls, figure: Mapping[str, Any]) -> Figure:
         """Read a figure as a risk engine reports it."""
         return cls(
-            figure["perspective"],
-            figure["metric"],
+            Perspective(figure["perspective"]),
+            Metric(figure["metric"]),
             float(figure["loss"]),
             figure.get("return_period"),
             figure.get("loss_factor"),
@@ -59,7 +53,7 @@ class Figure:
 
 
 def figures(
-    losses: pa.Table, *, perspective: str, periods: int, samples: int, return_periods: Iterable[float]
+    losses: pa.Table, *, perspective: Perspective, periods: int, samples: int, return_periods: Iterable[float]
 ) -> list[Figure]:
     """Compute the figures of one perspective.
 
@@ -88,14 +82,14 @@ def figures(
         )
     annual = losses["AnnualLoss"].to_numpy()
     mean = math.fsum(annual) / observations
-    found = [Figure(perspective, "AAL", mean)]
+    found = [Figure(perspective, Metric.AAL, mean)]
     if observations > 1:
         without_loss = observations - len(annual)
         squares = math.fsum((annual - mean) ** 2) + without_loss * mean**2
-        found.append(Figure(perspective, "STD_DEV", math.sqrt(squares / (observations - 1))))
+        found.append(Figure(perspective, Metric.STD_DEV, math.sqrt(squares / (observations - 1))))
     asked = sorted(set(return_periods))
-    for metric in CURVES:
-        curve = exceedance_curve(losses[_COLUMN_OF_CURVE[metric]].to_numpy(), observations, asked)
+    for metric, column in _COLUMN_OF_CURVE.items():
+        curve = exceedance_curve(losses[column].to_numpy(), observations, asked)
         found += [Figure(perspective, metric, loss, return_period) for return_period, loss in curve]
     return found
 

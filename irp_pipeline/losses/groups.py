@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irp_pipeline.losses.figures import PERSPECTIVES, Figure, figures
+from irp_pipeline.losses.figures import Figure, figures
 from irp_pipeline.losses.periods import LossError, period_losses, together
+from irp_pipeline.vocabulary import Perspective
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Member:
     """
 
     name: str
-    period_losses: Mapping[str, Path]
+    period_losses: Mapping[Perspective, Path]
     periods: int
     samples: int
     currency: str
@@ -37,7 +38,7 @@ def group(
     members: Iterable[Member],
     *,
     return_periods: Collection[float],
-    perspectives: Collection[str] | None = None,
+    perspectives: Collection[Perspective] | None = None,
     pair_by_number: bool = False,
 ) -> list[Figure]:
     """Compute the figures of analyses whose losses are added up year by year, sample by sample.
@@ -92,12 +93,14 @@ def _once_each(name: str, members: Iterable[Member]) -> list[Member]:
     return list(by_name.values())
 
 
-def _common_perspectives(name: str, members: Sequence[Member], asked: Collection[str] | None) -> list[str]:
+def _common_perspectives(
+    name: str, members: Sequence[Member], asked: Collection[Perspective] | None
+) -> list[Perspective]:
     without = [member.name for member in members if not member.period_losses]
     if without:
         raise _refusal(name, f"there are no period losses of {', '.join(without)}")
     if asked is None:
-        common = [item for item in PERSPECTIVES if all(item in member.period_losses for member in members)]
+        common = [item for item in Perspective if all(item in member.period_losses for member in members)]
         if not common:
             listed = _by_value(members, {member.name: " ".join(sorted(member.period_losses)) for member in members})
             raise _refusal(name, f"its analyses have no perspective in common ({listed})")
@@ -106,7 +109,7 @@ def _common_perspectives(name: str, members: Sequence[Member], asked: Collection
         lacking = [member.name for member in members if perspective not in member.period_losses]
         if lacking:
             raise _refusal(name, f"there are no period losses {perspective} of {', '.join(lacking)}")
-    return [perspective for perspective in PERSPECTIVES if perspective in asked]
+    return Perspective.among(asked)
 
 
 def _check_alike(name: str, members: Sequence[Member], pair_by_number: bool) -> None:

@@ -62,7 +62,7 @@ def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, d
             found = cycle.require_open_cycle(config.name)
             if not config.force:
                 cycle.refuse_while_at_work(found)
-            cycle.archive_cycle(found["id"], force=config.force)
+            cycle.archive_cycle(found.id, force=config.force)
     except IrpError as error:
         raise failure_of(error) from error
     context.add_output_metadata({"cycle": config.name, "schema": schema})

@@ -12,7 +12,7 @@ from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.orchestration.jobs import STEPS
-from irp_pipeline.orchestration.tracking import SPECS, Cycle, Spec
+from irp_pipeline.orchestration.tracking import SPECS, CycleOfRun, Spec
 
 _READS_WORKBOOK = "setup.validate_configuration"
 
@@ -50,18 +50,18 @@ def explain(cycle_name: str) -> list[Explanation]:
         CycleError: there is no such open cycle.
         IrpError: an input cannot be read.
     """
-    row = require_open_cycle(cycle_name)
-    schema, name = get_current_schema(), row["cycle_name"]
-    return list(_explanations(Cycle(row["id"], name, schema, settings.cycle_dir(schema, name))))
+    found = require_open_cycle(cycle_name)
+    schema, name = get_current_schema(), found.cycle_name
+    return list(_explanations(CycleOfRun(found.id, name, schema, settings.cycle_dir(schema, name))))
 
 
-def _explanations(cycle: Cycle) -> Iterator[Explanation]:
+def _explanations(cycle: CycleOfRun) -> Iterator[Explanation]:
     unsettled: set[str] = set()
     for key in STEPS.values():
         spec = SPECS[key]
         verdict = spec.verdict(cycle)
         waits_for = [earlier for earlier in _depends_on(spec) if earlier in unsettled]
-        if verdict.newest_status == StepStatus.ACTIVE:
+        if verdict.newest_status is StepStatus.ACTIVE:
             foresight, reason = Foresight.DEPENDS, f"run {verdict.newest_num} is at work, or its worker was lost"
         elif not verdict.skip:
             foresight, reason = Foresight.RUN, verdict.reason

@@ -24,12 +24,12 @@ from dagster import (
 )
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch import batches_under_way, recon_batch, track_batch
+from irp_pipeline.helpers.batch import Batch, batches_under_way, recon_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
-from irp_pipeline.helpers.lost_runs import close_lost_runs, latest_run_of_dagster_run
+from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
@@ -63,7 +63,7 @@ def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult |
 def lost_workers(context: SensorEvaluationContext) -> SkipReason:
     """Close the step runs of dead workers in every schema, and fail the Dagster runs that nobody works on any more."""
     closed = [
-        f"{schema}: run {run['run_num']} of step {run['step_name']!r}"
+        f"{schema}: run {run.lease.run_num} of step {run.step_name!r}"
         for schema in list_initialised_schemas()
         for run in _close_in(schema)
     ]
@@ -75,7 +75,7 @@ def lost_workers(context: SensorEvaluationContext) -> SkipReason:
     return SkipReason(f"Closed {len(closed)} lost step runs and failed {len(failed)} abandoned runs")
 
 
-def _close_in(schema: str) -> list[dict[str, object]]:
+def _close_in(schema: str) -> list[LostRun]:
     with schema_context(schema):
         return close_lost_runs()
 
@@ -98,9 +98,9 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
                 latest = latest_run_of_dagster_run(run.run_id)
         except (DatabaseError, ValueError):
             continue  # a schema that is gone, was never made or cannot be one has nothing to say of the run
-        if latest is None or not latest["lost"]:
+        if latest is None or not latest.lost or latest.completed_ts is None:
             continue
-        if dt.datetime.now(dt.UTC) - latest["completed_ts"] < _LOST_FOR:
+        if dt.datetime.now(dt.UTC) - latest.completed_ts < _LOST_FOR:
             continue
         instance.report_run_failed(run, "The workers of the run's steps are lost; launch it again to go on from there")
         yield run.run_id
@@ -127,14 +127,14 @@ def follow_batches(context: SensorEvaluationContext) -> SensorResult:
     return SensorResult(run_requests=requests, skip_reason=None if requests else SkipReason(skipped))
 
 
-def _follow(instance: DagsterInstance, schema: str, batch: dict[str, Any], told: list[str]) -> Iterator[RunRequest]:
+def _follow(instance: DagsterInstance, schema: str, batch: Batch, told: list[str]) -> Iterator[RunRequest]:
     """Track and reconcile a batch that no run follows; ask for a run if its cycle can continue."""
-    last = _last_run(instance, schema, batch["cycle_name"])
+    last = _last_run(instance, schema, batch.cycle_name)
     if last is not None and not last.is_finished:
         return  # it follows the batch itself
-    track_batch(batch["id"])
-    status = recon_batch(batch["id"])
-    told.append(f"{schema}: batch {batch['id']} of cycle {batch['cycle_name']} is {status}")
+    track_batch(batch.id)
+    status = recon_batch(batch.id)
+    told.append(f"{schema}: batch {batch.id} of cycle {batch.cycle_name} is {status}")
     if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
         yield _continuation(schema, batch, last)
 
@@ -150,12 +150,12 @@ def _may_continue(last: DagsterRun) -> bool:
     return was_whole and last.status is not DagsterRunStatus.CANCELED
 
 
-def _continuation(schema: str, batch: dict[str, Any], last: DagsterRun) -> RunRequest:
+def _continuation(schema: str, batch: Batch, last: DagsterRun) -> RunRequest:
     return RunRequest(
         # Once for this end of the batch: it can be mended and end again, but then another run came before it.
-        run_key=f"{schema}/{batch['id']}/{last.run_id}",
+        run_key=f"{schema}/{batch.id}/{last.run_id}",
         run_config=_without_rerun(last.run_config),
-        tags={PARTITION_NAME_TAG: batch["cycle_name"]},
+        tags={PARTITION_NAME_TAG: batch.cycle_name},
     )
 
 

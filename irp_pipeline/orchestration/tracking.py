@@ -29,11 +29,11 @@ from dagster import (
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
-from irp_pipeline.helpers.configuration import get_active_configuration
+from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
 from irp_pipeline.helpers.stage import get_or_create_stage
-from irp_pipeline.helpers.step import StepRun, find_step, get_or_create_step, track_step
+from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 from irp_pipeline.postgres.parameters import json_value
@@ -43,7 +43,7 @@ STARTED_BY_TAG = "irp/started_by"
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageSpec:
     """A phase of a cycle; each module of :mod:`irp_pipeline.orchestration.stages` declares its own.
 
     Attributes:
@@ -61,7 +61,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Cycle:
+class CycleOfRun:
     """What a step sees of the cycle it works for.
 
     Attributes:
@@ -95,9 +95,9 @@ class Cycle:
 
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
-Inputs = Callable[[Cycle, Any], Mapping[str, Any]]
-Records = Callable[[Cycle], Mapping[str, Any]]
-Pending = Callable[[Cycle], str | None]
+Inputs = Callable[[CycleOfRun, Any], Mapping[str, Any]]
+Records = Callable[[CycleOfRun], Mapping[str, Any]]
+Pending = Callable[[CycleOfRun], str | None]
 
 SPECS: dict[str, "Spec"] = {}
 """What is declared of each step, by its key."""
@@ -107,7 +107,7 @@ SPECS: dict[str, "Spec"] = {}
 class Spec:
     """What is declared of a step; the attributes are those of :func:`step`."""
 
-    stage: Stage
+    stage: StageSpec
     function: StepFunction
     number: int
     version: int
@@ -126,7 +126,7 @@ class Spec:
         """By what the records of the step are found: stage and op, as Dagster names them within ``run_cycle``."""
         return f"{self.stage.key}.{self.function.__name__}"
 
-    def inputs_now(self, cycle: Cycle, config: Config | None) -> dict[str, Any]:
+    def inputs_now(self, cycle: CycleOfRun, config: Config | None) -> dict[str, Any]:
         """Return all inputs that the result of the step depends on, by name, as they are now.
 
         Args:
@@ -138,8 +138,8 @@ class Spec:
             values = config.model_dump(mode="json", exclude=set(self.without_config))
             found |= {f"config {name}": value for name, value in values.items()}
         if self.workbook:
-            configuration = get_active_configuration(cycle.id)
-            data = configuration["configuration_data"] if configuration else None
+            configuration = find_active_configuration(cycle.id)
+            data = configuration.data if configuration else None
             found |= {f"workbook {part}": _part(data, part) for part in self.workbook}
         if self.after:
             outputs = outputs_of_steps(cycle.id)
@@ -148,17 +148,17 @@ class Spec:
             found |= self.inputs(cycle, config)
         return {name: json_value(value) for name, value in found.items()}
 
-    def step_id(self, cycle: Cycle) -> int:
+    def step_id(self, cycle: CycleOfRun) -> int:
         """Return the id of the step in a cycle, making the step if it is missing."""
         stage_id = get_or_create_stage(cycle.id, self.stage.number, self.stage.name, stage_key=self.stage.key)
         return get_or_create_step(stage_id, self.number, self.name, step_key=self.key)
 
-    def records_of(self, cycle: Cycle) -> Callable[[], Mapping[str, Any]] | None:
+    def records_of(self, cycle: CycleOfRun) -> Callable[[], Mapping[str, Any]] | None:
         """Return what gives the records that the step keeps in the database, as they are when it is called."""
         records = self.records
         return None if records is None else lambda: json_value(dict(records(cycle)))
 
-    def verdict(self, cycle: Cycle) -> Verdict:
+    def verdict(self, cycle: CycleOfRun) -> Verdict:
         """Say whether the step would run now, with the default config, or be skipped. Nothing is run or changed."""
         inputs = self.inputs_now(cycle, self.config() if self.config is not None else None)
         waiting = (ask(cycle) for ask in (self.foreseen, self.pending) if ask is not None)
@@ -179,7 +179,7 @@ def _part(data: Any, part: str) -> Any:
 
 def step(
     *,
-    stage: Stage,
+    stage: StageSpec,
     number: int,
     version: int = 1,
     name: str | None = None,
@@ -194,8 +194,9 @@ def step(
 ) -> Callable[[StepFunction], OpDefinition]:
     """Turn a plain function into an op that runs as a tracked step.
 
-    The function may take any of: ``cycle`` (a :class:`Cycle`), ``run`` (its step run: scratch space, files, records),
-    ``step_id``, ``context`` (the op's), ``config`` (a ``dagster.Config``), and resources by annotation, as in any op.
+    The function may take any of: ``cycle`` (a :class:`CycleOfRun`), ``run`` (its step run: scratch space, files,
+    records), ``step_id``, ``context`` (the op's), ``config`` (a ``dagster.Config``), and resources by annotation, as in
+    any op.
     What it returns is the output data of the step: recorded with the run, shown as metadata of the op. It hands nothing
     to the next op: steps read what earlier ones left in the database and among the files of the cycle.
 
@@ -311,7 +312,7 @@ def started_by(context: OpExecutionContext, database: DatabaseResource) -> str |
 
 
 @contextmanager
-def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResource) -> Iterator[Cycle]:
+def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResource) -> Iterator[CycleOfRun]:
     """Work within an op that is only a part of a step, such as one of many that share its work.
 
     Args:
@@ -337,7 +338,7 @@ def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResour
 
 
 @contextmanager
-def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Iterator[Cycle]:
+def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Iterator[CycleOfRun]:
     """Work in the schema of a run, for the cycle that its partition names; nothing is created if there is none.
 
     Every step does. An op that is only a part of one, such as one of many that share its work, does so itself.
@@ -364,13 +365,13 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
                     """--tags '{"dagster/partition": "Q1-2024"}'"""
                 )
             cycle = require_open_cycle(context.partition_key)
-            name = cycle["cycle_name"]
-            yield Cycle(cycle["id"], name, schema, settings.cycle_dir(schema, name))
+            name = cycle.cycle_name
+            yield CycleOfRun(cycle.id, name, schema, settings.cycle_dir(schema, name))
     except IrpError as error:
         raise failure_of(error) from error
 
 
-def _report(context: OpExecutionContext, run: StepRun) -> None:
+def _report(context: OpExecutionContext, run: TrackedRun) -> None:
     # As metadata and not as messages of the log, each of which costs as much as tracking the step.
     about: dict[str, Any] = {
         "run": run.run_num,

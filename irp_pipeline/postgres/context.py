@@ -29,6 +29,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -228,6 +229,11 @@ def schema_context(name: str) -> SchemaContext:
         'test_cycle'
     """
     return SchemaContext(name)
+
+
+def schema_argument(schema: str | None) -> AbstractContextManager[object]:
+    """Return the block for a function with an argument ``schema``: None means the schema that the context names."""
+    return nullcontext() if schema is None else schema_context(schema)
 
 
 class SchemaContext:

@@ -10,12 +10,12 @@ how the schema goes with a statement that of :mod:`irp_pipeline.postgres.cursors
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from irp_pipeline.postgres import parameters, statements, transactions
-from irp_pipeline.postgres.context import schema_context
+from irp_pipeline.postgres.context import schema_argument, schema_context
 from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor, refuse_in_helper
 from irp_pipeline.postgres.errors import DatabaseError
 
@@ -194,7 +194,7 @@ def transaction(schema: str | None = None) -> Iterator[None]:
         DatabaseError: used from another thread, task or process; the schema changed inside; an inner block failed
             and the outer one went on all the same; the commit failed.
     """
-    with _schema(schema), transactions.transaction():
+    with schema_argument(schema), transactions.transaction():
         yield
 
 
@@ -263,10 +263,6 @@ def _unsendable_value(
     """Return our error for a value that has no form in SQL: a NUL, a lone surrogate, an object in a JSON document."""
     found = parameters.unstorable_parameter(values, columns)
     return DatabaseError(f"A value cannot be sent to PostgreSQL: {found or error}", statement=query)
-
-
-def _schema(schema: str | None) -> Any:
-    return nullcontext() if schema is None else schema_context(schema)
 
 
 def _names(cursor: Cursor) -> list[str]:

@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from irp_pipeline.losses import CURVES, PERSPECTIVES
+from irp_pipeline.report.display import perspectives_of
 from irp_pipeline.report.records import Subject, curve_figures
+from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
-COLOURS = {"GUL": "#0072B2", "IL": "#D55E00", "RI": "#009E73"}
+COLOURS = {Perspective.GUL: "#0072B2", Perspective.IL: "#D55E00", Perspective.RI: "#009E73"}
 """The colour of each perspective; told apart with every kind of colour vision (Okabe and Ito)."""
-LABELS = {"GUL": "GUL ground-up", "IL": "IL insured", "RI": "RI net of reinsurance"}
+LABELS = {
+    Perspective.GUL: "GUL ground-up",
+    Perspective.IL: "IL insured",
+    Perspective.RI: "RI net of reinsurance",
+}
 """What each perspective is called in a chart."""
 
-CURVE_LABELS = {"OEP": "OEP largest event", "AEP": "AEP whole year"}
+CURVE_LABELS = {Metric.OEP: "OEP largest event", Metric.AEP: "AEP whole year"}
 """What each curve is called in a chart; the second is drawn dashed."""
 _HEIGHT = 340
 _PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
@@ -50,8 +55,7 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
         color=encodings["color"],
         size=alt.condition(pointed_at, alt.value(90), alt.value(18)),
     )
-    there = {perspective for subject in subjects for perspective in subject.perspectives}
-    series = [f"{item} {metric}" for item in PERSPECTIVES if item in there for metric in CURVES]
+    series = [f"{perspective} {metric}" for perspective in perspectives_of(subjects) for metric in CURVES]
     of_return_period = base.transform_pivot("series", value="loss", groupby=["return_period", "currency"])
     for name in series:  # a perspective that the chosen subject lacks has no column
         of_return_period = of_return_period.transform_calculate(
@@ -142,8 +146,7 @@ def _points(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 def _encodings(subjects: Sequence[Subject], among: Sequence[Subject], *, with_legend: bool = True) -> dict[str, Any]:
     import altair as alt
 
-    there = {perspective for subject in among for perspective in subject.perspectives}
-    perspectives = [perspective for perspective in PERSPECTIVES if perspective in there]
+    perspectives = perspectives_of(among)
     currencies = sorted({subject.currency for subject in subjects})
     years = sorted({float(item.return_period or 0) for subject in subjects for item in curve_figures(subject)})
     return {

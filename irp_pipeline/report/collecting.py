@@ -12,12 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.helpers.batch import current_batch
-from irp_pipeline.helpers.configuration import get_active_configuration
+from irp_pipeline.helpers.batch import Batch, find_current_batch
+from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import JobStatus, StepStatus
-from irp_pipeline.helpers.cycle import get_cycle_by_name
+from irp_pipeline.helpers.cycle import find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.result import JobResult, ResultError, finished_jobs, get_results, previous_cycle_results
+from irp_pipeline.helpers.portfolio_facts import facts_of
+from irp_pipeline.helpers.record import record_of
+from irp_pipeline.helpers.result import (
+    JobResult,
+    RecordedFigure,
+    ResultError,
+    finished_jobs,
+    get_results,
+    previous_cycle_results,
+    recorded_figures,
+)
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
@@ -25,6 +35,7 @@ from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
     Change,
     JobFailure,
+    JobRecord,
     PortfolioRecord,
     Report,
     ReportError,
@@ -35,8 +46,6 @@ from irp_pipeline.report.records import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from irp_pipeline.workbook import Workbook
 
 
@@ -49,25 +58,23 @@ def collect(cycle_name: str) -> Report:
         ReportError: there is no such cycle.
         DatabaseError: the database refuses or is away.
     """
-    from irp_pipeline.workbook import Workbook
-
-    cycle = get_cycle_by_name(cycle_name)
+    cycle = find_cycle(cycle_name)
     if cycle is None:
         raise ReportError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
-    configuration = get_active_configuration(cycle["id"])
-    workbook = Workbook.model_validate(configuration["configuration_data"]) if configuration else None
-    batch = current_batch(cycle["id"])
-    stages, outputs = _stages(cycle["id"])
-    jobs = _jobs(batch["id"]) if batch else []
+    configuration = find_active_configuration(cycle.id)
+    workbook = configuration.workbook() if configuration else None
+    batch = find_current_batch(cycle.id)
+    stages, outputs = _stages(cycle.id)
+    jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
-    saved = get_results(batch["id"]) if batch else None
-    previous = previous_cycle_results(cycle["id"])
-    subjects = _subjects(workbook, saved, finished, previous)
-    current = [job for job in jobs if not job["skipped"]]
+    saved = recorded_figures(get_results(batch.id)) if batch else []
+    previous = previous_cycle_results(cycle.id)
+    subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    current = [job for job in jobs if not job.skipped]
     failures = tuple(
-        JobFailure(job["id"], job["name"], job["status"], job["error_message"])
+        JobFailure(job.id, job.analysis, job.status, job.error)
         for job in current
-        if job["status"] in {JobStatus.FAILED, JobStatus.ERROR, JobStatus.CANCELLED}
+        if job.status in {JobStatus.FAILED, JobStatus.ERROR, JobStatus.CANCELLED}
     )
     missing = [
         *missing_steps(stages),
@@ -76,18 +83,18 @@ def collect(cycle_name: str) -> Report:
         *(missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
     ]
     return Report(
-        cycle=cycle["cycle_name"],
+        cycle=cycle.cycle_name,
         schema=get_current_schema(),
-        cycle_status=cycle["status"],
+        cycle_status=cycle.status,
         written=datetime.now(UTC),
         state=state_of(stages, failures, batch, missing),
         missing=tuple(missing),
         notes=tuple(notes(workbook, finished, jobs)),
         about=_about(workbook),
         workbook={
-            "file": configuration["file_name"],
-            "folder": configuration["data_folder"],
-            "SHA-256": configuration["file_hash"],
+            "file": configuration.file_name,
+            "folder": str(configuration.data_folder),
+            "SHA-256": configuration.file_hash,
         }
         if configuration
         else {},
@@ -96,7 +103,7 @@ def collect(cycle_name: str) -> Report:
         subjects=tuple(subjects),
         sources=tuple(_sources(finished, jobs)),
         failures=failures,
-        jobs=Counter(job["status"] for job in current),
+        jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
         previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
     )
@@ -129,7 +136,7 @@ def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
             StepRecord(
                 row["step_num"],
                 row["step_name"],
-                row["status"],
+                None if row["status"] is None else StepStatus(row["status"]),
                 row["run_num"],
                 row["started_ts"],
                 row["seconds"],
@@ -143,40 +150,42 @@ def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
     return tuple(StageRecord(number, name, tuple(found)) for (number, name), found in steps.items()), outputs
 
 
-def _jobs(batch_id: int) -> list[dict[str, Any]]:
-    return fetch_all(
+def _jobs(batch_id: int) -> list[JobRecord]:
+    rows = fetch_all(
         """
-        SELECT j.id, j.status, j.skipped OR c.skipped AS skipped, j.error_message, c.override_reason,
-               c.skipped_reason, c.job_configuration_data ->> 'name' AS name
+        SELECT j.id, j.status, j.skipped OR c.skipped AS skipped, j.error_message AS error, c.override_reason,
+               c.skipped_reason, c.job_configuration_data ->> 'name' AS analysis
           FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
          WHERE j.batch_id = %s ORDER BY j.id
         """,
         (batch_id,),
     )
+    return [record_of(JobRecord, row) for row in rows]
 
 
-def _finished(batch: Mapping[str, Any] | None) -> tuple[list[JobResult], str | None]:
+def _finished(batch: Batch | None) -> tuple[list[JobResult], str | None]:
     """Return the finished jobs, or why they cannot be read."""
     if batch is None:
         return [], None
     try:
-        return finished_jobs(batch["id"]), None
+        return finished_jobs(batch.id), None
     except ResultError as error:
         return [], str(error)
 
 
 def _subjects(
-    workbook: Workbook | None, saved: pd.DataFrame | None, finished: Sequence[JobResult], previous: pd.DataFrame
+    workbook: Workbook | None,
+    saved: Sequence[RecordedFigure],
+    finished: Sequence[JobResult],
+    previous: Sequence[RecordedFigure],
 ) -> Iterator[Subject]:
     """Give the analyses in the workbook's order, then the groups, those within others first."""
     if workbook is None:
         return
-    figures: dict[str, tuple[str, list[Figure]]] = {
-        job.name: (job.currency, list(job.figures)) for job in finished if saved is None or saved.empty
-    }
-    if saved is not None:
-        figures |= dict(_figures_by_name(saved))
-    before = dict(_figures_by_name(previous))
+    figures = _figures_by_name(saved)
+    if not saved:
+        figures = {job.name: (job.currency, list(job.figures)) for job in finished}
+    before = _figures_by_name(previous)
     groups = {group.name for group in workbook.groupings}
     analyses = [analysis.name for analysis in workbook.analyses]
     for name in [*analyses, *(group.name for group in workbook.groupings_in_order())]:
@@ -195,13 +204,12 @@ def _subjects(
         )
 
 
-def _figures_by_name(results: pd.DataFrame) -> Iterator[tuple[str, tuple[str, list[Figure]]]]:
-    plain = results.astype(object).where(results.notna(), None)
-    for name, rows in plain.groupby("analysis_name", sort=False):
-        found = [
-            Figure.from_json({str(column): value for column, value in row.items()}) for row in rows.to_dict("records")
-        ]
-        yield str(name), (str(rows["currency"].iloc[0]), found)
+def _figures_by_name(recorded: Iterable[RecordedFigure]) -> dict[str, tuple[str, list[Figure]]]:
+    """Return currency and figures of each analysis and group."""
+    found: dict[str, tuple[str, list[Figure]]] = {}
+    for item in recorded:
+        found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
+    return found
 
 
 def _changes(figures: Iterable[Figure], before: Iterable[Figure]) -> dict[Figure, Change]:
@@ -229,31 +237,22 @@ def _about(workbook: Workbook | None) -> dict[str, str]:
 
 
 def _portfolios(workbook: Workbook | None, outputs: Mapping[str, Any]) -> Iterator[PortfolioRecord]:
-    """Read the figures that the stages Extract and Process record under ``<portfolio> <what>``."""
+    """Give the portfolios of the workbook, with what the stages Extract and Process recorded of each."""
     for portfolio in workbook.portfolios if workbook else ():
-        told = {
-            key.removeprefix(f"{portfolio.name} "): value
-            for key, value in outputs.items()
-            if key.startswith(f"{portfolio.name} ")
-        }
-        values = [
-            (*key.removeprefix("TIV ").rpartition(" ")[::2], float(value))
-            for key, value in told.items()
-            if key.startswith("TIV ")
-        ]
+        facts = facts_of(portfolio.name, outputs)
         yield PortfolioRecord(
             portfolio.name,
             str(portfolio.source),
-            told.get("locations"),
-            told.get("account records"),
-            tuple(sorted(values)),
-            told.get("warnings"),
-            told.get("exposure hash"),
+            facts.locations,
+            facts.account_records,
+            facts.insured_values,
+            facts.warnings,
+            facts.exposure_hash,
         )
 
 
-def _sources(finished: Iterable[JobResult], jobs: Iterable[Mapping[str, Any]]) -> Iterator[SourceRecord]:
-    reasons = {job["id"]: job["override_reason"] for job in jobs}
+def _sources(finished: Iterable[JobResult], jobs: Iterable[JobRecord]) -> Iterator[SourceRecord]:
+    reasons = {job.id: job.override_reason for job in jobs}
     for job in finished:
         yield SourceRecord(
             job.name,

@@ -7,16 +7,15 @@ Here: judging what was collected, in words for a reader. Not here: reading it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from irp_pipeline.helpers.batch import Batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus, StepStatus
-from irp_pipeline.helpers.result import JobResult, missing_of_groups
-from irp_pipeline.report.records import JobFailure, StageRecord, State, StepRecord, first_line
+from irp_pipeline.helpers.result import JobResult, RecordedFigure, missing_of_groups
+from irp_pipeline.report.records import JobFailure, JobRecord, StageRecord, State, StepRecord, first_line
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from irp_pipeline.workbook import Workbook
 
 _REPORT_STEP = ("Report", 2)
@@ -27,14 +26,14 @@ _ENDED_BADLY = {BatchStatus.FAILED, BatchStatus.ERROR, BatchStatus.CANCELLED}
 def state_of(
     stages: Iterable[StageRecord],
     failures: Sequence[JobFailure],
-    batch: Mapping[str, Any] | None,
+    batch: Batch | None,
     missing: Sequence[str],
 ) -> State:
     """Tell whether the figures are all there, are still to come, or something failed."""
     failed = (
-        any(step.status == StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step))
+        any(step.status is StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step))
         or bool(failures)
-        or (batch is not None and batch["status"] in _ENDED_BADLY)
+        or (batch is not None and batch.status in _ENDED_BADLY)
     )
     return State.FAILED if failed else State.UNFINISHED if missing else State.COMPLETED
 
@@ -46,9 +45,9 @@ def missing_steps(stages: Iterable[StageRecord]) -> Iterator[str]:
             if _is_report(stage, step):
                 continue
             name = f"Step {stage.number}.{step.number} {step.name}"
-            if step.status == StepStatus.FAILED:
+            if step.status is StepStatus.FAILED:
                 yield f"{name} failed: {first_line(step.error)}"
-            elif step.status == StepStatus.ACTIVE:
+            elif step.status is StepStatus.ACTIVE:
                 yield f"{name} is at work"
             elif step.status is None:
                 yield f"{name} has not run"
@@ -59,29 +58,27 @@ def _is_report(stage: StageRecord, step: StepRecord) -> bool:
     return (stage.name, step.number) == _REPORT_STEP
 
 
-def missing_work(
-    workbook: Workbook | None, batch: Mapping[str, Any] | None, jobs: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def missing_work(workbook: Workbook | None, batch: Batch | None, jobs: Sequence[JobRecord]) -> Iterator[str]:
     """Say how far the batch of jobs is, unless it is completed."""
     if workbook is None:
         yield "No workbook has been validated for this cycle"
     elif batch is None:
         yield "The jobs of the workbook's analyses have not been made"
-    elif batch["status"] != BatchStatus.COMPLETED:
-        count = Counter(str(job["status"]) for job in jobs)
-        others = ", ".join(f"{number} {status}" for status, number in count.items() if status != JobStatus.FINISHED)
+    elif batch.status is not BatchStatus.COMPLETED:
+        count = Counter(job.status for job in jobs)
+        others = ", ".join(f"{number} {status}" for status, number in count.items() if status is not JobStatus.FINISHED)
         yield (
             f"{count[JobStatus.FINISHED]} of {len(jobs)} jobs are finished"
             + (f" ({others})" if others else "")
-            + f"; their batch is {batch['status']}"
+            + f"; their batch is {batch.status}"
         )
 
 
 def missing_figures(
     workbook: Workbook,
     finished: Sequence[JobResult],
-    saved: pd.DataFrame | None,
-    jobs: Sequence[Mapping[str, Any]],
+    saved: Sequence[RecordedFigure] | None,
+    jobs: Sequence[JobRecord],
 ) -> Iterator[str]:
     """Name the analyses and groups without figures, and figures that are out of date."""
     there = {job.name for job in finished}
@@ -89,25 +86,24 @@ def missing_figures(
     if lacking := [item.name for item in workbook.analyses if item.name not in there | skipped]:
         more = f" and {len(lacking) - _LISTED_NAMES} more" if len(lacking) > _LISTED_NAMES else ""
         yield f"There are no figures of {', '.join(lacking[:_LISTED_NAMES])}{more}"
-    if saved is None or saved.empty:
+    if not saved:
         yield "The results have not been saved" + (": what follows is from finished jobs" if finished else "")
         return
-    of_jobs = {job_id for ids in saved["job_ids"] for job_id in ids}
+    of_jobs = {job_id for figure in saved for job_id in figure.job_ids}
     if late := [job.name for job in finished if job.job_id not in of_jobs]:
         yield f"The results were saved before these analyses were finished: {', '.join(late)}"
     present = {job.job_id for job in finished}
-    outdated = [
-        name for name, ids in zip(saved["analysis_name"], saved["job_ids"], strict=True) if not {*ids} <= present
-    ]
+    outdated = [figure.analysis_name for figure in saved if not {*figure.job_ids} <= present]
     if outdated:
         yield f"These figures are of jobs that were replaced or skipped since: {', '.join(dict.fromkeys(outdated))}"
+    named = {figure.analysis_name for figure in saved}
     for group, reason in missing_of_groups(workbook, there).items():
         members = {analysis.name for analysis in workbook.analyses_in(group)}
-        if group not in set(saved["analysis_name"]) and not members & skipped:
+        if group not in named and not members & skipped:
             yield f"The group {group} has no figures" + (f": {reason}" if reason else "")
 
 
-def skipped_analyses(workbook: Workbook, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
+def skipped_analyses(workbook: Workbook, jobs: Iterable[JobRecord]) -> list[str]:
     """Return the analyses that somebody decided to do without."""
-    current = {job["name"] for job in jobs if not job["skipped"]}
+    current = {job.analysis for job in jobs if not job.skipped}
     return [analysis.name for analysis in workbook.analyses if analysis.name not in current]

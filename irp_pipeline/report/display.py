@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from irp_pipeline.losses import PERSPECTIVES, Figure
+from irp_pipeline.losses import Figure
 from irp_pipeline.report.records import Change, Report, Subject
+from irp_pipeline.vocabulary import Metric, Perspective
 
 NOTHING = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -38,10 +39,10 @@ def headline_figures(report: Report) -> list[Headline]:
     subject = report.headline_subject
     if subject is None:
         return []
-    wanted: list[tuple[str, str, float | None]] = [("Average annual loss", "AAL", None)]
+    wanted: list[tuple[str, Metric, float | None]] = [("Average annual loss", Metric.AAL, None)]
     for years in _HEADLINE_RETURN_PERIODS:
-        wanted.append((f"1-in-{years} OEP (largest event)", "OEP", years))
-        wanted.append((f"1-in-{years} AEP (whole year)", "AEP", years))
+        wanted.append((f"1-in-{years} OEP (largest event)", Metric.OEP, years))
+        wanted.append((f"1-in-{years} AEP (whole year)", Metric.AEP, years))
     perspective = subject.perspectives[-1]
     found = [(words, subject.figure(perspective, metric, years)) for words, metric, years in wanted]
     return [
@@ -51,10 +52,9 @@ def headline_figures(report: Report) -> list[Headline]:
     ]
 
 
-def perspectives_of(subjects: Iterable[Subject]) -> list[str]:
+def perspectives_of(subjects: Iterable[Subject]) -> list[Perspective]:
     """Return the perspectives that any of these has figures of."""
-    there = {perspective for subject in subjects for perspective in subject.perspectives}
-    return [perspective for perspective in PERSPECTIVES if perspective in there]
+    return Perspective.among(perspective for subject in subjects for perspective in subject.perspectives)
 
 
 def amount(value: float | None) -> str:

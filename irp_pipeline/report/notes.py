@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.result import JobResult
 from irp_pipeline.report.completeness import skipped_analyses
+from irp_pipeline.report.records import JobRecord
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
 
 
-def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequence[JobRecord]) -> Iterator[str]:
     """Say what was skipped, changed or assumed, and what engines say of their figures."""
     if workbook is None or not jobs:
         return
     if skipped := skipped_analyses(workbook, jobs):
-        why = {job["name"]: job["skipped_reason"] for job in jobs if job["skipped_reason"]}
+        why = {job.analysis: job.skipped_reason for job in jobs if job.skipped_reason}
         named = (f"{name} ({why[name]})" if name in why else name for name in skipped)
         yield f"Skipped on purpose: {', '.join(named)}"
     for grouping in workbook.groupings_in_order():
@@ -32,8 +33,8 @@ def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequen
     for result in finished:
         yield from (f"{result.name}: {note}" for note in _notes_of(result.provenance))
     for job in jobs:
-        if job["override_reason"] and not job["skipped"]:
-            yield f"{job['name']} ran with other parameters than the workbook's: {job['override_reason']}"
+        if job.override_reason and not job.skipped:
+            yield f"{job.analysis} ran with other parameters than the workbook's: {job.override_reason}"
 
 
 def _notes_of(provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -14,8 +14,11 @@ from enum import StrEnum
 from typing import Any
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
+from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
-from irp_pipeline.losses import CURVES, PERSPECTIVES, Figure
+from irp_pipeline.losses import Figure
+from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 
 class ReportError(IrpError):
@@ -48,7 +51,7 @@ class StepRecord:
 
     number: int
     name: str
-    status: str | None
+    status: StepStatus | None
     run: int | None = None
     started: datetime | None = None
     seconds: float | None = None
@@ -84,9 +87,14 @@ class PortfolioRecord:
     source: str
     locations: int | None
     accounts: int | None
-    insured_values: tuple[tuple[str, str, float], ...]
+    insured_values: tuple[InsuredValue, ...]
     warnings: int | None
     exposure_hash: str | None
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        values = [[value.country, value.currency, value.amount] for value in self.insured_values]
+        return asdict(self) | {"insured_values": values}
 
 
 @dataclass(frozen=True)
@@ -125,13 +133,12 @@ class Subject:
     @property
     def is_stochastic(self) -> bool:
         """Whether it has averages and curves, rather than losses at given loss factors."""
-        return any(figure.metric == "AAL" for figure in self.figures)
+        return any(figure.metric is Metric.AAL for figure in self.figures)
 
     @property
-    def perspectives(self) -> tuple[str, ...]:
+    def perspectives(self) -> tuple[Perspective, ...]:
         """The perspectives that it has figures of."""
-        there = {figure.perspective for figure in self.figures}
-        return tuple(perspective for perspective in PERSPECTIVES if perspective in there)
+        return tuple(Perspective.among(figure.perspective for figure in self.figures))
 
     @property
     def return_periods(self) -> tuple[float, ...]:
@@ -144,7 +151,11 @@ class Subject:
         return tuple(sorted({figure.loss_factor for figure in self.figures if figure.loss_factor is not None}))
 
     def figure(
-        self, perspective: str, metric: str, return_period: float | None = None, loss_factor: float | None = None
+        self,
+        perspective: Perspective,
+        metric: Metric,
+        return_period: float | None = None,
+        loss_factor: float | None = None,
     ) -> Figure | None:
         """Return one figure, or None if there is no such."""
         wanted = (perspective, metric, return_period, loss_factor)
@@ -166,13 +177,36 @@ class SourceRecord:
     provenance: Mapping[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    """A job of the cycle's batch.
+
+    Attributes:
+        id: the job's id.
+        analysis: the name of its analysis.
+        status: how it stands.
+        skipped: whether the batch does without it.
+        error: why it failed.
+        override_reason: why a person gave other parameters than the workbook's.
+        skipped_reason: why a person did without it.
+    """
+
+    id: int
+    analysis: str
+    status: JobStatus
+    skipped: bool
+    error: str | None
+    override_reason: str | None
+    skipped_reason: str | None
+
+
 @dataclass(frozen=True)
 class JobFailure:
     """A job that ended without a result."""
 
     job_id: int
     analysis: str
-    status: str
+    status: JobStatus
     error: str | None
 
 
@@ -202,7 +236,7 @@ class Report:
 
     cycle: str
     schema: str
-    cycle_status: str
+    cycle_status: CycleStatus
     written: datetime
     state: State
     missing: tuple[str, ...]
@@ -214,7 +248,7 @@ class Report:
     subjects: tuple[Subject, ...]
     sources: tuple[SourceRecord, ...]
     failures: tuple[JobFailure, ...]
-    jobs: Mapping[str, int]
+    jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
 
@@ -228,7 +262,7 @@ class Report:
             "missing": list(self.missing),
             "notes": list(self.notes),
             "about": dict(self.about),
-            "portfolios": [asdict(portfolio) for portfolio in self.portfolios],
+            "portfolios": [portfolio.content() for portfolio in self.portfolios],
             "subjects": [
                 {
                     "name": subject.name,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from irp_pipeline.report.display import amount, change, headline_figures, moment, perspectives_of, short
 from irp_pipeline.report.records import Report, Subject, first_line
+from irp_pipeline.vocabulary import Metric, Perspective
 
 
 def render_summary(report: Report) -> str:
@@ -38,7 +39,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _heading("Average annual loss")
         yield from _table(
             ["Analysis or group", "Currency", *perspectives],
-            ([_name(item), escaped(item.currency), *_amounts(item, perspectives, "AAL")] for item in stochastic),
+            ([_name(item), escaped(item.currency), *_amounts(item, perspectives, Metric.AAL)] for item in stochastic),
             words=2,
         )
     if deterministic:
@@ -51,7 +52,7 @@ def _lines(report: Report) -> Iterator[str]:
                     _name(item),
                     escaped(item.currency),
                     f"{factor:.4g}",
-                    *_amounts(item, perspectives, "LOSS", factor),
+                    *_amounts(item, perspectives, Metric.LOSS, factor),
                 ]
                 for item in deterministic
                 for factor in item.loss_factors
@@ -86,7 +87,9 @@ def _name(subject: Subject) -> str:
     return escaped(subject.name) + (" (group)" if subject.is_group else "")
 
 
-def _amounts(subject: Subject, perspectives: Iterable[str], metric: str, factor: float | None = None) -> Iterator[str]:
+def _amounts(
+    subject: Subject, perspectives: Iterable[Perspective], metric: Metric, factor: float | None = None
+) -> Iterator[str]:
     for perspective in perspectives:
         figure = subject.figure(perspective, metric, loss_factor=factor)
         yield amount(figure.loss if figure else None)

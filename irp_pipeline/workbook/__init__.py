@@ -21,14 +21,14 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
     from a file that nobody vouches for to its filled cells, from cells to a :class:`Workbook`, and back.
 """
 
-from irp_pipeline.workbook.choices import Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.vocabulary import Perspective
+from irp_pipeline.workbook.choices import Engine, PeriodPairing, PortfolioSource
 from irp_pipeline.workbook.columns import Column, Kind
 from irp_pipeline.workbook.content import Workbook, example_workbook
 from irp_pipeline.workbook.fields import check_fields, check_override
 from irp_pipeline.workbook.notes import workbook_notes
 from irp_pipeline.workbook.problems import Problem, WorkbookError
 from irp_pipeline.workbook.reading import read_workbook
-from irp_pipeline.workbook.rules import OED_TABLES
 from irp_pipeline.workbook.sheets import (
     SHEETS,
     USUAL_RETURN_PERIODS,
@@ -43,7 +43,6 @@ from irp_pipeline.workbook.writing import write_template, write_workbook
 from irp_pipeline.workbook.xlsx import workbook_hash
 
 __all__ = [
-    "OED_TABLES",
     "SHEETS",
     "USUAL_RETURN_PERIODS",
     "Analysis",

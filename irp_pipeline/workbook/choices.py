@@ -34,14 +34,6 @@ class Engine(StrEnum):
     STOCHASTIC = "oasis_stochastic"
 
 
-class Perspective(StrEnum):
-    """Whose loss: ground-up, insured (gross of reinsurance), net of reinsurance."""
-
-    GUL = "GUL"
-    IL = "IL"
-    RI = "RI"
-
-
 class PeriodPairing(StrEnum):
     """How the periods of analyses with different occurrence sets are put together."""
 

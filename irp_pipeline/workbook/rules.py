@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline import engines
-from irp_pipeline.workbook.choices import Engine, Perspective, PortfolioSource
+from irp_pipeline.vocabulary import OedTable, Perspective
+from irp_pipeline.workbook.choices import Engine, PortfolioSource
 from irp_pipeline.workbook.problems import quoted, suggestion
 from irp_pipeline.workbook.sources import (
     file_problem,
@@ -27,9 +28,7 @@ Fields = Mapping[str, Any]
 Table = Mapping[int, Fields]
 """The rows of a sheet by their number; each holds the fields that could be read."""
 
-OED_TABLES = ("location", "account", "ri_info", "ri_scope")
-"""The columns of a portfolio that name an OED table."""
-
+_REINSURANCE = {OedTable.RI_INFO, OedTable.RI_SCOPE}
 _ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group"}
 _MAY_BE_EMPTY = {"groupings"}
 _LISTED_NAMES = 5
@@ -108,17 +107,17 @@ def missing_tables(analysis: Fields, portfolio: Fields, model: Path | None = Non
         model: where its model is, if that is known.
     """
     name = quoted(portfolio["name"])
-    lacks = {table for table in OED_TABLES if table in portfolio and not portfolio[table]}
+    lacks = {table for table in OedTable if table in portfolio and not portfolio[table]}
     perspectives = analysis.get("perspectives", ())
-    if "account" in lacks and (Perspective.IL in perspectives or Perspective.RI in perspectives):
-        lacks.discard("account")
+    if OedTable.ACCOUNT in lacks and (Perspective.IL in perspectives or Perspective.RI in perspectives):
+        lacks.discard(OedTable.ACCOUNT)
         yield "perspectives", f"IL and RI need the terms of accounts, but portfolio {name} has no account table"
-    if lacks >= {"ri_info", "ri_scope"} and Perspective.RI in perspectives:
+    if lacks >= _REINSURANCE and Perspective.RI in perspectives:
         yield "perspectives", f"RI needs the terms of reinsurance, but portfolio {name} has no reinsurance tables"
     if analysis.get("engine") is None:
         return
     for table, reason in engines.needs(analysis, model).tables.items():
-        if table in lacks - {"ri_info", "ri_scope"}:
+        if table in lacks - _REINSURANCE:
             yield "portfolio", f"the portfolio {name} has no {table} table; {reason}"
 
 
@@ -285,7 +284,7 @@ def _with_model(
 
 
 def _portfolio_files(portfolio: Fields, data_dir: Path) -> Iterator[tuple[str, str]]:
-    for column in OED_TABLES:
+    for column in OedTable:
         path = portfolio.get(column)
         if path and not table_problem(portfolio["source"], path) and (problem := file_problem(data_dir, path)):
-            yield column, problem
+            yield column.value, problem

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from irp_pipeline.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, Perspective, PortfolioSource
+from irp_pipeline.vocabulary import OedTable, Perspective
+from irp_pipeline.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, PortfolioSource
 from irp_pipeline.workbook.columns import (
     DATE,
     DELIMITER,
@@ -31,7 +32,6 @@ from irp_pipeline.workbook.columns import (
     several_of,
 )
 from irp_pipeline.workbook.rows import Row
-from irp_pipeline.workbook.rules import OED_TABLES
 from irp_pipeline.workbook.sources import option_problem, path_problem, table_problem, texts_in
 from irp_pipeline.workbook.values import (
     Name,
@@ -208,9 +208,9 @@ class Portfolio(Row):
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().broken_rules(fields)
         if "source" in fields:
-            for column in OED_TABLES:
+            for column in OedTable:
                 if (text := fields.get(column)) and (message := table_problem(fields["source"], text)):
-                    yield column, message
+                    yield column.value, message
         if "location" in fields and "account" in fields and not (fields["location"] or fields["account"]):
             yield "location", "is empty, and so is account; a portfolio needs one of these tables"
         for filled, other in (("ri_info", "ri_scope"), ("ri_scope", "ri_info")):

@@ -11,9 +11,9 @@ from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.orchestration.resources import DatabaseResource
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(9, "Waiting")
+STAGE = StageSpec(9, "Waiting")
 SECONDS = 120
 
 
@@ -24,7 +24,7 @@ def leave_a_trace() -> None:
 
 
 @step(stage=STAGE, number=2)
-def wait_for_word(cycle: Cycle) -> dict[str, Any]:
+def wait_for_word(cycle: CycleOfRun) -> dict[str, Any]:
     """Wait until there is a file ``go`` in the cycle's folder."""
     deadline = time.monotonic() + SECONDS
     while not (cycle.folder / "go").exists():

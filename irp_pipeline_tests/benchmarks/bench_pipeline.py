@@ -28,7 +28,7 @@ from irp_pipeline.orchestration.instance import use_dagster_home
 from irp_pipeline.orchestration.jobs import STAGES
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
 from irp_pipeline.orchestration.resources import DatabaseResource
-from irp_pipeline.orchestration.tracking import Stage, step
+from irp_pipeline.orchestration.tracking import StageSpec, step
 from irp_pipeline_tests.benchmarks.harness import Options, Target, Timing, measure, show_table, throw_away_database
 
 STEPS: Final = 30
@@ -39,7 +39,7 @@ TIMES_BARE_RUN: Final = 1.5
 TIMES_BARE_IMPORT: Final = 1.5
 
 SCHEMA: Final = "bench"
-_STAGE: Final = Stage(1, "Empty")
+_STAGE: Final = StageSpec(1, "Empty")
 _TRACKED, _BARE = "tracked steps", "bare ops"
 _FILES, _BARE_FILES = "a tracked step writes them", "they are written"
 _CYCLE, _EMPTY = "irp run, up to Process", "as many empty ops"

@@ -19,6 +19,7 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.losses import figures, period_losses
+from irp_pipeline.vocabulary import Perspective
 from irp_pipeline.workbook import Workbook, write_workbook
 
 YEARS, SAMPLES = 200, 5
@@ -215,7 +216,7 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
         result["files"][name] = result_file(folder, f"results/{path.name}")
         found = figures(
             period_losses(path, periods=YEARS),
-            perspective=perspective,
+            perspective=Perspective(perspective),
             periods=YEARS,
             samples=SAMPLES,
             return_periods=analysis["return_periods"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.portfolio import Locations
+from irp_pipeline.vocabulary import Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
@@ -23,8 +24,12 @@ _CENT: Final = 0.01
 _SINGLE_PRECISION: Final = 1e-6
 _SUMS_OF_SINGLE_PRECISION: Final = 1e-5
 """For sums that Oasis LMF adds up in single precision over years and samples."""
-_ORDER: Final = (("IL", "GUL"), ("RI", "IL"))
-_WORDS: Final = {"GUL": "ground-up loss", "IL": "insured loss", "RI": "net loss"}
+_ORDER: Final = ((Perspective.IL, Perspective.GUL), (Perspective.RI, Perspective.IL))
+_WORDS: Final[Mapping[str, str]] = {
+    Perspective.GUL: "ground-up loss",
+    Perspective.IL: "insured loss",
+    Perspective.RI: "net loss",
+}
 
 
 class FigureError(OasisError):
@@ -249,7 +254,9 @@ def check_period_losses(
     _check_occurrences(path, perspective, samples)
     mine = {_key(figure): figure["loss"] for figure in figures if figure["perspective"] == perspective}
     asked = {period for _, period in mine if period is not None}
-    computed = figures_of(years, perspective=perspective, periods=periods, samples=samples, return_periods=asked)
+    computed = figures_of(
+        years, perspective=Perspective(perspective), periods=periods, samples=samples, return_periods=asked
+    )
     for figure in computed:
         reported = mine.get((figure.metric, figure.return_period))
         if reported is None:

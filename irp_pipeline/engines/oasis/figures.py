@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.engines.oasis.checks import FigureError
 from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # truly.
 _SAMPLED: Final = (2, 2)
 _BY_MEANS: Final = (1, 1)
-_CURVES: Final = {1: "OEP", 3: "AEP"}  # EPType; 2 and 4 are the tail conditional expectations
+_CURVES: Final = {1: Metric.OEP, 3: Metric.AEP}  # EPType; 2 and 4 are the tail conditional expectations
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ def _of_perspective(
     mine = [row for row in palt if row["SampleType"] == sample_type]
     if len(mine) != 1:
         raise OasisError(f"Oasis LMF gave {len(mine)} average annual losses for {perspective} instead of one")
-    yield _figure(perspective, "AAL", mine[0]["MeanLoss"])
+    yield _figure(perspective, Metric.AAL, mine[0]["MeanLoss"])
     deviation = mine[0]["SDLoss"]
     if periods == 1 and (deviation is None or math.isnan(deviation)):
         not_defined.append(f"STD_DEV of {perspective}: one simulated year has no standard deviation")
     else:
-        yield _figure(perspective, "STD_DEV", deviation)
+        yield _figure(perspective, Metric.STD_DEV, deviation)
     found: dict[tuple[str, Any], Any] = {}
     for row in _read(output, f"{perspective.lower()}_S1_ept"):
         if row["EPCalc"] == calculation and row["EPType"] in _CURVES:
@@ -113,7 +114,7 @@ def deterministic_figures(losses: "DeterministicLosses", perspectives: Sequence[
         if perspective not in losses.totals:
             raise OasisError(f"Oasis LMF gave no {perspective} losses: does the portfolio have the terms for them?")
         for factor, total in zip(losses.factors, losses.totals[perspective].tolist(), strict=True):
-            figures.append(_figure(perspective, "LOSS", total, loss_factor=factor))
+            figures.append(_figure(perspective, Metric.LOSS, total, loss_factor=factor))
     return figures
 
 

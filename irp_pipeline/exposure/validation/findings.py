@@ -11,6 +11,7 @@ from irp_pipeline.exposure.readers.conversion import conform, schema_of
 from irp_pipeline.exposure.readers.opening import open_source
 from irp_pipeline.exposure.readers.sources import FileSource
 from irp_pipeline.exposure.validation.checks import Check, Severity
+from irp_pipeline.vocabulary import Perspective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ class LoadedExposure:
         files: Mapping[OedTable, Path | FileSource],
         rows_per_fault: int,
         *,
-        perspectives: Collection[str] = ("GUL", "IL", "RI"),
+        perspectives: Collection[str] = tuple(Perspective),
     ) -> None:
         """Load the tables.
 
@@ -79,7 +80,7 @@ class LoadedExposure:
         self._places = {table: places for table, (_, places) in loaded.items()}
         self._rows_per_fault = rows_per_fault
         # Losses net of reinsurance are made of insured ones.
-        self._perspectives = {*perspectives, *(("IL",) if "RI" in perspectives else ())}
+        self._perspectives = {*perspectives, *((Perspective.IL,) if Perspective.RI in perspectives else ())}
         self._texts: dict[tuple[OedTable, str], pd.Series[Any]] = {}
 
     def has(self, table: OedTable, *columns: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.vocabulary import Perspective
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ def needs_of_perspectives(perspectives: Collection[str]) -> Needs:
         perspectives: ``GUL``, ``IL``, ``RI``.
     """
     tables: dict[OedTable, str] = {}
-    if "IL" in perspectives:
+    if Perspective.IL in perspectives:
         tables[OedTable.ACCOUNT] = "insured losses need the accounts and their policies"
-    if "RI" in perspectives:
+    if Perspective.RI in perspectives:
         tables[OedTable.ACCOUNT] = "reinsurance applies to insured losses, which need the accounts and their policies"
         tables[OedTable.RI_INFO] = tables[OedTable.RI_SCOPE] = "reinsurance needs both the info and the scope file"
     return Needs(frozenset(map(str, perspectives)), tables)

@@ -15,13 +15,21 @@ from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.exporting import ExportedFile, export_results, exported_files
 from irp_pipeline.helpers.result.finished import JobResult, finished_jobs, provenance_content
 from irp_pipeline.helpers.result.groups import missing_of_groups
-from irp_pipeline.helpers.result.recorded import analyses_by_means, get_results, previous_cycle_results, saved_content
+from irp_pipeline.helpers.result.recorded import (
+    RecordedFigure,
+    analyses_by_means,
+    get_results,
+    previous_cycle_results,
+    recorded_figures,
+    saved_content,
+)
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 
 __all__ = [
     "ComputedResults",
     "ExportedFile",
     "JobResult",
+    "RecordedFigure",
     "ResultError",
     "SavedResults",
     "analyses_by_means",
@@ -33,6 +41,7 @@ __all__ = [
     "missing_of_groups",
     "previous_cycle_results",
     "provenance_content",
+    "recorded_figures",
     "save_results",
     "saved_content",
 ]

@@ -18,6 +18,7 @@ from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.finished import JobResult, existing_file, finished_jobs, provenance_content
 from irp_pipeline.helpers.result.recorded import get_results, saved_content
+from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 # Numbers of the Open Results Data standard. By samples: full uncertainty, and the average of samples. By means: both 1.
 _EP_CALC = {"samples": 2, "means": 1}
 _SAMPLE_TYPE = {"samples": 2, "means": 1}
-_EP_TYPES = {"OEP": 1, "AEP": 3}
+_EP_TYPES = {Metric.OEP.value: 1, Metric.AEP.value: 3}
+_AVERAGES = {Metric.AAL.value: "MeanLoss", Metric.STD_DEV.value: "SDLoss"}
 _SUMMARY = 1
 
 
@@ -118,11 +120,11 @@ def _exported_tables(results: pd.DataFrame, jobs: Sequence[JobResult]) -> Iterat
     )
     columns = [*stated.values(), "SummaryId", "EPCalc", "EPType", "ReturnPeriod", "Loss"]
     yield "ept", pa.Table.from_pandas(curves[columns], preserve_index=False)
-    averages = flat[flat["metric"].isin(["AAL", "STD_DEV"])].rename(columns=stated)
+    averages = flat[flat["metric"].isin(list(_AVERAGES))].rename(columns=stated)
     wide = averages.pivot(index=list(stated.values()), columns="metric", values="loss")
-    wide = wide.reindex(columns=["AAL", "STD_DEV"]).set_axis(["MeanLoss", "SDLoss"], axis=1).reset_index()
+    wide = wide.reindex(columns=list(_AVERAGES)).set_axis(list(_AVERAGES.values()), axis=1).reset_index()
     wide = wide.assign(SummaryId=_SUMMARY, SampleType=losses_by(wide["Analysis"]).map(_SAMPLE_TYPE).astype("int64"))
-    columns = [*stated.values(), "SummaryId", "SampleType", "MeanLoss", "SDLoss"]
+    columns = [*stated.values(), "SummaryId", "SampleType", *_AVERAGES.values()]
     yield "palt", pa.Table.from_pandas(wide[columns], preserve_index=False)
     if by_location := [_location_losses(job) for job in jobs if "losses" in job.files]:
         yield "location_losses", pa.concat_tables(by_location, promote_options="permissive")

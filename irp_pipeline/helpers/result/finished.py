@@ -16,6 +16,7 @@ from typing import Any
 from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.job_record import FinishedJob
 from irp_pipeline.helpers.job_result import ResultFile, result_files
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.losses import Figure
@@ -56,6 +57,21 @@ class JobResult:
         return str(self.analysis["name"])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultBatch:
+    """A batch whose results are asked for.
+
+    Attributes:
+        id: the batch's id.
+        cycle_name: its cycle.
+        configuration_data: the workbook as plain data.
+    """
+
+    id: int
+    cycle_name: str
+    configuration_data: Mapping[str, Any]
+
+
 def finished_jobs(batch_id: int) -> list[JobResult]:
     """Return the finished jobs of a batch with what they left, skipped ones not; the newest of each analysis.
 
@@ -64,10 +80,10 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
         DatabaseError: the database refuses or is away.
     """
     batch = require_batch(batch_id)
-    jobs_folder = jobs_of(cycle_dir(get_current_schema(), batch["cycle_name"]))
+    jobs_folder = jobs_of(cycle_dir(get_current_schema(), batch.cycle_name))
     rows = fetch_all(
         """
-        SELECT j.id, coalesce(w.job_key, j.job_key) AS job_key, j.result_data, c.job_configuration_data
+        SELECT j.id, coalesce(w.job_key, j.job_key) AS work_key, j.result_data, c.job_configuration_data
           FROM irp_job j
           JOIN irp_job_configuration c ON c.id = j.job_configuration_id
           LEFT JOIN irp_job w ON w.id = j.work_job_id
@@ -76,7 +92,7 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
         """,
         (batch_id, JobStatus.FINISHED),
     )
-    newest = {job.name: job for job in (_job_result(row, jobs_folder) for row in rows)}
+    newest = {job.name: job for job in (_job_result(FinishedJob(**row), jobs_folder) for row in rows)}
     return list(newest.values())
 
 
@@ -96,11 +112,11 @@ def provenance_content(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in provenance.items() if name not in _CIRCUMSTANCES}
 
 
-def require_batch(batch_id: int) -> dict[str, Any]:
+def require_batch(batch_id: int) -> ResultBatch:
     """Return a batch with its cycle's name and its workbook's content."""
     batch = fetch_one(
         """
-        SELECT b.id, b.status, c.cycle_name,
+        SELECT b.id, c.cycle_name,
                -- The workbook may have changed since, in other things than its analyses.
                coalesce(active.configuration_data, f.configuration_data) AS configuration_data
           FROM irp_batch b
@@ -115,21 +131,21 @@ def require_batch(batch_id: int) -> dict[str, Any]:
     )
     if batch is None:
         raise ResultError(f"There is no batch with the id {batch_id}")
-    return batch
+    return ResultBatch(**batch)
 
 
-def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
-    analysis, result = row["job_configuration_data"], row["result_data"] or {}
+def _job_result(job: FinishedJob, jobs_folder: Path) -> JobResult:
+    analysis, result = job.job_configuration_data, job.result_data or {}
     if not isinstance(analysis.get("name"), str):
-        raise ResultError(f"The parameters of job {row['id']} do not name its analysis: resubmit it with a 'name'")
-    folder = jobs_folder / row["job_key"]
+        raise ResultError(f"The parameters of job {job.id} do not name its analysis: resubmit it with a 'name'")
+    folder = jobs_folder / job.work_key
     try:
         # A standard deviation that is not defined has no loss, and is no figure.
         figures = tuple(Figure.from_json(figure) for figure in result["figures"] if figure["loss"] is not None)
         files = result_files(result, folder)
         found = JobResult(
-            row["id"],
-            row["job_key"],
+            job.id,
+            job.work_key,
             folder,
             analysis,
             figures,
@@ -139,8 +155,8 @@ def _job_result(row: Mapping[str, Any], jobs_folder: Path) -> JobResult:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultError(
-            f"What job {row['id']} of the analysis {analysis['name']} reported is not a result: {error!r}"
+            f"What job {job.id} of the analysis {analysis['name']} reported is not a result: {error!r}"
         ) from error
     if not figures or not all(math.isfinite(figure.loss) for figure in figures):
-        raise ResultError(f"Job {row['id']} of the analysis {analysis['name']} reported no figures, or not a number")
+        raise ResultError(f"Job {job.id} of the analysis {analysis['name']} reported no figures, or not a number")
     return found

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from irp_pipeline.helpers.result.finished import JobResult, existing_file
-from irp_pipeline.losses import PERSPECTIVES, Figure, LossError, Member, group
+from irp_pipeline.losses import Figure, LossError, Member, group
+from irp_pipeline.vocabulary import Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Grouping, Workbook
@@ -49,7 +50,7 @@ def group_figures(grouping: Grouping, members: Sequence[JobResult]) -> list[Figu
 
 
 def _member(grouping: Grouping, job: JobResult) -> Member:
-    names = {perspective: f"{perspective.lower()}_plt_sample" for perspective in PERSPECTIVES}
+    names = {perspective: f"{perspective.lower()}_plt_sample" for perspective in Perspective}
     try:
         return Member(
             job.name,

@@ -6,9 +6,12 @@ Here: reading them, of a batch or of the cycle before. Not here: saving them
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import execute_query, fetch_all
+from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +20,43 @@ _FIGURE_COLUMNS = """
     r.analysis_name, r.is_group, r.perspective, r.metric, r.return_period, r.loss_factor, r.loss, r.currency, r.job_ids
 """
 _FIGURE_ORDER = """
-    r.is_group, r.analysis_name, array_position(ARRAY['GUL', 'IL', 'RI'], r.perspective),
-    array_position(ARRAY['AAL', 'STD_DEV', 'OEP', 'AEP', 'LOSS'], r.metric), r.return_period, r.loss_factor
-"""
+    r.is_group, r.analysis_name, array_position(ARRAY[{}], r.perspective), array_position(ARRAY[{}], r.metric),
+    r.return_period, r.loss_factor
+""".format(*(", ".join(f"'{word}'" for word in words) for words in (Perspective, Metric)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedFigure:
+    """A saved figure, and what it is of.
+
+    Attributes:
+        analysis_name: the analysis or group.
+        is_group: whether it is a group.
+        figure: the figure.
+        currency: of the loss.
+        job_ids: the jobs that it comes from.
+    """
+
+    analysis_name: str
+    is_group: bool
+    figure: Figure
+    currency: str
+    job_ids: tuple[int, ...]
+
+
+def recorded_figures(results: pd.DataFrame) -> list[RecordedFigure]:
+    """Return rows of :func:`get_results` or :func:`previous_cycle_results` as typed figures, in their order."""
+    plain = results.astype(object).where(results.notna(), None)
+    return [
+        RecordedFigure(
+            analysis_name=row["analysis_name"],
+            is_group=row["is_group"],
+            figure=Figure.from_json({str(column): value for column, value in row.items()}),
+            currency=row["currency"],
+            job_ids=tuple(row["job_ids"]),
+        )
+        for row in plain.to_dict("records")
+    ]
 
 
 def get_results(batch_id: int) -> pd.DataFrame:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.helpers.result.finished import finished_jobs, require_batch
+from irp_pipeline.helpers.result.finished import ResultBatch, finished_jobs, require_batch
 from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
-from irp_pipeline.losses import Figure, LossError
+from irp_pipeline.helpers.result.recorded import RecordedFigure
+from irp_pipeline.losses import LossError
 from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, transaction
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class ComputedResults:
     Attributes:
         batch_id: the batch.
         job_ids: the jobs that they come from.
-        rows: the figures, as rows of ``irp_analysis_result``.
+        figures: the figures.
         summary: what is told of them.
         refused: why groups have none, if their analyses do not go together.
     """
 
     batch_id: int
     job_ids: tuple[int, ...]
-    rows: tuple[tuple[object, ...], ...] = field(repr=False)
+    figures: tuple[RecordedFigure, ...] = field(repr=False)
     summary: SavedResults
     refused: tuple[str, ...]
 
@@ -63,7 +64,7 @@ class ComputedResults:
             ResultError: jobs changed meanwhile. Nothing is saved.
             DatabaseError: the database refuses or is away.
         """
-        _replace(self.batch_id, self.rows, list(self.job_ids))
+        _replace(self.batch_id, self.figures, list(self.job_ids))
 
 
 def save_results(batch_id: int) -> SavedResults:
@@ -102,8 +103,12 @@ def compute_results(batch_id: int) -> ComputedResults:
     jobs = finished_jobs(batch_id)
     workbook = _workbook(batch)
     by_name = {job.name: job for job in jobs}
-    rows = [
-        _row(batch_id, job.name, False, figure, job.currency, [job.job_id]) for job in jobs for figure in job.figures
+    recorded = [
+        RecordedFigure(
+            analysis_name=job.name, is_group=False, figure=figure, currency=job.currency, job_ids=(job.job_id,)
+        )
+        for job in jobs
+        for figure in job.figures
     ]
     left_out = {name: reason for name, reason in missing_of_groups(workbook, by_name).items() if reason}
     refused: list[str] = []
@@ -118,41 +123,48 @@ def compute_results(batch_id: int) -> ComputedResults:
             refused.append(str(error))
             continue
         groups += 1
-        job_ids = [job.job_id for job in members]
-        rows += [_row(batch_id, grouping.name, True, figure, members[0].currency, job_ids) for figure in figures]
+        recorded += [
+            RecordedFigure(
+                analysis_name=grouping.name,
+                is_group=True,
+                figure=figure,
+                currency=members[0].currency,
+                job_ids=tuple(job.job_id for job in members),
+            )
+            for figure in figures
+        ]
     return ComputedResults(
         batch_id,
         tuple(job.job_id for job in jobs),
-        tuple(rows),
-        SavedResults(len(jobs), groups, len(rows), left_out),
+        tuple(recorded),
+        SavedResults(len(jobs), groups, len(recorded), left_out),
         tuple(refused),
     )
 
 
-def _workbook(batch: Mapping[str, Any]) -> Workbook:
+def _workbook(batch: ResultBatch) -> Workbook:
     from irp_pipeline.workbook import Workbook
 
-    return Workbook.model_validate(batch["configuration_data"])
+    return Workbook.model_validate(batch.configuration_data)
 
 
-def _row(
-    batch_id: int, name: str, is_group: bool, figure: Figure, currency: str, job_ids: list[int]
-) -> tuple[object, ...]:
+def _row(batch_id: int, recorded: RecordedFigure) -> tuple[object, ...]:
+    figure = recorded.figure
     return (
         batch_id,
-        name,
-        is_group,
+        recorded.analysis_name,
+        recorded.is_group,
         figure.perspective,
         figure.metric,
         figure.return_period,
         figure.loss_factor,
         figure.loss,
-        currency,
-        job_ids,
+        recorded.currency,
+        list(recorded.job_ids),
     )
 
 
-def _replace(batch_id: int, rows: Iterable[tuple[object, ...]], job_ids: list[int]) -> None:
+def _replace(batch_id: int, figures: Iterable[RecordedFigure], job_ids: list[int]) -> None:
     with transaction():
         execute_scalar("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))  # one saving at a time
         if [job.job_id for job in finished_jobs(batch_id)] != job_ids:
@@ -164,5 +176,5 @@ def _replace(batch_id: int, rows: Iterable[tuple[object, ...]], job_ids: list[in
                                              loss_factor, loss, currency, job_ids)
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             """,
-            rows,
+            (_row(batch_id, recorded) for recorded in figures),
         )

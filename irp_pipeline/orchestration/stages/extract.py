@@ -15,17 +15,18 @@ from irp_pipeline.exposure.totals.as_json import totals_from_json, totals_to_jso
 from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
-from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
-from irp_pipeline.helpers.step import StepRun
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
+from irp_pipeline.helpers.portfolio_facts import PortfolioTotals, records_key
+from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(2, "Extract")
+STAGE = StageSpec(2, "Extract")
 
 _TOTALS_FILE = "source_totals.json"
 _DIFFERENCES_SHOWN = 20
 
 
-def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
+def portfolio_sources(cycle: CycleOfRun) -> dict[str, dict[OedTable, Source]]:
     """Return where each portfolio of the cycle's workbook comes from, table by table.
 
     Raises:
@@ -57,7 +58,7 @@ def portfolio_sources(cycle: Cycle) -> dict[str, dict[OedTable, Source]]:
     return sources
 
 
-def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
+def extracted_tables(cycle: CycleOfRun, portfolio: str) -> dict[OedTable, Path]:
     """Return the extracted tables of a portfolio, checked against what their step recorded.
 
     Raises:
@@ -71,9 +72,9 @@ def extracted_tables(cycle: Cycle, portfolio: str) -> dict[OedTable, Path]:
     return found
 
 
-def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
+def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
     """Return what the source files hold, so that a changed one is extracted again. Databases are not asked."""
-    if get_active_configuration(cycle.id) is None:
+    if find_active_configuration(cycle.id) is None:
         return {}
     return {
         f"source {portfolio}/{table}": file_sha256(source.path)
@@ -84,7 +85,7 @@ def _file_hashes(cycle: Cycle, _: object) -> dict[str, str]:
 
 
 @step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
-def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
+def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Copy the OED tables of each portfolio to Parquet, with the control totals of the source of that moment."""
     extracted: dict[str, Any] = {}
     for portfolio, sources in portfolio_sources(cycle).items():
@@ -101,14 +102,14 @@ def extract_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) ->
                 totals = run.scratch / key / _TOTALS_FILE
                 write_atomically(totals, totals_to_json(result.source_totals))
                 run.add_file(totals)
-            extracted[f"{portfolio} {table} records"] = result.rows
+            extracted[records_key(portfolio, table)] = result.rows
             extracted[f"{portfolio} {table} read as"] = result.reading
             extracted[f"{portfolio} {table} sha256"] = result.sha256
     return extracted
 
 
 @step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
-def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def control_totals(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
     workbook, _ = active_workbook(cycle.id)
     differences: list[str] = []
@@ -122,12 +123,7 @@ def control_totals(cycle: Cycle, run: StepRun) -> dict[str, Any]:
         source = totals_from_json(files[_TOTALS_FILE].read_text())
         extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])
         differences += [f"{portfolio.name}: {difference}" for difference in compare_totals(source, extracted)]
-        whole = whole_totals(extracted)
-        figures[f"{portfolio.name} locations"] = sum(total.locations for total in whole)
-        figures[f"{portfolio.name} buildings"] = sum(total.buildings for total in whole)
-        for total in whole:
-            key = f"{portfolio.name} TIV {total.country} {total.currency}"
-            figures[key] = float(total.tiv) + figures.get(key, 0.0)
+        figures |= PortfolioTotals.of(whole_totals(extracted)).output(portfolio.name)
     if differences:
         shown = differences[:_DIFFERENCES_SHOWN]
         more = f"\n… and {len(differences) - len(shown)} more" if len(differences) > len(shown) else ""

@@ -7,18 +7,18 @@ from typing import Any, Final
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline.helpers.batch import current_batch, get_batch_jobs, recon_batch, track_batch
+from irp_pipeline.helpers.batch import find_current_batch, jobs_of_batch, recon_batch, track_batch
 from irp_pipeline.helpers.batch_content import job_contents
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import jobs_doing
 from irp_pipeline.helpers.result import compute_results, saved_content
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(5, "Monitor")
+STAGE = StageSpec(5, "Monitor")
 
 _FIRST_POLL_SECONDS: Final = 0.5
 _LAST_POLL_SECONDS: Final = 10.0
@@ -37,16 +37,16 @@ class TrackingConfig(Config):
     )
 
 
-def _results(cycle: Cycle) -> dict[str, Any]:
+def _results(cycle: CycleOfRun) -> dict[str, Any]:
     """What came back of the jobs."""
-    batch = current_batch(cycle.id)
-    return {"results": None if batch is None else job_contents(batch["id"])}
+    batch = find_current_batch(cycle.id)
+    return {"results": None if batch is None else job_contents(batch.id)}
 
 
-def _under_way(cycle: Cycle) -> str | None:
-    batch = current_batch(cycle.id)
-    counts = {} if batch is None else batch["job_counts"]
-    under_way = sum(number for status, number in counts.items() if not JobStatus(status).is_terminal)
+def _under_way(cycle: CycleOfRun) -> str | None:
+    batch = find_current_batch(cycle.id)
+    counts = {} if batch is None else batch.job_counts
+    under_way = sum(number for status, number in counts.items() if not status.is_terminal)
     return f"{under_way} jobs have not ended" if under_way else None
 
 
@@ -58,9 +58,9 @@ def _under_way(cycle: Cycle) -> str | None:
     pending=_under_way,
     without_config=("patience_minutes",),
 )
-def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
+def track_jobs(cycle: CycleOfRun, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
     """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
-    batch_id = analysis_batch(cycle)["id"]
+    batch_id = analysis_batch(cycle).id
     began, pause, said = time.monotonic(), _FIRST_POLL_SECONDS, ""
     while True:
         counts = track_batch(batch_id)
@@ -83,16 +83,16 @@ def track_jobs(cycle: Cycle, context: OpExecutionContext, config: TrackingConfig
     return {"analysis batch": batch_id} | {f"jobs {status.lower()}": number for status, number in counts.items()}
 
 
-def _figures(cycle: Cycle) -> dict[str, Any]:
+def _figures(cycle: CycleOfRun) -> dict[str, Any]:
     """The saved figures."""
-    batch = current_batch(cycle.id)
-    return {"figures": None if batch is None else saved_content(batch["id"])}
+    batch = find_current_batch(cycle.id)
+    return {"figures": None if batch is None else saved_content(batch.id)}
 
 
 @step(stage=STAGE, number=2, workbook=("analyses", "groupings"), after=("monitor.track_jobs",), records=_figures)
-def group_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
-    computed = compute_results(analysis_batch(cycle)["id"])
+    computed = compute_results(analysis_batch(cycle).id)
     if computed.refused:
         computed.save()  # the figures of everything else
         raise LossError("\n".join(computed.refused))
@@ -124,12 +124,11 @@ def _progress(batch_id: int, counts: Mapping[JobStatus, int]) -> str:
 def _what_failed(batch_id: int, status: BatchStatus) -> str:
     failed = [
         job
-        for job in get_batch_jobs(batch_id)
-        if not job["skipped"] and job["status"] not in {JobStatus.FINISHED, JobStatus.INITIATED}
+        for job in jobs_of_batch(batch_id)
+        if not job.skipped and job.status not in {JobStatus.FINISHED, JobStatus.INITIATED}
     ]
     lines = [
-        f"{job['job_configuration_data'].get('name', 'job')} (job {job['id']}, {job['status']}): "
-        f"{job['error_message'] or 'no reason was given'}"
+        f"{job.analysis or 'job'} (job {job.id}, {job.status}): {job.error_message or 'no reason was given'}"
         for job in failed[:_FAILURES_SHOWN]
     ]
     more = (

@@ -13,22 +13,23 @@ from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, write
 from irp_pipeline.exposure.validate import PortfolioFindings, refused_portfolios
 from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.files import write_atomically
-from irp_pipeline.helpers.configuration import active_workbook, get_active_configuration
+from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.portfolio_facts import Fact, fact_key, records_key
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.extract import extracted_tables
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Analysis, Workbook
 
-STAGE = Stage(3, "Process")
+STAGE = StageSpec(3, "Process")
 
 
-def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the engines need of each portfolio: a model that looks locations up in another way needs other columns."""
-    if get_active_configuration(cycle.id) is None:
+    if find_active_configuration(cycle.id) is None:
         return {}
     workbook, folder = active_workbook(cycle.id)
     return {
@@ -45,7 +46,7 @@ def _lookups(cycle: Cycle, _: Any) -> dict[str, Any]:
     after=("extract.extract_exposure",),
     inputs=_lookups,
 )
-def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
+def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Check each portfolio against OED. A portfolio with errors stops its own analyses. The file `findings.txt` has
     all findings.
 
@@ -64,8 +65,9 @@ def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -
         run.add_file(run.scratch / key)
         if result.errors:  # a run that fails publishes nothing, and people need them all
             write_atomically(cycle.folder / key, text)
-        figures[f"{portfolio.name} errors"] = len(result.errors)
-        figures[f"{portfolio.name} warnings"] = sum(item.severity is Severity.WARNING for item in result.findings)
+        figures[fact_key(portfolio.name, Fact.ERRORS)] = len(result.errors)
+        warnings = sum(item.severity is Severity.WARNING for item in result.findings)
+        figures[fact_key(portfolio.name, Fact.WARNINGS)] = warnings
         if result.findings:
             context.log.warning(f"{portfolio.name}: {len(result.findings)} findings, see {cycle.folder / key}")
     refused = refused_portfolios(found, strict=workbook.metadata.strict_validation)
@@ -81,7 +83,7 @@ def validate_exposure(cycle: Cycle, run: StepRun, context: OpExecutionContext) -
     workbook=("portfolios",),
     after=("extract.extract_exposure", "process.validate_exposure"),
 )
-def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def build_portfolios(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Write the OED files of each portfolio as a model reads them, and record what they hold.
 
     A portfolio with errors is left out, and so are its analyses.
@@ -99,14 +101,14 @@ def build_portfolios(cycle: Cycle, run: StepRun) -> dict[str, Any]:
                 run.remove_file(target.relative_to(cycle.folder).as_posix())
                 continue
             built.append(run.scratch / target.relative_to(cycle.folder))
-            figures[f"{portfolio.name} {table} records"] = write_portfolio_file(extracts[table], built[-1])
+            figures[records_key(portfolio.name, table)] = write_portfolio_file(extracts[table], built[-1])
         if not built:
             continue
         files = [run.add_file(path) for path in built]
-        figures[f"{portfolio.name} exposure hash"] = exposure_hash(
+        figures[fact_key(portfolio.name, Fact.EXPOSURE_HASH)] = exposure_hash(
             {path.stem: file.sha256 for path, file in zip(built, files, strict=True)}
         )
-        figures[f"{portfolio.name} folder"] = str(folder)
+        figures[fact_key(portfolio.name, Fact.FOLDER)] = str(folder)
     return figures
 
 
@@ -116,7 +118,7 @@ def process(start: Any) -> Any:
     return build_portfolios(validate_exposure(start))
 
 
-def _validated(cycle: Cycle, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":
+def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":
     from irp_pipeline.exposure.validate import validate
 
     try:

@@ -8,24 +8,24 @@ from dagster import MetadataValue, OpExecutionContext, graph
 from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS
 from irp_pipeline.helpers import result
 from irp_pipeline.helpers.artefact import list_artefacts
-from irp_pipeline.helpers.step import StepRun
+from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(6, "Report")
+STAGE = StageSpec(6, "Report")
 
 
 @step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
-def export_results(cycle: Cycle, run: StepRun) -> dict[str, Any]:
+def export_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD."""
-    files = result.exported_files(analysis_batch(cycle)["id"], run.scratch / RESULTS)
+    files = result.exported_files(analysis_batch(cycle).id, run.scratch / RESULTS)
     keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
     for key in set(list_artefacts(cycle.id, RESULTS)) - set(keys):
         run.remove_file(key)
     return {"folder": str(cycle.folder / RESULTS), "files": [file.path.name for file in files]}
 
 
-def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the report would say now."""
     from irp_pipeline.report import collect
 
@@ -38,7 +38,7 @@ def _content(cycle: Cycle, _: Any) -> dict[str, Any]:
     after=("extract.control_totals", "process.validate_exposure", "report.export_results"),
     inputs=_content,
 )
-def cycle_report(cycle: Cycle, run: StepRun, context: OpExecutionContext) -> dict[str, Any]:
+def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the report of the cycle: a page, its chart as a picture, and a summary, which is shown here."""
     from irp_pipeline.report import collect, write
 

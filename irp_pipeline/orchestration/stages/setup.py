@@ -11,21 +11,21 @@ from pydantic import Field
 from irp_pipeline import settings
 from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.files import make_folder
-from irp_pipeline.helpers.batch import current_batch, ensure_batch
+from irp_pipeline.helpers.batch import Batch, ensure_batch, find_current_batch
 from irp_pipeline.helpers.batch_content import wanted_content, wanted_jobs
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.configuration import (
     activate_configuration,
     check_configuration,
-    get_active_configuration,
+    find_active_configuration,
     require_active_configuration,
 )
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.ending import end_batches
-from irp_pipeline.helpers.step import StepRun
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
-STAGE = Stage(1, "Setup")
+STAGE = StageSpec(1, "Setup")
 
 
 class ConfigurationConfig(Config):
@@ -36,45 +36,45 @@ class ConfigurationConfig(Config):
     )
 
 
-def chosen_workbook(cycle: Cycle, config: ConfigurationConfig) -> Path:
+def chosen_workbook(cycle: CycleOfRun, config: ConfigurationConfig) -> Path:
     """Return the path of the workbook that a run means, whether or not it is there."""
     return Path(config.workbook).expanduser() if config.workbook else workbook_of(cycle.folder)
 
 
-def analysis_batch(cycle: Cycle) -> dict[str, Any]:
-    """Return the batch that has the jobs of the cycle's workbook; the columns of ``read_batch``.
+def analysis_batch(cycle: CycleOfRun) -> Batch:
+    """Return the batch that has the jobs of the cycle's workbook.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
         BatchError: no batch has been made for the workbook as it is now.
     """
     require_active_configuration(cycle.id)
-    batch = current_batch(cycle.id)
+    batch = find_current_batch(cycle.id)
     if batch is None:
         raise BatchError("No batch has been made for the analyses of the workbook: run create_batches first")
     return batch
 
 
-def _workbook_hash(cycle: Cycle, config: ConfigurationConfig) -> dict[str, str | None]:
+def _workbook_hash(cycle: CycleOfRun, config: ConfigurationConfig) -> dict[str, str | None]:
     from irp_pipeline.workbook import workbook_hash
 
     path = chosen_workbook(cycle, config)
     return {"workbook": workbook_hash(path) if path.is_file() else None}
 
 
-def _configuration(cycle: Cycle) -> dict[str, Any]:
+def _configuration(cycle: CycleOfRun) -> dict[str, Any]:
     """The configuration that the cycle works with."""
-    configuration = get_active_configuration(cycle.id)
-    return {"configuration": configuration["configuration_data"] if configuration else None}
+    configuration = find_active_configuration(cycle.id)
+    return {"configuration": configuration.data if configuration else None}
 
 
-def _batch(cycle: Cycle) -> dict[str, str | None]:
+def _batch(cycle: CycleOfRun) -> dict[str, str | None]:
     """The jobs that the workbook asks for, if there is a batch of them."""
     return {"batch": wanted_content(cycle.id)}
 
 
 @step(stage=STAGE, number=1)
-def initialize_environment(cycle: Cycle) -> dict[str, Any]:
+def initialize_environment(cycle: CycleOfRun) -> dict[str, Any]:
     """Make the cycle's folder and record which software the cycle began with."""
     settings.make_irp_home()
     make_folder(cycle.folder)
@@ -89,7 +89,7 @@ def initialize_environment(cycle: Cycle) -> dict[str, Any]:
 
 @step(stage=STAGE, number=2, inputs=_workbook_hash, records=_configuration)
 def validate_configuration(
-    cycle: Cycle, run: StepRun, context: OpExecutionContext, config: ConfigurationConfig
+    cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext, config: ConfigurationConfig
 ) -> dict[str, Any]:
     """Check the workbook and make it the configuration of the cycle."""
     from irp_pipeline.workbook import Workbook, workbook_notes
@@ -118,18 +118,18 @@ def validate_configuration(
     workbook=("metadata.currency", "analyses"),
     records=_batch,
 )
-def create_batches(cycle: Cycle, run: StepRun, step_id: int, context: OpExecutionContext) -> None:
+def create_batches(cycle: CycleOfRun, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
     """See that there is a batch of the jobs that the workbook asks for; nothing is submitted yet.
 
     Jobs that are still at work for a workbook of before are ended.
     """
     configuration = require_active_configuration(cycle.id)
-    if current_batch(cycle.id) is None:
+    if find_current_batch(cycle.id) is None:
         for earlier in end_batches(cycle.id, BatchType.ANALYSIS):
             context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
 
     def make() -> None:
-        batch_id = ensure_batch(BatchType.ANALYSIS, configuration["id"], step_id)
+        batch_id = ensure_batch(BatchType.ANALYSIS, configuration.id, step_id)
         run.output |= {"analysis batch": batch_id, "analysis jobs": len(wanted_jobs(batch_id))}
 
     run.when_complete(make)

@@ -5,16 +5,17 @@ from typing import Any
 
 from dagster import DynamicOut, DynamicOutput, In, Nothing, OpExecutionContext, Out, graph, op
 
-from irp_pipeline.helpers.batch import current_batch, get_batch_jobs, read_batch, submit_batch
+from irp_pipeline.helpers.batch import find_batch, find_current_batch, jobs_of_batch, submit_batch
 from irp_pipeline.helpers.batch_content import job_contents, jobs_handed_over_since, wanted_jobs
 from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.job_record import Job
 from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import Cycle, Stage, part_of_step, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, part_of_step, step
 
-STAGE = Stage(4, "Submit")
+STAGE = StageSpec(4, "Submit")
 
 _STEP = "submit.submit_jobs"
 _CHUNKS = 20
@@ -25,11 +26,11 @@ _CHUNKS = 20
 def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> Iterator[DynamicOutput[list[int]]]:
     """Resubmit what failed or has other inputs now, and share out all jobs that wait to be handed over."""
     with part_of_step(_STEP, context, database) as cycle:
-        batch_id = analysis_batch(cycle)["id"]
+        batch_id = analysis_batch(cycle).id
         renewed = renew_batch(batch_id, everything=database.rerun_completed)
         if renewed:
             context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID tells why")
-        waiting = [job["id"] for job in _waiting(batch_id)]
+        waiting = [job.id for job in _waiting(batch_id)]
     size = -(-len(waiting) // _CHUNKS) or 1
     for first in range(0, len(waiting), size):
         yield DynamicOutput(waiting[first : first + size], mapping_key=str(first))
@@ -39,42 +40,42 @@ def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> I
 def hand_over_jobs(context: OpExecutionContext, database: DatabaseResource, job_ids: list[int]) -> None:
     """Hand some of the jobs to their engines."""
     with part_of_step(_STEP, context, database) as cycle:
-        submit_batch(analysis_batch(cycle)["id"], job_ids)
+        submit_batch(analysis_batch(cycle).id, job_ids)
 
 
-def _waiting(batch_id: int) -> list[dict[str, Any]]:
-    return [job for job in get_batch_jobs(batch_id) if job["status"] == JobStatus.INITIATED and not job["skipped"]]
+def _waiting(batch_id: int) -> list[Job]:
+    return [job for job in jobs_of_batch(batch_id) if job.status is JobStatus.INITIATED and not job.skipped]
 
 
-def _jobs(cycle: Cycle, _: Any) -> dict[str, Any]:
+def _jobs(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the jobs are to compute, with what a person changed on purpose."""
-    batch = current_batch(cycle.id)
-    return {"jobs": None if batch is None else wanted_jobs(batch["id"])}
+    batch = find_current_batch(cycle.id)
+    return {"jobs": None if batch is None else wanted_jobs(batch.id)}
 
 
-def _requests(cycle: Cycle) -> dict[str, Any]:
+def _requests(cycle: CycleOfRun) -> dict[str, Any]:
     """What the engines were given for the jobs."""
-    batch = current_batch(cycle.id)
-    return {"requests": None if batch is None else [content["request"] for content in job_contents(batch["id"])]}
+    batch = find_current_batch(cycle.id)
+    return {"requests": None if batch is None else [content["request"] for content in job_contents(batch.id)]}
 
 
-def _handed_over_or_waiting(cycle: Cycle) -> str | None:
-    batch = current_batch(cycle.id)
+def _handed_over_or_waiting(cycle: CycleOfRun) -> str | None:
+    batch = find_current_batch(cycle.id)
     if batch is None:
         return None
-    if waiting := len(_waiting(batch["id"])):
+    if waiting := len(_waiting(batch.id)):
         return f"{waiting} jobs wait to be handed over"
-    handed_over = jobs_handed_over_since(batch["id"], _STEP)
+    handed_over = jobs_handed_over_since(batch.id, _STEP)
     return f"{handed_over} jobs were handed over since" if handed_over else None
 
 
-def _to_resubmit(cycle: Cycle) -> str | None:
+def _to_resubmit(cycle: CycleOfRun) -> str | None:
     """What sharing out the jobs would find."""
-    batch = current_batch(cycle.id)
+    batch = find_current_batch(cycle.id)
     if batch is None:
         return None
     try:
-        outdated = outdated_jobs(batch["id"])
+        outdated = outdated_jobs(batch.id)
     except JobError as error:
         return str(error)
     if not outdated:
@@ -92,12 +93,12 @@ def _to_resubmit(cycle: Cycle) -> str | None:
     pending=_handed_over_or_waiting,
     foreseen=_to_resubmit,
 )
-def submit_jobs(cycle: Cycle) -> dict[str, Any]:
+def submit_jobs(cycle: CycleOfRun) -> dict[str, Any]:
     """See that every job of the batch is with its engine."""
-    batch_id = analysis_batch(cycle)["id"]
+    batch_id = analysis_batch(cycle).id
     submit_batch(batch_id)
-    batch = read_batch(batch_id)
-    return {"analysis batch": batch_id, "jobs": batch["jobs"] if batch else 0}
+    batch = find_batch(batch_id)
+    return {"analysis batch": batch_id, "jobs": batch.jobs if batch else 0}
 
 
 @graph

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from irp_pipeline.helpers import heartbeat, lost_runs
+from irp_pipeline.helpers import heartbeat, lost_runs, step_start
 from irp_pipeline.helpers import lease as lease_module
 from irp_pipeline.helpers.constants import CycleStatus, StepStatus
 from irp_pipeline.helpers.cycle import (
@@ -33,7 +33,7 @@ from irp_pipeline.helpers.database import DatabaseError, execute_command, execut
 from irp_pipeline.helpers.stage import StageError, get_or_create_stage, get_stage_by_id, list_stages_for_cycle
 from irp_pipeline.helpers.step import (
     StepError,
-    StepRun,
+    TrackedRun,
     create_step_run,
     get_last_step_run,
     get_or_create_step,
@@ -86,8 +86,8 @@ class Cycle:
 class Work:
     """A tracked run that has begun and not ended."""
 
-    block: AbstractContextManager[StepRun]
-    seen: StepRun
+    block: AbstractContextManager[TrackedRun]
+    seen: TrackedRun
     run: Run
     fingerprint: str | None
 
@@ -412,7 +412,7 @@ def leases_without_a_clock() -> Iterator[None]:
     """Only the model says when a worker was not heard of."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(heartbeat, "HEARTBEAT_SECONDS", 3600)
-        for module in (lease_module, lost_runs):
+        for module in (lease_module, lost_runs, step_start):
             patch.setattr(module, "LEASE_SECONDS", 86_400)
         yield
 

@@ -361,7 +361,7 @@ class TestReopening:
         with pytest.raises(CycleError, match="irp cycle reopen Q1"):
             require_open_cycle(CYCLE)
         assert reopen_cycle(cycle_id) is True
-        assert (require_open_cycle(CYCLE)["status"], require_open_cycle(CYCLE)["archived_ts"]) == ("ACTIVE", None)
+        assert (require_open_cycle(CYCLE).status, require_open_cycle(CYCLE).archived_ts) == ("ACTIVE", None)
 
     def test_an_open_cycle_or_none_changes_nothing(self):
         cycle_id = create_cycle(CYCLE)
@@ -430,7 +430,7 @@ class TestNames:
             before = fetch_all("SELECT id, cycle_name, status, created_ts FROM irp_cycle ORDER BY id")
             init_database()
             assert fetch_all("SELECT id, cycle_name, status, created_ts FROM irp_cycle ORDER BY id") == before
-            assert require_open_cycle("Q1")["id"] != require_open_cycle("q1")["id"]
+            assert require_open_cycle("Q1").id != require_open_cycle("q1").id
             for name in ("Q1", "q1", "q2"):
                 with pytest.raises(CycleError, match="already"):
                     create_cycle(name)

@@ -73,7 +73,7 @@ def request_of(job: dict[str, Any]) -> dict[str, Any]:
     """Return what the engine would be given for a job."""
     batch = open_batch(job["batch_id"])
     assert batch is not None
-    requests, refused = requests_of(batch, [job])
+    requests, refused = requests_of(batch, {job["id"]: job["job_configuration_data"]})
     if refused:
         raise refused[job["id"]]
     return requests[job["id"]]

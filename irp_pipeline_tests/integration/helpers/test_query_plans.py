@@ -44,7 +44,7 @@ def place(many_cycles) -> Place:
     stage_id = stage.get_or_create_stage(found["id"], 2, "Stage 2")
     step_id = step.get_or_create_step(stage_id, 2, "Step 2")
     run_id, _ = step.create_step_run(step_id, "analyst")
-    current = batch.current_batch(cycle.require_open_cycle(cycle_name(AMOUNT.cycles))["id"])
+    current = batch.current_batch(cycle.require_open_cycle(cycle_name(AMOUNT.cycles)).id)
     assert current is not None
     job_id = batch.get_batch_jobs(current["id"])[0]["id"]
     return Place(found, stage_id, step_id, run_id, current["id"], job_id)

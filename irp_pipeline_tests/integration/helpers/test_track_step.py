@@ -42,7 +42,7 @@ from irp_pipeline.helpers.db_context import carry_schema, get_current_schema, sc
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import (
     StepError,
-    StepRun,
+    TrackedRun,
     create_step_run,
     get_last_step_run,
     get_or_create_step,
@@ -498,7 +498,7 @@ class TestTheHeartbeat:
     def beats_fast(self, fast_heartbeat: None) -> None: ...
 
     @staticmethod
-    def threads_of(run: StepRun) -> list[threading.Thread]:
+    def threads_of(run: TrackedRun) -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == f"irp-heartbeat-{run.id}"]
 
     @staticmethod
@@ -676,7 +676,7 @@ class TestAnAnswerThatIsLost:
         return lost
 
     def test_of_the_start_makes_no_second_run(self, step_id, monkeypatch):
-        lost = self.once(monkeypatch, "_start", lambda *_: True)
+        lost = self.once(monkeypatch, "begin", lambda *_: True)
         with track_step(step_id) as run:
             assert (run.run_num, run.work_run_num, run.skipped) == (1, 1, False)
         assert lost.is_set()
@@ -741,7 +741,7 @@ Process: TypeAlias = subprocess.Popen[str]
 
 PRELUDE = """
 import json, logging, os, signal, sys
-from irp_pipeline.helpers import heartbeat as heartbeat_module, lease
+from irp_pipeline.helpers import heartbeat as heartbeat_module, lease, step_start
 from irp_pipeline.helpers.database import execute_scalar
 from irp_pipeline.helpers.step import StepError, get_last_step_run, track_step
 
@@ -881,11 +881,11 @@ class TestAStoppedProcess:
         worker = launch(
             """
 def stop_first(active):
-    lease.is_lost = judge
+    step_start.HeldLease.is_lost = judge
     os.kill(os.getpid(), signal.SIGSTOP)
     return judge(active)
 
-judge, lease.is_lost, lease._START_LOCK_SECONDS = lease.is_lost, stop_first, 1
+judge, step_start.HeldLease.is_lost, step_start._START_LOCK_SECONDS = step_start.HeldLease.is_lost, stop_first, 1
 """
             + AT_WORK,
             step_id,
@@ -1088,7 +1088,7 @@ say(get_last_step_run(step_id)["status"])
             self.MAKE_A_STEP
             + """
 from pathlib import Path
-home, lease.LEASE_SECONDS = Path(sys.argv[1]), 0.1
+home, lease.LEASE_SECONDS, step_start.LEASE_SECONDS = Path(sys.argv[1]), 0.1, 0.1
 for error in (ValueError("no such column"), None):
     try:
         with track_step(step_id):

@@ -32,7 +32,7 @@ from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.orchestration.jobs import STAGES, selection
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.orchestration.resources import DatabaseResource
-from irp_pipeline.orchestration.tracking import Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 
 CYCLE = "Q1-2024"
@@ -52,8 +52,8 @@ STEPS = [
 # --- the example of the documentation: a step is one function, and its place in a graph --------------------------
 
 
-@step(stage=Stage(7, "Rates"), number=1, retry_policy=RetryPolicy(max_retries=3))
-def fetch_rates(cycle: Cycle, context: OpExecutionContext) -> dict[str, Any]:
+@step(stage=StageSpec(7, "Rates"), number=1, retry_policy=RetryPolicy(max_retries=3))
+def fetch_rates(cycle: CycleOfRun, context: OpExecutionContext) -> dict[str, Any]:
     """Fetch the exchange rates of the cycle's day."""
     if context.retry_number < 2:
         raise ConnectionError("the exchange is closed")
@@ -76,19 +76,19 @@ class Factor(Config):
     factor: float = 1.0
 
 
-@step(stage=Stage(8, "Own"), number=1)
+@step(stage=StageSpec(8, "Own"), number=1)
 def scale(config: Factor) -> dict[str, float]:
     """Depend on config."""
     return {"factor": config.factor}
 
 
-@step(stage=Stage(8, "Own"), number=2)
+@step(stage=StageSpec(8, "Own"), number=2)
 def break_down() -> None:
     """Have a defect."""
     raise ZeroDivisionError("no accounts to divide by")
 
 
-@step(stage=Stage(8, "Own"), number=3)
+@step(stage=StageSpec(8, "Own"), number=3)
 def hand_out_secrets() -> dict[str, object]:
     """Return what has no JSON form."""
     return {"opened": object()}

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irp_pipeline.losses import Figure, LossError, Member, exceedance_curve, figures, group, period_losses, periods
+from irp_pipeline.vocabulary import Perspective
 
 Row = tuple[int, int, int, float]
 """Period, EventId, SampleId, Loss."""
@@ -127,7 +128,9 @@ class TestFigures:
     def test_by_hand(self, tmp_path):
         # Eight sampled years, of which three have a loss: 40, 10 and 5.
         losses = period_losses(write_plt(tmp_path / "a", [(1, 7, 1, 10), (1, 8, 1, 30), (3, 7, 1, 10), (1, 7, 2, 5)]))
-        found = by_key(figures(losses, perspective="GUL", periods=4, samples=2, return_periods=[8, 4, 6, 2, 9]))
+        found = by_key(
+            figures(losses, perspective=Perspective.GUL, periods=4, samples=2, return_periods=[8, 4, 6, 2, 9])
+        )
         assert found[("GUL", "AAL", None)] == pytest.approx(55 / 8)
         assert found[("GUL", "STD_DEV", None)] == pytest.approx(float(np.std([40, 10, 5, 0, 0, 0, 0, 0], ddof=1)))
         assert found[("GUL", "AEP", 8)] == 40
@@ -139,20 +142,20 @@ class TestFigures:
 
     def test_nothing_happened(self, tmp_path):
         losses = period_losses(write_plt(tmp_path / "a", []))
-        found = figures(losses, perspective="RI", periods=4, samples=2, return_periods=[2])
+        found = figures(losses, perspective=Perspective.RI, periods=4, samples=2, return_periods=[2])
         assert [(figure.metric, figure.loss) for figure in found] == [
             ("AAL", 0), ("STD_DEV", 0), ("OEP", 0), ("AEP", 0),
         ]  # fmt: skip
 
     def test_one_year_has_no_deviation(self, tmp_path):
         losses = period_losses(write_plt(tmp_path / "a", [(1, 7, 1, 10)], years=1))
-        found = figures(losses, perspective="IL", periods=1, samples=1, return_periods=[1])
+        found = figures(losses, perspective=Perspective.IL, periods=1, samples=1, return_periods=[1])
         assert [figure.metric for figure in found] == ["AAL", "OEP", "AEP"]
 
     def test_refusals(self, tmp_path):
         losses = period_losses(write_plt(tmp_path / "a", [(1, 7, 1, 10), (2, 7, 1, 10)]))
         with pytest.raises(LossError, match="in 2 sampled years, which cannot be among 1 years with 1 samples"):
-            figures(losses, perspective="GUL", periods=1, samples=1, return_periods=[])
+            figures(losses, perspective=Perspective.GUL, periods=1, samples=1, return_periods=[])
         with pytest.raises(LossError, match="above 0 years, not 0"):
             exceedance_curve(np.array([1.0]), 4, [0])
 
@@ -263,7 +266,7 @@ class TestGroup:
         assert found["GUL", "AAL", None] == paired["GUL", "AAL", None] == pytest.approx(145 / 8)
 
     def test_a_group_of_one_is_the_analysis(self, one):
-        alone = figures(period_losses(one), perspective="GUL", periods=4, samples=2, return_periods=[2, 4, 8])
+        alone = figures(period_losses(one), perspective=Perspective.GUL, periods=4, samples=2, return_periods=[2, 4, 8])
         assert group("g", [member("a", one)], return_periods=[2, 4, 8]) == alone
 
     def test_who_comes_twice_counts_once(self, one, two):
@@ -300,7 +303,7 @@ class TestGroup:
     def test_a_perspective_that_is_asked_for_must_be_there(self, one, two):
         members = [member("a", one, period_losses={"GUL": one, "RI": one}), member("b", two)]
         with pytest.raises(LossError, match="there are no period losses RI of b"):
-            group("g", members, return_periods=[4], perspectives=["RI"])
+            group("g", members, return_periods=[4], perspectives=[Perspective.RI])
 
     def test_two_of_one_name_and_nobody(self, one, two):
         with pytest.raises(LossError, match="two different analyses called a"):

@@ -26,7 +26,7 @@ from irp_pipeline.orchestration.instance import shipped_configuration, use_dagst
 from irp_pipeline.orchestration.jobs import STAGES, run_cycle, selection
 from irp_pipeline.orchestration.notifier import FailedRun
 from irp_pipeline.orchestration.schedules import cycle_of_quarter, is_first_weekday_of_quarter
-from irp_pipeline.orchestration.tracking import SPECS, Cycle, Stage, step
+from irp_pipeline.orchestration.tracking import SPECS, CycleOfRun, StageSpec, step
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -153,8 +153,8 @@ def test_what_there_is_to_choose_is_listed_to_whoever_mistypes(chosen: dict[str,
 
 
 def test_a_step_is_named_and_described_by_its_function():
-    @step(stage=Stage(4, "Submit"), number=2)
-    def send_to_model(cycle: Cycle) -> None:
+    @step(stage=StageSpec(4, "Submit"), number=2)
+    def send_to_model(cycle: CycleOfRun) -> None:
         """Send the
         portfolio.
         """
