@@ -57,10 +57,12 @@ class Limits:
     Attributes:
         seconds: how long it may run.
         disk_bytes: how large its folder may become.
+        memory_bytes: how much memory its processes may use together; None means no limit.
     """
 
     seconds: float
     disk_bytes: float
+    memory_bytes: float | None = None
 
 
 class LocalEngine:
@@ -75,7 +77,7 @@ class LocalEngine:
     def __init__(self, jobs_folder: Path, program: Sequence[str], limits: Limits | None = None) -> None:
         self._jobs = jobs_folder
         self._program = list(program)
-        self._limits = limits or Limits(settings.job_seconds(), settings.job_disk_bytes())
+        self._limits = limits or Limits(settings.job_seconds(), settings.job_disk_bytes(), settings.job_memory_bytes())
 
     def folder(self, key: str) -> Path:
         """Return the folder where the files of a job are."""

@@ -35,7 +35,7 @@ from irp_pipeline.engines.protocol import JobPhase
 
 _LOOKERS_PATIENCE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.2
-_DISK_CHECK_SECONDS: Final = 2.0
+_CHECK_SECONDS: Final = 2.0
 _HEARTBEAT_SECONDS: Final = 5.0
 _LAST_WORDS_BYTES: Final = 65_536
 _LONGEST_LAST_WORDS: Final = 500
@@ -109,7 +109,7 @@ def _run(folder: Path, environment: Mapping[str, str]) -> None:
 
 def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tuple[JobPhase, str] | None:
     """Wait until a job ends by itself (None), or return why it must be ended."""
-    began = last_disk_check = last_heartbeat = time.monotonic()
+    began = last_check = last_heartbeat = time.monotonic()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_SECONDS)
@@ -119,11 +119,14 @@ def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tu
             return JobPhase.CANCELLED, "It was cancelled while it ran"
         if now - began > limits.seconds:
             return JobPhase.FAILED, f"It ran longer than its limit of {_duration(limits.seconds)} (IRP_JOB_HOURS)"
-        if now - last_disk_check > _DISK_CHECK_SECONDS:
-            last_disk_check = now
+        if now - last_check > _CHECK_SECONDS:
+            last_check = now
             if _size(folder) > limits.disk_bytes:
                 gigabytes = limits.disk_bytes / 1e9
                 return JobPhase.FAILED, f"Its folder grew beyond its limit of {gigabytes:g} GB (IRP_JOB_DISK_GB)"
+            if limits.memory_bytes is not None and _memory(process.pid) > limits.memory_bytes:
+                gigabytes = limits.memory_bytes / 1e9
+                return JobPhase.FAILED, f"It used more memory than its limit of {gigabytes:g} GB (IRP_JOB_MEMORY_GB)"
         if now - last_heartbeat > _HEARTBEAT_SECONDS:
             last_heartbeat = now
             with suppress(FileNotFoundError):
@@ -174,6 +177,20 @@ def _size(folder: Path) -> int:
             with suppress(FileNotFoundError):
                 found = (Path(root) / name).lstat()
                 total += found.st_blocks * 512 if found.st_nlink == 1 else 0
+    return total
+
+
+def _memory(pid: int) -> int:
+    """The memory in bytes of a process and all that it started; what several of them share is divided among them."""
+    import psutil
+
+    total = 0
+    with suppress(psutil.Error):
+        program = psutil.Process(pid)
+        for process in (program, *program.children(recursive=True)):
+            with suppress(psutil.Error):
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)  # the proportional set size is Linux's
     return total
 
 

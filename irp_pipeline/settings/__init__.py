@@ -26,6 +26,7 @@ unset. What can be set:
 ``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
 ``IRP_JOB_HOURS``          how long one of them may run (24)
 ``IRP_JOB_DISK_GB``        how large its folder may become, in gigabytes (50)
+``IRP_JOB_MEMORY_GB``      how much memory its processes may use together, in gigabytes (no limit)
 ``IRP_JOB_PROCESSES``      how many processes its kernel has; figures depend on it in their last digits (1)
 ``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, with commas between them (none)
 ``NUMBA_CACHE_DIR``        where Oasis LMF keeps its compiled code (a folder for each Python environment in
@@ -60,6 +61,7 @@ from irp_pipeline.settings.variables import (
     extensions_schema,
     job_disk_bytes,
     job_environment_names,
+    job_memory_bytes,
     job_processes,
     job_seconds,
     job_slots,
@@ -84,6 +86,7 @@ __all__ = [
     "irp_home",
     "job_disk_bytes",
     "job_environment_names",
+    "job_memory_bytes",
     "job_processes",
     "job_seconds",
     "job_slots",

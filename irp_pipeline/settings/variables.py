@@ -64,6 +64,7 @@ class Jobs(_Variables):
     slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
     hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
     disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
+    memory_gigabytes: float | None = Field(None, validation_alias="IRP_JOB_MEMORY_GB", gt=0)
     processes: int = Field(1, validation_alias="IRP_JOB_PROCESSES", ge=1, le=1024)
     environment: str | None = Field(None, validation_alias="IRP_JOB_ENV")
 
@@ -164,6 +165,16 @@ def job_disk_bytes() -> float:
         SettingsError: it is no number above 0.
     """
     return read(Jobs).disk_gigabytes * 1e9
+
+
+def job_memory_bytes() -> float | None:
+    """Say how much memory the processes of a job may use together, in bytes: ``IRP_JOB_MEMORY_GB``, default no limit.
+
+    Raises:
+        SettingsError: it is no number above 0.
+    """
+    gigabytes = read(Jobs).memory_gigabytes
+    return None if gigabytes is None else gigabytes * 1e9
 
 
 def job_environment_names() -> list[str]:

@@ -231,6 +231,7 @@ SETTINGS = {
     "IRP_JOB_SLOTS": "many",
     "IRP_JOB_HOURS": "-1",
     "IRP_JOB_DISK_GB": "0",
+    "IRP_JOB_MEMORY_GB": "none",
     "IRP_POOL_SIZE": "0",
     "IRP_CONNECT_TIMEOUT": "soon",
     "IRP_DAGSTER_DATABASE_URL": f"mysql://ada:{SECRET}@db/x",

@@ -26,6 +26,7 @@ PATIENCE_SECONDS = 60
 # What each kind of job does, as Python text; `folder` is its folder, and it may start others.
 WAYS = {
     "well": "print('computed'); done({'answer': 42})",
+    "works for some seconds": "time.sleep(5); done({})",
     "counts": "open(folder / 'runs', 'a').write('run\\n'); time.sleep(0.2); done({})",
     "fails": "print('reading'); print('no location matches the model', file=sys.stderr); sys.exit(3)",
     "says why": "(folder / 'error.txt').write_text('The account table is empty'); sys.exit(1)",
@@ -34,6 +35,7 @@ WAYS = {
     "garbage result": "(folder / 'outcome.json').write_text('{\\xff')",
     "hangs": "subprocess.Popen(['sleep', '600'], start_new_session=True); subprocess.run(['sleep', '600'])",
     "fills": "open(folder / 'big', 'wb').write(os.urandom(3_000_000)); time.sleep(600)",
+    "needs memory": "subprocess.run([sys.executable, '-c', 'import signal; x = b\"1\" * 300_000_000; signal.pause()'])",
     "kills itself": "os.kill(os.getpid(), signal.SIGKILL)",
     "leaves a child": "subprocess.Popen(['sleep', '600'], start_new_session=True); done({})",
     "environment": "done({'environment': dict(os.environ), 'path': sys.path})",
@@ -87,8 +89,10 @@ def engine(home):
     return make_engine(home)
 
 
-def make_engine(home: Path, seconds: float = 60, disk_bytes: float = 1e9) -> LocalEngine:
-    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes))
+def make_engine(
+    home: Path, seconds: float = 60, disk_bytes: float = 1e9, memory_bytes: float | None = None
+) -> LocalEngine:
+    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes, memory_bytes))
 
 
 def of_jobs(home: Path) -> list[psutil.Process]:
@@ -160,6 +164,19 @@ class TestEnds:
         assert state.phase is JobPhase.FAILED
         assert "grew beyond its limit of 0.001 GB" in state.message
         assert of_jobs(home) == []
+
+    def test_of_a_job_that_takes_much_memory_is_its_limit(self, home):
+        engine = make_engine(home, memory_bytes=2e8)
+        submit(engine, "greedy", "needs memory")
+        state = wait_for(engine, "greedy")
+        assert state.phase is JobPhase.FAILED
+        assert state.message == "It used more memory than its limit of 0.2 GB (IRP_JOB_MEMORY_GB)"
+        assert of_jobs(home) == []
+
+    def test_within_its_limit_of_memory_is_left_alone(self, home):
+        engine = make_engine(home, memory_bytes=2e8)
+        submit(engine, "modest", "works for some seconds")
+        assert wait_for(engine, "modest").phase is JobPhase.FINISHED
 
     def test_leave_no_process_behind(self, engine, home):
         submit(engine, "job", "leaves a child")
