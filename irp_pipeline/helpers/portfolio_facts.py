@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from irp_pipeline.vocabulary import OedTable
 
 if TYPE_CHECKING:
-    from irp_pipeline.exposure.totals import ControlTotal
+    from irp_pipeline.exposure.totals.control_total import ControlTotal
 
 _INSURED_VALUE: Final = "TIV"
 

@@ -35,7 +35,7 @@ WAYS = {
     "garbage result": "(folder / 'outcome.json').write_text('{\\xff')",
     "hangs": "subprocess.Popen(['sleep', '600'], start_new_session=True); subprocess.run(['sleep', '600'])",
     "fills": "open(folder / 'big', 'wb').write(os.urandom(3_000_000)); time.sleep(600)",
-    "needs memory": "subprocess.run([sys.executable, '-c', 'x = bytes([1]) * 300_000_000; import signal; signal.pause()'])",
+    "needs memory": "subprocess.run([sys.executable, '-c', 'import signal; x = b\"1\" * 300_000_000; signal.pause()'])",
     "kills itself": "os.kill(os.getpid(), signal.SIGKILL)",
     "leaves a child": "subprocess.Popen(['sleep', '600'], start_new_session=True); done({})",
     "environment": "done({'environment': dict(os.environ), 'path': sys.path})",
