@@ -8,7 +8,7 @@ import pytest
 
 from irp_pipeline.helpers import batch, configuration, cycle, job, stage, step
 from irp_pipeline.helpers.database import execute_command
-from irp_pipeline_tests.recording_engine import analyses, make_batch, recording_engine
+from irp_pipeline_tests.support.recording_engine import analyses, make_batch, recording_engine
 
 pytestmark = pytest.mark.usefixtures("test_schema")
 
