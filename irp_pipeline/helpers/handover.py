@@ -27,7 +27,7 @@ from irp_pipeline.helpers.job_changes import (
     record,
     refusal,
 )
-from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
+from irp_pipeline.helpers.job_request import JobError, Requests, places
 from irp_pipeline.helpers.job_result import changed_file
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command, fetch_all
@@ -284,7 +284,7 @@ def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
         SELECT j.id, d.id AS work_job_id, d.job_key AS work_key, d.result_data, c.job_configuration_data
           FROM irp_job j
           JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          JOIN irp_job d ON d.request_data - {PLACES} = j.request_data - {PLACES}
+          JOIN irp_job d ON d.request_data - {places()} = j.request_data - {places()}
                         AND d.status = 'FINISHED' AND d.work_job_id IS NULL
           JOIN irp_batch db ON db.id = d.batch_id
           JOIN irp_configuration df ON df.id = db.configuration_id AND df.cycle_id = %s

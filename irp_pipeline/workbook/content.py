@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from irp_pipeline.workbook.columns import HEADER_ROW
-from irp_pipeline.workbook.rows import refuse
+from irp_pipeline.columns.rows import refuse
+from irp_pipeline.workbook.analyses import Analysis
 from irp_pipeline.workbook.rules import Table, analyses_below, findings_between_rows, members_first
-from irp_pipeline.workbook.sheets import SHEETS, TABLES, Analysis, Grouping, Metadata, Portfolio, SheetSpec
+from irp_pipeline.workbook.sheets import HEADER_ROW, SHEETS, TABLES, Grouping, Metadata, Portfolio, SheetSpec
 
 
 class Workbook(BaseModel):

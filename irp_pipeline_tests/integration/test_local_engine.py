@@ -88,7 +88,7 @@ def engine(home):
 
 
 def make_engine(home: Path, seconds: float = 60, disk_bytes: float = 1e9) -> LocalEngine:
-    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes))
+    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes), ["NUMBA_*"])
 
 
 def of_jobs(home: Path) -> list[psutil.Process]:
