@@ -125,6 +125,11 @@ class Registry(Generic[DeclarationT]):
         self._loaded()
         return self._distributions.get(name)
 
+    def version_of(self, name: str) -> str | None:
+        """Return the version of the distribution that a declaration is of; None if that is not known."""
+        distribution = self.distribution_of(name)
+        return None if distribution is None else installed_version(distribution)
+
     def get(self, name: object) -> DeclarationT | None:
         """Return the declaration of that name; None if there is none.
 

@@ -10,7 +10,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from irp_pipeline.cli.checks import Finding, State
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson, DbSchema, schema_option
 from irp_pipeline.errors import IrpError
-from irp_pipeline.plugins import OWN_DISTRIBUTION, Requirement, installed_version
+from irp_pipeline.plugins import OWN_DISTRIBUTION, Registry, Requirement, installed_version
 
 if TYPE_CHECKING:
     from irp_pipeline.settings import DatabaseDescription
@@ -80,10 +80,10 @@ def _examine(db_schema: str | None) -> Iterator[Finding]:
         finding = _needed_package(names)
         missing = missing or finding.state is State.WRONG
         yield finding
-    yield from _declarations()
     yield _requirement(_NOTEBOOKS)
     if missing:
         return
+    yield from _declarations()
     yield from _examine_database(db_schema)
 
 
@@ -98,8 +98,10 @@ def _needed_package(names: tuple[str, ...]) -> Finding:
 def _declarations() -> Iterator[Finding]:
     """What distributions declare, and what that needs of this machine; each requirement once."""
     from irp_pipeline.engines import ENGINES
+    from irp_pipeline.helpers.wanted import BATCH_TYPES
+    from irp_pipeline.losses import DECLARED_METRICS
 
-    registries = (ENGINES,)
+    registries: tuple[Registry[Any], ...] = (ENGINES, BATCH_TYPES, DECLARED_METRICS)
     needed: dict[str, Requirement] = {}
     for registry in registries:
         for fault in registry.faults():

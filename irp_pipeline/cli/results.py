@@ -47,6 +47,9 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     deterministic = list(_deterministic(figures))
     if deterministic:
         output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
+    others = list(_declared(figures))
+    if others:
+        output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
 
@@ -85,6 +88,18 @@ def _deterministic(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, 
         for (metric, factor), loss in sorted(losses.items(), key=str):
             if metric == "LOSS":
                 yield (*key, f"{factor:g}", loss)
+
+
+def _declared(figures: Iterable[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    """The metrics that distributions declare."""
+    from irp_pipeline.losses import DECLARED_METRICS, METRICS
+
+    declared = DECLARED_METRICS.declared()
+    for key, losses in _by_row(figures).items():
+        for (metric, years), loss in sorted(losses.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
+            if metric not in METRICS:
+                title = declared[metric].title if metric in declared else metric
+                yield (*key, title, "" if years is None else f"{years:g}", loss)
 
 
 def _by_row(figures: Iterable[dict[str, Any]]) -> dict[tuple[str, str, str], dict[tuple[str, float | None], float]]:

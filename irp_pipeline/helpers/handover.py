@@ -29,6 +29,7 @@ from irp_pipeline.helpers.job_changes import (
 )
 from irp_pipeline.helpers.job_request import JobError, Requests, places
 from irp_pipeline.helpers.job_result import changed_file
+from irp_pipeline.helpers.wanted import declared_batch_type
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command, fetch_all
 
@@ -263,7 +264,10 @@ def requests_of(
         batch: the batch of the jobs.
         jobs: rows with ``id`` and ``job_configuration_data``.
     """
-    make = Requests(batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios)
+    needs_portfolio = declared_batch_type(batch.batch_type).needs_portfolio
+    make = Requests(
+        batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios, needs_portfolio=needs_portfolio
+    )
     requests: dict[int, dict[str, Any]] = {}
     refused: dict[int, JobError] = {}
     for job in jobs:

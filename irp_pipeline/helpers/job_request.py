@@ -53,11 +53,21 @@ class Requests:
         cycle_name: its name.
         data_folder: what the file names of its configuration start from.
         portfolios: names of the configuration's portfolios.
+        needs_portfolio: whether each job is for one of them; else it gets no exposure.
     """
 
-    def __init__(self, cycle_id: int, cycle_name: str, data_folder: Path, portfolios: Collection[str]) -> None:
+    def __init__(
+        self,
+        cycle_id: int,
+        cycle_name: str,
+        data_folder: Path,
+        portfolios: Collection[str],
+        *,
+        needs_portfolio: bool = True,
+    ) -> None:
         self._cycle_name = cycle_name
         self._portfolios = portfolios
+        self._needs_portfolio = needs_portfolio
         self._recorded: dict[str, list[Artefact]] = defaultdict(list)
         for artefact in list_artefacts(cycle_id, PORTFOLIOS_FOLDER).values():
             self._recorded[artefact.key.split("/")[1]].append(artefact)
@@ -73,21 +83,21 @@ class Requests:
             parameters: those of the job.
 
         Returns:
-            ``analysis``, the parameters; ``inputs``, the absolute paths of the OED files by name; ``exposure_hash`` of
-            those files; the absolute paths of the files that its engine declares, with their hashes: for Oasis LMF
-            ``model``, ``model_hash``, ``settings`` and ``settings_hash``, if the analysis names them.
+            ``analysis``, the parameters; if the jobs need a portfolio, ``inputs``, the absolute paths of the OED files
+            by name, and ``exposure_hash`` of those files; the absolute paths of the files that the engine declares and
+            the analysis names, with their hashes: of Oasis LMF ``model``, ``model_hash``, ``settings``,
+            ``settings_hash``.
 
         Raises:
             JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or a file
                 that the analysis names cannot be used.
         """
-        exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
-        return {
-            "analysis": dict(parameters),
-            "inputs": {path.name: str(path) for path in exposure.files},
-            "exposure_hash": exposure.hash,
-            **self._named_files(parameters),
-        }
+        request: dict[str, Any] = {"analysis": dict(parameters)}
+        if self._needs_portfolio:
+            exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
+            request["inputs"] = {path.name: str(path) for path in exposure.files}
+            request["exposure_hash"] = exposure.hash
+        return request | self._named_files(parameters)
 
     def _portfolio_name(self, wanted: object) -> str:
         for portfolio in self._portfolios:

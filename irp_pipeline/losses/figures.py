@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline.losses.metrics import OWN_METRICS, SampledYears, declared_losses
 from irp_pipeline.losses.periods import LossError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 PERSPECTIVES = ("GUL", "IL", "RI")
 """Whose loss, from the ground up to net of reinsurance."""
-METRICS = ("AAL", "STD_DEV", "OEP", "AEP", "LOSS")
-"""What a figure can be."""
+METRICS = OWN_METRICS
+"""What a figure can be, beside the metrics that distributions declare."""
 CURVES = ("OEP", "AEP")
 """The metrics that belong to a return period."""
 
@@ -34,9 +35,9 @@ class Figure:
 
     Attributes:
         perspective: ``GUL``, ``IL`` or ``RI``.
-        metric: one of :data:`METRICS`.
+        metric: one of :data:`METRICS`, or a declared one (:mod:`irp_pipeline.losses.metrics`).
         loss: the amount.
-        return_period: in years; only of a metric in :data:`CURVES`.
+        return_period: in years; only of a metric in :data:`CURVES`, and of a declared one that has them.
         loss_factor: the share of the insured value that was lost; only of ``LOSS``.
     """
 
@@ -98,6 +99,16 @@ def figures(
         curve = exceedance_curve(losses[_COLUMN_OF_CURVE[metric]].to_numpy(), observations, asked)
         found += [Figure(perspective, metric, loss, return_period) for return_period, loss in curve]
     return found
+
+
+def declared_figures(
+    perspective: str, years: SampledYears, return_periods: Iterable[float], leave_out: Iterable[str] = ()
+) -> list[Figure]:
+    """Compute the metrics that distributions declare; arguments and errors as for
+    :func:`~irp_pipeline.losses.metrics.declared_losses`.
+    """
+    losses = declared_losses(years, return_periods, leave_out)
+    return [Figure(perspective, metric, loss, return_period) for metric, return_period, loss in losses]
 
 
 def exceedance_curve(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from irp_pipeline.losses import PERSPECTIVES, Figure
+from irp_pipeline.losses import DECLARED_METRICS, PERSPECTIVES, Figure
 from irp_pipeline.report.records import Change, Report, Subject
 
 NOTHING = "\N{EN DASH}"
@@ -55,6 +55,12 @@ def perspectives_of(subjects: Iterable[Subject]) -> list[str]:
     """Return the perspectives that any of these has figures of."""
     there = {perspective for subject in subjects for perspective in subject.perspectives}
     return [perspective for perspective in PERSPECTIVES if perspective in there]
+
+
+def metric_title(name: str) -> str:
+    """Return what tables call a metric that a distribution declares; its name if that is not installed here."""
+    declaration = DECLARED_METRICS.declared().get(name)
+    return name if declaration is None else declaration.title
 
 
 def amount(value: float | None) -> str:

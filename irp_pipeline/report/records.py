@@ -15,7 +15,7 @@ from typing import Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.result import provenance_content
-from irp_pipeline.losses import CURVES, PERSPECTIVES, Figure
+from irp_pipeline.losses import CURVES, METRICS, PERSPECTIVES, Figure
 
 
 class ReportError(IrpError):
@@ -136,7 +136,15 @@ class Subject:
     @property
     def return_periods(self) -> tuple[float, ...]:
         """The return periods of its curves, in years."""
-        return tuple(sorted({figure.return_period for figure in self.figures if figure.return_period is not None}))
+        return tuple(
+            sorted({figure.return_period for figure in curve_figures(self) if figure.return_period is not None})
+        )
+
+    @property
+    def declared_metrics(self) -> tuple[tuple[str, float | None], ...]:
+        """The metrics that distributions declare, each with its return periods in years, or None if it has none."""
+        others = {(item.metric, item.return_period) for item in self.figures if item.metric not in METRICS}
+        return tuple(sorted(others, key=lambda item: (item[0], item[1] or 0)))
 
     @property
     def loss_factors(self) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ _FIGURE_COLUMNS = """
 """
 _FIGURE_ORDER = """
     r.is_group, r.analysis_name, array_position(ARRAY['GUL', 'IL', 'RI'], r.perspective),
-    array_position(ARRAY['AAL', 'STD_DEV', 'OEP', 'AEP', 'LOSS'], r.metric), r.return_period, r.loss_factor
+    array_position(ARRAY['AAL', 'STD_DEV', 'OEP', 'AEP', 'LOSS'], r.metric), r.metric, r.return_period, r.loss_factor
 """
 
 
@@ -26,7 +26,8 @@ def get_results(batch_id: int) -> pd.DataFrame:
     """Return the saved figures of a batch.
 
     Returns:
-        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP),
+        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
+        declared metrics that have them),
         loss_factor (of LOSS), loss, currency, job_ids. Analyses first, then groups.
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline.helpers.result.declared import declared_figures_of, faulty_metrics
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.finished import finished_jobs, require_batch
 from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
@@ -47,7 +48,7 @@ class ComputedResults:
         job_ids: the jobs that they come from.
         rows: the figures, as rows of ``irp_analysis_result``.
         summary: what is told of them.
-        refused: why groups have none, if their analyses do not go together.
+        refused: why groups have none, if their analyses do not go together, and why declared metrics are missing.
     """
 
     batch_id: int
@@ -78,7 +79,8 @@ def save_results(batch_id: int) -> SavedResults:
     Raises:
         ResultError: there is no such batch, the result of a job cannot be read, or jobs changed meanwhile. Nothing is
             saved.
-        LossError: the analyses of a group do not go together. The figures of everything else are saved before.
+        LossError: the analyses of a group do not go together, or a declared metric cannot be computed. The figures of
+            everything else are saved before.
         DatabaseError: the database refuses or is away.
     """
     computed = compute_results(batch_id)
@@ -105,8 +107,15 @@ def compute_results(batch_id: int) -> ComputedResults:
     rows = [
         _row(batch_id, job.name, False, figure, job.currency, [job.job_id]) for job in jobs for figure in job.figures
     ]
+    refused = faulty_metrics()
+    for job in jobs:
+        try:
+            figures = declared_figures_of(job)
+        except LossError as error:
+            refused.append(str(error))
+        else:
+            rows += [_row(batch_id, job.name, False, figure, job.currency, [job.job_id]) for figure in figures]
     left_out = {name: reason for name, reason in missing_of_groups(workbook, by_name).items() if reason}
-    refused: list[str] = []
     groups = 0
     for grouping in workbook.groupings_in_order():
         if grouping.name in left_out:
