@@ -175,6 +175,7 @@ def joined(values: Iterable[object]) -> str:
 
 
 TEXT = Kind("text", text_of, str, as_text=True)
+NUMBER = Kind("number", _number)
 WHOLE_NUMBER = Kind("whole number", _whole_number)
 NUMBERS = Kind("numbers, separated by `;`", _numbers, joined, as_text=True, several_numbers=True, several=True)
 WHOLE_NUMBERS = Kind(

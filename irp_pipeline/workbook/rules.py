@@ -14,6 +14,7 @@ from typing import Any
 from irp_pipeline import engines
 from irp_pipeline.columns import Folders, WorkbookError, quoted, suggestion
 from irp_pipeline.columns.paths import file_problem
+from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.workbook.choices import Perspective, PortfolioSource
 from irp_pipeline.workbook.sources import table_problem
 
@@ -21,7 +22,7 @@ Fields = Mapping[str, Any]
 Table = Mapping[int, Fields]
 """The rows of a sheet by their number; each holds the fields that could be read."""
 
-OED_TABLES = ("location", "account", "ri_info", "ri_scope")
+OED_TABLES = tuple(table.value for table in OedTable)
 """The columns of a portfolio that name an OED table."""
 
 _ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group"}
