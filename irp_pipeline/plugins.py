@@ -166,11 +166,11 @@ class Registry(Generic[DeclarationT]):
                 continue
             try:
                 declaration = several[0].entry.load()
+                problem = self._problem(name, declaration, declared)
             except Exception as error:
                 reason = f"cannot be loaded: {type(error).__name__}: {error}. Correct or uninstall that distribution"
                 self._refuse(name, f"of the distribution {several[0].distribution} {reason}")
                 continue
-            problem = self._problem(name, declaration, declared)
             if problem is not None:
                 self._refuse(name, f"of the distribution {several[0].distribution} cannot be used: {problem}")
                 continue

@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,16 @@ def register_engine(name: str, factory: EngineFactory, needs_of_analysis: NeedsO
     """Make an engine known to this process. Engines that a workbook can name are found by entry point.
 
     Args:
-        name: what the parameter ``engine`` of a job calls it; a later registration replaces an earlier one.
+        name: what the parameter ``engine`` of a job calls it. An engine of that name is replaced, and the rest of what
+            it declares stays.
         factory: makes the engine for the folder that holds a cycle's jobs.
         needs_of_analysis: says what an analysis needs of its portfolio; as :func:`needs`, which asks it.
     """
-    ENGINES.register(EngineDeclaration(name, "", factory, needs=needs_of_analysis))
+    known = ENGINES.declared().get(name)
+    if known is not None:
+        ENGINES.register(replace(known, make=factory, needs=needs_of_analysis or known.needs))
+    else:
+        ENGINES.register(EngineDeclaration(name, "", factory, needs=needs_of_analysis))
 
 
 def declared(analysis: Mapping[str, Any]) -> EngineDeclaration | None:

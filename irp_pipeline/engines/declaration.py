@@ -9,6 +9,7 @@ Here: what can be declared. Not here: what an engine does with jobs (:mod:`irp_p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ Finding = tuple[str, str]
 
 OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
 """The columns of the sheet Analyses that every analysis has."""
+
+
+_COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,18 @@ class EngineDeclaration:
 
 
 def _problem(declaration: EngineDeclaration, others: Mapping[str, EngineDeclaration]) -> str | None:
-    """Say what is wrong with the columns of an engine, beside those of others."""
+    """Say what is wrong with an engine's name, help and columns, beside those of others."""
+    columns: Any = declaration.columns
+    told: Any = declaration.help
+    if not (isinstance(columns, type) and issubclass(columns, Row)):
+        return f"its columns are no Row but {columns!r}"
+    if not isinstance(told, str):
+        return f"its help must be text, not {told!r}"
     for name, info in declaration.columns.model_fields.items():
         if name in OF_ALL_ENGINES:
             return f"its column {name!r} is one that every analysis has"
+        if not _COLUMN.fullmatch(name) or hasattr(Row, name):
+            return f"{name!r} cannot be the name of a column: small letters, digits and '_', and no word of pydantic"
         if not any(isinstance(item, Column) for item in info.metadata):
             return f"the annotation of its column {name!r} has no Column"
         if info.is_required():

@@ -163,7 +163,7 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
     from irp_pipeline.workbook import Workbook
 
     configuration = require_active_configuration(cycle_id)
-    return Workbook.model_validate(configuration["configuration_data"]), Path(configuration["data_folder"])
+    return Workbook.from_json(configuration["configuration_data"]), Path(configuration["data_folder"])
 
 
 def data_folder(cycle_name: str, stored: str) -> Path:

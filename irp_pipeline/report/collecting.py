@@ -55,7 +55,7 @@ def collect(cycle_name: str) -> Report:
     if cycle is None:
         raise ReportError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
     configuration = get_active_configuration(cycle["id"])
-    workbook = Workbook.model_validate(configuration["configuration_data"]) if configuration else None
+    workbook = Workbook.from_json(configuration["configuration_data"]) if configuration else None
     batch = current_batch(cycle["id"])
     stages, outputs = _stages(cycle["id"])
     jobs = _jobs(batch["id"]) if batch else []

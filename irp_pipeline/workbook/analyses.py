@@ -8,18 +8,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, create_model, model_serializer
 from pydantic.fields import FieldInfo
 
 from irp_pipeline.columns import TEXT, Column, Kind, Name, Row, no_repeats, not_empty, several_of
 from irp_pipeline.columns.kinds import choice_of, one_of, text_of
 from irp_pipeline.engines import ENGINES, EngineDeclaration, declared
+from irp_pipeline.engines.declaration import OF_ALL_ENGINES
+from irp_pipeline.plugins import OWN_DISTRIBUTION
 from irp_pipeline.workbook.choices import Perspective
 
 NAME_RULE: Final = "Letters, digits, `_`, `-` and `.`; names are not case-sensitive."
 _ENGINES: Final[Mapping[str, EngineDeclaration]] = ENGINES.declared()
 ENGINE_NAMES: Final = tuple(_ENGINES)
 """What the column ``engine`` can hold."""
+_OWN_COLUMNS: Final = frozenset(
+    column
+    for name, declaration in _ENGINES.items()
+    if ENGINES.distribution_of(name) == OWN_DISTRIBUTION
+    for column in declaration.columns.model_fields
+)
+"""The columns of this project's own engines. Every analysis has them, filled or not."""
 _EXAMPLES: Final = tuple(row for declaration in _ENGINES.values() for row in declaration.examples)
 
 
@@ -59,6 +68,13 @@ class _FirstColumns(Row):
             width=22,
         ),
     ]
+
+    @model_serializer(mode="wrap")
+    def _without_columns_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what other distributions add for other engines: installing one changes no analysis of these."""
+        fields: dict[str, Any] = serialize(self)
+        kept = _OWN_COLUMNS.union(OF_ALL_ENGINES, _ENGINES[self.engine].columns.model_fields)
+        return {name: value for name, value in fields.items() if name in kept}
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:

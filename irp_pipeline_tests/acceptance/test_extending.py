@@ -269,6 +269,22 @@ class TestEngine:
         assert found["flat-rate-licence"] == ("note", "not installed, and only needed for analyses with flat rates")
         assert place.findings(FLAT_RATE_LICENCE="77")["flat-rate-licence"] == ("ok", "77")
 
+    def test_analyses_of_other_engines_say_what_they_said_without_it(self, place: Place) -> None:
+        script = """
+from irp_pipeline.workbook import Analysis
+fields = {"name": "a", "portfolio": "p", "engine": "oasis_deterministic", "perspectives": "GUL", "loss_factor": 1}
+print(Analysis.model_validate(fields).model_dump_json())
+"""
+        there, without = place.python("-c", script), place.with_path().python("-c", script)
+        assert json.loads(there.stdout) == json.loads(without.stdout)
+
+    def test_of_a_cycle_whose_engine_is_gone_the_records_are_there_and_the_error_says_so(self, place: Place) -> None:
+        gone = place.with_path()
+        assert len(gone.answer("results", CYCLE)["figures"]) == len(place.answer("results", CYCLE)["figures"])
+        said = gone.irp("report", CYCLE, status=1).stderr
+        assert "The analysis 'houses' is for the risk engine 'flat_rate', which is not installed here" in said
+        assert "Traceback" not in said
+
     def test_nothing_here_was_changed_for_it(self, place: Place) -> None:
         said = place.python("-c", "import irp_pipeline, irp_flat_rate; print(irp_pipeline.__file__)").stdout
         assert Path(said.strip()).parent == ROOT / "irp_pipeline"

@@ -141,7 +141,7 @@ def compute_results(batch_id: int) -> ComputedResults:
 def _workbook(batch: Mapping[str, Any]) -> Workbook:
     from irp_pipeline.workbook import Workbook
 
-    return Workbook.model_validate(batch["configuration_data"])
+    return Workbook.from_json(batch["configuration_data"])
 
 
 def _row(
