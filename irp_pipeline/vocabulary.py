@@ -31,6 +31,11 @@ class Metric(StrEnum):
     AEP = "AEP"
     LOSS = "LOSS"
 
+    @classmethod
+    def known(cls, name: str) -> "Metric | str":
+        """Return a metric by its name, and the name itself of one that a distribution declares."""
+        return cls(name) if name in set(cls) else name
+
 
 CURVES = (Metric.OEP, Metric.AEP)
 """The metrics that belong to a return period: of the largest event of a year, and of a whole year."""

@@ -33,6 +33,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     "the start of the README": _start_of_readme,
     "settings": reference.settings,
     "commands": reference.commands,
+    "declared": reference.declared,
     "layers": lambda: layers.layers(ROOT / "pyproject.toml"),
     "a run": run_picture,
     "states of a step run": lambda: states.page(states.STEP_RUN),

@@ -1,4 +1,4 @@
-"""The parts of the reference that the code says: settings and commands."""
+"""The parts of the reference that the code says: settings, commands and declarations."""
 
 import inspect
 import re
@@ -9,6 +9,10 @@ import typer.main
 
 from irp_pipeline import settings as settings_module
 from irp_pipeline.cli import app
+from irp_pipeline.columns import Row
+from irp_pipeline.engines import ENGINES
+from irp_pipeline.helpers.wanted import BATCH_TYPES
+from irp_pipeline.plugins import OWN_DISTRIBUTION, Registry
 from irp_pipeline_docs.roles import plain
 
 _RULE = re.compile(r"^=+ +=+$", re.MULTILINE)
@@ -37,6 +41,26 @@ def settings() -> str:
 def commands() -> str:
     """Return a section for each command: what it does, how it is called, its arguments and options."""
     return "\n\n".join(_command(path, command) for path, command in all_commands(typer.main.get_command(app)))
+
+
+def declared() -> str:
+    """Return the table of what this project declares itself: engines, batch types, and their requirements."""
+    rows = ["| what | name | what it does | columns | needs of the machine |", "| --- | --- | --- | --- | --- |"]
+    registries: tuple[Registry[Any], ...] = (ENGINES, BATCH_TYPES)
+    for registry in registries:
+        for name, declaration in registry.declared().items():
+            if registry.distribution_of(name) != OWN_DISTRIBUTION:
+                continue
+            fields = getattr(declaration, "columns", Row).model_fields
+            cells = (
+                registry.what,
+                f"`{name}`",
+                _cell(declaration.help),
+                ", ".join(f"`{field}`" for field in fields),
+                ", ".join(f"`{requirement.name}`" for requirement in declaration.requirements),
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def all_commands(group: Any, path: tuple[str, ...] = ("irp",)) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -29,7 +29,7 @@ def run_picture() -> str:
             for number, (stage, x) in enumerate(places.items(), 1)
         ),
         Box("sources", places["Setup"], 10, 2 * _WIDTH + _GAP, 44, "store", ("workbook, exposure files, databases",)),
-        Box("engine", places["Submit"], 10, 2 * _WIDTH + _GAP, 44, "store", ("risk engine (Oasis LMF)",)),
+        Box("engine", places["Submit"], 10, 2 * _WIDTH + _GAP, 44, "store", ("risk engine",)),
         Box("files", places["Setup"], 290, 3 * _WIDTH + 2 * _GAP, 62, "store",
             ("files of the cycle", "extracts, portfolios, jobs, results, report")),
         Box("records", places["Submit"], 290, 3 * _WIDTH + 2 * _GAP, 62, "store",

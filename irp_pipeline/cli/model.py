@@ -12,7 +12,7 @@ from irp_pipeline.cli.options import AsJson
 from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
-    from irp_pipeline.engines.oasis.examine import Examination
+    from irp_pipeline.engines.model_check import Examination, ModelCheck
 
 app = typer.Typer(help="Catastrophe models.", no_args_is_help=True)
 
@@ -24,10 +24,13 @@ def model() -> None:
 
 @app.command(epilog="Example: irp model check models/windstorm")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of an Oasis model, or its oasislmf.json.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a model, or its configuration file.")],
     location: Annotated[
         Path | None,
         typer.Option("--location", help="An OED location table (CSV) to try it on; default: the model's own."),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="The risk engine; default: the only one that has models.")
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Only look; do not run it.")] = False,
     as_json: AsJson = False,
@@ -37,17 +40,17 @@ def check(
     All its files are read again, also those that are unchanged by size and time. The exit status is 1 if it does not
     run.
     """
-    from irp_pipeline.engines.oasis.examine import examine, trial
     from irp_pipeline.errors import IrpError
 
-    found = examine(folder)
+    models = _models_of(engine)
+    found = models.examine(folder)
     if not as_json:
         _say(found)
     outcome: dict[str, Any] | None = None
     problems = list(found.problems)
     if not problems and not no_run:
         try:
-            outcome = trial(folder, location=location, tell=output.print_note)
+            outcome = models.trial(folder, location, output.print_note)
         except IrpError as error:
             problems.append(str(error))
     if as_json:
@@ -59,6 +62,21 @@ def check(
             output.say(output.styled(("wrong  ", "bold red"), problem))
     if problems:
         raise typer.Exit(FAILED)
+
+
+def _models_of(engine: str | None) -> "ModelCheck":
+    """Return how an engine looks at models; without a name, that of the only engine which does."""
+    from irp_pipeline.engines import ENGINES, EngineError
+
+    able = {name: declared.models for name, declared in ENGINES.declared().items() if declared.models is not None}
+    if engine is None and len(able) == 1:
+        return next(iter(able.values()))
+    if engine is not None and ENGINES.get(engine) is not None and engine in able:
+        return able[engine]
+    names = ", ".join(able) or "none"
+    if engine is None:
+        raise EngineError(f"Name the risk engine of the model with --engine. Those with models are: {names}")
+    raise EngineError(f"There is no risk engine {engine!r} that has models. Those with models are: {names}")
 
 
 def _say(found: "Examination") -> None:

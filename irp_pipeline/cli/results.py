@@ -14,7 +14,7 @@ from irp_pipeline.vocabulary import Metric, Perspective
 if TYPE_CHECKING:
     from irp_pipeline.helpers.result import RecordedFigure
 
-    Point = tuple[Metric, float | None]
+    Point = tuple[str, float | None]
     """A metric, with the return period or the loss factor that belongs to it."""
     Rows = dict[tuple[str, str, str], dict[Point, float]]
     """The losses of each analysis and perspective, in a currency."""
@@ -60,6 +60,9 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     deterministic = list(_deterministic(rows_shown))
     if deterministic:
         output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
+    others = list(_declared(rows_shown))
+    if others:
+        output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
 
@@ -97,6 +100,18 @@ def _deterministic(rows: Rows) -> Iterator[tuple[object, ...]]:
     for key, losses in rows.items():
         at_factors = ((factor, loss) for (metric, factor), loss in losses.items() if metric is Metric.LOSS)
         yield from ((*key, f"{factor:g}", loss) for factor, loss in sorted(at_factors))
+
+
+def _declared(rows: Rows) -> Iterator[tuple[object, ...]]:
+    """The metrics that distributions declare."""
+    from irp_pipeline.losses import DECLARED_METRICS
+
+    declared = DECLARED_METRICS.declared()
+    for key, losses in rows.items():
+        for (metric, years), loss in sorted(losses.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
+            if metric not in set(Metric):
+                title = declared[metric].title if metric in declared else metric
+                yield (*key, title, "" if years is None else f"{years:g}", loss)
 
 
 def _by_row(figures: Iterable[RecordedFigure], by_means: Collection[str]) -> Rows:

@@ -1,45 +1,82 @@
-"""Risk engines: what computes losses. No database here, and no Dagster."""
+"""Risk engines: what computes losses. No database here, and no Dagster.
 
-from collections.abc import Callable, Mapping
+``protocol``, ``declaration``
+    what an engine does with jobs, and what it declares: its columns, checks, requirements and hashes.
+``columns``, ``model_check``
+    columns that several engines can declare, and how an engine looks at its models.
+``local``, ``program``, ``supervisor``, ``folders``, ``environment``
+    engines that are programs on this machine.
+``oasis``
+    Oasis LMF. Nothing outside of it knows of it: it is found by its entry points, as any other engine is.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irp_pipeline.engines.oasis import DETERMINISTIC, STOCHASTIC, oasis
-from irp_pipeline.engines.oasis.needs import needs as oasis_needs
-from irp_pipeline.engines.oasis.options import options_problem as oasis_options_problem
+from irp_pipeline.columns import Folders
+from irp_pipeline.engines.declaration import ENGINES, EngineDeclaration, Finding, NamedFile
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
 from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
+from irp_pipeline.plugins import PluginError, Requirement
 
 __all__ = [
+    "ENGINES",
+    "EngineDeclaration",
     "EngineError",
     "JobPhase",
     "JobState",
+    "NamedFile",
+    "Requirement",
     "RiskEngine",
     "check_result",
+    "checks",
+    "declared",
     "engine",
+    "named_files",
     "needs",
     "options_problem",
     "register_engine",
 ]
 
 EngineFactory = Callable[[Path], RiskEngine]
-NeedsOfAnalysis = Callable[[Mapping[str, Any], Path | None], Needs]
-
-_engines: dict[str, EngineFactory] = {DETERMINISTIC: oasis, STOCHASTIC: oasis}
-_needs: dict[str, NeedsOfAnalysis] = {DETERMINISTIC: oasis_needs, STOCHASTIC: oasis_needs}
+NeedsOfAnalysis = Callable[[Mapping[str, Any], Folders | None], Needs]
 
 
 def register_engine(name: str, factory: EngineFactory, needs_of_analysis: NeedsOfAnalysis | None = None) -> None:
-    """Make an engine known.
+    """Make an engine known to this process. Engines that a workbook can name are found by entry point.
 
     Args:
-        name: what the column ``engine`` of a workbook calls it; a later registration replaces an earlier one.
+        name: what the parameter ``engine`` of a job calls it. An engine of that name is replaced, and the rest of what
+            it declares stays.
         factory: makes the engine for the folder that holds a cycle's jobs.
         needs_of_analysis: says what an analysis needs of its portfolio; as :func:`needs`, which asks it.
     """
-    _engines[name] = factory
-    if needs_of_analysis is not None:
-        _needs[name] = needs_of_analysis
+    known = ENGINES.declared().get(name)
+    if known is not None:
+        ENGINES.register(replace(known, make=factory, needs=needs_of_analysis or known.needs))
+    else:
+        ENGINES.register(EngineDeclaration(name, "", factory, needs=needs_of_analysis))
+
+
+def declared(analysis: Mapping[str, Any]) -> EngineDeclaration | None:
+    """Return the declaration of an analysis's engine; None if there is none, or it cannot be used."""
+    try:
+        return ENGINES.get(analysis.get("engine"))
+    except PluginError:
+        return None
+
+
+def checks(analysis: Mapping[str, Any], folders: Folders | None = None) -> Iterable[Finding]:
+    """Ask the engine of an analysis what is wrong with it beside its row, as column and message.
+
+    Args:
+        analysis: a row of the sheet Analyses.
+        folders: where the files are that it names; None: nobody looks for files.
+    """
+    declaration = declared(analysis)
+    return () if declaration is None else declaration.checks(analysis, folders)
 
 
 def options_problem(analysis: Mapping[str, Any]) -> str | None:
@@ -48,32 +85,46 @@ def options_problem(analysis: Mapping[str, Any]) -> str | None:
     Args:
         analysis: a row of the sheet Analyses.
     """
-    return oasis_options_problem(analysis) if analysis.get("engine") in (DETERMINISTIC, STOCHASTIC) else None
+    return next((message for column, message in checks(analysis) if column == "model_options"), None)
 
 
-def needs(analysis: Mapping[str, Any], model: Path | None = None) -> Needs:
+def needs(analysis: Mapping[str, Any], folders: Folders | None = None) -> Needs:
     """Ask the engine of an analysis what it needs of the portfolio.
 
     Args:
         analysis: a row of the sheet Analyses.
-        model: where its model is, if it has one.
+        folders: where the files are that it names, such as its model; None: they are not looked at.
 
     Returns:
         The needs; of an engine that declares none, those of the perspectives, and that the rest is not known.
+
+    Raises:
+        WorkbookError: a file that it names is not there.
     """
-    declared = _needs.get(str(analysis.get("engine")))
-    if declared is not None:
-        return declared(analysis, model)
+    declaration = declared(analysis)
+    if declaration is not None and declaration.needs is not None:
+        return declaration.needs(analysis, folders)
     perspectives = [str(perspective) for perspective in analysis.get("perspectives", ())]
     return needs_of_perspectives(perspectives) | Needs(unknown=("the engine does not say what it needs",))
+
+
+def named_files() -> list[str]:
+    """Return the columns that name files on which losses depend, of all engines."""
+    names = dict.fromkeys(name for declaration in ENGINES.declared().values() for name in declaration.files)
+    return sorted(names)
 
 
 def engine(name: str, jobs_folder: Path) -> RiskEngine:
     """Return the engine of that name for the jobs in a folder.
 
     Raises:
-        EngineError: there is no such engine.
+        EngineError: there is no such engine, or what a distribution declares of it cannot be used.
     """
-    if name not in _engines:
-        raise EngineError(f"There is no risk engine {name!r}. Those there are: {', '.join(sorted(_engines)) or 'none'}")
-    return _engines[name](jobs_folder)
+    try:
+        declaration = ENGINES.get(name)
+    except PluginError as error:
+        raise EngineError(str(error)) from error
+    if declaration is None:
+        known = ", ".join(sorted(ENGINES.declared())) or "none"
+        raise EngineError(f"There is no risk engine {name!r}. Those there are: {known}")
+    return declaration.make(jobs_folder)

@@ -4,13 +4,13 @@ It is the environment of whoever submits a job that counts. A supervisor may hav
 hands on nothing of its own.
 
 On the list is what a program needs to find its way and to use the machine as it was told: paths, language, time zone,
-certificates, numbers of threads, Numba's and Oasis LMF's own choices. Not on it: everything about Python (a folder of
-somebody's modules, a start-up file), addresses, proxies and passwords. Whoever needs more of it for a model names it in
-``IRP_JOB_ENV``, such as ``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
+certificates, numbers of threads, and the variables that the engine itself names. Not on it: everything about Python (a
+folder of somebody's modules, a start-up file), addresses, proxies and passwords. Whoever needs more of it for a model
+names it in ``IRP_JOB_ENV``, such as ``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from irp_pipeline import settings
@@ -36,19 +36,9 @@ _NAMES: Final = frozenset(
         "VECLIB_MAXIMUM_THREADS",
         "BLIS_NUM_THREADS",
         "GOTO_NUM_THREADS",
-        "OASIS_AAL_MEMORY",
-        "OASIS_AREAPERIL_TYPE",
-        "OASIS_DEFAULT_BUFFER_SIZE",
-        "OASIS_FLOAT",
-        "OASIS_INT",
-        "OASIS_MAX_BLOC_SIZE",
-        "OASIS_MIN_BLOC_SIZE",
-        "OASIS_PACKAGE_LOG_LEVEL",
-        "OASIS_PYTOOLS_LOG_LEVEL",
-        "OASIS_VULNERABILITY_BLOC_SIZE",
     }
 )
-_PREFIXES: Final = ("LC_", "NUMBA_", "OMP_", "OPENBLAS_")
+_PREFIXES: Final = ("LC_", "OMP_", "OPENBLAS_")
 _OF_SUPERVISORS: Final = ("IRP_JOB_SLOTS",)
 _OF_PYTHON: Final = {
     "PYTHONSAFEPATH": "1",  # or a file in the working folder would be executed in place of a module of the same name
@@ -56,14 +46,20 @@ _OF_PYTHON: Final = {
 }
 
 
-def job_environment() -> dict[str, str]:
+def job_environment(of_engine: Collection[str] = ()) -> dict[str, str]:
     """Return what the program of a job that this process submits is to have in its environment.
+
+    Args:
+        of_engine: more names, of variables that the engine's program reads; with ``*`` at the end, what names begin
+            with.
 
     Raises:
         SettingsError: ``IRP_JOB_ENV`` is not a list of names.
     """
     named = {name: os.environ[name] for name in settings.job_environment_names() if name in os.environ}
-    return _allowed(os.environ) | named
+    prefixes = tuple(name.removesuffix("*") for name in of_engine if name.endswith("*"))
+    own = {name: value for name, value in os.environ.items() if name in of_engine or name.startswith(prefixes)}
+    return _allowed(os.environ) | own | named
 
 
 def supervisor_environment() -> dict[str, str]:

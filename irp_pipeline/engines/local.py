@@ -72,11 +72,20 @@ class LocalEngine:
         jobs_folder: holds a folder for each job, named by its key.
         program: the command; the job's folder is its last argument and its working folder.
         limits: what each job may use; default: the settings.
+        environment: names of variables that the program reads, as for
+            :func:`irp_pipeline.engines.environment.job_environment`.
     """
 
-    def __init__(self, jobs_folder: Path, program: Sequence[str], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        jobs_folder: Path,
+        program: Sequence[str],
+        limits: Limits | None = None,
+        environment: Collection[str] = (),
+    ) -> None:
         self._jobs = jobs_folder
         self._program = list(program)
+        self._environment = environment
         self._limits = limits or Limits(settings.job_seconds(), settings.job_disk_bytes(), settings.job_memory_bytes())
 
     def folder(self, key: str) -> Path:
@@ -104,7 +113,7 @@ class LocalEngine:
                 make_folder(folder.parent)
                 folder.mkdir(exist_ok=True, mode=0o700)
                 folder.chmod(0o700)  # whatever existed before: the environment may hold secrets
-                keep_environment(folder, job_environment())
+                keep_environment(folder, job_environment(self._environment))
                 _link_inputs(folder / "inputs", request.get("inputs", {}))
                 content = {"program": self._program, "limits": asdict(self._limits), "request": dict(request)}
                 write_atomically(folder / "request.json", json.dumps(content, indent=1))

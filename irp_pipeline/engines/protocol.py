@@ -13,11 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.losses import DECLARED_METRICS
 from irp_pipeline.storable import unstorable
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
-_METRICS_WITH: Final = {"return_period": CURVES, "loss_factor": (Metric.LOSS,)}
-"""The metrics that have each of the parameters of a figure."""
 _WITHOUT_LOSS: Final = (Metric.STD_DEV,)
 """What is not defined for a single year, and has no loss then."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
@@ -50,7 +49,8 @@ class JobState:
         message: why it failed, in one line; while it runs, what it is doing, if the engine says so.
         result: of a FINISHED job: ``figures``, a list of ``{"perspective": "GUL" | "IL" | "RI", "metric": "AAL" |
             "STD_DEV" | "OEP" | "AEP" | "LOSS", "return_period": years or None, "loss_factor": share or None, "loss":
-            amount, or None for a STD_DEV that is not defined}``; ``currency`` of the amounts; ``files``, the result
+            amount, or None for a STD_DEV that is not defined}``, where the metric may also be one that a distribution
+            declares (:mod:`irp_pipeline.losses.metrics`); ``currency`` of the amounts; ``files``, the result
             files by name: ``{"path": relative to the folder of :meth:`RiskEngine.folder`, "sha256": digest in hex,
             "bytes": size}``; ``provenance``, where the figures come from. It comes from outside:
             :func:`check_result` says whether it is one.
@@ -139,18 +139,25 @@ def _faults_of_figures(figures: object) -> Iterator[str]:
         yield f"figures has {len(figures):,} entries, more than {_MOST_FIGURES:,}"
     else:
         seen: dict[tuple[object, ...], int] = {}
+        declared = DECLARED_METRICS.declared()
+        at_return_periods = {*CURVES, *(name for name, metric in declared.items() if metric.at_return_periods)}
+        metrics_with = {"return_period": at_return_periods, "loss_factor": {"LOSS"}}
+        metrics = (*Metric, *declared)
         for index, figure in enumerate(figures):
-            yield from _faults_of_figure(f"figures[{index}]", figure)
+            yield from _faults_of_figure(f"figures[{index}]", figure, metrics, metrics_with)
             what = tuple(figure.get(name) for name in ("perspective", "metric", *_PARAMETERS))
             if (first := seen.setdefault(what, index)) != index:
                 yield f"figures[{index}] is of the same as figures[{first}]"
 
 
-def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
+def _faults_of_figure(
+    place: str, figure: object, metrics: Collection[str], metrics_with: Mapping[str, Collection[str]]
+) -> Iterator[str]:
+    """Say what is wrong with a figure, given which metrics there are and which of them have each parameter."""
     if not isinstance(figure, dict):
         yield f"{place} is no object but {_kind(figure)}"
         return
-    for name, known in (("perspective", tuple(Perspective)), ("metric", tuple(Metric))):
+    for name, known in (("perspective", tuple(Perspective)), ("metric", metrics)):
         if figure.get(name) not in known:
             yield f"{place}.{name} is {_shown(figure.get(name))}, not one of {', '.join(known)}"
     loss = figure.get("loss")
@@ -162,7 +169,7 @@ def _faults_of_figure(place: str, figure: object) -> Iterator[str]:
         value = figure.get(name)
         if value is not None and not is_right(value):
             yield f"{place}.{name} is {_shown(value)}"
-        belongs = figure.get("metric") in _METRICS_WITH[name]
+        belongs = figure.get("metric") in metrics_with[name]
         if belongs is (value is None):
             yield f"{place}.{name} is {_shown(value)}, but its metric is {figure.get('metric')}"
 

@@ -70,7 +70,7 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
     """Make a batch with all its job configurations and jobs, in one transaction.
 
     Args:
-        batch_type: which jobs; a transformer must be registered for it.
+        batch_type: which jobs; it is declared (:mod:`irp_pipeline.helpers.wanted`).
         configuration_id: the configuration that asks for them.
         step_id: the step that makes the batch.
 

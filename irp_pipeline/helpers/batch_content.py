@@ -9,7 +9,7 @@ from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.batch import find_current_batch
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import BatchType
-from irp_pipeline.helpers.job_request import PLACES
+from irp_pipeline.helpers.job_request import places
 from irp_pipeline.helpers.wanted import wanted_hash, wanted_of
 from irp_pipeline.postgres.running import execute_scalar, fetch_all
 
@@ -47,7 +47,7 @@ def job_contents(batch_id: int) -> list[dict[str, Any]]:
     """
     rows = fetch_all(
         f"""
-        SELECT j.request_data - {PLACES} AS request, c.job_configuration_data,
+        SELECT j.request_data - {places()} AS request, c.job_configuration_data,
                CASE WHEN j.status = 'FINISHED' THEN j.result_data END AS result
           FROM irp_job j JOIN irp_job_configuration c ON c.id = j.job_configuration_id
          WHERE j.batch_id = %s AND NOT j.skipped

@@ -28,9 +28,10 @@ from irp_pipeline.helpers.job_changes import (
     refusal,
 )
 from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, FinishedJob, Job
-from irp_pipeline.helpers.job_request import PLACES, JobError, Requests
+from irp_pipeline.helpers.job_request import JobError, Requests, places
 from irp_pipeline.helpers.job_result import changed_file
 from irp_pipeline.helpers.record import record_of
+from irp_pipeline.helpers.wanted import declared_batch_type
 from irp_pipeline.postgres.parameters import storable_text
 from irp_pipeline.postgres.running import execute_command, fetch_all
 
@@ -258,7 +259,10 @@ def requests_of(
         batch: the batch of the jobs.
         parameters: those of each job, by its id.
     """
-    make = Requests(batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios)
+    needs_portfolio = declared_batch_type(batch.batch_type).needs_portfolio
+    make = Requests(
+        batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios, needs_portfolio=needs_portfolio
+    )
     requests: dict[int, dict[str, Any]] = {}
     refused: dict[int, JobError] = {}
     for job_id, of_job in parameters.items():
@@ -279,7 +283,7 @@ def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
         SELECT j.id AS waiting_id, d.id, d.job_key AS work_key, d.result_data, c.job_configuration_data
           FROM irp_job j
           JOIN irp_job_configuration c ON c.id = j.job_configuration_id
-          JOIN irp_job d ON d.request_data - {PLACES} = j.request_data - {PLACES}
+          JOIN irp_job d ON d.request_data - {places()} = j.request_data - {places()}
                         AND d.status = 'FINISHED' AND d.work_job_id IS NULL
           JOIN irp_batch db ON db.id = d.batch_id
           JOIN irp_configuration df ON df.id = db.configuration_id AND df.cycle_id = %s

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline import settings
+from irp_pipeline import engines, settings
+from irp_pipeline.columns import Folders
 from irp_pipeline.cycle_files import PORTFOLIOS, portfolio_key
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.oed import OedTable
@@ -20,14 +22,11 @@ from irp_pipeline.exposure.portfolio import (
     file_hashes,
     portfolio_files,
 )
-from irp_pipeline.hashes import file_sha256, value_hash
+from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import Artefact, ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.step import step_output
 from irp_pipeline.postgres.parameters import json_value
-
-PLACES: Final = "ARRAY['inputs', 'model', 'settings']"
-"""Entries of a request that say where something is, as SQL; what it is, the hashes say."""
 
 REFUSED_PORTFOLIOS: Final = "refused portfolios"
 """What the step that validates the exposure calls, in its output, the portfolios with errors, with the reasons."""
@@ -53,18 +52,28 @@ class Requests:
         cycle_name: its name.
         data_folder: what the file names of its configuration start from.
         portfolios: names of the configuration's portfolios.
+        needs_portfolio: whether each job is for one of them; else it gets no exposure.
     """
 
-    def __init__(self, cycle_id: int, cycle_name: str, data_folder: Path, portfolios: Collection[str]) -> None:
+    def __init__(
+        self,
+        cycle_id: int,
+        cycle_name: str,
+        data_folder: Path,
+        portfolios: Collection[str],
+        *,
+        needs_portfolio: bool = True,
+    ) -> None:
         self._cycle_name = cycle_name
-        self._data_folder = data_folder
         self._portfolios = portfolios
+        self._needs_portfolio = needs_portfolio
         self._recorded: dict[str, list[Artefact]] = defaultdict(list)
         for artefact in list_artefacts(cycle_id, PORTFOLIOS).values():
             self._recorded[artefact.key.split("/")[1]].append(artefact)
         self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
-        self._hashes: dict[tuple[Path, str], str] = {}
+        self._folders = Folders(data_folder, settings.models_folder())
+        self._hashes: dict[tuple[str, str, Path, str], str] = {}
 
     def of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an engine is given for a job.
@@ -73,21 +82,21 @@ class Requests:
             parameters: those of the job.
 
         Returns:
-            ``analysis``, the parameters; ``inputs``, the absolute paths of the OED files by name; ``exposure_hash`` of
-            those files; if the analysis names them, the absolute paths ``model`` and ``settings`` with ``model_hash``
-            and ``settings_hash``.
+            ``analysis``, the parameters; if the jobs need a portfolio, ``inputs``, the absolute paths of the OED files
+            by name, and ``exposure_hash`` of those files; the absolute paths of the files that the engine declares and
+            the analysis names, with their hashes: of Oasis LMF ``model``, ``model_hash``, ``settings``,
+            ``settings_hash``.
 
         Raises:
-            JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or model
-                or settings cannot be read.
+            JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or a file
+                that the analysis names cannot be used.
         """
-        exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
-        return {
-            "analysis": dict(parameters),
-            "inputs": {path.name: str(path) for path in exposure.files},
-            "exposure_hash": exposure.hash,
-            **self._model(parameters),
-        }
+        request: dict[str, Any] = {"analysis": dict(parameters)}
+        if self._needs_portfolio:
+            exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
+            request["inputs"] = {path.name: str(path) for path in exposure.files}
+            request["exposure_hash"] = exposure.hash
+        return request | self._named_files(parameters)
 
     def _portfolio_name(self, wanted: object) -> str:
         for portfolio in self._portfolios:
@@ -134,35 +143,40 @@ class Requests:
             )
         return _Exposure(files, exposure_hash(digests))
 
-    def _model(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """Return where model and settings are, and the hashes of both; nothing of what the job does not name."""
-        from irp_pipeline.engines.oasis.failures import OasisError
-        from irp_pipeline.workbook import WorkbookError, options_problem, resolve_model
-
+    def _named_files(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Return where the files are that the job names, and their hashes; nothing of what it does not name."""
+        declaration = engines.declared(parameters)
+        if declaration is None:  # handing over tells that there is no such engine
+            return {}
+        rules = chain(declaration.columns.broken_rules(parameters), declaration.checks(parameters, self._folders))
+        for column, message in rules:
+            raise JobError(f"The {column} of the analysis cannot be used: {message}")
         found: dict[str, str] = {}
-        for what in ("model", "settings"):
-            named = parameters.get(what)
+        for column in declaration.files:
+            named = parameters.get(column)
             if not named:
                 continue
             try:
-                path = resolve_model(str(named), self._data_folder, settings.models_folder())
-                options = parameters.get("model_options") or {}
-                if what == "model" and (
-                    fault := options_problem(options, str(named), self._data_folder, settings.models_folder())
-                ):
-                    raise JobError(f"The model_options of the analysis cannot be used: {fault}")
-                found |= {what: str(path), f"{what}_hash": self._hash_of(what, path, options)}
-            except (WorkbookError, OasisError, OSError) as error:
-                raise JobError(f"The {what} of the analysis cannot be used: {error}") from error
+                path = self._folders.find(str(named))
+                found |= {
+                    column: str(path),
+                    f"{column}_hash": self._hash_of(declaration.name, column, path, parameters),
+                }
+            except (IrpError, OSError) as error:
+                raise JobError(f"The {column} of the analysis cannot be used: {error}") from error
         return found
 
-    def _hash_of(self, what: str, path: Path, options: Mapping[str, Any]) -> str:
-        from irp_pipeline.engines.oasis.hashes import model_hash
-
-        key = path, value_hash(json_value(dict(options))) if what == "model" else ""
+    def _hash_of(self, engine: str, column: str, path: Path, parameters: Mapping[str, Any]) -> str:
+        file = engines.ENGINES.declared()[engine].files[column]
+        key = engine, column, path, value_hash(json_value({name: parameters.get(name) for name in file.depends_on}))
         if key not in self._hashes:
-            self._hashes[key] = model_hash(path, options) if what == "model" else file_sha256(path)
+            self._hashes[key] = file.hash(path, parameters)
         return self._hashes[key]
+
+
+def places() -> str:
+    """Return the entries of a request that say where something is, as SQL; what it is, the hashes say."""
+    return "ARRAY[" + ", ".join(f"'{name}'" for name in ("inputs", *engines.named_files())) + "]"
 
 
 def refused_portfolios_of(cycle_id: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, require_open_batch
 from irp_pipeline.helpers.handover import replace_jobs, requests_of
 from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, FinishedJob, Job
-from irp_pipeline.helpers.job_request import PLACES, JobError
+from irp_pipeline.helpers.job_request import JobError, places
 from irp_pipeline.helpers.job_result import changed_file
 from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.running import fetch_all
@@ -115,7 +115,7 @@ def _outdated(
                    CASE WHEN j.status IN {_ENDED_WITHOUT_RESULT} THEN 'it ended without a result'
                         WHEN j.status = 'INITIATED' THEN NULL
                         WHEN now.request IS NOT NULL
-                             AND j.request_data - {PLACES} IS DISTINCT FROM now.request - {PLACES}
+                             AND j.request_data - {places()} IS DISTINCT FROM now.request - {places()}
                         THEN 'its request changed'
                         WHEN j.status = 'FINISHED' AND now.changed IS NOT NULL THEN now.changed
                         WHEN %s THEN 'it was asked to run again'

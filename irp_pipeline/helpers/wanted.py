@@ -1,6 +1,7 @@
 """What a batch is to have: the jobs that a transformer makes of a workbook, and what a person changed of them.
 
-There is one transformer for each batch type. Making a batch of them is the business of
+There is one transformer for each batch type, which a distribution declares by an entry point of the group
+``irp_pipeline.batch_types``; :data:`BATCH_TYPES` has them all. Making a batch of them is the business of
 :mod:`irp_pipeline.helpers.batch`.
 """
 
@@ -8,21 +9,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchType
+from irp_pipeline.plugins import PluginError, Registry, Requirement
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import fetch_all
 
 Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
 
-_transformers: dict[str, Transformer] = {}
+
+@dataclass(frozen=True)
+class BatchTypeDeclaration:
+    """A type of batches.
+
+    Attributes:
+        name: of the type; also the name of the entry point.
+        help: one sentence on what its jobs do.
+        transform: takes the data of a configuration and gives the parameters of each job. Each names its ``engine``, a
+            ``name`` of its own, and the ``currency`` of its losses.
+        needs_portfolio: whether each job is for a ``portfolio`` of the configuration, and gets its OED files.
+        requirements: what its jobs need of this machine, beside what their engine needs.
+    """
+
+    name: str
+    help: str
+    transform: Transformer
+    needs_portfolio: bool = True
+    requirements: tuple[Requirement, ...] = ()
+
+
+BATCH_TYPES: Final = Registry("irp_pipeline.batch_types", BatchTypeDeclaration, "batch type")
+"""The declared batch types."""
 
 
 def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
-    """Register a function as the transformer of a batch type.
+    """Register a function as the transformer of a batch type, for this process; others are found by entry point.
 
     Args:
         batch_type: the type; a later registration replaces an earlier one.
@@ -32,18 +56,22 @@ def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
     """
 
     def register(function: Transformer) -> Transformer:
-        _transformers[batch_type] = function
+        BATCH_TYPES.register(BatchTypeDeclaration(batch_type, "", function))
         return function
 
     return register
 
 
-@transformer(BatchType.ANALYSIS)
 def one_job_for_each_analysis(configuration: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     """Give the analyses of a workbook, each with the currency that its results are in."""
     currency = configuration["metadata"].get("currency")
     for analysis in configuration["analyses"]:
         yield {"currency": currency, **analysis}
+
+
+ANALYSES: Final = BatchTypeDeclaration(
+    BatchType.ANALYSIS, "One job for each row of the sheet Analyses.", one_job_for_each_analysis
+)
 
 
 @dataclass(frozen=True)
@@ -95,11 +123,23 @@ def wishes_of(batch_id: int) -> dict[str, Wish]:
 
 
 def wanted_of(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
-    transform = _transformers.get(batch_type)
-    if transform is None:
-        known = ", ".join(sorted(_transformers))
+    return list(declared_batch_type(batch_type).transform(configuration))
+
+
+def declared_batch_type(batch_type: str) -> BatchTypeDeclaration:
+    """Return the declaration of a batch type.
+
+    Raises:
+        BatchError: there is no such type, or what a distribution declares of it cannot be used.
+    """
+    try:
+        declaration = BATCH_TYPES.get(batch_type)
+    except PluginError as error:
+        raise BatchError(str(error)) from error
+    if declaration is None:
+        known = ", ".join(sorted(BATCH_TYPES.declared()))
         raise BatchError(f"Unknown batch type {batch_type!r}. The types are: {known}")
-    return list(transform(configuration))
+    return declaration
 
 
 def wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:

@@ -6,18 +6,25 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
     reading period loss tables, and adding up what happened in each sampled year.
 ``figures``
     average annual loss, standard deviation and exceedance curves of such years.
+``metrics``
+    metrics that distributions declare.
 ``groups``
     the same for several analyses together, and when that is refused.
 """
 
-from irp_pipeline.losses.figures import Figure, exceedance_curve, figures
+from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures
 from irp_pipeline.losses.groups import Member, group
+from irp_pipeline.losses.metrics import DECLARED_METRICS, MetricDeclaration, SampledYears
 from irp_pipeline.losses.periods import LossError, period_losses
 
 __all__ = [
+    "DECLARED_METRICS",
     "Figure",
     "LossError",
     "Member",
+    "MetricDeclaration",
+    "SampledYears",
+    "declared_figures",
     "exceedance_curve",
     "figures",
     "group",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline.losses.metrics import SampledYears, declared_losses
 from irp_pipeline.losses.periods import LossError
 from irp_pipeline.vocabulary import Metric, Perspective
 
@@ -28,14 +29,15 @@ class Figure:
 
     Attributes:
         perspective: whose loss it is.
-        metric: what it is.
+        metric: a :class:`~irp_pipeline.vocabulary.Metric`, or the name of a declared one
+            (:mod:`irp_pipeline.losses.metrics`).
         loss: the amount.
-        return_period: in years; only of OEP and AEP.
+        return_period: in years; only of OEP and AEP, and of a declared metric that has them.
         loss_factor: the share of the insured value that was lost; only of LOSS.
     """
 
     perspective: Perspective
-    metric: Metric
+    metric: str
     loss: float
     return_period: float | None = None
     loss_factor: float | None = None
@@ -45,7 +47,7 @@ class Figure:
         """Read a figure as a risk engine reports it."""
         return cls(
             Perspective(figure["perspective"]),
-            Metric(figure["metric"]),
+            Metric.known(figure["metric"]),
             float(figure["loss"]),
             figure.get("return_period"),
             figure.get("loss_factor"),
@@ -92,6 +94,16 @@ def figures(
         curve = exceedance_curve(losses[column].to_numpy(), observations, asked)
         found += [Figure(perspective, metric, loss, return_period) for return_period, loss in curve]
     return found
+
+
+def declared_figures(
+    perspective: Perspective, years: SampledYears, return_periods: Iterable[float], leave_out: Iterable[str] = ()
+) -> list[Figure]:
+    """Compute the metrics that distributions declare; arguments and errors as for
+    :func:`~irp_pipeline.losses.metrics.declared_losses`.
+    """
+    losses = declared_losses(years, return_periods, leave_out)
+    return [Figure(perspective, metric, loss, return_period) for metric, return_period, loss in losses]
 
 
 def exceedance_curve(

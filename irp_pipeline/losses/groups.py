@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irp_pipeline.losses.figures import Figure, figures
+from irp_pipeline.losses.figures import Figure, declared_figures, figures
+from irp_pipeline.losses.metrics import SampledYears
 from irp_pipeline.losses.periods import LossError, period_losses, together
 from irp_pipeline.vocabulary import Perspective
 
@@ -55,7 +56,7 @@ def group(
             the models to be independent of each other.
 
     Returns:
-        As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective.
+        As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective, each with the declared metrics.
 
     Raises:
         LossError: the members do not go together, or the period losses of one are missing; the message names the
@@ -73,13 +74,15 @@ def group(
                 raise _refusal(name, f"the period losses {perspective} of {member.name} are missing: {path}")
             by_set[member.occurrence_hash].append(path)
         years = [period_losses(*paths, periods=unique[0].periods) for paths in by_set.values()]
+        added = years[0] if len(years) == 1 else together(years)
+        periods, samples = unique[0].periods, unique[0].samples
         found += figures(
-            years[0] if len(years) == 1 else together(years),
-            perspective=perspective,
-            periods=unique[0].periods,
-            samples=unique[0].samples,
-            return_periods=return_periods,
+            added, perspective=perspective, periods=periods, samples=samples, return_periods=return_periods
         )
+        try:
+            found += declared_figures(perspective, SampledYears(added, periods, samples), return_periods)
+        except LossError as error:
+            raise LossError(f"The declared metrics of the group {name}, {perspective}: {error}") from error
     return found
 
 

@@ -132,7 +132,7 @@ def _points(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
         {
             "subject": subject.name,
             "perspective": LABELS[figure.perspective],
-            "curve": CURVE_LABELS[figure.metric],
+            "curve": CURVE_LABELS[Metric(figure.metric)],
             "series": f"{figure.perspective} {figure.metric}",
             "return_period": figure.return_period,
             "loss": figure.loss,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from irp_pipeline.losses import Figure
+from irp_pipeline.losses import DECLARED_METRICS, Figure
 from irp_pipeline.report.records import Change, Report, Subject
 from irp_pipeline.vocabulary import Metric, Perspective
 
@@ -55,6 +55,12 @@ def headline_figures(report: Report) -> list[Headline]:
 def perspectives_of(subjects: Iterable[Subject]) -> list[Perspective]:
     """Return the perspectives that any of these has figures of."""
     return Perspective.among(perspective for subject in subjects for perspective in subject.perspectives)
+
+
+def metric_title(name: str) -> str:
+    """Return what tables call a metric that a distribution declares; its name if that is not installed here."""
+    declaration = DECLARED_METRICS.declared().get(name)
+    return name if declaration is None else declaration.title
 
 
 def amount(value: float | None) -> str:

@@ -108,6 +108,7 @@ def render_page(report: Report) -> str:
         nonce=secrets.token_urlsafe(16),
         headline=display.headline_figures(report),
         perspectives_of=display.perspectives_of,
+        metric_title=display.metric_title,
         folded=len(report.subjects) > _MANY_SUBJECTS,
         labels=LABELS,
         curve_labels=CURVE_LABELS,

@@ -143,7 +143,15 @@ class Subject:
     @property
     def return_periods(self) -> tuple[float, ...]:
         """The return periods of its curves, in years."""
-        return tuple(sorted({figure.return_period for figure in self.figures if figure.return_period is not None}))
+        return tuple(
+            sorted({figure.return_period for figure in curve_figures(self) if figure.return_period is not None})
+        )
+
+    @property
+    def declared_metrics(self) -> tuple[tuple[str, float | None], ...]:
+        """The metrics that distributions declare, each with its return periods in years, or None if it has none."""
+        others = {(item.metric, item.return_period) for item in self.figures if item.metric not in set(Metric)}
+        return tuple(sorted(others, key=lambda item: (item[0], item[1] or 0)))
 
     @property
     def loss_factors(self) -> tuple[float, ...]:
@@ -153,7 +161,7 @@ class Subject:
     def figure(
         self,
         perspective: Perspective,
-        metric: Metric,
+        metric: str,
         return_period: float | None = None,
         loss_factor: float | None = None,
     ) -> Figure | None:

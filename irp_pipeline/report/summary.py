@@ -3,7 +3,16 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from irp_pipeline.report.display import amount, change, headline_figures, moment, perspectives_of, short
+from irp_pipeline.report.display import (
+    amount,
+    change,
+    headline_figures,
+    metric_title,
+    moment,
+    perspectives_of,
+    short,
+    years,
+)
 from irp_pipeline.report.records import Report, Subject, first_line
 from irp_pipeline.vocabulary import Metric, Perspective
 
@@ -59,6 +68,24 @@ def _lines(report: Report) -> Iterator[str]:
             ),
             words=2,
         )
+    if measured := [subject for subject in report.subjects if subject.declared_metrics]:
+        perspectives = perspectives_of(measured)
+        yield from _heading("Other metrics")
+        yield from _table(
+            ["Analysis or group", "Currency", "Metric", "Return period", *perspectives],
+            (
+                [
+                    _name(item),
+                    escaped(item.currency),
+                    escaped(metric_title(metric)),
+                    "" if period is None else years(period),
+                    *_amounts(item, perspectives, metric, period=period),
+                ]
+                for item in measured
+                for metric, period in item.declared_metrics
+            ),
+            words=3,
+        )
     if report.failures:
         yield from _heading("Jobs that failed")
         for failure in report.failures:
@@ -88,8 +115,12 @@ def _name(subject: Subject) -> str:
 
 
 def _amounts(
-    subject: Subject, perspectives: Iterable[Perspective], metric: Metric, factor: float | None = None
+    subject: Subject,
+    perspectives: Iterable[Perspective],
+    metric: str,
+    factor: float | None = None,
+    period: float | None = None,
 ) -> Iterator[str]:
     for perspective in perspectives:
-        figure = subject.figure(perspective, metric, loss_factor=factor)
+        figure = subject.figure(perspective, metric, period, factor)
         yield amount(figure.loss if figure else None)

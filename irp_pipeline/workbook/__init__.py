@@ -4,13 +4,14 @@ Here belongs all that is known about the file itself: its sheets and columns, re
 empty one. No database and no Dagster; keeping a configuration in ``irp_configuration`` is the task of
 :mod:`irp_pipeline.helpers.configuration`.
 
-``sheets``
+``sheets``, ``analyses``
     the one table of columns: each field of a row carries a :class:`Column`, from which header, note, drop-down,
-    parsing, checks and the documentation follow. A new column is a new field there, and nothing else.
-``columns``, ``choices``, ``values``
-    what a column can hold, the words that cells may choose from, and the checks of one value.
-``rows``, ``content``
-    what every row does by its columns; the sheets together, as a cycle uses them.
+    parsing, checks and the documentation follow. A new column is a new field there, and nothing else. The sheet
+    Analyses has those that the risk engines declare, too.
+``choices``, ``values``
+    the words that cells may choose from, and checks of one value. What a column is, :mod:`irp_pipeline.columns` says.
+``content``
+    the sheets together, as a cycle uses them.
 ``fields``
     the fields of one row checked, whatever way they come by: also an override of a job's parameters.
 ``notes``
@@ -21,24 +22,18 @@ empty one. No database and no Dagster; keeping a configuration in ``irp_configur
     from a file that nobody vouches for to its filled cells, from cells to a :class:`Workbook`, and back.
 """
 
+from irp_pipeline.columns import Column, Kind, Problem, WorkbookError
+from irp_pipeline.columns.paths import options_problem, resolve_model, resolve_path
+from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS
 from irp_pipeline.vocabulary import Perspective
+from irp_pipeline.workbook.analyses import Analysis
 from irp_pipeline.workbook.choices import Engine, PeriodPairing, PortfolioSource
-from irp_pipeline.workbook.columns import Column, Kind
 from irp_pipeline.workbook.content import Workbook, example_workbook
 from irp_pipeline.workbook.fields import check_fields, check_override
 from irp_pipeline.workbook.notes import workbook_notes
-from irp_pipeline.workbook.problems import Problem, WorkbookError
 from irp_pipeline.workbook.reading import read_workbook
-from irp_pipeline.workbook.sheets import (
-    SHEETS,
-    USUAL_RETURN_PERIODS,
-    Analysis,
-    Grouping,
-    Metadata,
-    Portfolio,
-    SheetSpec,
-)
-from irp_pipeline.workbook.sources import is_query, options_problem, resolve_model, resolve_path
+from irp_pipeline.workbook.sheets import SHEETS, Grouping, Metadata, Portfolio, SheetSpec
+from irp_pipeline.workbook.sources import is_query
 from irp_pipeline.workbook.writing import write_template, write_workbook
 from irp_pipeline.workbook.xlsx import workbook_hash
 

@@ -1,6 +1,9 @@
 """The words that cells may choose from."""
 
 from enum import StrEnum
+from typing import Final
+
+from irp_pipeline.columns.kinds import Kind, choice_of, text_of
 
 
 class PortfolioSource(StrEnum):
@@ -28,7 +31,7 @@ class DecimalSign(StrEnum):
 
 
 class Engine(StrEnum):
-    """What computes the losses of an analysis."""
+    """The names of the engines of Oasis LMF, for scripts that use them. The workbook takes any declared engine."""
 
     DETERMINISTIC = "oasis_deterministic"
     STOCHASTIC = "oasis_stochastic"
@@ -38,3 +41,15 @@ class PeriodPairing(StrEnum):
     """How the periods of analyses with different occurrence sets are put together."""
 
     BY_NUMBER = "by_number"
+
+
+_SIGNS: Final = {",": Delimiter.COMMA, ";": Delimiter.SEMICOLON, "\\t": Delimiter.TAB, "|": Delimiter.PIPE}
+
+
+def _delimiter(value: object) -> str:
+    text = text_of(value)
+    return _SIGNS.get(text) or choice_of(text, Delimiter)
+
+
+DELIMITER: Final = Kind("`comma`, `semicolon`, `tab` or `pipe`", _delimiter, str, as_text=True)
+"""A column that holds a delimiter: the word or the sign itself."""

@@ -8,12 +8,13 @@ is read from.
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from irp_pipeline.workbook.columns import HEADER_ROW
-from irp_pipeline.workbook.rows import refuse
+from irp_pipeline.columns import WorkbookError, quoted
+from irp_pipeline.columns.rows import refuse
+from irp_pipeline.workbook.analyses import ENGINE_NAMES, Analysis
 from irp_pipeline.workbook.rules import Table, analyses_below, findings_between_rows, members_first
-from irp_pipeline.workbook.sheets import SHEETS, TABLES, Analysis, Grouping, Metadata, Portfolio, SheetSpec
+from irp_pipeline.workbook.sheets import HEADER_ROW, SHEETS, TABLES, Grouping, Metadata, Portfolio, SheetSpec
 
 
 class Workbook(BaseModel):
@@ -42,6 +43,27 @@ class Workbook(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """The workbook as plain JSON values, for ``irp_configuration``."""
         return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` gave.
+
+        Raises:
+            WorkbookError: an engine that it names is not installed here, or cannot be used; it holds something that
+                this version does not know.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            for analysis in data.get("analyses", ()):
+                if (engine := analysis.get("engine")) not in ENGINE_NAMES:
+                    raise WorkbookError(
+                        f"The analysis {quoted(analysis.get('name'))} is for the risk engine {quoted(engine)}, which "
+                        "is not installed here, or cannot be used. irp doctor says which engines there are"
+                    ) from error
+            fault = error.errors(include_url=False)[0]
+            place = ".".join(map(str, fault["loc"]))
+            raise WorkbookError(f"This workbook cannot be read by this version: {place}: {fault['msg']}") from error
 
     def portfolio(self, name: str) -> Portfolio:
         """The portfolio called ``name``; KeyError if there is none."""

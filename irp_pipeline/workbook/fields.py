@@ -12,12 +12,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from irp_pipeline import engines
-from irp_pipeline.workbook.choices import Engine
-from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
-from irp_pipeline.workbook.rows import Row
+from irp_pipeline.columns import Folders, Problem, Row, WorkbookError, quoted, suggestion
+from irp_pipeline.columns.problems import one_line
+from irp_pipeline.workbook.analyses import ENGINE_NAMES, Analysis
 from irp_pipeline.workbook.rules import missing_tables
-from irp_pipeline.workbook.sheets import Analysis, Portfolio
-from irp_pipeline.workbook.sources import model_problem, options_problem, path_problem, settings_problem
+from irp_pipeline.workbook.sheets import Portfolio
 
 EMPTY: Final = "is empty, but must be filled"
 _OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
@@ -86,7 +85,7 @@ def check_override(
     """
     columns = Analysis.columns()
     has_rules = not {changes.get("engine"), parameters.get("engine")}.isdisjoint(
-        Engine
+        ENGINE_NAMES
     )  # a workbook has no columns for an engine that it does not know
     unknown = [str(name) for name in changes if name not in columns and name not in _OF_THE_WORKBOOK]
     faults = [(name, _unknown(name, [*columns])) for name in unknown if has_rules]
@@ -103,7 +102,7 @@ def check_override(
     faults += found
     if portfolio is not None:
         faults += missing_tables(usable, dict(portfolio))
-    faults += _on_disk(usable, data_dir, models_dir)
+    faults += engines.checks(usable, None if data_dir is None else Folders(data_dir, models_dir))
     _refuse(faults)
     others = {name: value for name, value in parameters.items() if name not in columns}
     return {**others, **Analysis.model_validate(usable).model_dump(mode="json")}
@@ -112,23 +111,6 @@ def check_override(
 def _refuse(faults: list[tuple[str, str]]) -> None:
     if faults:
         raise WorkbookError([Problem(None, None, one_line(name), one_line(message)) for name, message in faults])
-
-
-def _on_disk(fields: Mapping[str, Any], data_dir: Path | None, models_dir: Path | None) -> list[tuple[str, str]]:
-    fault = engines.options_problem(fields)
-    faults = [("model_options", fault)] if fault else []
-    if data_dir is None or fields.get("engine") != Engine.STOCHASTIC:
-        return faults
-    model, settings = fields.get("model"), fields.get("settings")
-    has_options = bool(fields.get("model_options"))
-    if model and not path_problem(model) and (fault := model_problem(model, has_options, data_dir, models_dir)):
-        faults.append(("model", fault))
-    elif model and not path_problem(model):
-        fault = options_problem(fields.get("model_options"), model, data_dir, models_dir, only_links=True)
-        faults += [("model_options", fault)] if fault else []
-    if settings and not path_problem(settings) and (fault := settings_problem(settings, data_dir, models_dir)):
-        faults.append(("settings", fault))
-    return faults
 
 
 def _unknown(name: str, options: list[str]) -> str:

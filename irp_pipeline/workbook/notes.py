@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from irp_pipeline.engines.oasis.notes import notes
-from irp_pipeline.workbook.choices import Engine
+from irp_pipeline.columns import Folders, Problem, quoted
+from irp_pipeline.columns.problems import one_line
+from irp_pipeline.engines import declared
 from irp_pipeline.workbook.content import Workbook
-from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted
 from irp_pipeline.workbook.sheets import ANALYSES
-from irp_pipeline.workbook.sources import resolve_model
 
 
 def workbook_notes(workbook: Workbook, data_dir: Path, models_dir: Path | None = None) -> Iterator[Problem]:
@@ -22,13 +21,9 @@ def workbook_notes(workbook: Workbook, data_dir: Path, models_dir: Path | None =
     Returns:
         For each, the analysis and the column. A model that is not there tells nothing: that is an error elsewhere.
     """
+    folders = Folders(data_dir, models_dir)
     for analysis in workbook.analyses:
-        if analysis.engine is not Engine.STOCHASTIC or analysis.model is None:
-            continue
-        try:
-            model = resolve_model(analysis.model, data_dir, models_dir)
-            settings = resolve_model(analysis.settings, data_dir, models_dir) if analysis.settings else None
-        except WorkbookError:
-            continue
-        for column, message in notes(analysis.model_dump(mode="json"), model, settings):
+        fields = analysis.model_dump(mode="json")
+        declaration = declared(fields)
+        for column, message in () if declaration is None else declaration.notes(fields, folders):
             yield Problem(ANALYSES.name, None, column, one_line(f"analysis {quoted(analysis.name)}: {message}"))

@@ -8,13 +8,14 @@ from typing import Any
 from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
 
-from irp_pipeline.workbook.columns import HEADER_ROW, Column
+from irp_pipeline.columns import Column
+from irp_pipeline.columns.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.fields import EMPTY, check_fields
-from irp_pipeline.workbook.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
 from irp_pipeline.workbook.sheets import (
     GROUPINGS,
+    HEADER_ROW,
     METADATA,
     SETTING_HEADERS,
     SHEETS,

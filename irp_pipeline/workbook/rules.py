@@ -4,31 +4,26 @@ The rules look at fields by name and skip those that are missing, so that one un
 wrong elsewhere, and is not complained about twice. They serve a workbook being read as well as a complete one.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from irp_pipeline import engines
+from irp_pipeline.columns import Folders, WorkbookError, quoted, suggestion
+from irp_pipeline.columns.paths import file_problem
 from irp_pipeline.vocabulary import OedTable, Perspective
-from irp_pipeline.workbook.choices import Engine, PortfolioSource
-from irp_pipeline.workbook.problems import quoted, suggestion
-from irp_pipeline.workbook.sources import (
-    file_problem,
-    model_problem,
-    options_problem,
-    path_problem,
-    resolve_model,
-    settings_problem,
-    table_problem,
-)
+from irp_pipeline.workbook.choices import PortfolioSource
+from irp_pipeline.workbook.sources import table_problem
 
 Fields = Mapping[str, Any]
 Table = Mapping[int, Fields]
 """The rows of a sheet by their number; each holds the fields that could be read."""
 
 _REINSURANCE = {OedTable.RI_INFO, OedTable.RI_SCOPE}
+
 _ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group"}
 _MAY_BE_EMPTY = {"groupings"}
 _LISTED_NAMES = 5
@@ -98,13 +93,16 @@ def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[Finding]
             yield Finding("analyses", row, column, message)
 
 
-def missing_tables(analysis: Fields, portfolio: Fields, model: Path | None = None) -> Iterator[tuple[str, str]]:
+def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None = None) -> Iterator[tuple[str, str]]:
     """Tables that the analysis needs, as its engine says, and its portfolio lacks, as column and message.
 
     Args:
         analysis: a row of the sheet Analyses.
         portfolio: its portfolio.
-        model: where its model is, if that is known.
+        folders: where the files are that it names, such as its model; None: they are not looked at.
+
+    Raises:
+        WorkbookError: a file that it names is not there.
     """
     name = quoted(portfolio["name"])
     lacks = {table for table in OedTable if table in portfolio and not portfolio[table]}
@@ -116,7 +114,7 @@ def missing_tables(analysis: Fields, portfolio: Fields, model: Path | None = Non
         yield "perspectives", f"RI needs the terms of reinsurance, but portfolio {name} has no reinsurance tables"
     if analysis.get("engine") is None:
         return
-    for table, reason in engines.needs(analysis, model).tables.items():
+    for table, reason in engines.needs(analysis, folders).tables.items():
         if table in lacks - _REINSURANCE:
             yield "portfolio", f"the portfolio {name} has no {table} table; {reason}"
 
@@ -215,16 +213,20 @@ def analyses_below(
 
 def _unaddable(analyses: Sequence[Fields]) -> Iterator[str]:
     """Why the losses of these analyses cannot be added up year by year."""
-    fixed = [item["name"] for item in analyses if item.get("engine") == Engine.DETERMINISTIC]
-    if fixed:
-        yield f"{_some(fixed)}: {Engine.DETERMINISTIC} has no simulated years, so it cannot be part of a group"
-    modelled = [item for item in analyses if item.get("engine") == Engine.STOCHASTIC]
-    without = [item["name"] for item in modelled if item.get("period_losses") is False]
-    if without:
-        yield f"{_some(without)}: groups need period losses; write yes in the column period_losses of Analyses"
-    unsampled = [item["name"] for item in modelled if item.get("samples") == 0]
-    if unsampled:
-        yield f"{_some(unsampled)}: with 0 samples there are no losses of simulated years, which groups add up"
+    reasons: defaultdict[str, list[str]] = defaultdict(list)
+    modelled: list[Fields] = []
+    for item in analyses:
+        declaration = engines.declared(item)
+        if declaration is None:  # its cell is broken, which is told
+            continue
+        if declaration.in_groups is None:
+            reasons[f"{declaration.name} has no simulated years, so it cannot be part of a group"].append(item["name"])
+            continue
+        modelled.append(item)
+        for reason in declaration.in_groups(item):
+            reasons[reason].append(item["name"])
+    for reason, names in reasons.items():
+        yield f"{_some(names)}: {reason}"
     samples = sorted({item["samples"] for item in modelled if item.get("samples")})
     if len(samples) > 1:
         yield f"the members have different numbers of samples ({', '.join(map(str, samples))}); give all the same"
@@ -250,37 +252,22 @@ def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_
         if files.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
             for column, problem in _portfolio_files(files, data_dir):
                 yield Finding("portfolios", row, column, problem)
-    checked_model, checked_settings = cache(model_problem), cache(settings_problem)  # many analyses share them
+    folders = Folders(data_dir, models_dir)
     portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():
-        if fault := engines.options_problem(analysis):
-            yield Finding("analyses", row, "model_options", fault)
-        if analysis.get("engine") != Engine.STOCHASTIC:
-            continue
-        model, settings = analysis.get("model"), analysis.get("settings")
-        if model and not path_problem(model):
-            if fault := checked_model(model, bool(analysis.get("model_options", True)), data_dir, models_dir):
-                yield Finding("analyses", row, "model", fault)
-            else:
-                portfolio = portfolios.get(analysis.get("portfolio", ""))
-                for column, message in _with_model(analysis, portfolio and portfolio[1], data_dir, models_dir):
-                    yield Finding("analyses", row, column, message)
-        if settings and not path_problem(settings) and (fault := checked_settings(settings, data_dir, models_dir)):
-            yield Finding("analyses", row, "settings", fault)
+        portfolio = portfolios.get(analysis.get("portfolio", ""))
+        missing = () if portfolio is None else _missing_with_files(analysis, portfolio[1], folders)
+        for column, message in chain(engines.checks(analysis, folders), missing):
+            yield Finding("analyses", row, column, message)
 
 
-def _with_model(
-    analysis: Fields, portfolio: Fields | None, data_dir: Path, models_dir: Path | None
-) -> Iterator[tuple[str, str]]:
-    """What can only be known where the model is: whether options lead out of its folder, and which tables it needs."""
-    model = analysis["model"]
-    if fault := options_problem(analysis.get("model_options"), model, data_dir, models_dir, only_links=True):
-        yield "model_options", fault
-    if portfolio is not None:
-        without_model = set(missing_tables(analysis, portfolio))  # which is told already
-        for found in missing_tables(analysis, portfolio, resolve_model(model, data_dir, models_dir)):
-            if found not in without_model:
-                yield found
+def _missing_with_files(analysis: Fields, portfolio: Fields, folders: Folders) -> Iterator[tuple[str, str]]:
+    """The tables of which only the files of an analysis, such as its model, tell that it needs them."""
+    told = set(missing_tables(analysis, portfolio))
+    try:
+        yield from (found for found in missing_tables(analysis, portfolio, folders) if found not in told)
+    except WorkbookError:  # a file is not there, which the checks of the engine tell
+        return
 
 
 def _portfolio_files(portfolio: Fields, data_dir: Path) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 This is the one table of columns. A field's annotation says which values it takes, its :class:`Column` what the sheet
 and the documentation say about it, its default whether the cell may stay empty.
 
-Not here: the checks that annotations name (:mod:`irp_pipeline.workbook.values`), and what the sheets hold together
+Not here: the sheet Analyses, part of which the engines declare (:mod:`irp_pipeline.workbook.analyses`), the checks that
+annotations name (:mod:`irp_pipeline.workbook.values`), and what the sheets hold together
 (:mod:`irp_pipeline.workbook.content`).
 """
 
@@ -12,48 +13,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator
 
-from irp_pipeline.vocabulary import OedTable, Perspective
-from irp_pipeline.workbook.choices import DecimalSign, Delimiter, Engine, PeriodPairing, PortfolioSource
-from irp_pipeline.workbook.columns import (
-    DATE,
-    DELIMITER,
-    JSON,
-    NAMES,
-    NUMBERS,
-    TEXT,
-    WHOLE_NUMBER,
-    WHOLE_NUMBERS,
-    YES_NO,
-    Column,
-    joined,
-    one_of,
-    several_of,
-)
-from irp_pipeline.workbook.rows import Row
-from irp_pipeline.workbook.sources import option_problem, path_problem, table_problem, texts_in
+from irp_pipeline.columns import DATE, NAMES, TEXT, YES_NO, Column, Name, Row, Text, no_repeats, not_empty, one_of
+from irp_pipeline.vocabulary import OedTable
+from irp_pipeline.workbook.analyses import NAME_RULE, Analysis
+from irp_pipeline.workbook.choices import DELIMITER, DecimalSign, Delimiter, PeriodPairing, PortfolioSource
+from irp_pipeline.workbook.sources import table_problem
 from irp_pipeline.workbook.values import (
-    Name,
-    Text,
-    ascending,
     checked_currency,
     checked_encoding,
     checked_exposure_date,
-    checked_loss_factor,
-    checked_model_options,
-    checked_return_period,
-    checked_samples,
-    no_repeats,
-    not_empty,
     part_of_variable,
 )
 
 MAX_CELL_TEXT = 32_767
 """Characters that a cell of Excel may hold."""
-USUAL_RETURN_PERIODS = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
-"""Return periods in years of a stochastic analysis that asks for none."""
-_NAME_RULE = "Letters, digits, `_`, `-` and `.`; names are not case-sensitive."
+HEADER_ROW = 1
+"""The row of every sheet that names its columns."""
 
 
 class Metadata(Row):
@@ -64,7 +41,7 @@ class Metadata(Row):
         AfterValidator(checked_currency),
         Column(
             "Currency in which losses are reported, as its ISO 4217 code. The amounts of every portfolio must be in "
-            "it, unless the model converts them (`reporting_currency` in model_options).",
+            "it, unless the model converts them.",
             TEXT,
             ("EUR",),
         ),
@@ -109,7 +86,7 @@ class Metadata(Row):
 class Portfolio(Row):
     """An exposure in OED: where its tables are."""
 
-    name: Annotated[Name, Column(f"Name of the portfolio. {_NAME_RULE}", TEXT, ("property", "commercial"))]
+    name: Annotated[Name, Column(f"Name of the portfolio. {NAME_RULE}", TEXT, ("property", "commercial"))]
     source: Annotated[
         PortfolioSource,
         Column(
@@ -164,7 +141,8 @@ class Portfolio(Row):
             "`warehouse` stands for `IRP_SOURCE_WAREHOUSE_URL`. Never write an address or a password here.",
             TEXT,
             ("", "warehouse"),
-            only_for=PortfolioSource.SQL,
+            selector="source",
+            only_for=(PortfolioSource.SQL,),
             needed=True,
         ),
     ] = None
@@ -175,7 +153,8 @@ class Portfolio(Row):
             "Europe without asking, or `utf-16`. Empty: `utf-8`, or what a byte order mark says.",
             TEXT,
             ("utf-8", ""),
-            only_for=PortfolioSource.CSV,
+            selector="source",
+            only_for=(PortfolioSource.CSV,),
             width=12,
         ),
     ] = None
@@ -186,7 +165,8 @@ class Portfolio(Row):
             "OED names of the first line.",
             DELIMITER,
             ("comma", ""),
-            only_for=PortfolioSource.CSV,
+            selector="source",
+            only_for=(PortfolioSource.CSV,),
             options=tuple(Delimiter),
             options_only=False,
             width=12,
@@ -199,7 +179,8 @@ class Portfolio(Row):
             "can be read in two ways, such as `850.000`, is an error.",
             one_of(DecimalSign),
             (".", ""),
-            only_for=PortfolioSource.CSV,
+            selector="source",
+            only_for=(PortfolioSource.CSV,),
             width=12,
         ),
     ] = None
@@ -220,169 +201,12 @@ class Portfolio(Row):
             yield "account", "is empty, but reinsurance is given, which applies to the losses of accounts"
 
 
-class Analysis(Row):
-    """A run of a risk engine on a portfolio."""
-
-    name: Annotated[
-        Name,
-        Column(
-            f"Name of the analysis. {_NAME_RULE}",
-            TEXT,
-            ("property_stress", "property_wind", "commercial_wind"),
-            width=24,
-        ),
-    ]
-    portfolio: Annotated[
-        Name,
-        Column(
-            "The portfolio to analyse: a name of the sheet Portfolios.",
-            TEXT,
-            ("property", "property", "commercial"),
-            options_from=("Portfolios", "name"),
-        ),
-    ]
-    engine: Annotated[
-        Engine,
-        Column(
-            "Deterministic: the same damage everywhere, given by loss factors. Stochastic: a catastrophe model.",
-            one_of(Engine),
-            ("oasis_deterministic", "oasis_stochastic", "oasis_stochastic"),
-            options=tuple(Engine),
-            width=22,
-        ),
-    ]
-    loss_factor: Annotated[
-        tuple[Annotated[float, AfterValidator(checked_loss_factor)], ...],
-        AfterValidator(no_repeats),
-        Column(
-            "Damage as a share of the insured value, above 0 and at most 1. Several are computed one by one.",
-            NUMBERS,
-            ("0.1; 0.5", "", ""),
-            only_for=Engine.DETERMINISTIC,
-            needed=True,
-        ),
-    ] = ()
-    model: Annotated[
-        Text | None,
-        Column(
-            "Folder of an Oasis model, or its `oasislmf.json`: a path in the data folder or else in the models folder.",
-            TEXT,
-            ("", "models/windstorm", "models/windstorm"),
-            only_for=Engine.STOCHASTIC,
-            needed=True,
-            width=30,
-        ),
-    ] = None
-    model_options: Annotated[
-        dict[str, JsonValue],
-        AfterValidator(checked_model_options),
-        Column(
-            "Entries of `oasislmf.json`, written as there: for a model folder without that file, or to replace some "
-            "of its entries. Paths are relative to the model's folder, and may lead out of it as long as they stay in "
-            "the data folder or the models folder, whichever the model is in. A deterministic analysis has no model; "
-            "it uses `model_perils_covered`, `supported_oed_coverage_types`, `kernel_alloc_rule_il`, "
-            "`kernel_alloc_rule_ri` and `do_disaggregation`.",
-            JSON,
-            ("", "", '{"lookup_num_processes": 1}'),
-            width=30,
-        ),
-    ] = Field(default_factory=dict)
-    settings: Annotated[
-        Text | None,
-        Column(
-            "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
-            "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
-            TEXT,
-            ("", "models/windstorm/analysis_settings.json", ""),
-            only_for=Engine.STOCHASTIC,
-            width=30,
-        ),
-    ] = None
-    samples: Annotated[
-        Annotated[int, AfterValidator(checked_samples)] | None,
-        Column(
-            "Number of samples per event. 0: no sampling, but figures by means; IL and RI then apply the terms to mean "
-            "losses, and may differ much from sampled ones.",
-            WHOLE_NUMBER,
-            ("", "10", "10"),
-            only_for=Engine.STOCHASTIC,
-            needed=True,
-            width=12,
-        ),
-    ] = None
-    perspectives: Annotated[
-        tuple[Perspective, ...],
-        AfterValidator(not_empty),
-        AfterValidator(no_repeats),
-        Column(
-            "Which losses: ground-up (`GUL`), insured (`IL`, needs the account table), net of reinsurance (`RI`, needs "
-            "the reinsurance tables too).",
-            several_of(Perspective),
-            ("GUL; IL; RI", "GUL; IL; RI", "GUL; IL"),
-            options=("GUL", "GUL; IL", "GUL; IL; RI"),
-            options_only=False,
-        ),
-    ]
-    return_periods: Annotated[
-        tuple[Annotated[int, AfterValidator(checked_return_period)], ...],
-        AfterValidator(no_repeats),
-        AfterValidator(ascending),
-        Column(
-            f"Return periods of the loss curves, in years; empty means {joined(USUAL_RETURN_PERIODS)}.",
-            WHOLE_NUMBERS,
-            ("", "10; 50; 100; 250", ""),
-            only_for=Engine.STOCHASTIC,
-            width=26,
-        ),
-    ] = ()
-    event_losses: Annotated[
-        bool,
-        Column(
-            "Whether to keep the losses of each event; empty means no.",
-            YES_NO,
-            ("", "yes", ""),
-            only_for=Engine.STOCHASTIC,
-            options=("yes", "no"),
-            width=14,
-        ),
-    ] = False
-    period_losses: Annotated[
-        bool,
-        Column(
-            "Whether to keep the losses of each simulated year, which groups need; empty means yes.",
-            YES_NO,
-            ("", "yes", ""),
-            only_for=Engine.STOCHASTIC,
-            options=("yes", "no"),
-            width=14,
-        ),
-    ] = False
-
-    @classmethod
-    def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        filled = super().with_defaults(fields)
-        if filled.get("engine") == Engine.STOCHASTIC:
-            filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
-            filled.setdefault("period_losses", True)
-        return filled
-
-    @classmethod
-    def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from super().broken_rules(fields)
-        for column in ("model", "settings"):
-            if (path := fields.get(column)) and (message := path_problem(path)):
-                yield column, message
-        problems = (option_problem(text, fields.get("model")) for text in texts_in(fields.get("model_options")))
-        if message := next(filter(None, problems), None):
-            yield "model_options", message
-
-
 class Grouping(Row):
     """Analyses whose losses are added up year by year."""
 
     name: Annotated[
         Name,
-        Column(f"Name of the group, which no analysis may have. {_NAME_RULE}", TEXT, ("wind", "everything"), width=24),
+        Column(f"Name of the group, which no analysis may have. {NAME_RULE}", TEXT, ("wind", "everything"), width=24),
     ]
     members: Annotated[
         tuple[Name, ...],
@@ -427,8 +251,9 @@ class SheetSpec:
     def requirement(self, name: str) -> str:
         """When the column ``name`` must be filled, in the words of the documentation."""
         column = self.row.columns()[name]
-        if column.only_for is not None:
-            return f"with `{column.only_for}`" if column.needed else f"no; only with `{column.only_for}`"
+        if column.only_for:
+            users = " or ".join(f"`{user}`" for user in column.only_for)
+            return f"with {users}" if column.needed else f"no; only with {users}"
         return "yes" if self.row.model_fields[name].is_required() else "no"
 
 

@@ -1,56 +1,20 @@
-"""What one cell may hold: the checks of one value.
+"""What one cell of the sheets Metadata and Portfolios may hold: the checks of one value.
 
 Here: the checks that a field's annotation in :mod:`irp_pipeline.workbook.sheets` names. They raise ValueError with a
-message for the user. Not here: reading the text of a cell (:mod:`irp_pipeline.workbook.columns`), and what must hold
-between cells (:mod:`irp_pipeline.workbook.rows`, :mod:`irp_pipeline.workbook.rules`).
+message for the user. Not here: checks that columns of an engine name too (:mod:`irp_pipeline.columns.values`), reading
+the text of a cell (:mod:`irp_pipeline.columns.kinds`), and what must hold between cells
+(:mod:`irp_pipeline.columns.rows`, :mod:`irp_pipeline.workbook.rules`).
 """
 
 import codecs
 import datetime as dt
-import math
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
 
-from pydantic import AfterValidator, JsonValue
-
+from irp_pipeline.columns.problems import quoted, suggestion
 from irp_pipeline.exposure.currencies import CURRENCIES
-from irp_pipeline.workbook.columns import joined, trimmed
-from irp_pipeline.workbook.problems import quoted, suggestion
-from irp_pipeline.workbook.sources import texts_in
 
-_MAX_TEXT = 30_000
 _USUAL_ENCODINGS = ("utf-8", "utf-16", "cp1252", "cp1250", "latin-1", "mac_roman")
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?")
 _FIRST_DATE, _LAST_DATE = dt.date(1950, 1, 1), dt.date(2199, 12, 31)
-
-
-def _refuse_unusable_characters(text: str) -> None:
-    for char in text:
-        category = unicodedata.category(char)
-        if (category == "Cc" and char not in "\n\t") or category == "Cs" or char in "\ufffe\uffff":
-            raise ValueError(f"holds the character U+{ord(char):04X}, which cannot be shown; type the text again")
-
-
-def _text(text: str) -> str:
-    text = trimmed(text)
-    if not text:
-        raise ValueError("is empty, but must be filled")
-    _refuse_unusable_characters(text)
-    if len(text) > _MAX_TEXT:
-        raise ValueError(f"has {len(text):,} characters; at most {_MAX_TEXT:,} are possible")
-    return text
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise ValueError(
-            f"{quoted(name)} cannot be a name: 1 to 100 of A-Z, a-z, 0-9, '_', '-' and '.', "
-            "not beginning with '-' or '.', not ending with '.', without '..'"
-        )
-    return name
 
 
 def part_of_variable(name: str) -> str:
@@ -80,57 +44,3 @@ def checked_exposure_date(value: dt.date) -> dt.date:
     if not _FIRST_DATE <= value <= _LAST_DATE:
         raise ValueError(f"{value} must be between {_FIRST_DATE} and {_LAST_DATE}")
     return value
-
-
-def checked_loss_factor(value: float) -> float:
-    if not 0 < value <= 1:
-        raise ValueError(f"{value:g} must be above 0 and at most 1")
-    return value
-
-
-def checked_samples(value: int) -> int:
-    if not 0 <= value <= 100_000:
-        raise ValueError(f"{value} must be between 0 and 100,000")
-    return value
-
-
-def checked_return_period(value: int) -> int:
-    if not 1 <= value <= 10_000_000:
-        raise ValueError(f"{value} must be between 1 and 10,000,000 years")
-    return value
-
-
-def ascending(values: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(values))
-
-
-def not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("is empty, but must be filled")
-    return values
-
-
-def no_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if repeated := [value for value, count in Counter(values).items() if count > 1]:
-        raise ValueError(f"{joined(repeated)} is listed more than once")
-    return values
-
-
-def _numbers_in(value: object) -> Iterator[float]:
-    if isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _numbers_in(item)
-    elif isinstance(value, float):
-        yield value
-
-
-def checked_model_options(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if not all(map(math.isfinite, _numbers_in(options))):
-        raise ValueError("holds a number that is too large")
-    for text in texts_in(options):
-        _refuse_unusable_characters(text)
-    return options
-
-
-Text = Annotated[str, AfterValidator(_text)]
-Name = Annotated[Text, AfterValidator(_name)]

@@ -17,11 +17,12 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 
-from irp_pipeline.workbook.columns import DATE, HEADER_ROW, Column
+from irp_pipeline.columns import DATE, Column
+from irp_pipeline.columns.problems import Problem, WorkbookError
+from irp_pipeline.columns.rows import Row
 from irp_pipeline.workbook.content import Workbook
-from irp_pipeline.workbook.problems import Problem, WorkbookError
-from irp_pipeline.workbook.rows import Row
 from irp_pipeline.workbook.sheets import (
+    HEADER_ROW,
     MAX_CELL_TEXT,
     METADATA,
     SETTING_HEADERS,
@@ -126,7 +127,7 @@ def _fill_table(sheet: Any, spec: SheetSpec, rows: Sequence[Row]) -> None:
             sheet.column_dimensions[letter].number_format = _TEXT_FORMAT
         _add_drop_down(sheet, column, f"{letter}{_FIRST_ROW}:{letter}{_LAST_ROW}")
         for row, item in enumerate(rows, start=_FIRST_ROW):
-            if column.only_for is None or getattr(item, column.selector) == column.only_for:
+            if not column.only_for or getattr(item, column.selector) in column.only_for:
                 _write_value(sheet.cell(row, number), column, getattr(item, name))
     sheet.freeze_panes = f"B{_FIRST_ROW}"
 

@@ -23,8 +23,9 @@ import openpyxl
 from openpyxl.utils import get_column_letter
 from openpyxl.utils.cell import coordinate_to_tuple
 
-from irp_pipeline.workbook.columns import HEADER_ROW, trimmed
-from irp_pipeline.workbook.problems import WorkbookError, one_line
+from irp_pipeline.columns.kinds import trimmed
+from irp_pipeline.columns.problems import WorkbookError, one_line
+from irp_pipeline.workbook.sheets import HEADER_ROW
 
 MAX_ROWS = 10_000
 """Rows of a sheet below its header; a value further down is an error."""

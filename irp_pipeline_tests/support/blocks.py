@@ -6,6 +6,8 @@ What a page can say, in an HTML comment on a line of its own:
     once, for the page: its blocks go on from where the tutorial has losses. Else they begin in an empty folder.
 ``<!-- file: NAME -->``
     the block that follows is the content of a file in the reader's folder.
+``<!-- change: NAME -->``
+    the block that follows is a change of a file of this project, as ``diff`` writes one without numbers of lines.
 ``<!-- fill: FILE, sheet NAME -->``
     the table that follows is typed into a sheet of a workbook, from its second row on; columns are found by header.
 ``<!-- not run: REASON -->``
@@ -37,10 +39,10 @@ from irp_pipeline.cli import app
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES_THAT_RUN = frozenset({"console", "python", "ipython"})
-LANGUAGES = LANGUAGES_THAT_RUN | {"csv", "sql", "text", "toml", "yaml"}
+LANGUAGES = LANGUAGES_THAT_RUN | {"csv", "diff", "sql", "text", "toml", "yaml"}
 
 _FENCE = re.compile(r"^( *)```(\S*)\s*$")
-_COMMENT = re.compile(r"^<!-- (begins with|file|fill|not run|other pages go on from here)(?:: (.+))? -->$")
+_COMMENT = re.compile(r"^<!-- (begins with|file|change|fill|not run|other pages go on from here)(?:: (.+))? -->$")
 _BEGINS = "begins with"
 _SECONDS = 300
 
@@ -66,7 +68,7 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return self.language in LANGUAGES_THAT_RUN and self.word not in {"file", "not run"}
+        return self.language in LANGUAGES_THAT_RUN and self.word not in {"file", "change", "not run"}
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"

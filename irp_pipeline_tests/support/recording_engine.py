@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import irp_pipeline.workbook  # noqa: F401 - with the columns of all engines, before the tests put theirs in place
 from irp_pipeline import settings
-from irp_pipeline.engines import EngineError, JobPhase, JobState, register_engine
+from irp_pipeline.engines import ENGINES, EngineDeclaration, EngineError, JobPhase, JobState, NamedFile
+from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.batch import create_batch
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.cycle import create_cycle
@@ -121,8 +123,9 @@ def recording_engine(home: Path) -> Iterator[None]:
         if settings.database_source() == "embedded":
             patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
         patch.setenv("IRP_HOME", str(home))
-        patch.setattr("irp_pipeline.engines._engines", {})
-        register_engine(ENGINE, RecordingEngine)
+        patch.setattr(ENGINES, "_declared", {})
+        models = {"model": NamedFile(lambda path, analysis: file_sha256(path / "oasislmf.json"))}
+        ENGINES.register(EngineDeclaration(ENGINE, "keeps what it gets.", RecordingEngine, files=models))
         yield
 
 

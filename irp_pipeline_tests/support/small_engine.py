@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,11 @@ def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("IRP_JOB_ENV", "WAYS_OF_JOBS,LOSSES_OF_JOBS")
     monkeypatch.setenv("LOSSES_OF_JOBS", str(tmp_path / "losses.parquet"))
     pq.write_table(pa.table({"loss_factor": [1.0], "LocNumber": ["1"], "gul": [1.0]}), tmp_path / "losses.parquet")
-    monkeypatch.setitem(
-        engines._engines,
-        "oasis_deterministic",
-        lambda folder: LocalEngine(folder, [sys.executable, "-c", PROGRAM], Limits(60, 1e9)),
+    deterministic = replace(
+        engines.ENGINES.declared()["oasis_deterministic"],
+        make=lambda folder: LocalEngine(folder, [sys.executable, "-c", PROGRAM], Limits(60, 1e9)),
     )
+    monkeypatch.setitem(engines.ENGINES._loaded(), "oasis_deterministic", deterministic)
     jobs = Jobs(tmp_path / "ways.json")
     jobs.behave()
     yield jobs

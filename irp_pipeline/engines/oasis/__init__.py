@@ -1,5 +1,7 @@
 """The risk engine Oasis LMF: deterministic and stochastic losses of an OED portfolio, on this machine.
 
+``declaration``, ``columns``
+    what it declares of itself, which is all that others know of it; its columns of the sheet Analyses.
 ``__main__``
     the program of a job; all of Oasis LMF happens in its process and those it starts.
 ``model``, ``hashes``, ``needs``, ``examine``
@@ -29,6 +31,20 @@ from irp_pipeline.engines.local import LocalEngine
 
 DETERMINISTIC = "oasis_deterministic"
 STOCHASTIC = "oasis_stochastic"
+_ENVIRONMENT = (
+    "NUMBA_*",
+    "OASIS_AAL_MEMORY",
+    "OASIS_AREAPERIL_TYPE",
+    "OASIS_DEFAULT_BUFFER_SIZE",
+    "OASIS_FLOAT",
+    "OASIS_INT",
+    "OASIS_MAX_BLOC_SIZE",
+    "OASIS_MIN_BLOC_SIZE",
+    "OASIS_PACKAGE_LOG_LEVEL",
+    "OASIS_PYTOOLS_LOG_LEVEL",
+    "OASIS_VULNERABILITY_BLOC_SIZE",
+)
+"""Variables that Oasis LMF and Numba read."""
 
 
 def oasis(jobs_folder: Path) -> LocalEngine:
@@ -39,4 +55,4 @@ def oasis(jobs_folder: Path) -> LocalEngine:
     :func:`irp_pipeline.exposure.portfolio.exposure_hash` gives; and for a stochastic one ``model`` and, if there is
     one, ``settings``: paths on this machine.
     """
-    return LocalEngine(jobs_folder, [sys.executable, "-m", __name__])
+    return LocalEngine(jobs_folder, [sys.executable, "-m", __name__], environment=_ENVIRONMENT)

@@ -9,52 +9,21 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from irp_pipeline.engines.model_check import Examination
 from irp_pipeline.engines.oasis import STOCHASTIC
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.hashes import model_hash, named_files
 from irp_pipeline.engines.oasis.model import Model, check_model, read_model, unused_entries
-from irp_pipeline.engines.oasis.packages import Need, lookup_columns, packages_needed
+from irp_pipeline.engines.oasis.packages import lookup_columns, packages_needed
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
 
 TRIAL_LOCATIONS: Final = 10
 _CHOICES: Final = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
 _POLL_SECONDS: Final = 0.5
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What a model says about itself, and what was seen of it.
-
-    Attributes:
-        name: what it calls itself.
-        version: its version, if it says one.
-        folder: where its configuration is.
-        hash: of all that its losses depend on.
-        files: how many files that is, and how many bytes.
-        perils: those that it says it supports.
-        choices: what its settings let choose, such as event sets, with the default.
-        columns: the columns of the location table that its lookup names.
-        needs: the Python packages that it needs.
-        unused: entries of its configuration that have no effect.
-        problems: what keeps it from running, as far as that can be seen without running it.
-    """
-
-    name: str
-    version: str | None
-    folder: Path
-    hash: str
-    files: tuple[int, int]
-    perils: tuple[str, ...]
-    choices: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    columns: tuple[str, ...]
-    needs: tuple[Need, ...]
-    unused: tuple[str, ...]
-    problems: tuple[str, ...]
 
 
 def examine(path: Path, options: Mapping[str, Any] | None = None) -> Examination:

@@ -166,7 +166,7 @@ class LoadedExposure:
         return Severity.WARNING if unasked and check.severity is Severity.ERROR else check.severity
 
 
-# What names a record to a person, per table.
+# What names a record to a person, per table; of another table its row alone.
 _IDENTIFIERS = {
     OedTable.LOCATION: {"PortNumber": "portfolio", "AccNumber": "account", "LocNumber": "location"},
     OedTable.ACCOUNT: {"PortNumber": "portfolio", "AccNumber": "account", "PolNumber": "policy"},
@@ -179,7 +179,9 @@ def _record(frame: "pd.DataFrame", table: OedTable, position: int) -> str:
     import pandas as pd
 
     values: dict[str, Any] = {
-        word: frame[column].iat[position] for column, word in _IDENTIFIERS[table].items() if column in frame.columns
+        word: frame[column].iat[position]
+        for column, word in _IDENTIFIERS.get(table, {}).items()
+        if column in frame.columns
     }
     return ", ".join(f"{word} {value}" for word, value in values.items() if not (pd.isna(value) or value == ""))
 

@@ -5,6 +5,8 @@ its analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipe
 
 ``errors``, ``finished``
     what goes wrong, and what the finished jobs of a batch left.
+``declared``
+    the metrics that distributions declare, of single analyses.
 ``groups``, ``recording``, ``recorded``
     the figures of groups; computing all figures of a batch and saving them; reading those that are saved.
 ``exporting``

@@ -21,7 +21,7 @@ _FIGURE_COLUMNS = """
 """
 _FIGURE_ORDER = """
     r.is_group, r.analysis_name, array_position(ARRAY[{}], r.perspective), array_position(ARRAY[{}], r.metric),
-    r.return_period, r.loss_factor
+    r.metric, r.return_period, r.loss_factor
 """.format(*(", ".join(f"'{word}'" for word in words) for words in (Perspective, Metric)))
 
 
@@ -63,7 +63,8 @@ def get_results(batch_id: int) -> pd.DataFrame:
     """Return the saved figures of a batch.
 
     Returns:
-        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP),
+        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
+        declared metrics that have them),
         loss_factor (of LOSS), loss, currency, job_ids. Analyses first, then groups.
 
     Raises:

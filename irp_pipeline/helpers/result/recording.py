@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from irp_pipeline.helpers.result.declared import declared_figures_of, faulty_metrics
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.helpers.result.finished import ResultBatch, finished_jobs, require_batch
+from irp_pipeline.helpers.result.finished import JobResult, ResultBatch, finished_jobs, require_batch
 from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
 from irp_pipeline.helpers.result.recorded import RecordedFigure
-from irp_pipeline.losses import LossError
+from irp_pipeline.losses import Figure, LossError
 from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, transaction
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ComputedResults:
         job_ids: the jobs that they come from.
         figures: the figures.
         summary: what is told of them.
-        refused: why groups have none, if their analyses do not go together.
+        refused: why groups have none, if their analyses do not go together, and why declared metrics are missing.
     """
 
     batch_id: int
@@ -79,7 +80,8 @@ def save_results(batch_id: int) -> SavedResults:
     Raises:
         ResultError: there is no such batch, the result of a job cannot be read, or jobs changed meanwhile. Nothing is
             saved.
-        LossError: the analyses of a group do not go together. The figures of everything else are saved before.
+        LossError: the analyses of a group do not go together, or a declared metric cannot be computed. The figures of
+            everything else are saved before.
         DatabaseError: the database refuses or is away.
     """
     computed = compute_results(batch_id)
@@ -103,15 +105,16 @@ def compute_results(batch_id: int) -> ComputedResults:
     jobs = finished_jobs(batch_id)
     workbook = _workbook(batch)
     by_name = {job.name: job for job in jobs}
-    recorded = [
-        RecordedFigure(
-            analysis_name=job.name, is_group=False, figure=figure, currency=job.currency, job_ids=(job.job_id,)
-        )
-        for job in jobs
-        for figure in job.figures
-    ]
+    recorded = [_of_job(job, figure) for job in jobs for figure in job.figures]
+    refused = faulty_metrics()
+    for job in jobs:
+        try:
+            figures = declared_figures_of(job)
+        except LossError as error:
+            refused.append(str(error))
+        else:
+            recorded += [_of_job(job, figure) for figure in figures]
     left_out = {name: reason for name, reason in missing_of_groups(workbook, by_name).items() if reason}
-    refused: list[str] = []
     groups = 0
     for grouping in workbook.groupings_in_order():
         if grouping.name in left_out:
@@ -142,10 +145,16 @@ def compute_results(batch_id: int) -> ComputedResults:
     )
 
 
+def _of_job(job: JobResult, figure: Figure) -> RecordedFigure:
+    return RecordedFigure(
+        analysis_name=job.name, is_group=False, figure=figure, currency=job.currency, job_ids=(job.job_id,)
+    )
+
+
 def _workbook(batch: ResultBatch) -> Workbook:
     from irp_pipeline.workbook import Workbook
 
-    return Workbook.model_validate(batch.configuration_data)
+    return Workbook.from_json(batch.configuration_data)
 
 
 def _row(batch_id: int, recorded: RecordedFigure) -> tuple[object, ...]:

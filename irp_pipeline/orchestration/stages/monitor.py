@@ -14,7 +14,7 @@ from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import jobs_doing
 from irp_pipeline.helpers.result import compute_results, saved_content
 from irp_pipeline.helpers.step import TrackedRun
-from irp_pipeline.losses import LossError
+from irp_pipeline.losses import DECLARED_METRICS, LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
@@ -89,7 +89,21 @@ def _figures(cycle: CycleOfRun) -> dict[str, Any]:
     return {"figures": None if batch is None else saved_content(batch.id)}
 
 
-@step(stage=STAGE, number=2, workbook=("analyses", "groupings"), after=("monitor.track_jobs",), records=_figures)
+def _declared_metrics(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
+    """The metrics that distributions declare, with the version of each distribution; nothing if there are none."""
+    metrics = {name: DECLARED_METRICS.version_of(name) for name in DECLARED_METRICS.declared()}
+    faults = [fault.message for fault in DECLARED_METRICS.faults()]
+    return {"metrics": [metrics, faults]} if metrics or faults else {}
+
+
+@step(
+    stage=STAGE,
+    number=2,
+    workbook=("analyses", "groupings"),
+    after=("monitor.track_jobs",),
+    inputs=_declared_metrics,
+    records=_figures,
+)
 def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
     computed = compute_results(analysis_batch(cycle).id)

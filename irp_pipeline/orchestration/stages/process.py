@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import OpExecutionContext, graph
 
 from irp_pipeline import engines
+from irp_pipeline.columns import Folders
 from irp_pipeline.cycle_files import findings_key, portfolio_key
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
@@ -138,19 +139,19 @@ def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
 
 def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
     """Ask the engines of a portfolio's analyses what these need of it."""
-    from irp_pipeline.workbook import resolve_model
-
+    folders = Folders(data_folder, models_folder())
     needed = Needs()
     for analysis in _analyses_of(workbook, portfolio):
-        model = resolve_model(analysis.model, data_folder, models_folder()) if analysis.model else None
-        needed |= engines.needs(analysis.model_dump(mode="json"), model)
+        needed |= engines.needs(analysis.model_dump(mode="json"), folders)
     return needed
 
 
 def _currency(workbook: "Workbook", portfolio: str) -> str | None:
     """The currency that all amounts of a portfolio must be in; None if each of its analyses converts them."""
     currency = workbook.metadata.currency
+    fields = [analysis.model_dump(mode="json") for analysis in _analyses_of(workbook, portfolio)]
     converts = [
-        analysis.model_options.get("reporting_currency") == currency for analysis in _analyses_of(workbook, portfolio)
+        (declaration := engines.declared(item)) is not None and declaration.converts_to(item) == currency
+        for item in fields
     ]
     return None if converts and all(converts) else currency

@@ -96,7 +96,7 @@ def validate_configuration(
 
     path = chosen_workbook(cycle, config)
     workbook = check_configuration(cycle.id, path)
-    notes = workbook_notes(Workbook.model_validate(workbook.data), workbook.path.parent, settings.models_folder())
+    notes = workbook_notes(Workbook.from_json(workbook.data), workbook.path.parent, settings.models_folder())
     for note in notes:
         context.log.warning(str(note))
 

@@ -92,7 +92,8 @@ def engine(home):
 def make_engine(
     home: Path, seconds: float = 60, disk_bytes: float = 1e9, memory_bytes: float | None = None
 ) -> LocalEngine:
-    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], Limits(seconds, disk_bytes, memory_bytes))
+    limits = Limits(seconds, disk_bytes, memory_bytes)
+    return LocalEngine(home / "jobs", [sys.executable, "-c", PROGRAM], limits, ["NUMBA_*"])
 
 
 def of_jobs(home: Path) -> list[psutil.Process]:

@@ -1,12 +1,15 @@
 """What an analysis needs of its portfolio, as its engine says."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from irp_pipeline import engines
+from irp_pipeline.columns import Folders
+from irp_pipeline.engines.oasis import oasis
 from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.validation.needs import Needs
@@ -31,6 +34,12 @@ def lookup(*columns: list[str]) -> dict[str, Any]:
     return {"step_definition": steps, "strategy": list(steps)}
 
 
+def needs_with(model: Path, perspectives: Sequence[str] = ("GUL",)) -> Needs:
+    """What an analysis with a model needs, as its engine says where the model is."""
+    analysis = STOCHASTIC | {"perspectives": perspectives, "model": model.name}
+    return engines.needs(analysis, Folders(model.parent))
+
+
 def test_a_deterministic_analysis_needs_no_coordinates() -> None:
     needs = engines.needs(DETERMINISTIC)
     assert set(needs.tables) == {LOCATION, ACCOUNT}
@@ -47,18 +56,18 @@ def test_a_deterministic_analysis_needs_no_coordinates() -> None:
 )
 def test_the_losses_wanted_say_which_terms_are_needed(tmp_path, perspectives, tables) -> None:
     place = model(tmp_path, lookup(["locperilscovered"], ["latitude", "longitude"]))
-    assert set(engines.needs(STOCHASTIC | {"perspectives": perspectives}, place).tables) == tables
+    assert set(needs_with(place, perspectives).tables) == tables
 
 
 def test_a_model_on_a_grid_needs_coordinates(tmp_path) -> None:
-    needs = engines.needs(STOCHASTIC, model(tmp_path, lookup(["locperilscovered"], ["latitude", "longitude"])))
+    needs = needs_with(model(tmp_path, lookup(["locperilscovered"], ["latitude", "longitude"])))
     assert set(needs.location_columns) == needs.filled_columns == {"Latitude", "Longitude"}
     assert needs.unknown == ()
 
 
 def test_a_model_that_places_by_postcode_needs_that_and_no_coordinates(tmp_path) -> None:
     steps = lookup(["locperilscovered"], ["postalcode"], ["peril_id", "coverage_type", "constructioncode"])
-    needs = engines.needs(STOCHASTIC, model(tmp_path, steps))
+    needs = needs_with(model(tmp_path, steps))
     assert set(needs.location_columns) == {"PostalCode", "ConstructionCode"}
     assert needs.filled_columns == frozenset()
 
@@ -71,17 +80,17 @@ def test_a_step_that_tries_several_ways_asks_for_none_of_them(tmp_path) -> None:
         "postcode": {"type": "merge", "columns": ["postalcode"]},
     }
     steps["strategy"].append("area")
-    assert engines.needs(STOCHASTIC, model(tmp_path, steps)).location_columns == {}
+    assert needs_with(model(tmp_path, steps)).location_columns == {}
 
 
 def test_a_model_of_accounts_alone_needs_no_location_table(tmp_path) -> None:
-    needs = engines.needs(STOCHASTIC | {"perspectives": ["IL"]}, model(tmp_path, lookup(["polperilscovered"])))
+    needs = needs_with(model(tmp_path, lookup(["polperilscovered"])), ["IL"])
     assert set(needs.tables) == {ACCOUNT}
 
 
 @pytest.mark.parametrize("entries", [{"lookup_module_path": "lookup.py"}, {}])
 def test_a_lookup_of_its_own_does_not_say_what_it_needs(tmp_path, entries) -> None:
-    needs = engines.needs(STOCHASTIC, model(tmp_path, None, **entries))
+    needs = needs_with(model(tmp_path, None, **entries))
     assert (needs.tables, needs.location_columns) == ({}, {})
     assert "module of its own" in needs.unknown[0]
 
@@ -90,17 +99,19 @@ def test_a_lookup_of_its_own_does_not_say_what_it_needs(tmp_path, entries) -> No
 def test_a_lookup_that_cannot_be_read_is_not_guessed_at(tmp_path, broken) -> None:
     place = model(tmp_path, {})
     (place / "lookup.json").write_text(broken)
-    assert engines.needs(STOCHASTIC, place).unknown
+    assert needs_with(place).unknown
 
 
 def test_an_engine_can_say_what_it_needs_and_one_that_does_not_is_not_asked_for_more(monkeypatch) -> None:
     assert engines.needs({"engine": "other", "perspectives": ["IL"]}).unknown
-    monkeypatch.setitem(engines._needs, "other", lambda analysis, model: Needs(location_columns={"PostalCode": "why"}))
+    needs = Needs(location_columns={"PostalCode": "why"})
+    other = engines.EngineDeclaration("other", "", oasis, needs=lambda analysis, folders: needs)
+    monkeypatch.setitem(engines.ENGINES._loaded(), "other", other)
     assert engines.needs({"engine": "other"}).location_columns == {"PostalCode": "why"}
 
 
 def test_needs_of_several_analyses_add_up(tmp_path) -> None:
-    grid = engines.needs(STOCHASTIC, model(tmp_path, lookup(["latitude", "longitude"])))
+    grid = needs_with(model(tmp_path, lookup(["latitude", "longitude"])))
     both = grid | engines.needs(DETERMINISTIC | {"perspectives": ["GUL", "IL"]})
     assert both.perspectives == {"GUL", "IL"}
     assert set(both.tables) == {LOCATION, ACCOUNT}

@@ -1,7 +1,7 @@
 """A row of a sheet, whatever its columns are.
 
-Here: what every row does by the declarations of its columns. Not here: the columns
-(:mod:`irp_pipeline.workbook.sheets`).
+Here: what every row does by the declarations of its columns. Not here: the columns of the sheets
+(:mod:`irp_pipeline.workbook.sheets`), and those that a risk engine declares.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from irp_pipeline.workbook.columns import Column, trimmed
+from irp_pipeline.columns.column import Column
+from irp_pipeline.columns.kinds import trimmed
 
 
 class Row(BaseModel):
@@ -53,14 +54,16 @@ class Row(BaseModel):
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """What is wrong between the fields of one row, as field and message. A missing field is not judged."""
         for name, column in cls.columns().items():
-            if column.only_for is None or name not in fields:
+            if not column.only_for or name not in fields:
                 continue
             chosen = fields.get(column.selector)
-            if chosen == column.only_for:
+            if chosen in column.only_for:
                 if column.needed and _is_empty(fields[name]):
                     yield name, f"is empty, but {chosen} needs it"
             elif chosen and not _is_empty(fields[name]):
-                yield name, f"must be empty: {chosen} does not use it, only {column.only_for} does"
+                users = " and ".join(column.only_for)
+                do = "does" if len(column.only_for) == 1 else "do"
+                yield name, f"must be empty: {chosen} does not use it, only {users} {do}"
 
 
 def _is_empty(value: object) -> bool:

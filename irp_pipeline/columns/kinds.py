@@ -1,8 +1,7 @@
-"""What a column is, and how its cells become values and values cells.
+"""What the cells of a column hold: how they become values, and values cells.
 
 The ``read`` of a kind takes what Excel holds in a cell that is not empty, and raises ValueError with a message for
-the user. It says what a cell means, not whether the value is allowed there: that is for the fields of
-:mod:`irp_pipeline.workbook.sheets`.
+the user. It says what a cell means, not whether the value is allowed there: that is for the annotation of the field.
 """
 
 import contextlib
@@ -10,27 +9,15 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic_core import core_schema
-
-from irp_pipeline.workbook.choices import Delimiter, Engine, PortfolioSource
-from irp_pipeline.workbook.problems import quoted, suggestion
-
-if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler
-    from pydantic_core import CoreSchema
-
-HEADER_ROW = 1
-"""The row of every sheet that names its columns."""
+from irp_pipeline.columns.problems import quoted, suggestion
 
 _INVISIBLE = "\u200b\u2060\ufeff"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _COMMA_BETWEEN_DIGITS = re.compile(r"[0-9],[0-9]")
-_DELIMITERS = {",": Delimiter.COMMA, ";": Delimiter.SEMICOLON, "\\t": Delimiter.TAB, "|": Delimiter.PIPE}
 _STRAIGHT_QUOTES = str.maketrans({"\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00a0": " "})
 _ANSWERS = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
@@ -58,72 +45,13 @@ class Kind:
     holds_object: bool = False
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a sheet, or a setting of the Metadata sheet.
-
-    Attributes:
-        help: what belongs in it; Markdown, one to three sentences.
-        kind: how its cells are read and written.
-        examples: what would be typed into it, for each row of the example workbook; empty: left out.
-        only_for: the engine or source that alone uses it; with any other it must be empty.
-        needed: whether it must be filled where ``only_for`` holds.
-        options: what the drop-down offers.
-        options_from: sheet and column whose values the drop-down offers.
-        options_only: whether Excel refuses anything but an option.
-        width: in characters.
-    """
-
-    help: str
-    kind: Kind
-    examples: tuple[str, ...]
-    only_for: Engine | PortfolioSource | None = None
-    needed: bool = False
-    options: tuple[str, ...] = ()
-    options_from: tuple[str, str] | None = None
-    options_only: bool = True
-    width: int = 18
-
-    def value_of(self, value: object) -> object:
-        """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.
-
-        Raises:
-            ValueError: it is none of this column; the message is for the user.
-        """
-        if value is None:
-            return None
-        if isinstance(value, Mapping):
-            if not self.kind.holds_object:
-                raise ValueError("must not be an object in braces")
-            return dict(value)
-        if isinstance(value, list | tuple | set | frozenset):
-            if not self.kind.several:
-                raise ValueError("must be one value, not a list")
-            return [read for item in value for read in self._items_of(item)]
-        return self.kind.read(value)
-
-    def _items_of(self, value: object) -> Sequence[object]:
-        if value is None or isinstance(value, Mapping | list | tuple):
-            raise ValueError("must be a list of single values")
-        read = self.kind.read(value)
-        return read if isinstance(read, list) else [read]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
-        """Have the fields of a row read by their columns, so that all ways to a row are one."""
-        return core_schema.no_info_before_validator_function(self.value_of, handler(source))
-
-    @property
-    def selector(self) -> str:
-        """The column that ``only_for`` is a value of."""
-        return "engine" if isinstance(self.only_for, Engine) else "source"
-
-
 def trimmed(text: str) -> str:
     """``text`` without what surrounds it unseen, and with one kind of line break."""
     return text.replace("\r\n", "\n").replace("\r", "\n").strip().strip(_INVISIBLE).strip()
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Read a cell as text."""
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int):
@@ -161,7 +89,7 @@ def _whole_number(value: object) -> int:
 
 
 def _words(value: object) -> list[str]:
-    return [word for item in re.split(r"[;,\n]", _text(value)) if (word := item.strip())]
+    return [word for item in re.split(r"[;,\n]", text_of(value)) if (word := item.strip())]
 
 
 def _number_items(value: object) -> list[object]:
@@ -181,7 +109,7 @@ def _whole_numbers(value: object) -> list[int]:
 
 
 def _yes_no(value: object) -> bool:
-    answer = value if isinstance(value, bool) else _ANSWERS.get(_text(value).casefold())
+    answer = value if isinstance(value, bool) else _ANSWERS.get(text_of(value).casefold())
     if answer is None:
         raise ValueError(f"{quoted(value)} is neither yes nor no")
     return answer
@@ -229,20 +157,16 @@ def json_object(text: str) -> dict[str, object]:
 
 
 def _json_cell(value: object) -> dict[str, object]:
-    return json_object(_text(value).translate(_STRAIGHT_QUOTES))
+    return json_object(text_of(value).translate(_STRAIGHT_QUOTES))
 
 
-def _choice(value: object, choices: type[StrEnum]) -> str:
-    text = _text(value)
+def choice_of(value: object, choices: Iterable[str]) -> str:
+    """Read one of some words; capitals make no difference."""
+    text = text_of(value)
     for choice in choices:
         if text.casefold() == choice.casefold():
             return choice
     raise ValueError(f"{quoted(text)} is unknown{suggestion(text, choices)}")
-
-
-def _delimiter(value: object) -> str:
-    text = _text(value)
-    return _DELIMITERS.get(text) or _choice(text, Delimiter)
 
 
 def joined(values: Iterable[object]) -> str:
@@ -250,7 +174,8 @@ def joined(values: Iterable[object]) -> str:
     return "; ".join(str(value) for value in values)
 
 
-TEXT = Kind("text", _text, str, as_text=True)
+TEXT = Kind("text", text_of, str, as_text=True)
+NUMBER = Kind("number", _number)
 WHOLE_NUMBER = Kind("whole number", _whole_number)
 NUMBERS = Kind("numbers, separated by `;`", _numbers, joined, as_text=True, several_numbers=True, several=True)
 WHOLE_NUMBERS = Kind(
@@ -264,21 +189,18 @@ JSON = Kind(
 )
 
 
-DELIMITER = Kind("`comma`, `semicolon`, `tab` or `pipe`", _delimiter, str, as_text=True)
-
-
-def one_of(choices: type[StrEnum]) -> Kind:
+def one_of(choices: Iterable[str]) -> Kind:
     """A column whose cells hold one of ``choices``; capitals make no difference."""
     *others, last = (f"`{choice}`" for choice in choices)
     description = f"{', '.join(others)} or {last}" if others else last
-    return Kind(description, lambda value: _choice(value, choices), str)
+    return Kind(description, lambda value: choice_of(value, choices), str)
 
 
-def several_of(choices: type[StrEnum]) -> Kind:
+def several_of(choices: Iterable[str]) -> Kind:
     """A column whose cells hold one or several of ``choices``."""
     return Kind(
         f"{', '.join(f'`{choice}`' for choice in choices)}, separated by `;`",
-        lambda value: [_choice(word, choices) for word in _words(value)],
+        lambda value: [choice_of(word, choices) for word in _words(value)],
         joined,
         as_text=True,
         several=True,

@@ -1,0 +1,64 @@
+"""Columns of a sheet: what one is, what its cells hold, and what may be wrong in it.
+
+The sheets of the workbook are declared with it, and so are the columns that a risk engine adds to the sheet Analyses.
+It therefore lies below both. No sheet, no engine and no file format here.
+
+``column``, ``kinds``
+    a :class:`Column` and what its cells hold.
+``rows``
+    what every row does by its columns.
+``values``
+    checks of one value that columns of several sheets and engines name.
+``paths``
+    what cells may name: files and folders in the data folder or the models folder.
+``problems``
+    what can be wrong with a workbook, and how a person is told.
+"""
+
+from irp_pipeline.columns.column import Column
+from irp_pipeline.columns.kinds import (
+    DATE,
+    JSON,
+    NAMES,
+    NUMBER,
+    NUMBERS,
+    TEXT,
+    WHOLE_NUMBER,
+    WHOLE_NUMBERS,
+    YES_NO,
+    Kind,
+    one_of,
+    several_of,
+)
+from irp_pipeline.columns.paths import Folders, path_problem
+from irp_pipeline.columns.problems import Problem, WorkbookError, quoted, suggestion
+from irp_pipeline.columns.rows import Row
+from irp_pipeline.columns.values import Name, Text, ascending, no_repeats, not_empty
+
+__all__ = [
+    "DATE",
+    "JSON",
+    "NAMES",
+    "NUMBER",
+    "NUMBERS",
+    "TEXT",
+    "WHOLE_NUMBER",
+    "WHOLE_NUMBERS",
+    "YES_NO",
+    "Column",
+    "Folders",
+    "Kind",
+    "Name",
+    "Problem",
+    "Row",
+    "Text",
+    "WorkbookError",
+    "ascending",
+    "no_repeats",
+    "not_empty",
+    "one_of",
+    "path_problem",
+    "quoted",
+    "several_of",
+    "suggestion",
+]

@@ -1,0 +1,75 @@
+"""What a column of a sheet is: its help text, how its cells are read, and when it must be filled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import core_schema
+
+from irp_pipeline.columns.kinds import Kind
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a sheet, or a setting of the Metadata sheet.
+
+    Attributes:
+        help: what belongs in it; Markdown, one to three sentences.
+        kind: how its cells are read and written.
+        examples: what would be typed into it, for each row of the example workbook; empty: left out. A column of an
+            engine has none: they are in the example rows that the engine declares.
+        selector: the column that decides whether this one is used, such as ``source``; empty: it always is.
+        only_for: the values of the selector with which it is used; with any other it must be empty. For a column of an
+            engine, selector and values follow from which engines declare it.
+        needed: whether it must be filled where it is used.
+        options: what the drop-down offers.
+        options_from: sheet and column whose values the drop-down offers.
+        options_only: whether Excel refuses anything but an option.
+        width: in characters.
+        of_results: for a column of an engine: whether it says which losses are wanted. It then stands after the column
+            perspectives, else before it.
+    """
+
+    help: str
+    kind: Kind
+    examples: tuple[str, ...] = ()
+    selector: str = ""
+    only_for: tuple[str, ...] = ()
+    needed: bool = False
+    options: tuple[str, ...] = ()
+    options_from: tuple[str, str] | None = None
+    options_only: bool = True
+    width: int = 18
+    of_results: bool = False
+
+    def value_of(self, value: object) -> object:
+        """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.
+
+        Raises:
+            ValueError: it is none of this column; the message is for the user.
+        """
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            if not self.kind.holds_object:
+                raise ValueError("must not be an object in braces")
+            return dict(value)
+        if isinstance(value, list | tuple | set | frozenset):
+            if not self.kind.several:
+                raise ValueError("must be one value, not a list")
+            return [read for item in value for read in self._items_of(item)]
+        return self.kind.read(value)
+
+    def _items_of(self, value: object) -> Sequence[object]:
+        if value is None or isinstance(value, Mapping | list | tuple):
+            raise ValueError("must be a list of single values")
+        read = self.kind.read(value)
+        return read if isinstance(read, list) else [read]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        """Have the fields of a row read by their columns, so that all ways to a row are one."""
+        return core_schema.no_info_before_validator_function(self.value_of, handler(source))

@@ -1,0 +1,71 @@
+"""Columns that more than one engine can declare: those of losses by simulated year.
+
+An engine that has them writes, for each perspective, the period losses of the Open Results Data standard (SPLT) as a
+result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` into its provenance: then
+its analyses can be part of groups, and metrics are computed of them.
+"""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+from irp_pipeline.columns import WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, ascending, no_repeats
+from irp_pipeline.columns.kinds import joined
+
+USUAL_RETURN_PERIODS: Final = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
+"""Return periods in years of a stochastic analysis that asks for none."""
+
+
+def _checked_samples(value: int) -> int:
+    if not 0 <= value <= 100_000:
+        raise ValueError(f"{value} must be between 0 and 100,000")
+    return value
+
+
+def _checked_return_period(value: int) -> int:
+    if not 1 <= value <= 10_000_000:
+        raise ValueError(f"{value} must be between 1 and 10,000,000 years")
+    return value
+
+
+Samples = Annotated[
+    Annotated[int, AfterValidator(_checked_samples)] | None,
+    Column(
+        "Number of samples per event. 0: no sampling, but figures by means; IL and RI then apply the terms to mean "
+        "losses, and may differ much from sampled ones.",
+        WHOLE_NUMBER,
+        needed=True,
+        width=12,
+    ),
+]
+ReturnPeriods = Annotated[
+    tuple[Annotated[int, AfterValidator(_checked_return_period)], ...],
+    AfterValidator(no_repeats),
+    AfterValidator(ascending),
+    Column(
+        f"Return periods of the loss curves, in years; empty means {joined(USUAL_RETURN_PERIODS)}.",
+        WHOLE_NUMBERS,
+        width=26,
+        of_results=True,
+    ),
+]
+EventLosses = Annotated[
+    bool,
+    Column(
+        "Whether to keep the losses of each event; empty means no.",
+        YES_NO,
+        options=("yes", "no"),
+        width=14,
+        of_results=True,
+    ),
+]
+PeriodLosses = Annotated[
+    bool,
+    Column(
+        "Whether to keep the losses of each simulated year, which groups need; empty means yes.",
+        YES_NO,
+        options=("yes", "no"),
+        width=14,
+        of_results=True,
+    ),
+]

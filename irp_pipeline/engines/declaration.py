@@ -1,0 +1,117 @@
+"""What a risk engine declares: all that is its own, so that nothing else knows of it.
+
+The sheet Analyses, its checks and its help texts, the reference in the documentation, what ``irp doctor`` looks for and
+what of a job is hashed follow from the declarations. An engine is found by an entry point of the group
+``irp_pipeline.engines``, which names an :class:`EngineDeclaration`; :data:`ENGINES` has them all.
+
+Here: what can be declared. Not here: what an engine does with jobs (:mod:`irp_pipeline.engines.protocol`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from irp_pipeline.columns import Column, Folders, Row
+from irp_pipeline.engines.model_check import ModelCheck
+from irp_pipeline.engines.protocol import RiskEngine
+from irp_pipeline.exposure.validation.needs import Needs
+from irp_pipeline.plugins import Registry, Requirement
+
+Analysis = Mapping[str, Any]
+"""A row of the sheet Analyses, or as much of it as could be read: a missing field is not judged."""
+Finding = tuple[str, str]
+"""A column, and what is wrong or to note there."""
+
+OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
+"""The columns of the sheet Analyses that every analysis has."""
+
+
+_COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """What is done with a column that names a file or a folder on which losses depend.
+
+    The request of a job has the absolute path under the column's name, and the hash under that name and ``_hash``.
+
+    Attributes:
+        hash: makes the hash, of the path and the analysis. It may raise an IrpError or OSError.
+        depends_on: other columns on which the hash depends.
+    """
+
+    hash: Callable[[Path, Analysis], str]
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineDeclaration:
+    """All that is an engine's own.
+
+    Attributes:
+        name: what the column ``engine`` calls it; also the name of the entry point.
+        help: one sentence on what it computes, for the help of the column ``engine``.
+        make: makes the engine for the folder that holds a cycle's jobs.
+        columns: the columns that it uses, beyond :data:`OF_ALL_ENGINES`: a :class:`~irp_pipeline.columns.Row` whose
+            fields are annotated with their types, checks and a :class:`~irp_pipeline.columns.Column`, and have a
+            default. Its ``with_defaults`` and ``broken_rules`` hold for the analyses of this engine. Two engines may
+            share a column if they declare it alike.
+        examples: rows for the example workbook, as they would be typed: all cells by column.
+        requirements: what it needs of this machine.
+        needs: says what an analysis needs of its portfolio; the folders are None while the files do not matter yet.
+        files: the columns that name files on which losses depend.
+        checks: says what else is wrong with an analysis: options that the engine does not know, and, if folders are
+            given, files in them.
+        notes: says what a valid analysis asks for and will not get.
+        in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
+            losses. None: no analysis of this engine can, since it has no simulated years.
+        converts_to: the currency that an analysis converts all amounts to; None if it takes them as they are.
+        models: how ``irp model check`` examines and tries a model; None if the engine has no models.
+    """
+
+    name: str
+    help: str
+    make: Callable[[Path], RiskEngine]
+    columns: type[Row] = Row
+    examples: tuple[Mapping[str, str], ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    needs: Callable[[Analysis, Folders | None], Needs] | None = None
+    files: Mapping[str, NamedFile] = field(default_factory=dict)
+    checks: Callable[[Analysis, Folders | None], Iterable[Finding]] = lambda analysis, folders: ()
+    notes: Callable[[Analysis, Folders], Iterable[Finding]] = lambda analysis, folders: ()
+    in_groups: Callable[[Analysis], Iterable[str]] | None = None
+    converts_to: Callable[[Analysis], str | None] = lambda analysis: None
+    models: ModelCheck | None = None
+
+
+def _problem(declaration: EngineDeclaration, others: Mapping[str, EngineDeclaration]) -> str | None:
+    """Say what is wrong with an engine's name, help and columns, beside those of others."""
+    columns: Any = declaration.columns
+    told: Any = declaration.help
+    if not (isinstance(columns, type) and issubclass(columns, Row)):
+        return f"its columns are no Row but {columns!r}"
+    if not isinstance(told, str):
+        return f"its help must be text, not {told!r}"
+    for name, info in declaration.columns.model_fields.items():
+        if name in OF_ALL_ENGINES:
+            return f"its column {name!r} is one that every analysis has"
+        if not _COLUMN.fullmatch(name) or hasattr(Row, name):
+            return f"{name!r} cannot be the name of a column: small letters, digits and '_', and no word of pydantic"
+        if not any(isinstance(item, Column) for item in info.metadata):
+            return f"the annotation of its column {name!r} has no Column"
+        if info.is_required():
+            return f"its column {name!r} has no default, which analyses of other engines have there"
+        for other in others.values():
+            theirs = other.columns.model_fields.get(name)
+            if theirs is not None and (theirs.annotation, theirs.metadata) != (info.annotation, info.metadata):
+                return f"the engine {other.name!r} declares the column {name!r} in another way; choose another name"
+    unknown = declaration.files.keys() - declaration.columns.model_fields.keys()
+    return f"files names {', '.join(sorted(unknown))}, which is none of its columns" if unknown else None
+
+
+ENGINES: Final = Registry("irp_pipeline.engines", EngineDeclaration, "risk engine", _problem)
+"""The declared risk engines."""
