@@ -76,6 +76,7 @@ from irp_pipeline.engines.program import end_with_supervisor, say
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
+from irp_pipeline.vocabulary import Perspective
 
 _ERRORS: Final = "errors.txt"
 _NOTHING_INSURED: Final = (
@@ -131,9 +132,11 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_tables(inputs: Path, perspectives: Collection[str]) -> None:
     """Refuse losses for which the portfolio has no terms."""
-    if set(perspectives) != {"GUL"} and not (inputs / "account.csv").is_file():
+    if set(perspectives) != {Perspective.GUL} and not (inputs / "account.csv").is_file():
         raise OasisError("Insured and net losses need an account table, and the portfolio has none")
-    if "RI" in perspectives and not ((inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()):
+    if Perspective.RI in perspectives and not (
+        (inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()
+    ):
         raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
 
 
@@ -333,7 +336,7 @@ def _stochastic_outcome(folder: Path, analysis: Mapping[str, Any], model: Model,
             perspective=perspective,
             periods=periods,
             samples=samples,
-            most=most if perspective == "GUL" or not above else None,
+            most=most if perspective == Perspective.GUL or not above else None,
         )
     if missing is not None:
         files |= _write_not_modelled(missing, folder)
