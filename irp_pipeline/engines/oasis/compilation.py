@@ -23,6 +23,7 @@ from typing import Any, Final
 from irp_pipeline import settings
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
+from irp_pipeline.vocabulary import Perspective
 
 PART_SECONDS: Final = 900.0
 """How long one part may take before it is left."""
@@ -88,7 +89,7 @@ def parts_of_deterministic() -> tuple[str, ...]:
 
 def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, period_losses: bool) -> tuple[str, ...]:
     """The parts that an analysis with a model needs, those that take longest first."""
-    wanted = ["terms"] if set(perspectives) & {"IL", "RI"} else []
+    wanted = ["terms"] if set(perspectives) & {Perspective.IL, Perspective.RI} else []
     wanted += ["kernel", "curves", "averages", "summaries"]
     if period_losses:
         wanted.append("period losses")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.portfolio import Locations
 from irp_pipeline.engines.oasis.streams import read_losses
+from irp_pipeline.vocabulary import Perspective
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +58,9 @@ def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]
     item, factor, loss = _ground_up(run / "guls.csv", len(factors))
     items = np.zeros(len(locations.ids), dtype=np.int64)
     np.add.at(items, list(ground_up.values()), 1)
-    by_row, totals = {}, {}
-    streams = [("GUL", ground_up, (item, factor, loss))]
+    by_row: dict[str, np.ndarray[Any, Any]] = {}
+    totals: dict[str, np.ndarray[Any, Any]] = {}
+    streams = [(Perspective.GUL, ground_up, (item, factor, loss))]
     if (run / "fm_summary_map.csv").is_file():
         insured = _rows_of(run / "fm_summary_map.csv", "output_id", locations)
         streams += [(name, insured, read_losses(path)) for name, path in _streams(run).items()]
@@ -142,13 +144,13 @@ def _rows_of(path: Path, key: str, locations: Locations) -> dict[int, int]:
     return found
 
 
-def _streams(run: Path) -> dict[str, Path]:
+def _streams(run: Path) -> dict[Perspective, Path]:
     """The kernel's files of insured and net losses."""
     output = run / "output"
-    found = {"IL": output / "ils.bin"}
+    found = {Perspective.IL: output / "ils.bin"}
     try:
         layers = json.loads((run / "ri_layers.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return found
     # Each inuring priority is applied to what the one before left: the last has the net loss.
-    return found | {"RI": output / f"ri{len(layers)}.bin"}
+    return found | {Perspective.RI: output / f"ri{len(layers)}.bin"}

@@ -20,6 +20,7 @@ from irp_pipeline.engines.oasis.model import Model, check_model, read_model, unu
 from irp_pipeline.engines.oasis.packages import lookup_columns, packages_needed
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
+from irp_pipeline.vocabulary import Perspective
 
 TRIAL_LOCATIONS: Final = 10
 _CHOICES: Final = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
@@ -89,7 +90,7 @@ def trial(
             "engine": STOCHASTIC,
             "currency": currency,
             "samples": 1,
-            "perspectives": ["GUL"],
+            "perspectives": [Perspective.GUL],
             "return_periods": [],
             "period_losses": True,
             "model_options": dict(options or {}),

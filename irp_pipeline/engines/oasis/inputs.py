@@ -9,6 +9,7 @@ from irp_pipeline.engines.oasis.portfolio import (
     Locations,
     check_repeated,
 )
+from irp_pipeline.vocabulary import Perspective
 
 NOTHING_INSURED: Final = (
     "No location has an insured value of a coverage that is looked at, so there is nothing to lose: fill BuildingTIV, "
@@ -19,9 +20,11 @@ OED_FLAGS: Final = {"location.csv": "-x", "account.csv": "-y", "ri_info.csv": "-
 
 def check_tables(inputs: Path, perspectives: Collection[str]) -> None:
     """Refuse losses for which the portfolio has no terms."""
-    if set(perspectives) != {"GUL"} and not (inputs / "account.csv").is_file():
+    if set(perspectives) != {Perspective.GUL} and not (inputs / "account.csv").is_file():
         raise OasisError("Insured and net losses need an account table, and the portfolio has none")
-    if "RI" in perspectives and not ((inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()):
+    if Perspective.RI in perspectives and not (
+        (inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()
+    ):
         raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
 
 

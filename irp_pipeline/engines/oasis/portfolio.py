@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.vocabulary import Perspective
 
 TIV_COLUMNS: Final = {"BuildingTIV": 1, "OtherTIV": 2, "ContentsTIV": 3, "BITIV": 4}
 """The columns of insured values, with the numbers of their coverages."""
@@ -131,7 +132,7 @@ def check_identifiers(inputs: Path, perspectives: Collection[str]) -> None:
     Raises:
         OasisError: there is one; the message names it.
     """
-    of_policies = set(perspectives) != {"GUL"}
+    of_policies = set(perspectives) != {Perspective.GUL}
     signs = "#," if of_policies else "#"
     columns: dict[str, tuple[str, ...]] = {"location.csv": (*_ACCOUNT_COLUMNS, "LocNumber")}
     if of_policies:

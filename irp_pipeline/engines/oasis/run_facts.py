@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 from irp_pipeline.engines.oasis.checks import FigureError
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.portfolio import Locations
+from irp_pipeline.vocabulary import OedTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CURRENCY_COLUMNS: Final = {"location": "LocCurrency", "account": "AccCurrency", "ri_info": "ReinsCurrency"}
+_CURRENCY_COLUMNS: Final = {
+    OedTable.LOCATION: "LocCurrency",
+    OedTable.ACCOUNT: "AccCurrency",
+    OedTable.RI_INFO: "ReinsCurrency",
+}
 NOTHING_SAID: Final = "the lookup said nothing about it"
 
 
@@ -77,7 +82,7 @@ def settings_used(run: Path) -> dict[str, Any]:
     raise OasisError("The run of Oasis LMF has no analysis_settings.json: what it used is not known")
 
 
-def table_used(run_input: Path, table: str) -> Path:
+def table_used(run_input: Path, table: OedTable) -> Path:
     """Return the file of an OED table as the run used it, after conversions, which ``exposure_info.json`` names."""
     try:
         info = json.loads((run_input / "exposure_info.json").read_text(encoding="utf-8"))
@@ -102,7 +107,7 @@ def conversion(run_input: Path) -> Conversion:
         for number, (original, rate) in enumerate(zip(originals, columns.get("RateOfExchange", ()), strict=True)):
             if rate is not None and rate != 1:
                 rates[str(original)] = float(rate)
-                if table == "location":
+                if table is OedTable.LOCATION:
                     of_row[int(columns["loc_idx"][number])] = float(rate)
     return Conversion(currencies, dict(sorted(rates.items())), of_row)
 
@@ -145,7 +150,7 @@ def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, f
         locations: the portfolio's location table.
         modelled: as :func:`modelled_values` returns it.
     """
-    place = _columns(table_used(run_input, "location"), ("loc_id", "loc_idx"))
+    place = _columns(table_used(run_input, OedTable.LOCATION), ("loc_id", "loc_idx"))
     row_of = {int(of): int(row) for of, row in zip(place.get("loc_id", ()), place.get("loc_idx", ()), strict=True)}
     errors = _columns(run_input / "keys-errors.parquet", ("LocID", "PerilID", "CoverageTypeID", "Status", "Message"))
     rows: list[tuple[int, str, int | None, str, str]] = []

@@ -50,6 +50,7 @@ from irp_pipeline.engines.oasis.run_facts import (
 )
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
+from irp_pipeline.vocabulary import Perspective
 
 
 def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def _read_outcome(folder: Path, analysis: Mapping[str, Any], model: Model, given
             perspective=perspective,
             periods=periods,
             samples=samples,
-            most=most if perspective == "GUL" or not above else None,
+            most=most if perspective == Perspective.GUL or not above else None,
         )
     if missing is not None:
         files |= write_not_modelled(missing, folder)

@@ -7,6 +7,8 @@ Oasis LMF was seen with version 2.5.8: each consequence was found by a determini
 from dataclasses import dataclass
 from enum import StrEnum
 
+from irp_pipeline.vocabulary import Perspective
+
 
 class Severity(StrEnum):
     """How bad a finding is.
@@ -29,14 +31,14 @@ class Check:
         severity: how bad it is.
         finds: what it finds, as a part of a sentence.
         consequence: what happens to the losses, in a sentence.
-        perspective: ``IL`` or ``RI`` if only these losses suffer. An error is a warning where nobody asks for them.
+        perspective: IL or RI if only these losses suffer. An error is a warning where nobody asks for them.
     """
 
     name: str
     severity: Severity
     finds: str
     consequence: str
-    perspective: str | None = None
+    perspective: Perspective | None = None
 
 
 _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -169,7 +171,7 @@ ACCOUNT_REPEATED = Check(
     _E,
     "a second row for the same policy, layer and condition that has other terms",
     "The insured losses are wrong: Oasis LMF was seen to pay for both rows, and in another portfolio to pay nothing.",
-    "IL",
+    Perspective.IL,
 )
 ACCOUNT_COPIED = Check(
     "policy-copied", _W, "a row of the account table is there twice", "Oasis LMF takes it once. The losses are right."
@@ -179,7 +181,7 @@ TREATY_REPEATED = Check(
     _E,
     "a second row with the same ReinsNumber and ReinsLayerNumber",
     "Oasis LMF applies both: the treaty cedes twice.",
-    "RI",
+    Perspective.RI,
 )
 SCOPE_REPEATED = Check(
     "scope-repeated",
@@ -187,7 +189,7 @@ SCOPE_REPEATED = Check(
     "a second row of the scope with the same filters: of a facultative treaty, or of a surplus share with another "
     "CededPercent",
     "Oasis LMF cedes both of a facultative treaty, and takes the last row of a surplus share.",
-    "RI",
+    Perspective.RI,
 )
 SCOPE_COPIED = Check(
     "scope-copied", _W, "a row of the scope is there twice", "Oasis LMF takes it once. The losses are right."
@@ -220,7 +222,7 @@ SCOPE_WITHOUT_TREATY = Check(
     _E,
     "a row of the scope whose ReinsNumber is not in the reinsurance info table",
     "Oasis LMF ignores the row: nothing is ceded by it.",
-    "RI",
+    Perspective.RI,
 )
 TREATY_WITHOUT_SCOPE = Check(
     "treaty-without-scope",
@@ -264,7 +266,7 @@ POLICY_PERILS_DISJOINT = Check(
     _E,
     "a policy that covers none of the perils of its locations",
     "Oasis LMF does not look at PolPerilsCovered: the policy pays for all perils of its locations.",
-    "IL",
+    Perspective.IL,
 )
 POLICY_PERILS_FEWER = Check(
     "policy-perils-fewer",
@@ -283,7 +285,7 @@ TREATY_PERILS_DISJOINT = Check(
     _E,
     "a treaty whose ReinsPeril is none of the perils of the locations that it applies to",
     "Oasis LMF does not look at ReinsPeril: the treaty cedes the losses of all perils.",
-    "RI",
+    Perspective.RI,
 )
 TREATY_PERILS_FEWER = Check(
     "treaty-perils-fewer",
