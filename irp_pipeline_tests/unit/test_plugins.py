@@ -1,13 +1,16 @@
 """What distributions declare: found, checked, and refused with the name of the distribution."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import pytest
+from typer.testing import CliRunner
 
+from irp_pipeline.cli import app
 from irp_pipeline.columns import TEXT, Column, Row, Text
-from irp_pipeline.engines import EngineDeclaration, EngineError, engine
+from irp_pipeline.engines import EngineDeclaration, EngineError, engine, register_engine
 from irp_pipeline.engines.declaration import ENGINES, _problem
 from irp_pipeline.losses import DECLARED_METRICS, LossError, MetricDeclaration, SampledYears, declared_figures
 from irp_pipeline.plugins import PluginError, Registry
@@ -164,3 +167,41 @@ def test_a_metric_at_return_periods_is_asked_for_those_that_the_years_support(mo
     figures = declared_figures(Perspective.GUL, SampledYears(None, 10, 2), [20, 5, 2, 21])
     assert asked == [2, 5, 20]
     assert [(figure.metric, figure.return_period, figure.loss) for figure in figures] == [("BY", 5, 5), ("BY", 20, 20)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("oasis_deterministic", "Those with models are: oasis_stochastic"),
+        ("none", "There is no risk engine 'none' that"),
+    ],
+)
+def test_irp_model_check_asks_an_engine_that_has_models(tmp_path, name, reason) -> None:
+    result = CliRunner().invoke(app, ["model", "check", str(tmp_path), "--engine", name])
+    assert result.exit_code == 1
+    assert reason in result.output
+
+
+def test_irp_model_check_wants_a_name_where_several_engines_have_models(monkeypatch, tmp_path) -> None:
+    other = replace(ENGINES.declared()["oasis_stochastic"], name="other")
+    monkeypatch.setitem(ENGINES._loaded(), "other", other)
+    result = CliRunner().invoke(app, ["model", "check", str(tmp_path)])
+    assert (
+        "Name the risk engine of the model with --engine. Those with models are: oasis_stochastic, other"
+        in " ".join(result.output.split())
+    )
+
+
+def test_registering_an_engine_leaves_what_else_one_of_that_name_declares(monkeypatch) -> None:
+    monkeypatch.setattr(ENGINES, "_declared", ENGINES.declared())
+    monkeypatch.setattr(ENGINES, "_distributions", {})
+    before = ENGINES.declared()["oasis_stochastic"]
+    register_engine("oasis_stochastic", factory := lambda folder: before.make(folder))
+    assert ENGINES.get("oasis_stochastic") == replace(before, make=factory)
+
+
+def test_what_a_declaration_is_of_the_wrong_kind_is_told_and_not_believed() -> None:
+    no_row = EngineDeclaration("wrong", "", RuntimeError, columns=dict)  # type: ignore[arg-type]
+    assert "its columns are no Row but <class 'dict'>" in str(_problem(no_row, {}))
+    no_help = EngineDeclaration("wrong", None, RuntimeError)  # type: ignore[arg-type]
+    assert "its help must be text, not None" in str(_problem(no_help, {}))
