@@ -78,7 +78,7 @@ class Configuration:
         """Return the workbook."""
         from irp_pipeline.workbook import Workbook
 
-        return Workbook.model_validate(self.data)
+        return Workbook.from_json(self.data)
 
 
 @dataclass(frozen=True)

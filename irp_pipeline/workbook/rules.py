@@ -37,7 +37,7 @@ class Finding:
         sheet: the field of the workbook that the sheet fills.
         row: the row in the sheet; None when the sheet as a whole is meant.
         column: the field.
-        message: as in :class:`~irp_pipeline.workbook.problems.Problem`.
+        message: as in :class:`~irp_pipeline.columns.Problem`.
     """
 
     sheet: str
