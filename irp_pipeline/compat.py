@@ -1,15 +1,14 @@
 """The old import name ``helpers``, for code written before this package.
 
 ``import irp_pipeline.compat`` makes ``helpers`` another name of :mod:`irp_pipeline.helpers`, in this process only:
-``from helpers.database import create_cycle`` gives the very same modules, each loaded when it is first asked for.
-Nobody else's ``helpers`` is touched, since no package of that name is installed. Code that is to stay as it is gets
-the name from outside::
+``from helpers.database import create_cycle`` uses the very same modules, each loaded on first use. No package named
+``helpers`` is installed, so other programs are not affected. Code that must not change gets the name from outside::
 
     python -m irp_pipeline.compat script.py arguments ...
     pytest -p irp_pipeline.compat
     %load_ext irp_pipeline.notebook
 
-From then on a folder ``helpers`` on ``sys.path``, such as that of the old workspace, is not found any more, not even
+From then on, Python no longer finds a folder ``helpers`` on ``sys.path``, such as that of the old workspace, not even
 for modules that this package does not have.
 """
 
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 OLD_NAME = "helpers"
-"""What old code calls the package."""
+"""The name that old code uses for the package."""
 
 _PACKAGE = "irp_pipeline.helpers"
 _USAGE = "usage: python -m irp_pipeline.compat script.py [argument ...]"
@@ -42,7 +41,7 @@ def activate() -> None:
     if imported is not None and imported is not package:
         raise ImportError(
             f"Another package {OLD_NAME!r} has been imported already, from {_origin(imported)}, and its functions are "
-            f"in use. Import irp_pipeline.compat before it: first thing in the script or conftest.py, with "
+            f"in use. Import irp_pipeline.compat before it: in the first line of the script or conftest.py, with "
             "`python -m irp_pipeline.compat script.py` or `pytest -p irp_pipeline.compat`, or in the first cell after "
             "a restart of the kernel.",
             name=OLD_NAME,
@@ -53,7 +52,7 @@ def activate() -> None:
 
 
 def deactivate() -> None:
-    """Forget the name ``helpers`` again. What was imported under it stays as it is."""
+    """Remove the name ``helpers`` again. Modules that were imported under it stay imported."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     for name in [name for name in sys.modules if _is_old(name)]:
         if sys.modules[name] is sys.modules.get(_new(name)):
@@ -61,7 +60,7 @@ def deactivate() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds ``helpers`` and all below it in this package, and nowhere else."""
+    """Finds ``helpers`` and everything below it, only in this package."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -77,7 +76,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Alias(Loader):
-    """Gives the module of this package in place of a new one."""
+    """Returns the module of this package instead of a new one."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(_new(spec.name))
@@ -85,8 +84,8 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system has written the alias's spec into the module, which has one of its own: reload, pickle
-        # and inspect go by it.
+        # The import system has put the alias's spec into the module. Restore the module's own: reload, pickle and
+        # inspect use it.
         alias = module.__spec__
         if alias is not None and isinstance(alias.loader, _Alias):
             module.__spec__ = alias.loader_state
@@ -108,7 +107,7 @@ def _origin(module: ModuleType) -> str:
 
 
 def _run_script(arguments: list[str]) -> None:
-    """Run a script as ``python script.py arguments`` would, with the old name known to it."""
+    """Run a script as ``python script.py arguments`` would, but with the old name available."""
     if not arguments or arguments[0].startswith("-"):
         print(_USAGE, file=sys.stderr)
         sys.exit(2)
@@ -140,7 +139,7 @@ def _main_module(file: str) -> ModuleType:
 def _report_without_own_frames(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Print an uncaught error as Python does; the frames above the script would be no news to its author."""
+    """Print an uncaught error as Python does, without the frames above the script."""
     while traceback is not None and traceback.tb_frame.f_code is not _run_script.__code__:
         traceback = traceback.tb_next
     if traceback is not None:
@@ -149,7 +148,7 @@ def _report_without_own_frames(
 
 
 if __name__ == "__main__":
-    from irp_pipeline import compat  # the module by its own name: an import of it in the script finds it done
+    from irp_pipeline import compat  # by its own name, so that an import of it in the script finds it loaded
 
     compat._run_script(sys.argv[1:])
 else:

@@ -1,7 +1,7 @@
-"""Where each file of a cycle is. Nothing else in the project spells such a place.
+"""Where each file of a cycle is. No other module spells out these paths.
 
-A *key* is a place relative to the cycle's folder, with ``/`` between its parts. The database holds keys, so that the
-same records serve machines whose folders differ. The folder itself is
+A *key* is a path relative to the cycle's folder, with ``/`` between its parts. The database holds keys, so that
+machines with different folders can share the same records. The folder itself is
 :func:`irp_pipeline.settings.cycle_dir`. Nothing here reads or writes a file.
 """
 
@@ -12,10 +12,10 @@ WORKBOOK: Final = "configuration.xlsx"
 """The configuration workbook, unless run config names another."""
 
 PORTFOLIOS: Final = "portfolios"
-"""The portfolios as models read them: a folder each, with an OED table per CSV file."""
+"""The portfolios as models read them: a folder for each, with a CSV file for each OED table."""
 
 JOBS: Final = "jobs"
-"""A folder for each job: its inputs, its log and what it left."""
+"""A folder for each job: its inputs, its log and its results."""
 
 RESULTS: Final = "results"
 """The exported results."""
@@ -28,7 +28,7 @@ REPORT_SUMMARY: Final = "report.md"
 REPORT_PICTURE: Final = "ep_curves.png"
 
 SCRATCH: Final = ".scratch"
-"""Space of steps at work, on the same file system as what they publish."""
+"""Scratch space of running steps, on the same file system as the files they publish."""
 
 
 def extracts_key(portfolio: str) -> str:

@@ -1,4 +1,4 @@
-"""The one Definitions object: what Dagster finds in this project. It only names; nothing connects when it loads."""
+"""The one Definitions object: what Dagster finds in this project. Loading it connects to nothing."""
 
 from dagster import Definitions
 

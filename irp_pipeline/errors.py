@@ -1,9 +1,9 @@
-"""The root of every error this project raises on purpose.
+"""The base class of every error this project raises on purpose.
 
-Each module defines its own class below :class:`IrpError`, next to the code that raises it. Callers that
-only want to tell a user's mistake from a defect catch this one.
+Each module defines its own subclass of :class:`IrpError`, next to the code that raises it. A caller that
+only needs to distinguish a user's mistake from a defect catches this class.
 """
 
 
 class IrpError(Exception):
-    """Something a person can act on: the message says what was wrong, where, and what to do."""
+    """An error that a person can act on: the message says what was wrong, where, and what to do."""

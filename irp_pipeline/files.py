@@ -1,7 +1,7 @@
-"""Writing files so that a reader finds a whole one or none, whatever happens in between.
+"""Writing files so that a reader finds a complete file or none, whatever happens in between.
 
-Privacy is inherited: in a folder that only its owner can enter, as ``IRP_HOME`` is, new folders and files are their
-owner's alone too, whatever the umask. Elsewhere the umask decides, as always.
+Privacy is inherited: in a folder that only its owner can enter, such as ``IRP_HOME``, new folders and files are also
+private to their owner, whatever the umask. Elsewhere the umask decides, as usual.
 """
 
 import fcntl
@@ -19,10 +19,10 @@ _OF_OTHERS = 0o077
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing; return it.
+    """Make a folder and any missing folders above it; return it.
 
-    Below a folder that only its owner can enter they are for the owner alone; what root makes below somebody's folder
-    belongs to that one.
+    Below a folder that only its owner can enter, new folders are private too. Folders that root makes below another
+    user's folder belong to that user.
     """
     if not folder.is_dir():
         above = make_folder(folder.parent).stat()
@@ -33,11 +33,11 @@ def make_folder(folder: Path) -> Path:
 
 
 def narrow(folder: Path, leave: Collection[Path] = ()) -> None:
-    """Take from everybody but the owner what they may do with a folder and all that is in it; follows no links.
+    """Remove the permissions of everybody but the owner from a folder and its content; follows no links.
 
     Args:
         folder: the folder.
-        leave: folders in it that are left as they are, with all that is in them.
+        leave: folders in it that are left unchanged, with their content.
     """
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if Path(root, name) not in leave]
@@ -47,12 +47,12 @@ def narrow(folder: Path, leave: Collection[Path] = ()) -> None:
                 mode = path.lstat().st_mode
                 if mode & _OF_OTHERS and not stat.S_ISLNK(mode):
                     path.chmod(stat.S_IMODE(mode) & ~_OF_OTHERS)
-    # Last, so that whoever is interrupted begins again.
+    # Last, so that the work starts again if it was interrupted.
     folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~_OF_OTHERS)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file: under its name there is the old content or the new one.
+    """Write a text file: a reader finds either the old content or the new.
 
     Args:
         path: the file; its folder is made if it is missing.
@@ -64,13 +64,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def appearing_when_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside the wanted one; what is written there takes its place if the block ends well.
+    """Yield a temporary path beside the file; if the block succeeds, what was written there replaces the file.
 
-    Whoever writes holds a lock on the file: one that nobody locks belongs to a process that was killed, and the next
-    writing to the same path removes it.
+    The writer holds a lock on the temporary file. If nobody holds the lock, the writer was killed, and the next write
+    to the same path removes the file.
 
     Args:
-        path: the file wanted; its folder is made if it is missing.
+        path: the file to write; its folder is made if it is missing.
     """
     folder = make_folder(path.parent).stat()
     _remove_abandoned(path)
@@ -94,7 +94,7 @@ def _is_private(folder: os.stat_result) -> bool:
 
 
 def _keep_private(path: Path, folder: os.stat_result) -> None:
-    """Do for a file what :func:`make_folder` does for a folder; a link to a file of somewhere else is left alone."""
+    """Do for a file what :func:`make_folder` does for a folder; leaves links to files elsewhere alone."""
     status = path.lstat()
     if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
         if _is_private(folder) and status.st_mode & _OF_OTHERS:
@@ -112,13 +112,13 @@ def _remove_abandoned(path: Path) -> None:
         if other.name.startswith(f".{path.name}.") and other.name.endswith(_PARTIAL_SUFFIX):
             with suppress(OSError), other.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A younger one may be about to be locked.
+                # The writer of a newer one may be about to lock it.
                 if time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_SECONDS:
                     other.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder outlive a power cut."""
+    """Make sure that a rename in a folder survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Hashes: what a file, a table or a value is, whatever its name, place and time.
+"""Hashes of files, tables and values: they depend on the content only, not on names, places or times.
 
-A file's hash is remembered in ``IRP_HOME``, and its bytes are read again only when its size, time of change or inode
-differ from the remembered ones. Nothing here knows of the database.
+File hashes are remembered in ``IRP_HOME``. A file is read again only if its size, modification time or inode differ
+from the remembered ones. Nothing here uses the database.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MEMORY: Final = "hashes.sqlite3"
 _BATCH_ROWS: Final = 2**16
 _LOCK_SECONDS: Final = 10.0
-# A file that changes again within one tick of its file system's clock keeps its time of change.
+# A file that changes again within one tick of its file system's clock keeps its modification time.
 _TICK_SECONDS: Final = 0.1
 _COARSE_TICK_SECONDS: Final = 2.1
 
@@ -31,14 +31,14 @@ def file_sha256(path: Path, *, recheck: bool = False) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal.
 
     Args:
-        path: the file. Unchanged since it was last hashed, it is not read.
-        recheck: read it all the same.
+        path: the file. If it has not changed since it was last hashed, it is not read.
+        recheck: read it anyway.
 
     Raises:
         OSError: it cannot be read.
         SettingsError: ``IRP_HOME`` cannot be used.
     """
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - links are not resolved
     found = path.stat()
     if not recheck and _is_settled(found):
         with _memory() as memory:
@@ -58,7 +58,7 @@ def file_sha256(path: Path, *, recheck: bool = False) -> str:
 
 
 def remember(path: Path, sha256: str) -> None:
-    """Remember the hash of a file that was hashed while it was written or under another name."""
+    """Remember the hash of a file that was hashed while it was written, or under another name."""
     path = Path(os.path.abspath(path))  # noqa: PTH100
     _remember(path, path.stat(), sha256)
 
@@ -66,13 +66,13 @@ def remember(path: Path, sha256: str) -> None:
 def table_hash(path: Path) -> str:
     """Return a hash of the columns and cells of a Parquet file, in hexadecimal.
 
-    How the rows are grouped, compressed and encoded, and what the metadata says, makes no difference.
+    Row groups, compression, encoding and metadata make no difference.
 
     Args:
         path: the file.
 
     Raises:
-        OSError: it cannot be read, or is no Parquet file.
+        OSError: it cannot be read, or is not a Parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -91,13 +91,13 @@ def table_hash(path: Path) -> str:
 def value_hash(value: Any) -> str:
     """Return a hash of plain dicts, lists, strings, numbers, booleans and None, in hexadecimal.
 
-    The order of a dict's keys makes no difference; a tuple is a list.
+    The order of a dict's keys makes no difference; a tuple counts as a list.
     """
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 class _ColumnHash:
-    """The hash of one column, fed with its cells in pieces of any size."""
+    """The hash of one column; its cells can be added in pieces of any size."""
 
     def __init__(self, field: "pa.Field") -> None:
         import pyarrow as pa
@@ -125,7 +125,7 @@ class _ColumnHash:
 
 
 def _characters_of(text: "pa.Array") -> bytes | memoryview:
-    """Return the bytes of large strings without gaps, one after the other."""
+    """Return the bytes of large strings, one after the other without gaps."""
     import numpy as np
 
     _, offsets, characters = text.buffers()
@@ -146,7 +146,7 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 
 
 def _is_settled(found: os.stat_result) -> bool:
-    """Tell whether a file that changes from now on would have another time of change."""
+    """Return whether any later change of the file would change its modification time."""
     tick = _TICK_SECONDS if found.st_mtime_ns % 1_000_000_000 else _COARSE_TICK_SECONDS
     return abs(time.time() - found.st_mtime) >= tick
 
@@ -160,7 +160,7 @@ def _remember(path: Path, found: os.stat_result, digest: str) -> None:
 
 @contextlib.contextmanager
 def _memory() -> Iterator[sqlite3.Connection]:
-    """Open the memory for a block. It can be thrown away at any time: what it does not know is hashed again."""
+    """Open the memory of hashes for a block. It can be deleted at any time: files that it lacks are hashed again."""
     path = settings.make_irp_home() / _MEMORY
     with contextlib.closing(_opened(path)) as memory, memory:
         yield memory
@@ -172,7 +172,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise OSError(f"{path} cannot be used: {error}") from error
-        path.unlink(missing_ok=True)  # a power cut left half of it
+        path.unlink(missing_ok=True)  # a power cut may have damaged it
         return _with_table(path)
 
 

@@ -1,4 +1,4 @@
-"""Running a cycle from a program: in this process, with its events as they come, and a Ctrl-C that cancels."""
+"""Running a cycle from a program: in this process, with its events as they happen; Ctrl-C cancels the run."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ from irp_pipeline.orchestration.storage import sole_decision
 
 _WAIT_POLL_SECONDS = 1.0
 _LOG_POLL_SECONDS = 1.0
-_WAKE = signal.SIGURG  # means nothing here and is ignored by whoever does not ask for it
+_WAKE = signal.SIGURG  # has no other use here, and is ignored by default
 
 
 def run_cycle_job() -> JobDefinition:
@@ -47,16 +47,16 @@ def running_cycle(
     op_selection: Sequence[str] | None = None,
     waiting: Callable[[BusyError], None] | None = None,
 ) -> Iterator[tuple[DagsterRun, Iterator[DagsterEvent]]]:
-    """Run ``run_cycle`` here and now, past the queue, as ``dagster job execute`` does.
+    """Run ``run_cycle`` in this process without the queue, as ``dagster job execute`` does.
 
-    One run at a time has a cycle of a schema, wherever it was started.
+    Each cycle of a schema has one run at a time, wherever it was started.
 
     Args:
         instance: where the run is recorded.
         cycle: the partition.
         run_config: config of resources and ops.
         op_selection: which ops; None means all.
-        waiting: called once before a run that has the cycle is waited for; None means that it is not.
+        waiting: called once, before waiting for another run that has the cycle; None means not to wait.
 
     Yields:
         The run, and its events as they happen. The run makes progress as the events are taken.
@@ -79,7 +79,7 @@ def _claim(
     op_selection: Sequence[str] | None,
     waiting: Callable[[BusyError], None] | None,
 ) -> DagsterRun:
-    """Make the run as soon as no other has its cycle."""
+    """Create the run as soon as no other run has its cycle."""
     schema = schema_of_run(run_config)
     while True:
         with sole_decision(instance):
@@ -99,7 +99,7 @@ def _make_run(
 ) -> DagsterRun:
     job = run_cycle_job()
     partition = {PARTITION_NAME_TAG: cycle}
-    # Without these two the UI shows the run neither under its job nor as its partition's.
+    # Without these two, the UI lists the run neither under its job nor under its partition.
     found_by = {PARTITION_SET_TAG: partition_set_of_job(job.name)}
     return instance.create_run_for_job(
         job,
@@ -113,7 +113,7 @@ def _make_run(
 
 @contextmanager
 def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Show within the block what the steps of a run log as it happens, whichever process they run in.
+    """Within the block, show what the steps of a run log as it happens, whichever process they run in.
 
     Args:
         instance: where the run is recorded.
@@ -121,8 +121,8 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
         show: called with each message of level INFO and above, from another thread or within ``catch_up``.
 
     Yields:
-        ``catch_up``, which shows what has been logged so far. Called at the end of a step, it keeps the step's messages
-        from appearing below the next one.
+        ``catch_up``, which shows what has been logged so far. Call it at the end of a step, so that the step's
+        messages do not appear below the next step.
     """
     ended = threading.Event()
     reading = threading.Lock()
@@ -130,7 +130,7 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
 
     def catch_up() -> None:
         nonlocal cursor
-        # A database that is away ends the run, which tells so; here it must not print a traceback beside it.
+        # If the database is away, the run ends and says so; this thread must not print a traceback too.
         with reading, suppress(Exception):
             page = instance.get_records_for_run(run_id, cursor)
             cursor = page.cursor
@@ -156,7 +156,7 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
 
 @contextmanager
 def _private_files() -> Iterator[None]:
-    """Keep what Dagster and the steps write for its owner alone."""
+    """Keep the files that Dagster and the steps write private to their owner."""
     before = os.umask(0o077)
     try:
         yield
@@ -168,8 +168,8 @@ def _private_files() -> Iterator[None]:
 def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iterator[None]:
     """Turn Ctrl-C into a cancellation that is recorded before anything is interrupted.
 
-    Dagster takes an interrupt for a failure unless the run says CANCELING when it comes. So a thread takes the signal
-    first, says so, and passes it on as what it was: a driver that cancels its query hears SIGINT and nothing else.
+    Dagster takes an interrupt for a failure unless the run is already CANCELING. So a thread takes the signal first,
+    sets that status, and raises the same signal again: a database driver cancels its query only on SIGINT.
     """
     done = threading.Event()
     main = threading.main_thread().ident or 0
@@ -178,17 +178,17 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         signal.sigwait({signal.SIGINT})
         if done.is_set():
             return
-        with suppress(Exception):  # a database that is away must not keep anybody from interrupting
+        with suppress(Exception):  # an interrupt must work even if the database is away
             instance.report_run_canceling(run)
-        # It is blocked in the main thread, but here it serves: Python runs the handler over there all the same, once
-        # it is woken from what it waits for.
+        # The signal is blocked in the main thread, so raise it here. Python still runs the handler in the main
+        # thread, as soon as that is woken from its wait.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.raise_signal(signal.SIGINT)
         signal.pthread_kill(main, _WAKE)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, _WAKE)}
     if settings.executor() == "multiprocess":
-        # Started with the first step, it would inherit the blocked signal, and unblock it here on the way.
+        # Starting it with the first step would make it inherit the blocked signal, and unblock the signal here.
         forkserver.set_forkserver_preload([PRELOADED])
         forkserver.ensure_running()
     setup_interrupt_handlers()

@@ -1,10 +1,10 @@
-"""IPython and Jupyter: the extension for notebooks, and a kernel in which it is loaded already.
+"""IPython and Jupyter: the extension for notebooks, and a kernel that loads it.
 
 ``%load_ext irp_pipeline.notebook`` in a notebook or in IPython does two things. Code written before this package
-finds it under its old name (:mod:`irp_pipeline.compat`), and what a cell says with ``set_schema`` holds in the next
-cell, whatever kind of cell it was. :func:`install_kernel` makes a kernel that starts that way.
+finds it under its old name (:mod:`irp_pipeline.compat`), and a schema that a cell sets with ``set_schema`` also holds
+in the next cell, for every kind of cell. :func:`install_kernel` installs a kernel that starts that way.
 
-What notebooks work with is in :mod:`irp_pipeline.helpers`; nothing here knows a database.
+The functions for notebooks are in :mod:`irp_pipeline.helpers`; nothing here uses a database.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NotebookError(IrpError):
 
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
-    """Make IPython know the old name ``helpers``, and keep the schema from cell to cell.
+    """Make the old name ``helpers`` available in IPython, and keep the schema from cell to cell.
 
     Raises:
         ImportError: another package ``helpers`` has been imported in this session.
@@ -57,11 +57,11 @@ def unload_ipython_extension(ipython: InteractiveShell) -> None:
 
 
 class _CellRunner:
-    """Runs the code of a cell as IPython does, and hands the schema that it ends in on to the next cell.
+    """Runs the code of a cell as IPython does, and passes the schema at its end on to the next cell.
 
-    A cell with a top-level ``await`` runs in an asyncio task of its own, and what it sets ends with that task: the
-    next cell would go on in the schema from before, and write there. What a cell leaves is kept for each thread, since
-    cells of ipykernel's subshells run in threads of their own.
+    A cell with a top-level ``await`` runs in a separate asyncio task, and the schema it sets ends with that task: the
+    next cell would work in the previous schema, and write there. The schema is kept for each thread, since the cells
+    of ipykernel's subshells run in separate threads.
     """
 
     def __init__(self, run_code: Callable[..., Awaitable[bool]]) -> None:
@@ -69,14 +69,14 @@ class _CellRunner:
         self._left = threading.local()
 
     async def __call__(self, *args: Any, **kwargs: Any) -> bool:
-        """Run code inside the task of its cell."""
+        """Run the code in the task of its cell."""
         try:
             return await self.run_code(*args, **kwargs)
         finally:
             self._left.schema = schema_state._schema.get()
 
     def hand_on_schema(self) -> None:
-        """Take over what the cell has left, once its task has ended."""
+        """Take over the schema that the cell left, once its task has ended."""
         if hasattr(self._left, "schema"):
             schema_state._schema.set(self._left.schema)
             del self._left.schema
@@ -91,29 +91,30 @@ def install_kernel(
     prefix: str | os.PathLike[str] | None = None,
     user: bool = True,
 ) -> Path:
-    """Install a Jupyter kernel that runs this Python, with the extension loaded and ``IRP_HOME`` known.
+    """Install a Jupyter kernel that runs this Python, with the extension loaded and ``IRP_HOME`` set.
 
-    The kernel carries the ``IRP_HOME`` of this moment, so that a notebook in any folder finds the same cycles. It
-    carries nothing else of the environment, and no password: what names a database server, the kernel gets from the
-    Jupyter that starts it. An installed kernel of the same name is replaced.
+    The kernel stores the current ``IRP_HOME``, so that a notebook in any folder finds the same cycles. It stores
+    nothing else of the environment, and no password: the variables that name a database server come from the Jupyter
+    that starts the kernel. An installed kernel with the same name is replaced.
 
     Args:
-        name: what Jupyter calls the kernel: letters, digits, ``.``, ``_`` and ``-``; capitals become small letters.
-        display_name: what people see in the list of kernels.
+        name: Jupyter's name for the kernel: letters, digits, ``.``, ``_`` and ``-``; capitals become lower case.
+        display_name: the name that people see in the list of kernels.
         prefix: install below this folder, in ``share/jupyter/kernels``, such as ``sys.prefix`` for the Jupyter of this
             virtual environment.
-        user: without ``prefix``: install for the user who calls, otherwise for all users of the machine.
+        user: without ``prefix``: True installs for the current user, False for all users of the machine.
 
     Returns:
         The folder of the kernel, with its ``kernel.json``.
 
     Raises:
-        NotebookError: ipykernel is not installed, the name is none, or the folder cannot be written.
+        NotebookError: ipykernel is not installed, the name is not valid, or the folder cannot be written.
         SettingsError: no ``IRP_HOME`` can be found.
     """
     if not _KERNEL_NAME.fullmatch(name.lower()):
         raise NotebookError(
-            f"Not a name for a kernel: {name!r}. Use letters, digits, '.', '_' and '-', the first a letter or a digit"
+            f"{name!r} is not a valid kernel name. Use letters, digits, '.', '_' and '-', beginning with a letter or a "
+            "digit"
         )
     folder = _kernels_folder(prefix, user) / name.lower()
     content = json.dumps(_kernel_spec(display_name), indent=1) + "\n"
@@ -122,14 +123,14 @@ def install_kernel(
         _replace(folder / "kernel.json", content)
     except OSError as error:
         raise NotebookError(
-            f"The kernel cannot be written to {folder}: {error.strerror}. Name a folder of your own as prefix, or "
-            "install it for yourself only"
+            f"The kernel cannot be written to {folder}: {error.strerror}. Give a folder that you can write as the "
+            "prefix, or install the kernel only for yourself"
         ) from error
     return folder
 
 
 def _kernel_spec(display_name: str) -> dict[str, Any]:
-    """Return what stands in ``kernel.json``.
+    """Return the content of ``kernel.json``.
 
     https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
     """
@@ -139,14 +140,14 @@ def _kernel_spec(display_name: str) -> dict[str, Any]:
         from ipykernel.kernelspec import get_kernel_dict
     except ImportError as error:
         raise _not_installed(error) from error
-    # jupyter_client fills in variables in the values of env; a doubled dollar sign is one that stays.
+    # jupyter_client fills in variables in the values of env; a doubled dollar sign stands for one dollar sign.
     home = str(settings.irp_home()).replace("$", "$$")
     spec: dict[str, Any] = get_kernel_dict(extra_arguments=["--ext", __name__])
     return {**spec, "display_name": display_name, "env": {"IRP_HOME": home}}
 
 
 def _kernels_folder(prefix: str | os.PathLike[str] | None, user: bool) -> Path:
-    """Say where Jupyter looks for kernels.
+    """Return the folder where Jupyter looks for kernels.
 
     https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs
     """
@@ -161,12 +162,13 @@ def _kernels_folder(prefix: str | os.PathLike[str] | None, user: bool) -> Path:
 
 def _not_installed(error: ImportError) -> NotebookError:
     return NotebookError(
-        f"What a Jupyter kernel needs is not installed ({error}). To install it: pip install 'irp-pipeline[notebook]'"
+        f"The packages that a Jupyter kernel needs are not installed ({error}). To install them, run: pip install "
+        "'irp-pipeline[notebook]'"
     )
 
 
 def _replace(file: Path, content: str) -> None:
-    """Write a file in one step: a Jupyter that reads it meanwhile finds the old content or the new."""
+    """Write a file in one step: Jupyter always reads either the old content or the new."""
     new = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         new.write_text(content, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""What PostgreSQL can store: where in a value it cannot, and text made fit for it and for a terminal.
+"""What PostgreSQL cannot store: finding it in a value, and making text safe for PostgreSQL and for a terminal.
 
-PostgreSQL stores no NUL character, and UTF-8 has no form for half of a surrogate pair; JSON has none for NaN and
-infinity. What engines, files and notebooks return may hold any of them. Nothing here knows a database.
+PostgreSQL cannot store a NUL character, UTF-8 cannot encode half of a surrogate pair, and JSON has no NaN and no
+infinity. Values from engines, files and notebooks may contain any of them. Nothing here uses a database.
 
 https://www.postgresql.org/docs/current/datatype-json.html
 """
@@ -24,11 +24,11 @@ _LONGEST_KEY: Final = 60
 
 @dataclass(frozen=True)
 class Unstorable:
-    """Where a value cannot be stored.
+    """A place in a value that cannot be stored.
 
     Attributes:
-        path: the way to it, such as ``figures[3].loss``; empty if it is the value itself.
-        reason: what is wrong with it, to follow the path in a sentence: "holds a NUL character".
+        path: the path to it, such as ``figures[3].loss``; empty if it is the value itself.
+        reason: what is wrong with it, worded to follow the path in a sentence: "holds a NUL character".
     """
 
     path: str
@@ -39,24 +39,24 @@ class Unstorable:
 
 
 class UnstorableError(ValueError):
-    """A value, or the text of a JSON document, cannot be stored; the message says where and why."""
+    """A value or a JSON document cannot be stored; the message says where and why."""
 
 
 def unstorable(value: object, finite: bool = True) -> Unstorable | None:
     """Find the first place in a JSON-like value that PostgreSQL cannot store.
 
     Args:
-        value: dicts, lists, tuples, sets, text, numbers; anything else is passed over.
-        finite: whether NaN and infinity are refused as values. As keys they always are.
+        value: dicts, lists, tuples, sets, text, numbers; anything else is ignored.
+        finite: whether NaN and infinity are refused as values. They are always refused as keys.
 
     Returns:
-        The place with the reason, or None if all of it can be stored.
+        The place with the reason, or None if the whole value can be stored.
     """
     return next(_unstorable(value, "", finite, 0), None)
 
 
 def unstorable_text(text: str) -> str | None:
-    """Say why PostgreSQL cannot store a text, as :attr:`Unstorable.reason` does; None if it can."""
+    """Return why PostgreSQL cannot store a text, worded as :attr:`Unstorable.reason`; None if it can."""
     found = _UNSTORABLE.search(text)
     if found is None:
         return None
@@ -65,34 +65,34 @@ def unstorable_text(text: str) -> str | None:
 
 
 def as_stored(text: str) -> str:
-    """Return text as it is, but with ``␀`` for a NUL character and ``?`` for half of a surrogate pair."""
+    """Return text unchanged, except ``␀`` for a NUL character and ``?`` for half of a surrogate pair."""
     return text.replace("\x00", "\N{SYMBOL FOR NULL}").encode(errors="replace").decode()
 
 
 def storable_text(text: str, longest: int | None = None) -> str:
-    """Return text that PostgreSQL stores and a terminal shows.
+    """Return text that PostgreSQL can store and a terminal can show.
 
     Args:
         text: any text.
-        longest: how many characters to keep at most; what is cut off is shown as an ellipsis.
+        longest: how many characters to keep at most; an ellipsis marks where text was cut off.
 
     Returns:
-        The text; U+FFFD stands for what cannot be stored, and control characters except tab and newline are dropped.
+        The text; U+FFFD replaces what cannot be stored, and control characters except tab and newline are dropped.
     """
     clean = _CONTROL.sub("", _UNSTORABLE.sub("\ufffd", text))
     return clean if longest is None or len(clean) <= longest else f"{clean[:longest]} …"
 
 
 def one_line(text: str, longest: int) -> str:
-    """Return text as :func:`storable_text` does, in one line without space at its ends."""
+    """Return text as :func:`storable_text` does, in one line and without spaces at its ends."""
     return storable_text(" ".join(text.split()), longest)
 
 
 def read_json(content: bytes) -> Any:
-    """Read a JSON document from outside, all of which can be stored.
+    """Read a JSON document from outside, and check that all of it can be stored.
 
     Raises:
-        UnstorableError: it is no JSON, or something in it cannot be stored.
+        UnstorableError: it is not JSON, or something in it cannot be stored.
     """
     try:
         value = json.loads(content.decode("utf-8"))
@@ -102,7 +102,7 @@ def read_json(content: bytes) -> Any:
         raise UnstorableError(f"It is not UTF-8: byte {error.start + 1} is 0x{content[error.start]:02x}") from None
     except RecursionError:
         raise UnstorableError(f"It {_TOO_DEEP}") from None
-    except ValueError as error:  # a whole number of more digits than Python reads
+    except ValueError as error:  # a whole number with more digits than Python reads
         raise UnstorableError(f"It is not usable JSON: {error}") from None
     if found := unstorable(value):
         raise UnstorableError(str(found))
@@ -120,7 +120,7 @@ def _unstorable(value: object, path: str, finite: bool, level: int) -> Iterator[
         if finite and not math.isfinite(value):
             yield Unstorable(path, f"is {value}, which is no number")
     elif isinstance(value, int):
-        # A bound on the digits that needs no conversion.
+        # Bounds the number of digits without a conversion.
         if value.bit_length() > _MOST_DIGITS * math.log2(10):
             yield Unstorable(path, f"is a whole number of more than {_MOST_DIGITS} digits")
     elif isinstance(value, dict | list | tuple | set | frozenset):

@@ -1,7 +1,7 @@
-"""Who is at work: naming a process so that others can tell later whether it still runs.
+"""Which process is at work: identifying it so that others can see later whether it still runs.
 
-A PID is not enough: it is given out again, and it means nothing on another host, in another container or after a
-reboot. No database here.
+A PID is not enough: the system reuses it, and it means nothing on another host, in another container or after a
+reboot. Nothing here uses the database.
 """
 
 import functools
@@ -18,9 +18,9 @@ class Worker:
     """A process.
 
     Attributes:
-        host: name of the host, as people know it.
-        pid: number of the process on that host.
-        started: ``<boot>/<pid namespace>/<start>``: which boot of the host, in which container, and when within it.
+        host: the host's name.
+        pid: the process id on that host.
+        started: ``<boot>/<pid namespace>/<start>``: the boot of the host, the container, and the start time within it.
     """
 
     host: str
@@ -28,16 +28,15 @@ class Worker:
     started: str
 
     def is_here(self) -> bool:
-        """Tell whether the process is one of this host, this boot of it and this container."""
+        """Return whether the process belongs to this host, its current boot and this container."""
         return (self.host, self.started.rpartition("/")[0]) == (socket.gethostname(), _place())
 
     def is_gone(self) -> bool:
-        """Tell whether the process is known to have ended.
+        """Return whether the process is known to have ended.
 
         Returns:
-            True if it ran here, under this boot and in this container, and is no more, or is only a zombie. False if
-            it runs, and also if nothing can be known from here: it ran elsewhere, or the system hides other users'
-            processes.
+            True if it ran on this host, in this boot and this container, and has ended or is only a zombie. False if
+            it runs, and also if that cannot be known: it ran elsewhere, or the system hides other users' processes.
         """
         if not self.is_here():
             return False
@@ -48,7 +47,7 @@ class Worker:
 
 
 def this_worker() -> Worker:
-    """Return the process that calls."""
+    """Return the calling process."""
     pid = os.getpid()
     return Worker(socket.gethostname(), pid, f"{_place()}/{_start_of(pid)}")
 
@@ -58,7 +57,7 @@ def _place() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux: no containers to tell apart
+    except OSError:  # not Linux: there are no containers to distinguish
         import psutil
 
         boot, namespace = str(int(psutil.boot_time())), "host"
@@ -66,15 +65,15 @@ def _place() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """Return when a process started, in a form that a change of the clock leaves alone; None if there is none.
+    """Return when a process started, in a form that changes of the clock do not affect; None if it does not exist.
 
     Raises:
-        PermissionError: there is one, and this user may not see it.
+        PermissionError: it exists, but this user may not see it.
     """
     if (_PROC / "self" / "stat").exists():
         try:
-            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state is field 3, starttime field 22; the
-            # name in field 2 may hold anything, so count from its closing parenthesis.
+            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: state is field 3, starttime field 22. The
+            # name in field 2 may contain anything, so count from its closing parenthesis.
             fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             _refuse_if_hidden(pid)
@@ -88,13 +87,13 @@ def _start_of(pid: int) -> str | None:
     except psutil.NoSuchProcess:
         return None
     except psutil.AccessDenied as error:
-        raise PermissionError(f"The process {pid} cannot be seen by this user") from error
+        raise PermissionError(f"This user cannot see the process {pid}") from error
 
 
 def _refuse_if_hidden(pid: int) -> None:
-    """Raise PermissionError if there is a process that /proc does not show: with hidepid it hides those of others."""
+    """Raise PermissionError if the process exists but /proc hides it, as hidepid does with other users' processes."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return
-    raise PermissionError(f"The process {pid} cannot be seen by this user")
+    raise PermissionError(f"This user cannot see the process {pid}")

@@ -1,1 +1,1 @@
-"""What makes the documentation site out of ``docs/`` and the code. Nothing of the package imports it."""
+"""Makes the documentation site from ``docs/`` and the code. The package does not import it."""

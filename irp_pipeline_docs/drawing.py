@@ -1,4 +1,4 @@
-"""Small pictures of boxes and arrows, as SVG that takes its colours from the page."""
+"""Small pictures of boxes and arrows, as SVG that uses the page's colours."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ class Box:
     """A box with a text in it.
 
     Attributes:
-        name: what it stands for.
+        name: its name.
         x, y: its upper left corner.
         width, height: its size.
         kind: a class of the stylesheet: ``state``, ``end``, ``group``, ``store``, ``label``, ``start`` (a dot).
-        lines: what it says; empty means its name.
+        lines: its text; empty means its name.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Path:
     """An arrow.
 
     Attributes:
-        points: its corners; the last one has the head.
-        label: what it says, in lines.
-        at: where the middle of the first line is.
+        points: its corners; the head is at the last one.
+        label: its text, in lines.
+        at: the middle of the first line.
     """
 
     points: tuple[Point, ...]
@@ -54,7 +54,7 @@ def svg(title: str, size: tuple[int, int], boxes: Iterable[Box], paths: Iterable
     """Return a picture.
 
     Args:
-        title: what it shows, for those who cannot see it.
+        title: what it shows, for readers who cannot see it.
         size: its width and height.
         boxes: drawn first, in their order.
         paths: drawn over them.

@@ -1,6 +1,6 @@
-"""MkDocs hooks: fill the places that pages keep for what the code says, and bring in pages from outside of ``docs/``.
+"""MkDocs hooks: insert the parts of pages that come from the code, and add pages from outside ``docs/``.
 
-A page keeps a place with a line ``<!-- made from the code: NAME -->``. The names are those of ``MAKERS``.
+A line ``<!-- made from the code: NAME -->`` marks the place for such a part. The names are those of ``MAKERS``.
 
 https://www.mkdocs.org/dev-guide/plugins/#events
 """
@@ -23,7 +23,7 @@ _FROM_OUTSIDE: Final = ("CONTRIBUTING.md", "CHANGELOG.md", "examples/cycle.ipynb
 
 
 def _start_of_readme() -> str:
-    """Return what stands between the title of the README and its second heading."""
+    """Return the text between the title of the README and its second heading."""
     _, _, text = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n# irp_pipeline\n")
     start, _, _ = text.partition("\n## ")
     return start.strip()
@@ -45,17 +45,17 @@ _LINK = re.compile(r"\]\((?:\.\./|docs/)([^)\s]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie where readers of the repository look for them."""
+    """Add the pages that are outside ``docs/``, where readers of the repository look for them."""
     for name in _FROM_OUTSIDE:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Fill the places of a page, and let links go to where the site has what they name.
+    """Fill the places of a page, and change its links to where the site has their targets.
 
     Raises:
-        PluginError: a page keeps a place for something that nothing makes.
+        PluginError: a page marks a place for something that nothing makes.
     """
 
     def made(place: re.Match[str]) -> str:

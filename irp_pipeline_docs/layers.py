@@ -1,4 +1,4 @@
-"""The picture of the layers, as the import contract in ``pyproject.toml`` has them."""
+"""The picture of the layers, from the import contract in ``pyproject.toml``."""
 
 import ast
 import tomllib
@@ -9,10 +9,10 @@ from irp_pipeline_docs.roles import plain
 
 
 def layers(project: Path) -> str:
-    """Return the layers from above to below, each with the first sentence of its modules' docstrings.
+    """Return the layers from top to bottom, each with the first line of its modules' docstrings.
 
     Args:
-        project: ``pyproject.toml``; the packages are beside it.
+        project: ``pyproject.toml``; the packages are in the same folder.
     """
     contracts = tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     contract = next(contract for contract in contracts if contract["type"] == "layers")

@@ -1,4 +1,4 @@
-"""The parts of the reference that the code says: settings, commands and declarations."""
+"""The parts of the reference that come from the code: settings, commands and declarations."""
 
 import inspect
 import re
@@ -19,7 +19,7 @@ _RULE = re.compile(r"^=+ +=+$", re.MULTILINE)
 
 
 def variables() -> dict[str, str]:
-    """Return the environment variables and what they mean, as the docstring of the settings has them."""
+    """Return the environment variables and what they mean, from the docstring of the settings."""
     _, rows, _ = _RULE.split(inspect.getdoc(settings_module) or "", maxsplit=2)
     meanings: dict[str, str] = {}
     name = ""
@@ -39,7 +39,7 @@ def settings() -> str:
 
 
 def commands() -> str:
-    """Return a section for each command: what it does, how it is called, its arguments and options."""
+    """Return a section for each command: what it does, how to call it, its arguments and options."""
     return "\n\n".join(_command(path, command) for path, command in all_commands(typer.main.get_command(app)))
 
 
@@ -64,7 +64,7 @@ def declared() -> str:
 
 
 def all_commands(group: Any, path: tuple[str, ...] = ("irp",)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield all commands of a group, with the words that call them."""
+    """Yield all commands of a group, each with the words that call it."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from all_commands(command, (*path, name))

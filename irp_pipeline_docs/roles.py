@@ -1,4 +1,4 @@
-"""Docstrings for the site: Sphinx's roles, which editors understand, become plain code."""
+"""Docstrings for the site: Sphinx roles, which editors understand, become plain code."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ _LITERAL = re.compile(r"``([^`]+)``")
 
 
 def plain(text: str) -> str:
-    """Return text with ``:func:`name``` and double backticks as Markdown's code."""
+    """Return text with ``:func:`name``` and double backticks as Markdown code."""
     return _LITERAL.sub(r"`\1`", _ROLE.sub(r"`\1`", text))
 
 

@@ -12,7 +12,7 @@ STAGES: Final = {
     "Monitor": ("follow jobs,", "add up groups"),
     "Report": ("export figures,", "write the page"),
 }
-"""What each stage does; a test holds the names to those of the pipeline."""
+"""What each stage does; a test compares the names with those of the pipeline."""
 
 _WIDTH, _GAP, _LEFT = 132, 20, 10
 

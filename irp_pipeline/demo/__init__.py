@@ -1,4 +1,4 @@
-"""A made-up portfolio, its workbook and its catastrophe model, to see a cycle at work. Synthetic: nothing is real.
+"""A made-up portfolio, its workbook and its catastrophe model, to try out a cycle. Synthetic: nothing is real.
 
 Everything comes from fixed seeds, so the same version of this package always writes the same files. Importing it loads
 neither numpy nor Oasis LMF.
@@ -16,14 +16,14 @@ def write_sample(folder: Path) -> Path:
     """Write the sample portfolios and their workbook into a cycle's folder, and the model into the models folder.
 
     Args:
-        folder: the cycle's folder; files that are there already are replaced.
+        folder: the cycle's folder; existing files are replaced.
 
     Returns:
         The workbook.
 
     Raises:
         WorkbookError: the workbook cannot be written.
-        ModelFolderError: in the models folder there is another model under this one's name.
+        ModelFolderError: the models folder has something else with this model's name.
         SettingsError: the folder of this installation cannot be made.
         OSError: a folder cannot be written to.
     """

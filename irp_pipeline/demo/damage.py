@@ -1,4 +1,4 @@
-"""Synthetic vulnerabilities: how badly gusts damage what is insured, by construction and coverage. None is measured."""
+"""Synthetic vulnerabilities: how much gusts damage what is insured, by construction and coverage. None is measured."""
 
 import itertools
 import math
@@ -8,10 +8,10 @@ from typing import Final
 
 from irp_pipeline.demo.storms import INTENSITY_BINS, gust_of_bin
 
-# The first damage bin is no damage at all; the others lie between these shares of the insured value.
+# The first damage bin is no damage at all; the others are between these shares of the insured value.
 _EDGES: Final = (0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1)
 DAMAGE_BINS: Final = [(0.0, 0.0), *itertools.pairwise(map(float, _EDGES))]
-"""From and to of each bin, as shares of the insured value."""
+"""The lower and upper bound of each bin, as shares of the insured value."""
 
 _PROBABILITY_STEPS: Final = 65_536
 _HARMLESS_GUST: Final = 20.0
@@ -36,12 +36,13 @@ CONSTRUCTIONS: Final = (
     Construction("steel", range(5200, 5250), 0.022),
 )
 
-# OED coverage types (buildings, other structures, contents, business interruption) with their damage against buildings.
+# OED coverage types (buildings, other structures, contents, business interruption) with their damage relative to
+# buildings.
 COVERAGES: Final = {1: 1.0, 2: 1.2, 3: 0.5, 4: 0.7}
 
 
 def vulnerability_id(construction: Construction, coverage: int) -> int:
-    """The number of the vulnerability of a coverage in a kind of building."""
+    """Return the number of the vulnerability of a coverage in a kind of building."""
     return CONSTRUCTIONS.index(construction) * len(COVERAGES) + coverage
 
 
@@ -57,16 +58,16 @@ def vulnerabilities() -> Iterator[tuple[int, int, int, float]]:
 
 
 def mean_damage(at_reference: float, gust: float) -> float:
-    """The mean damage by a gust, as a share of the insured value; more than cubic in what exceeds 20 m/s."""
+    """Return the mean damage by a gust, as a share of the insured value; more than cubic in the excess over 20 m/s."""
     excess = max(gust - _HARMLESS_GUST, 0.0) / (_REFERENCE_GUST - _HARMLESS_GUST)
     return min(at_reference * math.pow(excess, _EXPONENT), 0.6)
 
 
 def _shares(mean: float) -> list[float]:
-    """The probability of each damage bin.
+    """Return the probability of each damage bin.
 
-    Some buildings stay whole; damage of the others has the density of a beta distribution with a first parameter
-    of 1. In steps of 1/65536, so that the sum is exactly one.
+    Some buildings have no damage; the damage of the others has the density of a beta distribution whose first
+    parameter is 1. The probabilities are in steps of 1/65536, so that their sum is exactly one.
     """
     if mean == 0:
         return [1.0] + [0.0] * (len(DAMAGE_BINS) - 1)

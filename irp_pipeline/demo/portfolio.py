@@ -1,4 +1,4 @@
-"""A made-up portfolio of homes and one of businesses, with their accounts and reinsurance, and their workbook."""
+"""Made-up portfolios of homes and of businesses, with their accounts, reinsurance and workbook."""
 
 import csv
 import random
@@ -16,23 +16,23 @@ from irp_pipeline.vocabulary import OedTable, Perspective
 
 @dataclass(frozen=True)
 class _Portfolio:
-    """What distinguishes one portfolio from the other; amounts in GBP.
+    """The properties of a portfolio; amounts in GBP.
 
     Attributes:
         number: its PortNumber.
-        locations: how many there are.
-        locations_per_account: how many of them have one policy.
-        median_value: of a building.
+        locations: the number of locations.
+        locations_per_account: how many locations share a policy.
+        median_value: the median value of a building.
         spread: of the buildings' values, as the standard deviation of their logarithm.
-        constructions: OED construction codes with their share.
-        occupancies: OED occupancy codes with their share.
-        interruption: business interruption as a share of the building's value, one of these.
+        constructions: OED construction codes with their shares.
+        occupancies: OED occupancy codes with their shares.
+        interruption: possible values of business interruption, as shares of the building's value.
         deductible: for each location and loss.
         attachment: of a policy, for each loss.
         limit: of a policy, for each loss.
-        quota_share: what the reinsurers take of each loss, as a share.
-        retention: what stays of a loss by one event, after the quota share.
-        cover: what the reinsurers pay at most of the loss by one event above the retention.
+        quota_share: the reinsurers' share of each loss.
+        retention: of the loss by one event, after the quota share.
+        cover: the most that the reinsurers pay of the loss by one event above the retention.
     """
 
     number: str
@@ -88,11 +88,11 @@ _PORTFOLIOS: Final = {
     ),
 }
 LOCATIONS_OF: Final[Mapping[str, int]] = {name: portfolio.locations for name, portfolio in _PORTFOLIOS.items()}
-"""The portfolios, and how many locations they have."""
+"""The portfolios, and how many locations each has."""
 LOCATIONS: Final = sum(LOCATIONS_OF.values())
 
 _SEED: Final = 20240101
-# Around these made-up centres, as degrees of latitude and longitude, and what share of the locations is there.
+# Made-up centres: latitude and longitude in degrees, and the share of the locations around each.
 _TOWNS: Final = (
     ("north", 57.2, -3.2, 0.05),
     ("glen", 55.9, -3.8, 0.10),
@@ -107,7 +107,7 @@ def write_portfolios(folder: Path) -> Path:
     """Write the tables and the workbook into a folder.
 
     Args:
-        folder: the folder; files that are there already are replaced.
+        folder: the folder; existing files are replaced.
 
     Returns:
         The workbook.
@@ -156,7 +156,7 @@ def _wind_analysis(portfolio: str) -> dict[str, Any]:
 
 
 def sample_tables(name: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the records of the four OED tables of a sample portfolio; KeyError if there is none of this name."""
+    """Return the records of the four OED tables of a sample portfolio; KeyError if no portfolio has this name."""
     portfolio = _PORTFOLIOS[name]
     # Seeded on purpose: the sample must be the same everywhere.
     chance = random.Random(f"{_SEED} {name}")  # noqa: S311
@@ -221,7 +221,7 @@ def _quota_share(portfolio: _Portfolio) -> dict[str, Any]:
 
 
 def _excess_of_loss(portfolio: _Portfolio) -> dict[str, Any]:
-    """A catastrophe cover, on what the quota share leaves."""
+    """Return a catastrophe cover of what remains after the quota share."""
     return _reinsurance(2, "catastrophe excess of loss", "CXL") | {
         "OccLimit": portfolio.cover,
         "OccAttachment": portfolio.retention,

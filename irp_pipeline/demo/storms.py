@@ -1,7 +1,7 @@
-"""Synthetic windstorms: when they come, which way they go and how strong their gusts are. No storm is a real one.
+"""Synthetic windstorms: when they occur, which way they move and how strong their gusts are. No storm is real.
 
-What is random is drawn with :mod:`random`, whose numbers are the same on every machine and in every version, and
-probabilities are multiples of a power of two. So the same version of this module always gives the same storms.
+Random numbers come from :mod:`random`, which gives the same numbers on every machine and in every version, and
+probabilities are multiples of a power of two. So the same version of this module always makes the same storms.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ANNUAL_RATE: Final = 2.2
 """Storms per year on average: one year in nine has none."""
 
 _SEED: Final = 19871016
-# Storms are laid out evenly on a logarithmic scale of how often they are exceeded, from every storm to this rare one.
+# Storms are spread evenly on a logarithmic scale of exceedance rates, down to this rate.
 _RAREST_PER_YEAR: Final = 1 / 20_000
 
-# Gusts in m/s. What is slower harms nothing, what is faster does not happen.
+# Gusts in m/s. Slower gusts do no damage, faster gusts do not occur.
 _FIRST_GUST: Final = 18.0
 _GUST_STEP: Final = 2.0
 INTENSITY_BINS: Final = 26
@@ -40,7 +40,7 @@ _ORIGIN: Final = (54.5, -3.0)
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of equal size in degrees, numbered from 1, northwards first and then eastwards, as Oasis LMF does."""
+    """Cells of equal size in degrees, numbered from 1, first northwards and then eastwards, as in Oasis LMF."""
 
     south: float
     north: float
@@ -57,7 +57,7 @@ class Grid:
         return round((self.east - self.west) / self.cell)
 
     def area_peril(self, latitude: float, longitude: float) -> int | None:
-        """The number of the cell that a place is in; None outside of the grid."""
+        """Return the number of the cell that a place is in; None outside the grid."""
         if not (self.south < latitude < self.north and self.west < longitude < self.east):
             return None
         column = math.floor((longitude - self.west) / self.cell)
@@ -73,14 +73,14 @@ class Storm:
 
     Attributes:
         event_id: its number, from 1.
-        annual_rate: how often it comes, per year.
+        annual_rate: how often it occurs, per year.
         peak_gust: its strongest gust over open country, in m/s.
         latitude: where its track crosses 3 degrees West.
-        heading: where it goes, in degrees from East towards North.
-        strongest_at: where on its way it is strongest, in km after crossing 3 degrees West.
+        heading: its direction, in degrees from East towards North.
+        strongest_at: where on its track it is strongest, in km after crossing 3 degrees West.
         length: how far it stays strong, in km.
         width: how wide it is, in km.
-        texture: two phases of the pattern of stronger and weaker gusts in it.
+        texture: two phases of its pattern of stronger and weaker gusts.
     """
 
     event_id: int
@@ -96,7 +96,7 @@ class Storm:
 
 @dataclass(frozen=True, order=True)
 class Occurrence:
-    """A storm that came in a simulated year; ``period`` counts from 1."""
+    """A storm that occurs in a simulated year; ``period`` counts from 1."""
 
     event_id: int
     period: int
@@ -127,12 +127,12 @@ def storms() -> list[Storm]:
 
 
 def _peak_gust(exceeded_per_year: float) -> float:
-    """A straight line in the logarithm of the return period, as a Gumbel distribution has it for rare gusts."""
+    """Return the peak gust: linear in the logarithm of the return period, as in a Gumbel distribution of rare gusts."""
     return 26.0 + 3.6 * math.log(ANNUAL_RATE / exceeded_per_year)
 
 
 def occurrences(events: list[Storm]) -> list[Occurrence]:
-    """Return which storms come in which simulated year, sorted. Their number in a year is Poisson distributed."""
+    """Return which storms occur in which simulated year, sorted. Their number in a year is Poisson distributed."""
     chance = random.Random(_SEED + 1)  # noqa: S311
     rates = [storm.annual_rate for storm in events]
     total = sum(rates)
@@ -140,7 +140,7 @@ def occurrences(events: list[Storm]) -> list[Occurrence]:
     time = chance.expovariate(total)
     while time < PERIODS:
         (storm,) = chance.choices(events, rates)
-        # Most come in January.
+        # Most occur in January.
         day = dt.date(2001, 10, 1) + dt.timedelta(days=int(chance.triangular(0, 182, 105)))
         drawn.append(Occurrence(storm.event_id, int(time) + 1, day.month, day.day))
         time += chance.expovariate(total)
@@ -165,7 +165,7 @@ def gusts(storm: Storm) -> NDArray[np.float64]:
 
 
 def _cells_in_km() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How far east and north of the origin the middles of the cells are."""
+    """Return how far east and north of the origin the cells' centres are."""
     import numpy as np
 
     grid = GREAT_BRITAIN
@@ -180,7 +180,7 @@ def _cells_in_km() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _exposedness(east: NDArray[np.float64], north: NDArray[np.float64]) -> Any:
-    """How much stronger or weaker the wind is somewhere for good: windier in the west, and in some made-up hills."""
+    """Return the constant wind factor of each cell: the west is windier, and so are some made-up hills."""
     import numpy as np
 
     return 1 - 0.06 * np.tanh(east / 150) + 0.03 * np.sin(east / 45) * np.cos(north / 70)
@@ -188,7 +188,7 @@ def _exposedness(east: NDArray[np.float64], north: NDArray[np.float64]) -> Any:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Where a storm can do harm: arrays of one length, sorted by area peril and intensity bin."""
+    """Where a storm can do damage: arrays of equal length, sorted by area peril and intensity bin."""
 
     area_peril: NDArray[np.int64]
     intensity_bin: NDArray[np.int64]
@@ -196,7 +196,7 @@ class Footprint:
 
 
 def footprint(storm: Storm) -> Footprint:
-    """Return how strong a storm's gusts are where.
+    """Return how strong a storm's gusts are in each cell.
 
     The intensity bins around the mean gust of a cell share the probability, in steps of 1/16, so that it adds up to
     exactly one.
@@ -214,5 +214,5 @@ def footprint(storm: Storm) -> Footprint:
 
 
 def gust_of_bin(intensity_bin: int) -> float:
-    """The gust in the middle of an intensity bin, in m/s."""
+    """Return the gust in the middle of an intensity bin, in m/s."""
     return _FIRST_GUST + _GUST_STEP * (intensity_bin - 0.5)

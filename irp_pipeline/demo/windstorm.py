@@ -1,8 +1,8 @@
-"""A small synthetic windstorm model for Great Britain, as a folder that Oasis LMF runs.
+"""A small synthetic windstorm model for Great Britain, as a folder that Oasis LMF can run.
 
-The storms are those of :mod:`irp_pipeline.demo.storms`, what they damage is said by :mod:`irp_pipeline.demo.damage`;
-here are the files. The binary ones have the layout that ``oasislmf.pytools`` reads. They come without CSV beside them,
-since Oasis LMF would read that instead of a binary file that is missing, and say nothing.
+The storms come from :mod:`irp_pipeline.demo.storms`, their damage from :mod:`irp_pipeline.demo.damage`; this module
+writes the files. The binary files have the layout that ``oasislmf.pytools`` reads. There are no CSV files beside them,
+since Oasis LMF would silently read a CSV file if a binary file were missing.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
 
 MODEL: Final = "synthetic-windstorm"
-"""The model's name, and that of its folder."""
+"""The name of the model and of its folder."""
 VERSION: Final = "1"
-"""Raise it with every change of the files: a folder of another version is replaced."""
+"""Raise it with every change of the files: a folder with a different version is replaced."""
 PERIL: Final = "WEC"
 """OED peril: wind of an extra-tropical cyclone."""
 
@@ -65,10 +65,10 @@ class ModelFolderError(IrpError):
 
 
 def write_model(folder: Path) -> Path:
-    """Make sure that the model is in a folder; at once if its present version is there.
+    """Make sure that the model is in a folder; does nothing if its current version is there.
 
-    A folder under this name is whole. It is replaced if it holds another version of the model; analyses that are
-    reading it go on with the files that they have open.
+    A folder with this name is always complete. It is replaced if it holds a different version of the model; analyses
+    that are reading it continue with the files that they have open.
 
     Args:
         folder: the model's folder; the folders above it are made if they are missing.
@@ -77,7 +77,7 @@ def write_model(folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        ModelFolderError: there is something else under this name.
+        ModelFolderError: something else has this name.
         OSError: the folder cannot be written.
     """
     if _version_in(folder) == VERSION:
@@ -85,7 +85,7 @@ def write_model(folder: Path) -> Path:
     make_folder(folder.parent)
     with _only_one_writer(folder):
         if _version_in(folder) == VERSION:
-            return folder  # somebody else wrote it while this one waited
+            return folder  # another process wrote it while this one waited
         _remove_abandoned(folder)
         partial = _beside(folder)
         try:
@@ -97,7 +97,7 @@ def write_model(folder: Path) -> Path:
 
 
 def _version_in(folder: Path) -> str | None:
-    """The version of the model in a folder; None if there is nothing."""
+    """Return the version of the model in a folder; None if the folder does not exist."""
     if not folder.exists():
         return None
     try:
@@ -106,7 +106,7 @@ def _version_in(folder: Path) -> str | None:
             return str(settings["model_version_id"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise ModelFolderError(f"{folder} holds something else than the model {MODEL}. Move it away, and start again.")
+    raise ModelFolderError(f"{folder} does not hold the model {MODEL}, but something else. Move it away and try again.")
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _beside(folder: Path) -> Path:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what writers left behind that were killed: whoever holds the lock is the only one at work."""
+    """Remove what killed writers left behind; the caller holds the lock, so no other writer is at work."""
     for other in folder.parent.iterdir():
         if other.name.startswith(f".{folder.name}.") and other.name.endswith(_PARTIAL_SUFFIX):
             shutil.rmtree(other, ignore_errors=True)
@@ -164,7 +164,7 @@ def _write_files(folder: Path) -> None:
     (folder / "README.md").write_text(_README, encoding="utf-8")
 
 
-# The binary files. Their numbers are little-endian, whatever machine writes them.
+# The binary files. Their numbers are little-endian on every machine.
 
 
 def _records(rows: Sequence[tuple[float, ...]], fields: list[tuple[str, str]]) -> bytes:
@@ -178,7 +178,7 @@ def _numbers(*numbers: int) -> bytes:
 
 
 def _write_footprint(folder: Path, events: list[Storm]) -> None:
-    """Write the hazard by event, and the index that says where each event begins."""
+    """Write the hazard of each event, and an index of where each event begins."""
     header = _numbers(INTENSITY_BINS, 1)  # 1: intensities are uncertain
     index = []
     offset = len(header)
@@ -243,8 +243,8 @@ def _write_occurrences(folder: Path, found: list[Occurrence]) -> None:
 
 
 def _day_number(occurrence: Occurrence) -> int:
-    """The day as Oasis LMF counts days; the simulated year is the year of the date."""
-    month = (occurrence.month + 9) % 12  # March is the first one
+    """Return the day as Oasis LMF counts days; the simulated year is the year of the date."""
+    month = (occurrence.month + 9) % 12  # March is the first month
     year = occurrence.period - month // 10
     return 365 * year + year // 4 - year // 100 + year // 400 + (month * 306 + 5) // 10 + occurrence.day - 1
 
@@ -253,7 +253,7 @@ def _write_return_periods(folder: Path) -> None:
     (folder / "returnperiods.bin").write_bytes(_numbers(*_RETURN_PERIODS))
 
 
-# The files that say how to run it.
+# The files that say how to run the model.
 
 
 def _vulnerability_dictionary() -> str:
@@ -317,7 +317,7 @@ def _lookup_configuration() -> dict[str, Any]:
 
 
 def _model_settings() -> dict[str, Any]:
-    # Only hazard is correlated. With damage correlated as well, Oasis LMF 2.5.8 draws both from the same numbers for an
+    # Only hazard is correlated. If damage is correlated too, Oasis LMF 2.5.8 draws both from the same numbers for an
     # event: strong gusts then go with high damage, and sampled losses are too high by more than a quarter.
     return {
         "version": "3",

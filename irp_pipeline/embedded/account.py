@@ -1,6 +1,6 @@
-"""The system user that the embedded server runs as, and what it takes to run a program as another user.
+"""The system user that the embedded server runs as, and how to run a program as another user.
 
-Here: choosing or making that user, and running programs as it. Not here: which programs it can reach
+Here: choosing or making that user, and running programs as that user. Not here: which programs the user can reach
 (:mod:`irp_pipeline.embedded.programs`).
 """
 
@@ -32,23 +32,23 @@ class Account:
 
 
 def account_for(place: Place) -> Account | None:
-    """Say as which user the server must run; None is the one who asks."""
+    """Return the user that the server must run as; None means the current user."""
     uid = os.geteuid()
     if uid != 0:
         try:
             pwd.getpwuid(uid)
         except KeyError:
             raise EmbeddedServerError(
-                f"PostgreSQL cannot be set up by the user number {uid}, which has no name on this machine. Give it one "
-                f"(useradd --uid {uid} NAME), or set IRP_DATABASE_URL to a PostgreSQL server that runs."
+                f"The user number {uid} cannot set up PostgreSQL, since it has no name on this machine. Give it a name "
+                f"(useradd --uid {uid} NAME), or set IRP_DATABASE_URL to a running PostgreSQL server."
             ) from None
         return None
     if place.data.exists():
         owner = place.data.stat()
         if owner.st_uid == 0:
             raise EmbeddedServerError(
-                f"{place.data} belongs to root, as which PostgreSQL refuses to run. Give it to the user it belonged to "
-                f"before, such as: chown -R {_SERVER_ACCOUNT} {place.data}"
+                f"{place.data} belongs to root, but PostgreSQL refuses to run as root. Give it back to its former "
+                f"owner, such as: chown -R {_SERVER_ACCOUNT} {place.data}"
             )
         return Account(f"user {owner.st_uid}", owner.st_uid, owner.st_gid)
     with suppress(KeyError):
@@ -59,7 +59,7 @@ def account_for(place: Place) -> Account | None:
 
 
 def _own_account() -> Account:
-    """Find or make the system user that the server of root runs as: without home, shell or password."""
+    """Find or make the system user that root's server runs as: without home, shell or password."""
     deadline = time.monotonic() + 10.0
     reason = "useradd is not installed"
     while True:
@@ -70,7 +70,7 @@ def _own_account() -> Account:
         if command is None or time.monotonic() > deadline:
             raise EmbeddedServerError(
                 f"PostgreSQL refuses to run as root, and the system user {_SERVER_ACCOUNT} cannot be made: {reason}. "
-                "Make it, work as an ordinary user, or set IRP_DATABASE_URL to a PostgreSQL server that runs."
+                "Make that user, work as an ordinary user, or set IRP_DATABASE_URL to a running PostgreSQL server."
             )
         options = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
         made = subprocess.run(  # noqa: S603
@@ -80,12 +80,12 @@ def _own_account() -> Account:
             check=False,
         )
         reason = made.stderr.decode(errors="replace").strip()
-        if made.returncode != 0:  # another process is making it, or holds the lock of the user database
+        if made.returncode != 0:  # another process is making the user, or holds the lock of the user database
             time.sleep(0.1)
 
 
 def name_from_within(folder: Path, account: Account | None) -> str:
-    """Name a folder for a program that starts in it, possibly as a user who could not walk there."""
+    """Return a path of a folder for a program that starts in it, even as a user who cannot reach the folder."""
     inside = Path("/proc/self/cwd")
     return str(inside) if account is not None and inside.exists() else str(folder)
 
@@ -97,9 +97,9 @@ def run(
     log: int = subprocess.PIPE,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of the server's, in a session of its own, which no Ctrl-C and no closed terminal reaches.
+    """Run one of the server's programs in its own session, so that Ctrl-C or a closed terminal does not reach it.
 
-    It gets nothing of the caller's environment: no PGPORT, no library path, no secret that would stay in the
+    It gets nothing from the caller's environment: no PGPORT, no library path, no secret that would stay in the
     server for its lifetime.
     """
     return subprocess.run(  # noqa: S603

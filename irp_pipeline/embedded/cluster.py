@@ -1,6 +1,6 @@
-"""The cluster, PostgreSQL's word for a data folder, and the database in it.
+"""The cluster (PostgreSQL's word for a data folder) and the database in it.
 
-Here: making both, and refusing a folder that is something else. Not here: a server that runs on it
+Here: making both, and refusing a folder that is something else. Not here: the server that runs on it
 (:mod:`irp_pipeline.embedded.server`), and schemas or tables.
 """
 
@@ -21,25 +21,25 @@ from irp_pipeline.files import sync_folder
 
 
 def is_made(place: Place) -> bool:
-    """Say whether the cluster is there; refuse a folder that is something else, or of another version."""
+    """Return whether the cluster exists; refuse a folder that is something else, or of another version."""
     try:
         version = (place.data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         if place.data.is_dir() and any(place.data.iterdir()):
             raise EmbeddedServerError(
-                f"{place.data} is there but holds no PostgreSQL cluster. Move it away and try again."
+                f"{place.data} exists but is not a PostgreSQL cluster. Move it away and try again."
             ) from None
         return False
     if version != str(POSTGRES_VERSION):
         raise EmbeddedServerError(
             f"{place.data} was made by PostgreSQL {version}, and PostgreSQL {POSTGRES_VERSION} cannot read it. Move it "
-            "away and start anew, or restore a dump of it into a new one."
+            "away to start with an empty one, or restore a dump of it into a new one."
         )
     return True
 
 
 def make_cluster(place: Place, programs: Path, account: Account | None) -> None:
-    """Make the cluster beside its place and move it there whole, so that an interrupted start leaves none."""
+    """Make the cluster under another name, then rename it, so that an interrupted start leaves no half-made one."""
     for interrupted in place.folder.glob("data.new-*"):
         shutil.rmtree(interrupted, ignore_errors=True)
     place.has_database.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def _run_initdb(place: Place, programs: Path, account: Account | None, new: Path
             programs / "initdb",
             f"--pgdata={name_from_within(new, account)}",
             f"--username={DATABASE_USER}",
-            "--auth-local=trust",  # whoever gets into the folder is the owner, or root
+            "--auth-local=trust",  # only the owner and root can enter the folder
             "--auth-host=reject",
             "--no-instructions",
             # The same order and the same letters on every machine, without the system's collations.
@@ -81,14 +81,14 @@ def _run_initdb(place: Place, programs: Path, account: Account | None, new: Path
     if made.returncode != 0:
         said = (made.stdout + made.stderr).decode(errors="replace").strip().splitlines()
         raise EmbeddedServerError(
-            f"The embedded PostgreSQL could not be set up in {place.folder}. The end of what initdb said:\n"
+            f"The embedded PostgreSQL could not be set up in {place.folder}. The last output of initdb:\n"
             + "\n".join(f"    {line}" for line in said[-10:])
             + f"\n{REMEDY}"
         )
 
 
 def make_database(place: Place) -> None:
-    """Make the database unless it is there; the lock is held, and another client may still be faster."""
+    """Make the database if it is missing; the caller holds the lock, but another client may still be faster."""
     import psycopg2
     import psycopg2.errors
 

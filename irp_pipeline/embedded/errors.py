@@ -1,12 +1,12 @@
-"""What goes wrong with the embedded server, and what helps.
+"""The errors of the embedded server, and what to do about them.
 
 Here: the one exception of this package, and the remedy that many of its messages end with. Not here: the messages,
-which stand where the fault is seen.
+which are where the fault is detected.
 """
 
 from irp_pipeline.errors import IrpError
 
-REMEDY = "Set IRP_HOME to a folder of your own on a local disk, or IRP_DATABASE_URL to a PostgreSQL server that runs."
+REMEDY = "Set IRP_HOME to a folder of your own on a local disk, or IRP_DATABASE_URL to a running PostgreSQL server."
 
 
 class EmbeddedServerError(IrpError):

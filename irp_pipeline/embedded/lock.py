@@ -1,6 +1,6 @@
 """The lock of one ``IRP_HOME``: one process at a time makes, starts or stops its server.
 
-Here: taking the lock and letting it go. Not here: what is done under it (:mod:`irp_pipeline.embedded.server`).
+Here: taking and releasing the lock. Not here: what is done under it (:mod:`irp_pipeline.embedded.server`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LOCK_SECONDS = 180.0
 
 @contextmanager
 def sole_access(place: Place) -> Iterator[None]:
-    """Hold the lock of this IRP_HOME; the system frees it when the process ends, however it ends."""
+    """Hold the lock of this IRP_HOME; the system releases it when the process ends, however it ends."""
     make_home(place.home)
     descriptor = _locked_file(place)
     try:
         yield
     finally:
-        # Not by closing alone: a child that another thread forked meanwhile would go on holding it.
+        # Closing is not enough: a child that another thread forked in the meantime would still hold the lock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 

@@ -1,6 +1,6 @@
-"""The folder of one ``IRP_HOME``: what lies where in it, and who can enter it.
+"""The folder of one ``IRP_HOME``: where its files are, and who can enter it.
 
-Here: the paths, making the folder and its files private, saying what the system refuses, quoting the server's log.
+Here: the paths, making the folder and its files private, explaining the system's errors, quoting the server's log.
 Not here: which folder is the IRP_HOME (:mod:`irp_pipeline.settings`), the socket
 (:mod:`irp_pipeline.embedded.sockets`), and what the files mean to the server.
 """
@@ -50,15 +50,15 @@ class Place:
 
 
 def place_of(home: Path) -> Place:
-    """Return the paths of an IRP_HOME, absolute."""
+    """Return the absolute paths of an IRP_HOME."""
     return Place(Path(os.path.abspath(home)))  # noqa: PTH100 - Path.absolute keeps the ".." in it
 
 
 def make_home(home: Path) -> Path:
     """Make an IRP_HOME folder that only its owner can enter, and that git ignores.
 
-    Of an existing one that others can enter, all that is in it becomes its owner's alone, except the data of the
-    server, which belong to the server's user and are always closed to others.
+    If others can enter an existing one, everything in it becomes private to its owner, except the server's data, which
+    belong to the server's user and are always closed to others.
 
     Returns:
         The folder's absolute path.
@@ -77,10 +77,10 @@ def make_home(home: Path) -> Path:
 
 
 def keep_private(place: Place) -> None:
-    """Close the folder to others, if it is there.
+    """Close the folder to others, if it exists.
 
     Raises:
-        EmbeddedServerError: it belongs to another user. Root may work for anybody.
+        EmbeddedServerError: it belongs to another user. Root may use anybody's folder.
     """
     try:
         status = place.home.stat()
@@ -88,7 +88,7 @@ def keep_private(place: Place) -> None:
         return
     if os.geteuid() not in {0, status.st_uid}:
         raise EmbeddedServerError(
-            f"{place.home} belongs to {_name_of_user(status.st_uid)}, and is for its owner alone. {REMEDY}"
+            f"{place.home} belongs to {_name_of_user(status.st_uid)}, and only its owner may use it. {REMEDY}"
         )
     if status.st_mode & 0o077:
         narrow(place.home, leave=[place.data, *place.folder.glob("data.new-*")])
@@ -103,7 +103,7 @@ def _name_of_user(uid: int) -> str:
 
 @contextmanager
 def os_errors_explained(place: Place, verb: str) -> Iterator[None]:
-    """Turn what the system refuses into an error that says what to do."""
+    """Turn an error of the system into one that says what to do."""
     try:
         yield
     except PermissionError as error:
@@ -118,7 +118,7 @@ def os_errors_explained(place: Place, verb: str) -> Iterator[None]:
 
 
 def open_private(place: Place, path: Path, flags: int) -> int:
-    """Open a file, or make it, readable by its owner alone; what root makes belongs to the owner of IRP_HOME."""
+    """Open or make a file that only its owner can read; files that root makes belong to the owner of IRP_HOME."""
     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -137,5 +137,5 @@ def end_of_log(place: Place, begin: int) -> str:
             log.seek(max(begin, place.log.stat().st_size - 8192))
             lines = log.read().decode(errors="replace").strip().splitlines()
         if lines:
-            return f"The end of {place.log}:\n" + "\n".join(f"    {line}" for line in lines[-10:])
+            return f"The last lines of {place.log}:\n" + "\n".join(f"    {line}" for line in lines[-10:])
     return f"It wrote nothing to {place.log}."

@@ -1,6 +1,6 @@
-"""The processes of the embedded server: which of them live, and whether the server is ready.
+"""The processes of the embedded server: which of them are alive, and whether the server is ready.
 
-Here: finding, judging and signalling processes that are there. Not here: starting and stopping the server
+Here: finding, checking and signalling existing processes. Not here: starting and stopping the server
 (:mod:`irp_pipeline.embedded.server`).
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_ready(place: Place) -> bool:
-    """Say whether the server takes connections: its file says "ready", and somebody listens."""
+    """Return whether the server takes connections: its file says "ready", and a process listens."""
     return postmaster_lines(place)[-1:] == ["ready"] and listens(place)
 
 
@@ -34,26 +34,27 @@ def postmaster_lines(place: Place) -> list[str]:
 
 
 def server_processes(place: Place) -> list[psutil.Process]:
-    """Find the living processes of this cluster: those called postgres that work in its folder.
+    """Find the living processes of this cluster: those called postgres whose working folder is the data folder.
 
-    A process id alone proves nothing: after a crash it may belong to anybody. Zombies, which stay where the first
-    process of a container does not collect them, are not alive.
+    A process id is not enough: after a crash it may belong to any process. Zombies are not alive; they stay if the
+    first process of a container does not collect them.
     """
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            # Not by Path: a process that is gone works in "", which pathlib takes for the current folder.
+            # Not with Path: the working folder of a process that has ended is "", and pathlib reads that as the
+            # current folder.
             if process.name() == "postgres" and os.path.samefile(process.cwd(), place.data):  # noqa: PTH121
                 found.append(process)
     return found
 
 
 def postmaster_among(processes: list[psutil.Process]) -> psutil.Process | None:
-    """Pick the server's first process, which all others come from: these call themselves ``postgres: what they do``.
+    """Pick the server's first process, the parent of all others, which call themselves ``postgres: what they do``.
 
-    Its own file does not tell: a server that has just been started has not written it yet.
+    Its own file is not enough: a server that has just started has not written it yet.
     """
     import psutil
 
@@ -82,7 +83,7 @@ def signal_all(processes: list[psutil.Process], number: int) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; say whether it came true in time."""
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

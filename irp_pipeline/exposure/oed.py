@@ -1,9 +1,9 @@
-"""The tables of the Open Exposure Data standard, their columns, and the type each column has here.
+"""The tables of the Open Exposure Data standard, their columns, and the type of each column here.
 
-Only names and types, read from the specification that ods_tools carries. Reading data is the business of
-the sources, judging values that of :mod:`irp_pipeline.exposure.validate`.
+Only names and types, from the specification in ods_tools. :mod:`irp_pipeline.exposure.readers` reads data,
+:mod:`irp_pipeline.exposure.validate` checks values.
 
-A column's type depends on its name alone, never on the data, so every batch, every database and every quarter
+A column's type depends only on its name, never on the data. So every batch, every database and every quarter
 gives the same Parquet schema. Identifiers such as ``PortNumber`` or ``PostalCode`` are text and keep their leading
 zeros. A column that the standard does not know is kept, as text.
 """
@@ -22,7 +22,7 @@ from irp_pipeline.vocabulary import OedTable as OedTable
 
 
 class ColumnType(StrEnum):
-    """What a column holds; the values are pyarrow's names."""
+    """The type of a column; the values are pyarrow's names."""
 
     TEXT = "string"
     NUMBER = "double"
@@ -31,25 +31,25 @@ class ColumnType(StrEnum):
 
 
 class Content(StrEnum):
-    """What the text of a column means, which decides what may become that text."""
+    """What the text of a column means, which decides which values may become that text."""
 
     IDENTIFIER = "identifier"
-    """A number, code or name that OED knows: a float, a boolean or a date cannot stand for one."""
+    """A number, code or name that OED defines: it cannot be a float, a boolean or a date."""
     DATE = "date"
     FREE = "free"
-    """What the user defines, or what may be a number too: any value, written as text."""
+    """Defined by the user, or possibly a number: any value, written as text."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the source names it, and what OED says of it.
+    """A column as the source names it, and what OED says about it.
 
     Attributes:
         source_name: its name in the source.
         name: its name as OED spells it.
-        type: what it holds.
-        content: what its text means; for numbers without a meaning.
-        largest: the largest amount that OED allows in it, where OED sets a limit.
+        type: its type.
+        content: what its text means; not used for numbers.
+        largest: the largest amount that OED allows in it, if OED sets a limit.
         is_known: whether the standard knows it.
     """
 
@@ -61,7 +61,7 @@ class Column:
     is_known: bool = True
 
 
-# The names the specification file uses for the tables and the types.
+# The specification file's names for the tables and the types.
 _SPECIFICATION_TABLES = {
     OedTable.LOCATION: "Loc",
     OedTable.ACCOUNT: "Acc",
@@ -83,15 +83,15 @@ _OPEN_ENDINGS = ("XX", "ZZZ")
 
 
 def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Column, ...]:
-    """Give every column of a source its OED spelling and its type, in the order of the source.
+    """Return the columns of a source with their OED spelling and type, in the order of the source.
 
     Args:
-        table: which OED table the source holds.
-        names: the column names found there; upper and lower case mean the same, as the standard says.
-        source: how messages call the source, such as ``location.csv``.
+        table: which OED table the source has.
+        names: its column names; they are not case-sensitive, as the standard says.
+        source: the source's name in messages, such as ``location.csv``.
 
     Raises:
-        ExposureError: a column without a name, or one that occurs twice (also when spelled differently).
+        ExposureError: a column has no name, or occurs twice (even if spelled differently).
     """
     columns: dict[str, Column] = {}
     for position, source_name in enumerate(names, start=1):
@@ -102,7 +102,7 @@ def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Col
         if earlier is not None:
             raise ExposureError(
                 f"{source}: the column {column.name} occurs twice, as {earlier.source_name!r} and as "
-                f"{source_name!r} (upper and lower case mean the same in OED). Remove one of them."
+                f"{source_name!r} (names are not case-sensitive in OED). Remove one of them."
             )
         columns[column.name.lower()] = column
     return tuple(columns.values())
@@ -120,13 +120,13 @@ def _oed_column(table: OedTable, source_name: str) -> Column:
 
 
 def specification_table(table: OedTable) -> str:
-    """What the specification calls a table."""
+    """Return the specification's name for a table."""
     return _SPECIFICATION_TABLES[table]
 
 
 @cache
 def _fields(table: OedTable) -> dict[str, Column]:
-    """The fields of a table in the newest OED version, by their name in lower case."""
+    """Return the fields of a table in the newest OED version, by their name in lower case."""
     specification = json.loads(_specification_file().read_bytes())
     fields = specification["input_fields"][_SPECIFICATION_TABLES[table]]
     return {lower_name: _field(field) for lower_name, field in fields.items()}
@@ -153,13 +153,13 @@ def _content(name: str, data_type: str) -> Content:
 
 
 def known_spelling(table: OedTable, name: str) -> str | None:
-    """How OED spells the name of a column; None if the table has no such column in OED."""
+    """Return the OED spelling of a column's name; None if the table has no such column in OED."""
     column = _oed_column(table, name)
     return column.name if column.name.lower() in _fields(table) else None
 
 
 def is_required(table: OedTable, column: str) -> bool:
-    """Whether OED requires a column for property, whatever the other columns hold."""
+    """Return whether OED requires a column for property, whatever the other columns contain."""
     return column in _required_fields(table)
 
 
@@ -172,11 +172,10 @@ def _required_fields(table: OedTable) -> frozenset[str]:
 
 @cache
 def perils_of(codes: str) -> frozenset[str]:
-    """The single perils that peril codes stand for, in the newest OED version.
+    """Return the single perils that peril codes stand for, in the newest OED version.
 
     Args:
-        codes: as a cell holds them: codes of perils and of groups of them, separated by ``;``. Unknown ones are left
-            out.
+        codes: the content of a cell: codes of perils and peril groups, separated by ``;``. Unknown codes are left out.
     """
     covered = _covered_perils()
     return frozenset(peril for code in codes.split(";") for peril in covered.get(code.strip(), ()))
@@ -200,14 +199,14 @@ def _open_ended_fields(table: OedTable) -> tuple[Column, ...]:
 
 
 def _specification_file() -> Path:
-    """The newest specification in ods_tools, found without importing it (that alone takes a second and a half)."""
+    """Return the newest specification in ods_tools, without importing that package, which takes 1.5 seconds."""
     package = importlib.util.find_spec("ods_tools")
     if package is None or not package.submodule_search_locations:
-        raise ExposureError("the package ods_tools, which carries the OED specification, is not installed")
+        raise ExposureError("the package ods_tools, which contains the OED specification, is not installed")
     folder = Path(package.submodule_search_locations[0]) / "data"
     files = list(folder.glob("OpenExposureData_*Spec.json"))
     if not files:
-        raise ExposureError(f"no OED specification in {folder}. Reinstall ods_tools.")
+        raise ExposureError(f"there is no OED specification in {folder}. Reinstall ods_tools.")
     return max(files, key=_specification_version)
 
 

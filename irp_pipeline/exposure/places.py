@@ -1,4 +1,4 @@
-"""Where a record is in what the user gave: the line of a file, or the number of a record."""
+"""Where a record is in the user's source: the line of a file, or the number of a record."""
 
 import base64
 import json
@@ -18,11 +18,11 @@ class Places:
     """Where the records of a source are.
 
     Attributes:
-        source: how messages call the source.
+        source: the source's name in messages.
         unit: what is counted, ``line`` or ``record``.
-        first: the number of the first record's line, or of the first record.
-        jumps: the records, counted from 0, whose number is not one more than that of the record before.
-        numbers: the numbers of those.
+        first: the number of the first record, or of its line.
+        jumps: the records, counted from 0, whose number is not one more than that of the previous record.
+        numbers: the numbers of these records.
     """
 
     source: str
@@ -32,16 +32,16 @@ class Places:
     numbers: "array[int]" = field(default_factory=lambda: array("q"))
 
     def number(self, record: int) -> int:
-        """The line or number of a record, given its position from 0."""
+        """Return the line or number of a record, given its position from 0."""
         jump = bisect_right(self.jumps, record) - 1
         return self.first + record if jump < 0 else self.numbers[jump] + record - self.jumps[jump]
 
     def locate(self, record: int) -> str:
-        """Say where a record is, such as ``location.csv, line 17``."""
+        """Return where a record is, such as ``location.csv, line 17``."""
         return f"{self.source}, {self.unit} {self.number(record)}"
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """What a Parquet file keeps of it."""
+        """Return the metadata to store in a Parquet file."""
         return {
             _METADATA_KEY: json.dumps(
                 {
@@ -56,10 +56,10 @@ class Places:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> "Places | None":
-        """Read what :meth:`to_metadata` wrote; None if there is nothing.
+        """Read the metadata of :meth:`to_metadata`; None if there is none.
 
         Raises:
-            ExposureError: it is something else.
+            ExposureError: the metadata are not valid.
         """
         text = (metadata or {}).get(_METADATA_KEY)
         if text is None:
@@ -74,7 +74,7 @@ class Places:
                 _unpacked(record["numbers"]),
             )
         except (ValueError, TypeError, KeyError, zlib.error) as error:
-            raise ExposureError(f"the places of records that the file keeps cannot be read: {error}") from error
+            raise ExposureError(f"the places of records in the file's metadata cannot be read: {error}") from error
 
 
 def _packed(numbers: "array[int]") -> str:

@@ -1,4 +1,4 @@
-"""The files of a portfolio as a model reads them: OED tables as CSV, one file each, and the hash of them all."""
+"""The files of a portfolio as a model reads them: a CSV file for each OED table, and the hash of all files."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -15,17 +15,17 @@ def portfolio_file(folder: Path, table: OedTable) -> Path:
 
 
 def portfolio_files(folder: Path) -> dict[OedTable, Path]:
-    """Return the files of those tables that a portfolio has, in the order of :class:`OedTable`."""
+    """Return the files of the tables that a portfolio has, in the order of :class:`OedTable`."""
     files = {table: portfolio_file(folder, table) for table in OedTable}
     return {table: file for table, file in files.items() if file.is_file()}
 
 
 def write_portfolio_file(extract: Path, target: Path) -> int:
-    """Write an extract as the CSV that models read, in bounded memory.
+    """Write an extract as a CSV file for models, in bounded memory.
 
     Args:
         extract: the Parquet file that :func:`irp_pipeline.exposure.extract.extract` wrote.
-        target: the file to write; it appears when it is whole.
+        target: the file to write; it appears when it is complete.
 
     Returns:
         How many records it has.
@@ -58,7 +58,7 @@ def file_hashes(files: Iterable[Path]) -> dict[str, str]:
 
 
 def exposure_hash(hashes: Mapping[str, str]) -> str:
-    """Return a hash of all that a portfolio holds.
+    """Return a hash of everything in a portfolio.
 
     Args:
         hashes: the SHA-256 of each of its files, in hexadecimal, by the name of the table.

@@ -1,11 +1,11 @@
-"""What is wrong with an exposure, said to a risk analyst: all of it at once, with table, row, column and value.
+"""What is wrong with an exposure, for a risk analyst: everything at once, with table, row, column and value.
 
-The rules of the standard are checked by ods_tools. On top of that comes what ods_tools lets pass and an Oasis LMF run
-fails on, or worse, runs on with: currencies that do not exist, missing columns of insured values, tables or coordinates
-that the model needs, references between the tables that lead nowhere, and terms that have no effect. All checks are
-listed in :mod:`irp_pipeline.exposure.validation.checks`.
+ods_tools checks the rules of the standard. Further checks find what ods_tools accepts although an Oasis LMF run fails,
+or gives wrong losses: currencies that do not exist, missing columns of insured values, missing tables or coordinates
+that the model needs, broken references between the tables, and terms that have no effect.
+:mod:`irp_pipeline.exposure.validation.checks` lists all checks.
 
-The whole exposure is loaded into memory here, as any model run does.
+The whole exposure is loaded into memory here, as in any model run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,19 +53,19 @@ def validate(
     """Check an exposure.
 
     Args:
-        files: the Parquet or CSV file of each table there is; a :class:`FileSource` says how a CSV file is written.
-        needs: what the analyses need, as their risk engines say it. None: nobody knows which analyses there will be,
-            so nothing is asked for, and what could be missing is told as a warning.
-        rows_per_fault: of the rows that have the same fault in the same column, name this many; a last finding
+        files: the Parquet or CSV file of each existing table; a :class:`FileSource` says how a CSV file is written.
+        needs: what the analyses need, according to their risk engines. None means that the analyses are not known:
+            nothing is required, and whatever could be needed and is missing gives a warning.
+        rows_per_fault: how many rows with the same fault in the same column to name; a last finding
             then says how many more there are.
-        currency: the code of the one that losses are stated in, if the models do not convert amounts: then every
-            amount must be in it, since they are added up as they are.
+        currency: the currency code of the losses, if the models do not convert amounts: then every
+            amount must be in it, since amounts are added up without conversion.
 
     Returns:
         All findings: by table in the order of :class:`OedTable`, then by check, then by row.
 
     Raises:
-        ExposureError: a file is missing or unreadable, or holds text in a column of numbers.
+        ExposureError: a file is missing or unreadable, or has text in a column of numbers.
     """
     if needs is None:
         needs = Needs(unknown=("which analyses there will be is not known",))
@@ -90,11 +90,11 @@ def validate(
 
 @dataclass(frozen=True)
 class PortfolioFindings:
-    """What was found in a portfolio.
+    """The findings in a portfolio.
 
     Attributes:
-        findings: what :func:`validate` found; empty if it could not read the portfolio.
-        unreadable: why it could not, if so.
+        findings: the findings of :func:`validate`; empty if it could not read the portfolio.
+        unreadable: why the portfolio could not be read, if so.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -102,13 +102,13 @@ class PortfolioFindings:
 
     @property
     def errors(self) -> list[str]:
-        """What keeps analyses from running on the portfolio, one line each."""
+        """Return the errors that keep analyses from running on the portfolio, one line each."""
         lines = [str(finding) for finding in self.findings if finding.severity is Severity.ERROR]
         return [*([self.unreadable] if self.unreadable else []), *lines]
 
     @property
     def refusal(self) -> str | None:
-        """Why no analysis runs on the portfolio, in a sentence; None if they can."""
+        """Return why no analysis can run on the portfolio, in a sentence; None if analyses can run."""
         if not self.errors:
             return None
         told = "; ".join(self.errors[:_FINDINGS_TOLD])
@@ -116,22 +116,22 @@ class PortfolioFindings:
         return f"{told}; and {more:,} more" if more > 0 else told
 
     def count(self, severity: Severity) -> int:
-        """How many findings have this severity."""
+        """Return how many findings have this severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
 
 def refused_portfolios(portfolios: Mapping[str, PortfolioFindings], *, strict: bool = False) -> dict[str, str]:
-    """Decide on which portfolios no analysis may run.
+    """Decide which portfolios no analysis may run on.
 
     Args:
-        portfolios: what was found in each, by name.
-        strict: whether one portfolio with errors stops all.
+        portfolios: the findings in each, by name.
+        strict: whether one portfolio with errors stops all portfolios.
 
     Returns:
-        Why, by the name of the portfolio: in their order.
+        The reason, by the name of the portfolio, in the same order.
 
     Raises:
-        ExposureError: no portfolio is left, or one is refused and ``strict`` is set; it tells of all of them.
+        ExposureError: no portfolio is left, or one is refused and ``strict`` is set; the message lists all of them.
     """
     refused = {name: reason for name, found in portfolios.items() if (reason := found.refusal) is not None}
     if refused and (strict or len(refused) == len(portfolios)):
@@ -150,11 +150,11 @@ def _check_files(exposure: LoadedExposure, needs: Needs) -> Iterator[Finding]:
         if table not in exposure.frames and table in needed:
             yield exposure.of_file(checks.TABLE_MISSING, table, None, f"is missing; {needed[table]}")
     if OedTable.LOCATION not in (*exposure.frames, *needed):
-        message = "is missing; only models of accounts alone (such as cyber) do without"
+        message = "is missing; only models that use accounts alone (such as cyber) do not need it"
         yield exposure.of_file(checks.TABLE_UNKNOWN_NEED, OedTable.LOCATION, None, message)
     for table, frame in exposure.frames.items():
         if frame.empty:
-            yield exposure.of_file(checks.TABLE_EMPTY, table, None, "holds no record")
+            yield exposure.of_file(checks.TABLE_EMPTY, table, None, "has no records")
 
 
 def _check_insured_values(exposure: LoadedExposure) -> Iterator[Finding]:
@@ -187,7 +187,7 @@ def _check_needed_columns(exposure: LoadedExposure, needs: Needs) -> Iterator[Fi
     if needs.unknown:
         for column in _COORDINATES:
             if column not in needs.location_columns:
-                reason = "a model that goes by coordinates does not find the location"
+                reason = "a model that uses coordinates does not find the location"
                 yield from _missing_values(exposure, checks.LOCATION_COLUMN_MAYBE, column, reason)
     if exposure.has(table, *_COORDINATES):
         message = "latitude and longitude are both 0, in the Atlantic: probably not geocoded"
@@ -206,7 +206,7 @@ def _missing_values(
 
 
 def _check_currencies(exposure: LoadedExposure, wanted: str | None) -> Iterator[Finding]:
-    """Oasis LMF runs on with a currency that does not exist, and exits with status 0."""
+    """Find wrong currencies: with a currency that does not exist, Oasis LMF continues and exits with status 0."""
     for table, frame in exposure.frames.items():
         for column in frame.columns:
             if not column.endswith("Currency"):
@@ -230,11 +230,8 @@ def _unknown_currency(code: str) -> str:
 
 
 def _other_currency(code: str, wanted: str) -> str:
-    return (
-        f"is {code}, but losses are stated in {wanted} (sheet Metadata), and amounts are added up without being "
-        "converted"
-    )
+    return f"is {code}, but losses are in {wanted} (sheet Metadata), and amounts are added up without conversion"
 
 
 def _former_currency(code: str) -> str:
-    return f"{code} is no currency any more; {FORMER_CURRENCIES[code]} took its place"
+    return f"{code} is no longer a currency; {FORMER_CURRENCIES[code]} replaced it"

@@ -1,15 +1,15 @@
-"""The mathematics of losses: from the losses of sampled years to the figures of an analysis or a group of them.
+"""The mathematics of losses: from the losses of sampled years to the figures of an analysis or a group of analyses.
 
 No database here, no engine and no Dagster: only the tables that Oasis LMF writes in the Open Results Data standard.
 
 ``periods``
-    reading period loss tables, and adding up what happened in each sampled year.
+    reading period loss tables, and adding up the losses of each sampled year.
 ``figures``
-    average annual loss, standard deviation and exceedance curves of such years.
+    average annual loss, standard deviation and exceedance curves of sampled years.
 ``metrics``
     metrics that distributions declare.
 ``groups``
-    the same for several analyses together, and when that is refused.
+    the same for several analyses together, and the reasons to refuse a group.
 """
 
 from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures

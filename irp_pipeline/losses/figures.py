@@ -1,8 +1,8 @@
 """Average annual loss, standard deviation and exceedance curves, by the rules of Oasis LMF 2.5.
 
-Each sample of each year counts as a year of its own: ``EPCalc`` 2, full uncertainty (``oasislmf.pytools.lec``), and
-``SampleType`` 2, the sampled average (``oasislmf.pytools.aal``). Oasis LMF computes in single precision and this in
-double: the two agree to about seven digits.
+Each sample of each year counts as a separate year: ``EPCalc`` 2, full uncertainty (``oasislmf.pytools.lec``), and
+``SampleType`` 2, the sampled average (``oasislmf.pytools.aal``). Oasis LMF computes in single precision and this module
+in double precision: the two agree to about seven digits.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ def figures(
 ) -> list[Figure]:
     """Compute the figures of one perspective.
 
-    The average is over all sampled years, those without a loss included; the standard deviation is that of a sample
-    (``ddof`` 1), and missing if there is but one sampled year.
+    The average is over all sampled years, including those without a loss. The standard deviation is that of a sample
+    (``ddof`` 1); it is missing if there is only one sampled year.
 
     Args:
         losses: sampled years with a loss, as :func:`~irp_pipeline.losses.periods.period_losses` returns them.
-        perspective: whose losses they are.
+        perspective: their perspective.
         periods: number of simulated years.
-        samples: number of samples of each.
-        return_periods: in years. Those longer than all sampled years together have no loss and are left out, as Oasis
-            LMF does.
+        samples: number of samples of each year.
+        return_periods: in years. Return periods longer than all sampled years together have no loss and are left out,
+            as in Oasis LMF.
 
     Returns:
         AAL, STD_DEV, then OEP and AEP by ascending return period.
@@ -79,8 +79,8 @@ def figures(
     observations = periods * samples
     if observations < 1 or losses.num_rows > observations:
         raise LossError(
-            f"There are losses in {losses.num_rows:,} sampled years, which cannot be among {periods:,} years with "
-            f"{samples:,} samples each"
+            f"There are losses in {losses.num_rows:,} sampled years, but the number of sampled years is "
+            f"{observations:,} (years: {periods:,}, samples of each: {samples:,})"
         )
     annual = losses["AnnualLoss"].to_numpy()
     mean = math.fsum(annual) / observations
@@ -109,15 +109,15 @@ def declared_figures(
 def exceedance_curve(
     losses: np.ndarray[Any, Any], observations: int, return_periods: Sequence[float]
 ) -> list[tuple[float, float]]:
-    """Read the losses at return periods off sampled years.
+    """Return the losses of sampled years at return periods.
 
     The i-th largest loss has the return period ``observations / i``. Between two of them the loss is interpolated
-    linearly in the return period; below the smallest loss that is not zero it is zero (``write_return_period_out``
-    and ``get_loss`` in ``oasislmf/pytools/lec/aggreports/write_tables.py``).
+    linearly in the return period. Below the return period of the smallest loss that is not zero, it is zero
+    (``write_return_period_out`` and ``get_loss`` in ``oasislmf/pytools/lec/aggreports/write_tables.py``).
 
     Args:
-        losses: of the sampled years that have one, in any order.
-        observations: number of sampled years, those without a loss included.
+        losses: of the sampled years with a loss, in any order.
+        observations: number of sampled years, including those without a loss.
         return_periods: in years, above 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The losses of several analyses together, year by year."""
+"""The losses of several analyses, added up year by year."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Member:
 
     Attributes:
         name: its name.
-        period_losses: its ``plt_sample`` file by perspective.
+        period_losses: its ``plt_sample`` file for each perspective.
         periods: number of simulated years of its model.
         samples: number of samples.
-        currency: of its losses.
-        occurrence_hash: the same for analyses over the same occurrence set: the same events in the same years.
+        currency: the currency of its losses.
+        occurrence_hash: equal for analyses with the same occurrence set: the same events in the same years.
     """
 
     name: str
@@ -44,22 +44,22 @@ def group(
 ) -> list[Figure]:
     """Compute the figures of analyses whose losses are added up year by year, sample by sample.
 
-    Within one occurrence set an event is one occurrence, whichever of the analyses it strikes. An analysis that is
+    Within one occurrence set an event is one occurrence, whichever analyses it affects. An analysis that is
     given twice, through groups of groups, counts once.
 
     Args:
         name: the group's name, for messages.
         members: the analyses.
         return_periods: in years.
-        perspectives: whose losses; None means those that all members have.
-        pair_by_number: add year 1 to year 1, year 2 to year 2 and so on where the occurrence sets differ, which takes
-            the models to be independent of each other.
+        perspectives: the perspectives to compute; None means those that all members have.
+        pair_by_number: if the occurrence sets differ, add year 1 to year 1, year 2 to year 2 and so on, which assumes
+            that the models are independent of each other.
 
     Returns:
         As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective, each with the declared metrics.
 
     Raises:
-        LossError: the members do not go together, or the period losses of one are missing; the message names the
+        LossError: the members cannot be added up, or the period losses of one are missing; the message names the
             analyses.
     """
     unique = _once_each(name, members)
@@ -129,14 +129,14 @@ def _check_alike(name: str, members: Sequence[Member], pair_by_number: bool) -> 
     if len({member.occurrence_hash for member in members}) > 1 and not pair_by_number:
         raise _refusal(
             name,
-            f"its analyses have different occurrence sets ({_by_value(members, sets)}), so that one's year 1 has "
-            "nothing to do with another's. If the models are independent of each other, say by_number in the column "
-            "period_pairing of the sheet Groupings",
+            f"its analyses have different occurrence sets ({_by_value(members, sets)}), so year 1 of one has "
+            "nothing to do with year 1 of another. If the models are independent of each other, write by_number into "
+            "the column period_pairing of the sheet Groupings",
         )
 
 
 def _by_value(members: Sequence[Member], values: Mapping[str, str]) -> str:
-    """List the analyses by what they have: ``3,000: a, b; 5,000: c``."""
+    """List the analyses by their values: ``3,000: a, b; 5,000: c``."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for member in members:
         names[values[member.name]].append(member.name)

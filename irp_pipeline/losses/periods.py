@@ -1,4 +1,4 @@
-"""What happened in each sampled year, out of period loss tables.
+"""The losses of each sampled year, from period loss tables.
 
 The tables are those of Oasis LMF: ``plt_sample``, one row for each occurrence of an event, sample and summary, in the
 Open Results Data standard (https://github.com/OasisLMF/ODS_OpenResultsData, SPLT).
@@ -16,40 +16,40 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 YEAR = ("Period", "SampleId")
-"""What tells one sampled year from another."""
+"""The columns that identify a sampled year."""
 
 _MOMENT = ("Year", "Month", "Day", "Hour", "Minute")
 _SUMMARY = "SummaryId"
 _WEIGHT = "PeriodWeight"
 _NEEDED = (*YEAR, "EventId", "Loss")
 _ROWS_AT_ONCE = 20_000_000
-_WEIGHT_TOLERANCE = 1e-4  # the weights are single precision
+_WEIGHT_TOLERANCE = 1e-4  # the weights are in single precision
 
 
 class LossError(IrpError):
-    """Losses cannot be read or added up as asked."""
+    """Losses cannot be read or added up as requested."""
 
 
 def period_losses(*paths: Path, periods: int | None = None) -> pa.Table:
-    """Add up what happened in each sampled year, over one or several tables of one occurrence set.
+    """Add up the losses of each sampled year, over one or several tables of one occurrence set.
 
-    An event that strikes in several of the tables is one occurrence: its losses are added up before the largest
-    occurrence of a year is looked for. A table with several summaries counts as several tables. The rows of mean and
-    maximum losses (``SampleId`` 0 and below) are left out.
+    An event that is in several tables is one occurrence: its losses are added up before the largest occurrence of a
+    year is found. A table with several summaries counts as several tables. The rows of mean and maximum losses
+    (``SampleId`` 0 and below) are left out.
 
-    At most some 20 million rows are held at once: larger inputs are read several times, a range of years each.
+    At most about 20 million rows are held at once: larger inputs are read several times, a range of years each time.
 
     Args:
         paths: Parquet files as Oasis LMF writes ``plt_sample``.
-        periods: the number of simulated years, if the years and their weights are to be checked against it.
+        periods: the number of simulated years, to check the years and their weights against it; None means no check.
 
     Returns:
         One row for each sampled year with a loss, in the order of years and samples: Period, SampleId, AnnualLoss (the
         sum of its occurrences), LargestLoss (the largest of them). Years without a loss are missing.
 
     Raises:
-        LossError: a file is missing, is not such a table, holds years that are not among the ``periods``, or years of
-            different weight.
+        LossError: a file is missing or is not such a table, it has years that are not among the ``periods``, or the
+            years have different weights.
     """
     import pyarrow as pa
 
@@ -60,13 +60,13 @@ def period_losses(*paths: Path, periods: int | None = None) -> pa.Table:
 
 
 def together(tables: Sequence[pa.Table]) -> pa.Table:
-    """Add up the sampled years of several occurrence sets by their numbers: no occurrence is one of another's.
+    """Add up the sampled years of several occurrence sets by their numbers: the sets share no occurrences.
 
     Args:
         tables: as :func:`period_losses` returns them.
 
     Returns:
-        Such a table.
+        A table of the same form.
     """
     import pyarrow as pa
 
@@ -89,24 +89,24 @@ def _check(path: Path, periods: int | None) -> None:
     except (pa.ArrowInvalid, OSError) as error:
         raise LossError(f"{path} cannot be read as a Parquet file: {error}") from error
     if lacking := [name for name in _NEEDED if name not in names]:
-        raise LossError(f"{path} is no table of period losses: it has no column {', '.join(lacking)}")
+        raise LossError(f"{path} is not a table of period losses: it has no column {', '.join(lacking)}")
     if periods is None:
         return
     first, last = _extremes(path, "Period")
     if first is not None and last is not None and not 1 <= first <= last <= periods:
-        raise LossError(f"{path} holds losses of the years {first:g} to {last:g}, but there are {periods:,} years")
+        raise LossError(f"{path} has losses of the years {first:g} to {last:g}, but there are {periods:,} years")
     if _WEIGHT in names:
         least, most = _extremes(path, _WEIGHT)
         even = 1 / periods
         if least is not None and most is not None and max(even - least, most - even) > _WEIGHT_TOLERANCE * even:
             raise LossError(
-                f"The years of {path} have weights from {least:g} to {most:g}. Only years of equal weight, which here "
-                f"is {even:g}, can be added up"
+                f"The years of {path} have weights from {least:g} to {most:g}. Only years of equal weight (here "
+                f"{even:g}) can be added up"
             )
 
 
 def _extremes(path: Path, column: str) -> tuple[float | None, float | None]:
-    """Return the smallest and the largest value of a column: as the file's footer tells them, else by reading."""
+    """Return the smallest and the largest value of a column: from the file's footer, else by reading the column."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -121,7 +121,7 @@ def _extremes(path: Path, column: str) -> tuple[float | None, float | None]:
 
 
 def _ranges(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
-    """Cut the years into ranges that can be held in memory, the last year of each included."""
+    """Cut the years into ranges that fit into memory; each range includes its last year."""
     import pyarrow.parquet as pq
 
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
@@ -135,8 +135,8 @@ def _ranges(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
 def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
     """Return the loss of each occurrence in a range of years, over all tables.
 
-    An event that occurs twice at the same moment has two rows that nothing tells apart, each with the same loss: the
-    largest of them is the loss of one such occurrence, their sum what the year has of both.
+    An event that occurs twice at the same moment has two identical rows. The largest of them is the loss of one
+    occurrence, their sum is the loss of both in the year.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -159,7 +159,7 @@ def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
     occurrence = [*YEAR, "EventId", *_MOMENT]
     of_each = (
         pa.concat_tables(tables)
-        .group_by([*occurrence, _SUMMARY, "Table"], use_threads=False)  # threads would add in another order each time
+        .group_by([*occurrence, _SUMMARY, "Table"], use_threads=False)  # threads would add in a different order
         .aggregate([("Loss", "sum"), ("Loss", "max")])
     )
     return of_each.group_by(occurrence, use_threads=False).aggregate([("Loss_sum", "sum"), ("Loss_max", "sum")])

@@ -1,4 +1,4 @@
-"""What Alembic runs for each migration: it uses the connection and the transaction that it is given."""
+"""The script that Alembic runs for each migration, on the caller's connection and in the caller's transaction."""
 
 from alembic import context
 

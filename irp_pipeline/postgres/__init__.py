@@ -1,17 +1,18 @@
-"""PostgreSQL as everything above it sees it: connections, statements and their values, schemas.
+"""PostgreSQL for all layers above: connections, statements and their values, schemas.
 
-Here belongs what is true of any statement in any schema. What the tables mean belongs in :mod:`irp_pipeline.helpers`.
+This package contains what holds for any statement in any schema. What the tables mean belongs in
+:mod:`irp_pipeline.helpers`.
 
 ``context``
-    in which schema the caller works.
+    the schema in which the caller works.
 ``connections``, ``cursors``
-    where connections come from, and how each statement takes its schema along.
+    making connections, and sending the schema with each statement.
 ``transactions``, ``running``
     which connection a caller has and for how long; running statements.
 ``statements``, ``parameters``
-    reading a statement, and what its values become.
+    parsing a statement, and converting its values.
 ``schemas``
     making, migrating and dropping a schema.
 ``errors``
-    what a failure is called, and what the person who reads of it can do.
+    errors for the person who can act on them.
 """

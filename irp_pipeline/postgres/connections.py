@@ -1,11 +1,11 @@
 """The engine and its pool.
 
-No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.postgres.cursors`), whoever sends
-it: the helpers, ``get_engine().connect()``, or pandas. The search path holds the caller's schema and, if
-``IRP_EXTENSIONS_SCHEMA`` is set, that one behind it. It never falls through to ``public``: a schema that does not exist
-is an error.
+No connection remembers a schema: each statement brings its own (:mod:`irp_pipeline.postgres.cursors`), whether the
+helpers, ``get_engine().connect()`` or pandas send it. The search path holds the caller's schema and, if
+``IRP_EXTENSIONS_SCHEMA`` is set, that schema after it. It never falls through to ``public``: a schema that does not
+exist is an error.
 
-Here belongs what happens to a connection. Transactions are the business of :mod:`irp_pipeline.postgres.transactions`.
+This module makes, checks and cleans connections. Transactions are in :mod:`irp_pipeline.postgres.transactions`.
 """
 
 import functools
@@ -35,8 +35,8 @@ _R = TypeVar("_R")
 
 _IDLE_SECONDS_BEFORE_TEST: Final = 1.0
 
-# What a session begins with, where the server takes it. An empty search path: a statement that comes without its schema
-# finds nothing, instead of another's tables.
+# The options that a session begins with, if the server accepts them. The search path is empty, so that a statement
+# without its schema finds nothing instead of the tables of another schema.
 _SESSION: Final = """
 SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path'), pg_catalog.current_setting('TimeZone'),
        pg_catalog.current_setting('default_transaction_isolation')
@@ -53,11 +53,11 @@ _engine_lock = threading.Lock()
 
 
 def get_engine() -> sa.Engine:
-    """Return the process's one SQLAlchemy engine, made at the first call.
+    """Return the process's only SQLAlchemy engine; the first call makes it.
 
-    It is in AUTOCOMMIT: each statement is its own transaction unless :func:`transaction` or SQLAlchemy's own
-    ``begin()`` on a connection with another isolation level says otherwise. Each statement runs in the schema of
-    whoever sends it, at the moment of sending.
+    It is in AUTOCOMMIT: each statement is its own transaction, except inside :func:`transaction` or SQLAlchemy's
+    ``begin()`` on a connection with another isolation level. Each statement runs in the schema of its sender at the
+    moment of sending.
 
     Raises:
         SettingsError: the environment names no usable database.
@@ -68,7 +68,7 @@ def get_engine() -> sa.Engine:
 
 
 def dispose_engine() -> None:
-    """Close the idle connections and forget the engine: the next call reads the settings anew."""
+    """Close the idle connections and forget the engine: the next call reads the settings again."""
     global _engine
     with _engine_lock:
         engine, _engine = _engine, None
@@ -106,7 +106,7 @@ def _make_engine() -> sa.Engine:
 
 
 def _forget_engine_in_child() -> None:
-    """A forked child shares the sockets of its parent: it leaves them alone, open, and makes its own."""
+    """Leave the parent's sockets, which a forked child shares, open and unused; the child makes its own."""
     global _engine_lock
     _engine_lock = threading.Lock()
     if _engine is not None:
@@ -118,20 +118,19 @@ os.register_at_fork(after_in_child=_forget_engine_in_child)
 
 @contextmanager
 def administrative_connection() -> Iterator[sa.Connection]:
-    """Yield a connection of its own, outside the pool and with the server's default search path.
+    """Yield a connection outside the pool, with the server's default search path.
 
-    It is for what comes before a schema exists: creating, migrating and dropping one. Every name in its statements
-    must be qualified.
+    It is for creating, migrating and dropping a schema. Every name in its statements must be qualified.
 
     Raises:
-        DatabaseError: no connection to the server.
+        DatabaseError: there is no connection to the server.
     """
     from irp_pipeline import settings
 
     engine = sa.create_engine(
         settings.database_url(),
         poolclass=NullPool,
-        isolation_level="READ COMMITTED",  # what waits for a lock must then see what the other wrote
+        isolation_level="READ COMMITTED",  # a statement that waited for a lock must see what the other one wrote
         connect_args=_connect_arguments(),
     )
     try:
@@ -143,12 +142,12 @@ def administrative_connection() -> Iterator[sa.Connection]:
 
 
 def is_pooled() -> bool:
-    """Tell whether a connection pooler stands between this process and the server.
+    """Return whether there is a connection pooler between this process and the server.
 
-    The process at the other end, as it was named when the connection was made, is then not the one that answers.
+    If there is, the server process that answers is not the one that was named when the connection was made.
 
     Raises:
-        DatabaseError: no connection to the server.
+        DatabaseError: there is no connection to the server.
     """
     with administrative_connection() as connection:
         answering = connection.exec_driver_sql("SELECT pg_catalog.pg_backend_pid()").scalar()
@@ -161,7 +160,7 @@ def _connect_arguments() -> dict[str, Any]:
 
     return {
         "connect_timeout": settings.connect_timeout_seconds(),
-        "tcp_user_timeout": 1000 * settings.connect_timeout_seconds(),  # for a network that goes away silently
+        "tcp_user_timeout": 1000 * settings.connect_timeout_seconds(),  # for a network that fails silently
         "client_encoding": "utf8",
         "application_name": "irp_pipeline",
         "keepalives_idle": 60,
@@ -176,7 +175,7 @@ def _connect_arguments() -> dict[str, Any]:
 def _connect(
     dialect: sa.Dialect, _: ConnectionPoolEntry, arguments: list[Any], named: dict[str, Any]
 ) -> SchemaConnection:
-    """Open a connection for the pool; an embedded server that was stopped meanwhile is started again."""
+    """Open a connection for the pool; start the embedded server again if it was stopped in the meantime."""
     from irp_pipeline import settings
 
     if settings.database_source() == "embedded":
@@ -191,14 +190,14 @@ def _connect(
 
 
 def _session_options(named: dict[str, Any], path: str) -> dict[str, str]:
-    """Return the argument ``options``: what the URL or the environment says, and what a session begins with."""
+    """Return the argument ``options``: those of the URL or the environment, and ours."""
     settings = {"search_path": path, "TimeZone": "UTC", "default_transaction_isolation": "read committed"}
     ours = [f"-c {name}={_OPTION_SPECIAL.sub(_ESCAPED, value)}" for name, value in settings.items()]
     return {"options": " ".join([named.get("options") or os.environ.get("PGOPTIONS", ""), *ours]).strip()}
 
 
 def _began_as_asked(dbapi: SchemaConnection, path: str) -> bool:
-    """Tell whether the server's session is the connection's own, and began with the options that were asked for."""
+    """Return whether the connection has its own session on the server, which began with the requested options."""
     with dbapi.plain_cursor() as cursor:
         cursor.execute(_SESSION)
         return cursor.fetchone() == (dbapi.info.backend_pid, path, "UTC", "read committed")
@@ -227,16 +226,16 @@ def _connection_taken(dbapi: SchemaConnection, _: ConnectionPoolEntry, __: PoolP
         check_alive(dbapi)
     except psycopg2.Error as error:
         if is_disconnect(error, dbapi):
-            # One dead connection means that the others of the pool died with it.
+            # If one connection is dead, the other connections of the pool are dead too.
             raise sa.exc.InvalidatePoolError from error
         raise
 
 
 def clean_connection(dbapi: SchemaConnection | None, entry: ConnectionPoolEntry) -> None:
-    """Undo whatever a caller did to a connection that it had for itself.
+    """Undo whatever a caller did to the session of its connection.
 
-    That is a BEGIN without an end, which the next caller would find itself inside, and anything that SET, PREPARE,
-    LISTEN or a temporary table leaves behind.
+    That is a transaction that was not ended, which the next caller would otherwise be in, and anything that SET,
+    PREPARE, LISTEN or a temporary table left.
     """
     if dbapi is None or dbapi.closed or entry.info.get("process") != os.getpid():
         return
@@ -253,10 +252,10 @@ def clean_connection(dbapi: SchemaConnection | None, entry: ConnectionPoolEntry)
 
 
 def check_alive(dbapi: SchemaConnection) -> None:
-    """Ask the server for a sign of life, if an idle connection may have died.
+    """Test an idle connection if it may have died.
 
     Raises:
-        psycopg2.Error: it has.
+        psycopg2.Error: it has died.
     """
     if _may_be_dead(dbapi):
         with dbapi.plain_cursor() as cursor:
@@ -264,10 +263,10 @@ def check_alive(dbapi: SchemaConnection) -> None:
 
 
 def _may_be_dead(dbapi: SchemaConnection) -> bool:
-    """Tell whether a connection should be tested before use.
+    """Return whether a connection should be tested before use.
 
-    A server that goes away closes the socket, and an idle socket with something to read is a closed one (or one
-    with a notice, which costs a test for nothing). A network that went away says nothing: after a second, ask.
+    A server that goes away closes the socket. An idle socket with something to read is a closed one (or has a notice,
+    which causes a needless test). A network failure is not visible, so test after a second.
     """
     if dbapi.idle_since is None:
         return False
@@ -277,12 +276,13 @@ def _may_be_dead(dbapi: SchemaConnection) -> bool:
 
 
 def _run_alone(engine: sa.Engine, extensions: str | None, work: Callable[[LoneCursor], _R]) -> _R:
-    """Call ``work`` with a cursor on a connection of its own, which is in the caller's schema from its beginning.
+    """Call ``work`` with a cursor on a separate connection, which is in the caller's schema from its beginning.
 
-    It is for what cannot be part of a transaction, as each statement with its schema is.
+    It is for statements that cannot be part of a transaction, as every statement with its schema in front is.
 
     Raises:
-        DatabaseError: the schema does not exist, or a connection pooler stands between, which takes no such beginning.
+        DatabaseError: the schema does not exist, or there is a connection pooler, through which a connection cannot
+            begin in a schema.
     """
     schema = get_current_schema()
     path = search_path(schema, extensions)
@@ -306,6 +306,6 @@ def _run_alone(engine: sa.Engine, extensions: str | None, work: Callable[[LoneCu
 
 def _no_direct_connection() -> DatabaseError:
     return DatabaseError(
-        "This statement cannot be part of a transaction, and behind a connection pooler its schema can only go with it "
-        "in one. Run it with IRP_DATABASE_URL naming the server itself instead of the pooler"
+        "This statement cannot be part of a transaction, but through a connection pooler it can only be sent with its "
+        "schema in one. Set IRP_DATABASE_URL to the server itself instead of the pooler"
     )

@@ -1,24 +1,24 @@
 """Which PostgreSQL schema the caller works in.
 
-The schema is state of the caller: of its thread and, within it, of its asyncio task. It never belongs to a
-connection, an engine or the process, so two callers cannot disturb each other. The chain, first match wins:
+The schema belongs to the caller: to its thread and, within that, to its asyncio task. It never belongs to a
+connection, an engine or the process, so two callers cannot disturb each other. The first of these that is given counts:
 
 1. the ``schema=`` argument of an operation;
-2. what :func:`set_schema` or :func:`schema_context` said in this thread or task;
+2. the schema set by :func:`set_schema` or :func:`schema_context` in this thread or task;
 3. the environment variable ``DB_SCHEMA``;
 4. ``public``.
 
-Here belongs the choice of a schema and the check of its name. What is done with it (search path, creation,
-existence) belongs in the other modules of :mod:`irp_pipeline.postgres`.
+This module chooses a schema and checks its name. What is done with it (search path, creation, existence) belongs in
+the other modules of :mod:`irp_pipeline.postgres`.
 
-A new thread starts from the chain, not from its parent's schema; ``asyncio.to_thread`` copies the parent's;
-:func:`carry_schema` binds the caller's to a function that a pool will run.
+A new thread starts from this list, not from its parent's schema. ``asyncio.to_thread`` copies the parent's schema.
+:func:`carry_schema` binds the caller's schema to a function that a pool will run.
 
-The schema is derived from the blocks that are open, and never restored: a block that closes takes itself away and
-nothing else, whenever and wherever it closes. A generator that is suspended inside a block leaves the block open, and
-its consumer works in that schema until the generator goes on (context managers and fixtures that are written as
-generators live from this). The generator itself stays in its own schema, whatever was opened while it was suspended.
-As a decorator, :func:`schema_context` leaves the schema at every ``yield``, and the consumer never sees it.
+The schema follows from the open blocks, and is never restored: a block that closes removes only itself, whenever and
+wherever it closes. A generator that is suspended inside a block leaves the block open, and its consumer works in that
+schema until the generator continues (context managers and fixtures written as generators need this). The generator
+itself stays in its own schema, whatever was opened while it was suspended. As a decorator, :func:`schema_context`
+leaves the schema at every ``yield``, so the consumer never works in it.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 DEFAULT_SCHEMA = "public"
-"""The schema when nothing says otherwise."""
+"""The schema if none is set."""
 
 _MAX_IDENTIFIER_BYTES = 63  # NAMEDATALEN - 1 of a standard PostgreSQL build
 
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
-# What was set outside of all blocks.
+# The schema that was set outside all blocks.
 _schema: ContextVar[str | None] = ContextVar("irp_schema", default=None)
-# The open blocks of this thread or task from the outermost to the innermost, each with its schema, or with what was
-# set inside of it since.
+# The open blocks of this thread or task from the outermost to the innermost, each with its schema or the one that was
+# set inside it later.
 _blocks: ContextVar[tuple[tuple[_Block, str | None], ...]] = ContextVar("irp_schema_blocks", default=())
 
 
 class _Block:
-    """A block that was opened: one ``with``, once.
+    """An opened block: one execution of one ``with``.
 
     Attributes:
-        frame: where it was opened.
+        frame: the frame that opened it.
         owner: the thread and the task that opened it.
-        generators: the generators that were running then, in whose code or for whose callees it was opened.
-        strangers: generators of blocks around it that were suspended then. When one of them goes on, this block is
-            none of its business.
-        has_ended: whether it was closed; a task that began inside of it stays in it all the same.
-        is_gone: whether it was closed from elsewhere, by a thread or a task that cannot change this one's list.
+        generators: the generators that were running then: they or their callees opened it.
+        strangers: generators of blocks around it that were suspended then. This block does not affect them when they
+            continue.
+        has_ended: whether it was closed; a task that began inside it stays in it anyway.
+        is_gone: whether it was closed by another thread or task, which cannot change this one's list.
     """
 
     __slots__ = ("frame", "generators", "has_ended", "is_gone", "owner", "strangers")
@@ -79,16 +79,16 @@ class _Block:
         ]
 
     def is_visible(self) -> bool:
-        """Tell whether code that runs now is inside of this block."""
+        """Return whether the code that runs now is inside this block."""
         if self.is_gone:
             return False
         if not self.strangers or self.owner[0] != threading.get_ident():
             return True
-        # The frame of a suspended generator has nothing below it.
+        # A suspended generator's frame has no caller (f_back).
         return not any(not block.has_ended and generator.f_back is not None for block, generator in self.strangers)
 
     def close(self) -> None:
-        """Take it away: from this thread's or task's list, and from everybody's if somebody else closes it."""
+        """Remove it from this thread's or task's list, and from everybody's if another thread or task closes it."""
         blocks = _blocks.get()
         remaining = tuple([entry for entry in blocks if entry[0] is not self])
         if len(remaining) != len(blocks):
@@ -110,8 +110,8 @@ def _running_generators(frame: FrameType | None) -> tuple[FrameType, ...]:
 
 
 def this_caller() -> tuple[int, object]:
-    """Return what tells this flow of control from any other of the process: its thread and its asyncio task."""
-    asyncio = sys.modules.get("asyncio")  # where nobody imported it, there is no task
+    """Return what identifies this flow of control within the process: its thread and its asyncio task."""
+    asyncio = sys.modules.get("asyncio")  # if it is not imported, there is no task
     try:
         return threading.get_ident(), asyncio and asyncio.current_task()
     except RuntimeError:
@@ -128,26 +128,26 @@ def _innermost() -> int | None:
 
 
 def check_schema_name(name: object) -> str:
-    """Return ``name`` if it can be the name of a schema of ours.
+    """Return ``name`` if it can be the name of one of our schemas.
 
     Args:
-        name: what a caller offers as a schema name. Any text PostgreSQL takes as a quoted identifier is
+        name: the name to check. Any text that PostgreSQL takes as a quoted identifier is
             accepted: 1 to 63 bytes of UTF-8 without NUL.
 
     Returns:
         The same name.
 
     Raises:
-        ValueError: not a string, empty, longer than 63 bytes (PostgreSQL would cut it silently and two schemas
-            could become one), with a NUL or a lone surrogate, or one of the server's own (``pg_*``,
-            ``information_schema``, and ``$user``, which a search path takes for the schema of the login name).
+        ValueError: it is not a string, is empty, is longer than 63 bytes (PostgreSQL would cut it silently, and two
+            schemas could become one), contains a NUL or a lone surrogate, or belongs to the server (``pg_*``,
+            ``information_schema``, and ``$user``, which a search path reads as the schema of the login name).
     """
     if not isinstance(name, str):
-        raise ValueError(f"A schema name is a string, not {type(name).__name__}: {name!r}")
+        raise ValueError(f"A schema name must be a string, not {type(name).__name__}: {name!r}")
     if not name:
         raise ValueError("A schema name cannot be empty: ''")
     if "\x00" in name:
-        raise ValueError(f"A schema name cannot hold a NUL character: {name!r}")
+        raise ValueError(f"A schema name cannot contain a NUL character: {name!r}")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -155,7 +155,7 @@ def check_schema_name(name: object) -> str:
     if size > _MAX_IDENTIFIER_BYTES:
         raise ValueError(f"A schema name has at most {_MAX_IDENTIFIER_BYTES} bytes, this one has {size}: {name!r}")
     if name.startswith("pg_") or name in {"information_schema", "$user"}:
-        raise ValueError(f"PostgreSQL keeps this schema for itself: {name!r}")
+        raise ValueError(f"PostgreSQL reserves this schema name: {name!r}")
     return name
 
 
@@ -163,7 +163,7 @@ def get_schema_from_env() -> str:
     """Return the schema that the environment names: ``DB_SCHEMA``, or ``public``.
 
     Raises:
-        ValueError: ``DB_SCHEMA`` holds what cannot be a schema name.
+        ValueError: ``DB_SCHEMA`` is not a schema name.
     """
     name = os.environ.get("DB_SCHEMA")
     if not name:
@@ -171,7 +171,7 @@ def get_schema_from_env() -> str:
     try:
         return check_schema_name(name)
     except ValueError as error:
-        raise ValueError(f"The environment variable DB_SCHEMA is no schema name. {error}") from None
+        raise ValueError(f"The environment variable DB_SCHEMA is not a schema name. {error}") from None
 
 
 def get_current_schema() -> str:
@@ -188,16 +188,17 @@ def get_current_schema() -> str:
 def set_schema(name: str) -> None:
     """Work in schema ``name`` from now on, in this thread or asyncio task; inside a block, until the block ends.
 
-    ``set_schema("public")`` means public, whatever ``DB_SCHEMA`` says; :func:`reset_schema` goes back to the chain.
+    ``set_schema("public")`` means public, whatever ``DB_SCHEMA`` says; :func:`reset_schema` goes back to the
+    environment.
 
     Raises:
-        ValueError: ``name`` cannot be a schema name; the schema stays what it was.
+        ValueError: ``name`` cannot be a schema name; the schema does not change.
     """
     _set(check_schema_name(name))
 
 
 def reset_schema() -> None:
-    """Forget what was set in this thread or task: back to ``DB_SCHEMA``, else ``public``."""
+    """Forget the schema that was set in this thread or task, and go back to ``DB_SCHEMA``, else ``public``."""
     _set(None)
 
 
@@ -211,14 +212,14 @@ def _set(name: str | None) -> None:
 
 
 def schema_context(name: str) -> SchemaContext:
-    """Work in schema ``name`` inside a ``with`` block, or as a decorator inside a function.
+    """Work in schema ``name`` inside a ``with`` block or, as a decorator, inside a function.
 
-    At its end the block is gone, however it ends, and the schema is again that of the blocks around it. Blocks nest,
-    and may close in any order. As a decorator it serves plain and ``async`` functions and generators of both kinds: a
+    However the block ends, the schema then is again that of the blocks around it. Blocks can be nested, and may close
+    in any order. As a decorator it works for plain and ``async`` functions and for generators of both kinds: a
     generator works in the schema while it runs, and its consumer never does.
 
     Args:
-        name: the schema; checked here, before any block starts.
+        name: the schema; checked now, before any block starts.
 
     Raises:
         ValueError: ``name`` cannot be a schema name.
@@ -237,7 +238,7 @@ def schema_argument(schema: str | None) -> AbstractContextManager[object]:
 
 
 class SchemaContext:
-    """What :func:`schema_context` returns: enter it with ``with``, or decorate functions with it."""
+    """The result of :func:`schema_context`: enter it with ``with``, or decorate functions with it."""
 
     def __init__(self, name: str) -> None:
         self._name = check_schema_name(name)
@@ -257,13 +258,13 @@ class SchemaContext:
         block.close()
 
     def _opened_here(self, frame: FrameType) -> _Block:
-        """Return which block ends here: one object may be entered again, and by several threads at once."""
+        """Return which block ends here: an object may be entered several times, and by several threads at once."""
         mine = [block for block, _ in _blocks.get() if block in self._opened]
         candidates = mine or self._opened
         return next((block for block in reversed(candidates) if block.frame is frame), candidates[-1])
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return ``function`` so that each call runs in the schema; a generator each time that it goes on."""
+        """Return ``function`` so that each call runs in the schema; a generator, each time that it continues."""
         name = self._name
         wrapper: Any
         if inspect.isasyncgenfunction(function):
@@ -332,9 +333,9 @@ class SchemaContext:
 
 
 def init_from_environment() -> None:
-    """Set the schema of this thread or task to what ``DB_SCHEMA`` names, if it names one.
+    """Set the schema of this thread or task to the one in ``DB_SCHEMA``, if the variable is set.
 
-    Later changes of the environment then no longer matter here.
+    Later changes of the environment then have no effect here.
 
     Raises:
         ValueError: ``DB_SCHEMA`` is not a schema name.
@@ -344,13 +345,13 @@ def init_from_environment() -> None:
 
 
 def carry_schema(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Bind the caller's schema of this moment to ``function``, for a thread pool or a callback.
+    """Bind the caller's current schema to ``function``, for a thread pool or a callback.
 
     Args:
         function: called later, in any thread.
 
     Returns:
-        A function with the same arguments and result that runs in the schema of now.
+        A function with the same arguments and result that runs in the schema that is current now.
 
     Example:
         ``pool.map(carry_schema(load_portfolio), names)``

@@ -1,12 +1,12 @@
 """Connections and cursors of the driver that send the schema with each statement.
 
-``SET LOCAL search_path TO "x"; <statement>`` is one message, which PostgreSQL runs as one transaction unless one is
-open: the path holds for that statement, whatever the connection was used for before and whichever session of the server
-a connection pooler picks. The schema is that of the caller's context at the moment of the statement. A connection
-remembers none, and what is sent without one finds an empty search path.
+``SET LOCAL search_path TO "x"; <statement>`` is one message. PostgreSQL runs it as one transaction unless one is
+open. So the path holds for that statement, whatever the connection was used for before, and whichever session of the
+server a connection pooler picks. The schema is that of the caller's context at the moment of the statement. A
+connection remembers no schema, and a statement that is sent without one finds an empty search path.
 
-Here belongs what is sent around a statement, and what is refused because the schema could not go with it. Where
-connections come from is the business of :mod:`irp_pipeline.postgres.connections`.
+This module contains what is sent around a statement, and refuses statements that cannot be sent with a schema.
+:mod:`irp_pipeline.postgres.connections` makes the connections.
 """
 
 import functools
@@ -33,7 +33,7 @@ _LEAVE_NOTHING: Final = (
     "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; DISCARD TEMP; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; "
 )
 
-# VACUUM, CREATE INDEX CONCURRENTLY and others; DO and CALL with COMMIT in them.
+# VACUUM, CREATE INDEX CONCURRENTLY and others; DO and CALL that contain COMMIT.
 _NOT_IN_A_TRANSACTION: Final = frozenset({"25001", "2D000"})
 
 _SET: Final = re.compile(r"\s*set\b", re.IGNORECASE)
@@ -49,14 +49,14 @@ class SchemaConnection(DriverConnection):
     """A connection whose cursors send the schema with each statement.
 
     Attributes:
-        is_ready: from now on its cursors do; before, SQLAlchemy asks the server what it is.
-        is_direct: the server's session is this connection's own, and began with the options that were asked for. Behind
-            a connection pooler neither is certain.
-        extensions: the schema behind each other one, if there is one.
-        known: the schemas that this process has seen to exist; shared by its connections.
-        send_alone: hands out a cursor for a statement that cannot be part of a transaction.
+        is_ready: whether its cursors send the schema; before that, SQLAlchemy asks the server for its version.
+        is_direct: whether it has its own session on the server, which began with the requested options. Behind a
+            connection pooler neither is certain.
+        extensions: the schema that follows every other one in the search path, if there is one.
+        known: the schemas that are known to exist; shared by the connections of this process.
+        send_alone: calls a function with a cursor for a statement that cannot be part of a transaction.
         watcher: watches its socket.
-        idle_since: when it was given back to the pool, by :func:`time.monotonic`; None before.
+        idle_since: when it was returned to the pool, by :func:`time.monotonic`; None before.
     """
 
     is_ready: bool = False
@@ -68,7 +68,7 @@ class SchemaConnection(DriverConnection):
     send_alone: Callable[[Callable[["LoneCursor"], Any]], Any]
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a cursor; one of another class sends the schema as well."""
+        """Return a cursor; a cursor of another class sends the schema too."""
         if not self.is_ready:
             return super().cursor(*args, **kwargs)
         if len(args) > 1:
@@ -77,15 +77,15 @@ class SchemaConnection(DriverConnection):
         return super().cursor(*args, cursor_factory=_with_schema(asked_for), **kwargs)
 
     def is_between_transactions(self) -> bool:
-        """Tell whether the next statement is a transaction of its own."""
+        """Return whether the next statement is a separate transaction."""
         return self.autocommit and self.get_transaction_status() == TRANSACTION_STATUS_IDLE
 
     def plain_cursor(self) -> DriverCursor:
-        """Return a cursor that sends what it is told and nothing else."""
+        """Return a cursor that sends only its statement."""
         return DriverCursor(self)
 
     def check_schema(self, schema: str) -> None:
-        """Make sure that a schema exists, and that the one behind it holds nothing that it could hide.
+        """Make sure that a schema exists, and that the extensions schema has no tables that it could fall through to.
 
         Raises:
             DatabaseError: the schema does not exist, or ``IRP_EXTENSIONS_SCHEMA`` names one that cannot be used.
@@ -104,24 +104,24 @@ class SchemaConnection(DriverConnection):
                     )
                 if table:
                     raise DatabaseError(
-                        f"IRP_EXTENSIONS_SCHEMA names the schema {self.extensions!r}, which holds the table {table}: a "
-                        "schema for extensions must hold no irp_* table, or other schemas would fall through to it"
+                        f"IRP_EXTENSIONS_SCHEMA names the schema {self.extensions!r}, which has the table {table}: a "
+                        "schema for extensions must have no irp_* table, or other schemas would fall through to it"
                     )
         self.known.add(schema)
 
 
 class SchemaCursor(DriverCursor):
-    """The driver's cursor, which sends the schema with each statement."""
+    """A cursor of the driver that sends the schema with each statement."""
 
     __slots__ = ()
 
     connection: SchemaConnection
 
     def run(self, statement: Statement, values: Sequence[Any]) -> None:
-        """Run a statement of the helpers, which was read already."""
+        """Run a statement of the helpers that is already parsed."""
         text = statement.text if values else statement.source
         if statement.is_savepoint or statement.is_discard:
-            # They need no path, and must be alone: a savepoint if the statement before failed, DISCARD ALL always.
+            # They need no path, and must be sent alone: DISCARD ALL always, a savepoint after a failed statement.
             DriverCursor.execute(self, text)
         elif statement.changes_session and self.connection.is_between_transactions():
             send_and_clean(self, text, values or None)
@@ -129,7 +129,7 @@ class SchemaCursor(DriverCursor):
             self.send(text, values or None)
 
     def send(self, query: str | bytes, values: Any = None) -> None:
-        """Send a statement with the schema in front of it, unread."""
+        """Send a statement with the schema in front of it, without parsing it."""
         in_front = self._in_front(query, values is not None)
         try:
             super().execute(in_front + query if isinstance(query, str) else in_front.encode() + query, values)
@@ -205,7 +205,7 @@ class SchemaCursor(DriverCursor):
         return str(self.mogrify("(DELIMITER %s, NULL %s)", (sep, null)).decode())
 
     def callproc(self, procname: Any, parameters: Any = None) -> Any:
-        """Call a function and keep its result for fetching."""
+        """Call a function and keep its result to be fetched."""
         values = parameters or ()
         if isinstance(values, dict):
             marks = [f"{quote_identifier(name)} := %s" for name in values]
@@ -216,19 +216,19 @@ class SchemaCursor(DriverCursor):
         return parameters
 
     def _declare(self, query: str | bytes, values: Any) -> None:
-        """Open a server-side cursor, whose DECLARE cannot have anything in front of it in one message."""
+        """Open a server-side cursor; the message with its DECLARE cannot have anything in front of it."""
         if self.connection.autocommit:
             raise DatabaseError(
                 "A server-side cursor needs a transaction, and this connection is in autocommit. With SQLAlchemy: "
-                "get_engine().connect().execution_options(isolation_level='READ COMMITTED'); with pandas, that "
-                "connection in place of the engine"
+                "get_engine().connect().execution_options(isolation_level='READ COMMITTED'). With pandas: pass that "
+                "connection instead of the engine"
             )
         with self.connection.plain_cursor() as cursor:
             cursor.execute(self._in_front("", is_bound=False))
         super().execute(query, values)
 
     def _readied(self, query: Any, is_bound: bool) -> tuple[str, str]:
-        """Return a statement as text, and what goes in front of it."""
+        """Return a statement as text, and the text that goes in front of it."""
         if isinstance(query, Composable):
             query = query.as_string(self.connection)
         elif isinstance(query, bytes):
@@ -258,12 +258,12 @@ class SchemaCursor(DriverCursor):
 
 
 class LoneCursor(DriverCursor):
-    """A cursor on a connection that was opened in the schema, for a statement that must go alone."""
+    """A cursor on a connection that was opened in the schema, for a statement that must be sent alone."""
 
     __slots__ = ()
 
     def send(self, query: str | bytes, values: Any = None) -> None:
-        """Send a statement as it is."""
+        """Send a statement unchanged."""
         self.execute(query, values)
 
     def run(self, statement: Statement, values: Sequence[Any]) -> None:
@@ -284,18 +284,20 @@ def _with_schema(cursor_class: Any) -> Any:
 def _preamble(
     schema: str, extensions: str | None, is_bound: bool, must_exist: bool, sets_zone: bool, sets_isolation: bool
 ) -> str:
-    """Return what goes in front of a statement.
+    """Return the text that goes in front of a statement.
 
     Args:
         schema: the schema to work in.
-        extensions: the schema behind it.
-        is_bound: the driver is going to put values in, and reads ``%``.
-        must_exist: say so if the schema does not exist; else what the statement makes could land in ``extensions``.
-        sets_zone: the time zone is, or may be, another than UTC.
-        sets_isolation: the statement is a transaction of its own, and the default may be another than read committed.
+        extensions: the schema after it in the search path.
+        is_bound: whether the driver is going to put in values, and so interprets ``%``.
+        must_exist: whether to fail if the schema does not exist; otherwise the statement could create things in
+            ``extensions``.
+        sets_zone: whether the time zone is not, or may not be, UTC.
+        sets_isolation: whether the statement is a separate transaction whose default isolation may not be read
+            committed.
     """
-    # Times come back in one offset, whatever the server's zone and its summer time. What waits for a lock must then
-    # see what the other wrote, whatever the server's default.
+    # Times come back with one offset, whatever the server's zone and its summer time. A statement that waited for a
+    # lock must then see what the other transaction wrote, whatever the server's default.
     parts = ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED"] if sets_isolation else []
     parts.append(f"SET LOCAL search_path TO {search_path(schema, extensions)}")
     if sets_zone:
@@ -303,7 +305,7 @@ def _preamble(
     if must_exist:
         literal = quote_identifier(schema).replace("'", "''").replace("\\", "\\\\")
         parts.append(f"SELECT E'{literal}'::regnamespace")
-    text = "; ".join(parts) + ";\n"  # in a line of its own, so that the server shows the caller's line in an error
+    text = "; ".join(parts) + ";\n"  # on a separate line, so that the server shows the caller's line in an error
     return text.replace("%", "%%") if is_bound else text
 
 
@@ -313,12 +315,12 @@ def search_path(schema: str, extensions: str | None) -> str:
 
 
 def commit_message(schema: str, extensions: str | None, *, leave_nothing: bool) -> str:
-    """Return what ends a transaction: deferred triggers run at the COMMIT, and they run in the schema too.
+    """Return the message that ends a transaction: deferred triggers run at COMMIT and also need the schema.
 
     Args:
         schema: the schema of the transaction.
-        extensions: the schema behind it.
-        leave_nothing: something in it may have changed the session.
+        extensions: the schema after it in the search path.
+        leave_nothing: whether a statement of the transaction may have changed the session.
     """
     return (
         f"{_LEAVE_NOTHING if leave_nothing else ''}SET LOCAL search_path TO {search_path(schema, extensions)}; COMMIT"
@@ -328,7 +330,7 @@ def commit_message(schema: str, extensions: str | None, *, leave_nothing: bool) 
 def send_and_clean(cursor: SchemaCursor, query: str | bytes, values: Any) -> None:
     """Run a statement that may leave something in its session, and undo that in the same transaction.
 
-    In one transaction, so that a connection pooler gives no other session in between.
+    It is one transaction so that a connection pooler cannot switch to another session in between.
     """
     with cursor.connection.plain_cursor() as around:
         around.execute(BEGIN)
@@ -342,20 +344,20 @@ def send_and_clean(cursor: SchemaCursor, query: str | bytes, values: Any) -> Non
 
 
 def must_go_alone(error: psycopg2.Error) -> bool:
-    """Tell whether a statement failed because it cannot be part of a transaction."""
+    """Return whether a statement failed because it cannot be part of a transaction."""
     return error.pgcode in _NOT_IN_A_TRANSACTION
 
 
 def refuse_in_helper(statement: Statement, is_in_transaction: bool) -> None:
-    """Refuse what a statement of the helpers must not do.
+    """Refuse a statement of the helpers that does something it must not do.
 
     Raises:
         DatabaseError: it begins or ends a transaction, or leaves a temporary table to the next caller.
     """
     if statement.controls_transaction and not (is_in_transaction and statement.is_savepoint):
         raise DatabaseError(
-            "Transactions are begun and ended by `with transaction():`, not by a statement: what follows a COMMIT "
-            "would be in no schema. Savepoints are for inside of it, each in a statement of its own",
+            "Use `with transaction():` to begin and end a transaction, not a statement: the part after a COMMIT "
+            "would have no schema. Savepoints are possible inside the block, each in a separate statement",
             statement=statement.source,
         )
     if statement.makes_temporary and not is_in_transaction:
@@ -367,7 +369,7 @@ def _refuse_leftovers(statement: Statement) -> None:
     _refuse_temporary_that_stays(statement)
     if statement.sets_session:
         raise DatabaseError(
-            "Behind a connection pooler this setting would reach other callers, since it outlives the transaction. "
+            "Behind a connection pooler this setting would affect other callers, since it outlives the transaction. "
             "Use SET LOCAL, or set_config(…, true)",
             statement=statement.source,
         )
@@ -386,15 +388,14 @@ def _refuse_temporary_that_stays(statement: Statement) -> None:
     if statement.leaves_temporary:
         raise DatabaseError(
             "A temporary table that outlives its transaction would hide a table of the next caller's schema. Make it "
-            "with ON COMMIT DROP; a temporary view or sequence cannot be made",
+            "with ON COMMIT DROP. Temporary views and sequences are not possible",
             statement=statement.source,
         )
 
 
 def _mixed_with_transaction_control(statement: Statement) -> DatabaseError:
     return DatabaseError(
-        "BEGIN, COMMIT, ROLLBACK and savepoints are sent each by itself, or what follows them in the same message "
-        "would be in no schema",
+        "BEGIN, COMMIT, ROLLBACK and savepoints must be sent alone: the rest of the same message would have no schema",
         statement=statement.source,
     )
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a database, in words for the person who can act. No connections here, and no statements."""
+"""Errors of the database, in words for the person who can act on them. No connections here, and no statements."""
 
 import re
 from typing import Any, Final
@@ -8,7 +8,7 @@ import psycopg2
 from irp_pipeline.errors import IrpError
 from irp_pipeline.postgres.context import get_current_schema
 
-# SQLSTATEs that callers tell apart: https://www.postgresql.org/docs/current/errcodes-appendix.html
+# SQLSTATEs that callers distinguish: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
 
@@ -24,13 +24,13 @@ _QUOTED_VALUE: Final = re.compile(r'".*"', re.DOTALL)
 class DatabaseError(IrpError):
     """The database could not be reached, or refused a statement.
 
-    The message has no parameter values and no password in it. The driver's own error is the ``__cause__``.
+    The message contains no parameter values and no password. The driver's own error is the ``__cause__``.
 
     Attributes:
-        sqlstate: the five characters of the SQLSTATE, or None if the server said nothing.
+        sqlstate: the five characters of the SQLSTATE, or None if the server sent none.
         statement: the statement as it was written, with its placeholders, or None.
-        disconnected: the server was away or went away, so that the same call may succeed later. Whether a statement
-            took effect that was under way then is unknown.
+        disconnected: the server was or became unreachable, so the same call may succeed later. It is unknown whether a
+            statement that was running then took effect.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class DatabaseError(IrpError):
 
 
 def missing_schema(schema: str) -> DatabaseError:
-    """Return the error for a schema that is not there."""
+    """Return the error for a schema that does not exist."""
     return DatabaseError(
         f"The schema {schema!r} does not exist in this database. To make it, run: {_init_command(schema)}",
         sqlstate=_INVALID_SCHEMA_NAME,
@@ -73,7 +73,7 @@ def _init_command(schema: str) -> str:
 
 
 def is_disconnect(error: BaseException, dbapi: Any = None) -> bool:
-    """Tell whether an error means that the connection is gone, rather than that a statement was wrong."""
+    """Return whether an error means that the connection is gone, rather than that a statement was wrong."""
     if dbapi is not None and dbapi.closed:
         return True
     if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
@@ -84,17 +84,17 @@ def is_disconnect(error: BaseException, dbapi: Any = None) -> bool:
 
 
 def names_nothing(error: psycopg2.Error) -> bool:
-    """Tell whether an error may mean that the schema is gone."""
+    """Return whether an error may mean that the schema is gone."""
     return error.pgcode in {_UNDEFINED_TABLE, _INVALID_SCHEMA_NAME}
 
 
 def database_error(error: BaseException, statement: str | None = None, dbapi: Any = None) -> DatabaseError:
-    """Return our error for one of the driver's.
+    """Return our error for an error of the driver.
 
     Args:
-        error: what the driver raised.
-        statement: what was being run; None while connecting.
-        dbapi: the connection it happened on, if there was one.
+        error: the driver's error.
+        statement: the statement that was running; None while connecting.
+        dbapi: its connection, if there was one.
     """
     disconnected = is_disconnect(error, dbapi)
     state = getattr(error, "pgcode", None)
@@ -109,13 +109,13 @@ def database_error(error: BaseException, statement: str | None = None, dbapi: An
     if state and state.startswith(_DATA_EXCEPTION_CLASS):
         primary = _QUOTED_VALUE.sub("a value", primary)
     if state == _SYNTAX_ERROR and statement is not None:
-        # The place of the error may be a value in the wrong place, since the driver writes values into the statement.
+        # The server may quote a value in a wrong place, since the driver writes values into the statement.
         primary = _QUOTED_VALUE.sub(lambda m: m[0] if m[0][1:-1] in statement else "a value", primary)
     message = primary[:1].upper() + primary[1:]
     if state in {_UNDEFINED_TABLE, _INVALID_SCHEMA_NAME}:
         schema = get_current_schema()
         message += (
-            f". It was looked for in schema {schema!r}, which may be missing or not initialised; "
+            f". The statement ran in schema {schema!r}, which may be missing or not initialised; "
             f"to make its irp_* tables, run: {_init_command(schema)}"
         )
     return DatabaseError(message, sqlstate=state, statement=statement)

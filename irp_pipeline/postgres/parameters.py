@@ -1,8 +1,8 @@
-"""Turning what a notebook holds into values that the driver can bind.
+"""Turning the values of a notebook into values that the driver can bind.
 
-A parameter may be anything a DataFrame cell holds. Missing values of every kind (``None``, ``NaN``, ``NaT``,
-``pd.NA``) become NULL; numpy and pandas scalars become the Python values they stand for; a dict is JSONB; a list is an
-array; a tuple is the right-hand side of ``IN``. Knows nothing of connections.
+A parameter may be anything that a DataFrame cell can hold. Missing values of every kind (``None``, ``NaN``, ``NaT``,
+``pd.NA``) become NULL; numpy and pandas scalars become Python values; a dict becomes JSONB; a list becomes an
+array; a tuple becomes the right-hand side of ``IN``. No connections here.
 """
 
 import datetime as dt
@@ -26,7 +26,7 @@ _PLAIN: frozenset[type] = frozenset({int, str, bool, type(None), bytes, dt.datet
 
 
 class _Jsonb(Json):
-    """A JSON text that says its type, so that it means the same in a column, an operator and a function call."""
+    """A JSON text with its type, so that it means the same in a column, an operator and a function call."""
 
     def getquoted(self) -> bytes:
         quoted: bytes = super().getquoted()
@@ -34,15 +34,15 @@ class _Jsonb(Json):
 
 
 def bind_all(values: Sequence[Any], jsonb: frozenset[int] = frozenset()) -> tuple[Any, ...]:
-    """Make the values of one statement ready for the driver.
+    """Prepare the values of one statement for the driver.
 
     Args:
         values: one value for each placeholder.
         jsonb: positions whose lists and scalars are JSON and not arrays.
 
     Returns:
-        The bound values, in order. JSON documents are written when the driver asks for them, which is where a value
-        without a JSON form is a TypeError.
+        The bound values, in order. JSON documents are written when the driver asks for them; a value without a JSON
+        form raises a TypeError at that point.
     """
     if jsonb:
         return tuple(bind_jsonb(value) if i in jsonb else bind(value) for i, value in enumerate(values))
@@ -50,7 +50,7 @@ def bind_all(values: Sequence[Any], jsonb: frozenset[int] = frozenset()) -> tupl
 
 
 def bind(value: Any) -> Any:
-    """Make one value ready for the driver; see the module for what becomes what."""
+    """Prepare one value for the driver; the module's docstring says how each kind is converted."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -73,7 +73,7 @@ def bind(value: Any) -> Any:
 
 
 def bind_jsonb(value: Any) -> Any:
-    """Make one value ready for a JSONB column: NULL for a missing one, a string as the JSON text that it is."""
+    """Prepare one value for a JSONB column: a missing value becomes NULL, a string is taken as JSON text."""
     if value is None or isinstance(value, str | bytes):
         return value
     value = _native(value)
@@ -94,18 +94,18 @@ def json_text(value: Any) -> str:
     except (ValueError, TypeError, RecursionError):
         _refuse_unstorable(value)
         text = _encode(json_value(value))
-    # A NUL is always escaped by the encoder; a backslash before "u0000" in the text itself is escaped too.
+    # The encoder always escapes a NUL; it also escapes a backslash before "u0000" in the text itself.
     if "\\u0000" in text or 'NaN":' in text or 'Infinity":' in text or not _is_utf8(text):
         _refuse_unstorable(value)
     return text
 
 
 def unstorable_parameter(values: Sequence[Any], columns: Sequence[str] = ()) -> str | None:
-    """Say which value of a statement PostgreSQL cannot store.
+    """Return which value of a statement PostgreSQL cannot store.
 
     Args:
         values: one value for each placeholder, as the caller gave them.
-        columns: the column that each placeholder fills, as far as it is known.
+        columns: the column that each placeholder fills, as far as known.
 
     Returns:
         A sentence such as "Parameter 2 (error_message) holds a NUL character, …"; None if all can be stored.
@@ -151,7 +151,7 @@ def json_value(value: Any) -> Any:
 
 
 def _json_key(key: Any) -> str:
-    """Return a key as the encoder writes it: ``null``, ``true`` and ``1`` for those of Python that are no strings."""
+    """Return a key as the encoder writes it: Python's None, True and 1 become ``null``, ``true`` and ``1``."""
     key = _native(key)
     if isinstance(key, enum.Enum):
         return _json_key(key.value)
@@ -159,7 +159,7 @@ def _json_key(key: Any) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a simpler form of a value that JSON does not know; the encoder asks again for what is inside."""
+    """Return a simpler form of a value that JSON does not know; the encoder calls this again for values inside it."""
     native = _native(value)
     if native is not value:
         return native
@@ -180,14 +180,14 @@ def _json_value(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
-# One encoder for all documents: json.dumps with these arguments makes a new one for each.
+# One encoder for all documents: json.dumps with these arguments would make a new one for each.
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_json_value).encode
 
 
 def _native(value: Any) -> Any:
-    """Return the Python value of a numpy or pandas scalar or array; any other value as it is.
+    """Return the Python value of a numpy or pandas scalar or array; return any other value unchanged.
 
-    The type's module tells them apart, so that neither library is imported for callers who do not use it.
+    The name of the type's module identifies them, so that callers who use neither library do not import it.
     """
     library = type(value).__module__.partition(".")[0]
     if library == "pandas":
@@ -202,7 +202,7 @@ def _native(value: Any) -> Any:
             if value.dtype.kind in "mM":  # its tolist() gives nanoseconds since 1970 as whole numbers
                 return [_native(item) for item in value]
             plain = value.tolist()
-            return value if type(plain) is type(value) else plain  # longdouble stays what it is
+            return value if type(plain) is type(value) else plain  # longdouble stays unchanged
     return value
 
 
@@ -219,17 +219,17 @@ def _native_pandas(value: Any) -> Any:
 
 
 def check_values(values: object) -> Sequence[Any]:
-    """Return the values of a statement if they come as they must.
+    """Return the values of a statement if they are in a tuple or a list.
 
     Raises:
-        TypeError: a lone value, a string, a dict: anything but a tuple or a list.
+        TypeError: they are anything else, such as a single value, a string or a dict.
     """
     if values is None:
         return ()
     if not isinstance(values, tuple | list):
         raise TypeError(
-            f"Values for a statement come in a tuple or a list, not as a lone {type(values).__name__}: "
-            f"write (value,) for one"
+            f"The values of a statement must be in a tuple or a list, not {type(values).__name__}: "
+            f"write (value,) for a single value"
         )
     return values
 
@@ -243,19 +243,21 @@ def jsonb_positions(named: Iterable[str | int] | None, columns: Sequence[str], p
         placeholders: how many placeholders there are.
 
     Raises:
-        ValueError: a name that is not among the statement's columns, or a position without a placeholder.
+        ValueError: a name is not among the statement's columns, or a position has no placeholder.
     """
     positions = set()
     for name in named or ():
         if isinstance(name, int):
             if not 0 <= name < placeholders:
-                raise ValueError(f"jsonb_columns names position {name}, the statement has {placeholders} placeholders")
+                raise ValueError(
+                    f"jsonb_columns names position {name}, but the statement's number of placeholders is {placeholders}"
+                )
             positions.add(name)
             continue
         found = {i for i, column in enumerate(columns) if column == name or column == name.lower()}
         if not found:
             raise ValueError(
-                f"jsonb_columns names {name!r}, the statement's columns are: {', '.join(columns) or 'none'}"
+                f"jsonb_columns names {name!r}, but the statement's columns are: {', '.join(columns) or 'none'}"
             )
         positions |= found
     return frozenset(positions)

@@ -1,9 +1,9 @@
 """Running SQL in the caller's schema.
 
 Every function takes its schema from :mod:`irp_pipeline.postgres.context`; ``schema=`` names another for one call.
-Placeholders are the driver's ``%s``, values come in a tuple or a list and may be whatever a DataFrame cell holds (see
-:mod:`irp_pipeline.postgres.parameters`). Connections are the business of :mod:`irp_pipeline.postgres.connections`, and
-how the schema goes with a statement that of :mod:`irp_pipeline.postgres.cursors`. Notebooks import all of it from
+Placeholders are the driver's ``%s``. Values are in a tuple or a list and may be anything that a DataFrame cell can hold
+(see :mod:`irp_pipeline.postgres.parameters`). :mod:`irp_pipeline.postgres.connections` makes connections, and
+:mod:`irp_pipeline.postgres.cursors` sends the schema with each statement. Notebooks import these functions from
 :mod:`irp_pipeline.helpers.database`.
 """
 
@@ -39,8 +39,8 @@ def execute_query(query: str, params: Sequence[Any] | None = None, schema: str |
         schema: the schema for this call; None means the context.
 
     Returns:
-        One column for each of the query's, NUMERIC as float; empty and without columns if the statement returns
-        no rows at all.
+        One column for each column of the query, NUMERIC as float; empty and without columns if the statement does
+        not return rows.
 
     Raises:
         DatabaseError: the database refused the statement or is away, or the schema does not exist.
@@ -66,7 +66,7 @@ def execute_scalar(query: str, params: Sequence[Any] | None = None, schema: str 
 
 
 def fetch_one(query: str, params: Sequence[Any] | None = None, schema: str | None = None) -> dict[str, Any] | None:
-    """Run a query and return its first row as a dict of plain Python values, or None if there is none.
+    """Run a query and return its first row as a dict of plain Python values, or None if there is no row.
 
     Args and errors as for :func:`execute_query`.
     """
@@ -82,7 +82,7 @@ def fetch_all(query: str, params: Sequence[Any] | None = None, schema: str | Non
 
 
 def execute_command(query: str, params: Sequence[Any] | None = None, schema: str | None = None) -> int:
-    """Run a statement and return how many rows it affected; 0 for one that affects none, such as DDL.
+    """Run a statement and return how many rows it affected; 0 if it affects none, such as DDL.
 
     Args and errors as for :func:`execute_query`.
     """
@@ -93,12 +93,12 @@ def execute_insert(query: str, params: Sequence[Any] | None = None, schema: str 
     """Run an INSERT and return the id of the new row.
 
     Args:
-        query: an INSERT; ``RETURNING id`` is added unless it returns something itself.
+        query: an INSERT; ``RETURNING id`` is added unless it has a RETURNING clause.
         params: one value for each placeholder.
         schema: the schema for this call; None means the context.
 
     Returns:
-        The first column that the statement returns, usually the id; None if ON CONFLICT DO NOTHING did nothing.
+        The first column that the statement returns, usually the id; None if ON CONFLICT DO NOTHING inserted nothing.
 
     Raises:
         DatabaseError, TypeError: as for :func:`execute_query`.
@@ -107,7 +107,7 @@ def execute_insert(query: str, params: Sequence[Any] | None = None, schema: str 
 
 
 def find_or_insert(find: str, key: Sequence[Any], insert: str, values: Sequence[Any]) -> Any:
-    """Return the id of a row, inserting the row if it is missing. Safe from any number of callers at once.
+    """Return the id of a row, inserting the row if it is missing. Safe for any number of callers at once.
 
     Args:
         find: a query for the id.
@@ -124,7 +124,7 @@ def find_or_insert(find: str, key: Sequence[Any], insert: str, values: Sequence[
     found = execute_scalar(find, key)
     if found is None:
         found = execute_scalar(insert, values)
-    if found is None:  # somebody else was faster
+    if found is None:  # another caller was faster
         found = execute_scalar(find, key)
     return found
 
@@ -139,24 +139,24 @@ def bulk_insert(
 
     Args:
         query: ``INSERT INTO table (columns) VALUES (%s, …)`` with one row; ON CONFLICT and RETURNING may follow.
-        params_list: the values of each row. Any iterable: a generator of a million rows is never held in memory.
-        jsonb_columns: columns, by name or by the position of their value in a row from 0, whose lists and scalars are
-            JSON rather than arrays. Dicts are JSON anywhere.
+        params_list: the values of each row, as any iterable: the rows of a generator are never all held in memory.
+        jsonb_columns: columns whose lists and scalars are JSON rather than arrays, by name or by the position of their
+            value in a row from 0. Dicts are always JSON.
         schema: the schema for this call; None means the context.
 
     Returns:
-        The first returned column of each row, in the order of ``params_list``; rows that an ON CONFLICT DO NOTHING
-        passed over are missing.
+        The first returned column of each row, in the order of ``params_list``, without the rows that ON CONFLICT DO
+        NOTHING left out.
 
     Raises:
-        DatabaseError: as for :func:`execute_query`, or the statement is not of that form. No row is inserted then.
+        DatabaseError: as for :func:`execute_query`, or the statement does not have that form. No row is inserted then.
         TypeError: a row is not a tuple or a list.
         ValueError: ``jsonb_columns`` names a column that the statement does not fill.
     """
     template = statements.row_template(query)
     if template is None:
         raise DatabaseError(
-            "bulk_insert needs INSERT … VALUES (…) with one row that holds every placeholder", statement=query
+            "bulk_insert needs INSERT … VALUES (…) with one row that contains every placeholder", statement=query
         )
     statement = _parse(query)
     jsonb = parameters.jsonb_positions(jsonb_columns, template.columns, statement.placeholders)
@@ -191,8 +191,8 @@ def transaction(schema: str | None = None) -> Iterator[None]:
         schema: the schema of the whole block; None means the context.
 
     Raises:
-        DatabaseError: used from another thread, task or process; the schema changed inside; an inner block failed
-            and the outer one went on all the same; the commit failed.
+        DatabaseError: it was used from another thread, task or process; the schema changed inside; an inner block
+            failed and the outer one continued anyway; the commit failed.
     """
     with schema_argument(schema), transactions.transaction():
         yield
@@ -244,23 +244,23 @@ def _bind(
     values = params if type(params) is tuple else parameters.check_values(params)
     if len(values) != statement.placeholders:
         raise DatabaseError(
-            f"The statement has {statement.placeholders} placeholders and was given {len(values)} values",
+            f"The numbers of placeholders ({statement.placeholders}) and values ({len(values)}) differ",
             statement=statement.source,
         )
     return parameters.bind_all(values, jsonb)
 
 
 def _parse(query: str) -> statements.Statement:
-    """Read a statement that is going to run; refuse one that the driver would cut off at a NUL and run all the same."""
+    """Parse a statement that is going to run; refuse a NUL, at which the driver would cut it off and run the rest."""
     if "\x00" in query:
-        raise DatabaseError("A statement cannot hold a NUL character", statement=query.replace("\x00", "\\x00"))
+        raise DatabaseError("A statement cannot contain a NUL character", statement=query.replace("\x00", "\\x00"))
     return statements.parse(query)
 
 
 def _unsendable_value(
     error: Exception, query: str, values: Sequence[Any], columns: Sequence[str] = ()
 ) -> DatabaseError:
-    """Return our error for a value that has no form in SQL: a NUL, a lone surrogate, an object in a JSON document."""
+    """Return our error for a value that SQL cannot express: a NUL, a lone surrogate, an object in a JSON document."""
     found = parameters.unstorable_parameter(values, columns)
     return DatabaseError(f"A value cannot be sent to PostgreSQL: {found or error}", statement=query)
 

@@ -1,7 +1,7 @@
 """Making, migrating and dropping a schema.
 
-Each schema has its own tables and its own ``irp_schema_version``, brought up to date by the Alembic revisions in
-:mod:`irp_pipeline.migrations`. All of it happens in one transaction under one advisory lock, since ``CREATE SCHEMA
+Each schema has its own tables and its own ``irp_schema_version``. The Alembic revisions in
+:mod:`irp_pipeline.migrations` bring it up to date, in one transaction under one advisory lock, since ``CREATE SCHEMA
 IF NOT EXISTS`` can collide with itself and Alembic keeps its state in module globals.
 
 Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.database`.
@@ -23,14 +23,14 @@ from irp_pipeline.postgres.transactions import in_transaction
 VERSION_TABLE: Final = "irp_schema_version"
 _FIRST_TABLE: Final = "irp_cycle"
 
-# Any number that is the same in every process: the advisory lock that all schema changes of a database share.
+# The key of the advisory lock that all schema changes of a database share: any number, the same in every process.
 _ADVISORY_LOCK: Final = 7_391_645_220
 # Alembic keeps its context in module globals, so one migration at a time in a process.
 _process_lock = threading.Lock()
 
 
 def _free_lock_in_child() -> None:
-    """A forked child has none of the threads of its parent, one of which may hold the lock for ever."""
+    """Make a new lock: a thread of the parent may hold the old one, and a forked child does not have that thread."""
     global _process_lock
     _process_lock = threading.Lock()
 
@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_free_lock_in_child)
 
 
 def latest_version() -> str:
-    """Return the newest revision that this package knows, such as ``0002``."""
+    """Return the newest revision of this package, such as ``0002``."""
     return max(
         path.name[:4]
         for path in (Path(__file__).parent.parent / "migrations" / "versions").glob("[0-9][0-9][0-9][0-9]_*.py")
@@ -47,7 +47,7 @@ def latest_version() -> str:
 
 
 def current_version(schema: str) -> str | None:
-    """Return the revision that a schema is at, or None if it does not exist or was never initialised.
+    """Return the revision of a schema, or None if it does not exist or was never initialised.
 
     Raises:
         DatabaseError: the server is away.
@@ -71,7 +71,7 @@ def list_initialised_schemas() -> list[str]:
 
 
 Guard = Callable[[sa.Connection, str, str], None]
-"""Raises if a schema must not be changed now: given the connection of the change, the schema and its revision."""
+"""Raises if a schema must not be changed now. Gets the connection of the change, the schema and its revision."""
 
 
 def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> None:
@@ -80,10 +80,10 @@ def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> No
     Args:
         schema: a checked schema name.
         target: the revision to stop at.
-        guard: called before tables that exist are changed.
+        guard: called before existing tables are changed.
 
     Raises:
-        DatabaseError: the server refuses or is away; there are tables of ours without a version, or a newer version.
+        DatabaseError: the server refuses or is away; the schema has our tables without a version, or a newer version.
     """
     if in_transaction():
         raise DatabaseError("init_database cannot run inside a transaction(): end the transaction first")
@@ -98,13 +98,13 @@ def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> No
             current = _current_version(connection, schema)
             if current is not None and current > latest:
                 raise DatabaseError(
-                    f"The schema {schema!r} is at version {current}, which is newer than this package knows "
+                    f"The schema {schema!r} has version {current}, which is newer than that of this package "
                     f"({latest}): install the newer irp-pipeline"
                 )
             if current is None and _has_table(connection, schema, _FIRST_TABLE):
                 raise DatabaseError(
-                    f"The schema {schema!r} holds a table {_FIRST_TABLE} that was not made by this package. "
-                    "Nothing was changed. Use another schema, or move the old tables away and copy their rows in "
+                    f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "
+                    "Nothing was changed. Use another schema, or move the old tables away and copy their rows "
                     "afterwards"
                 )
             if guard is not None and current is not None and current < wanted:
@@ -122,7 +122,7 @@ def drop(schema: str, guard: Guard | None = None) -> bool:
 
     Args:
         schema: a checked schema name.
-        guard: called before tables of ours are dropped.
+        guard: called before our tables are dropped.
 
     Raises:
         DatabaseError: the server refuses or is away.
@@ -147,7 +147,7 @@ def _run_alembic(connection: sa.Connection, schema: str, target: str) -> None:
     config.set_main_option("script_location", "irp_pipeline:migrations")
     config.attributes["connection"] = connection
     config.attributes["version_table"] = VERSION_TABLE
-    # Quoted here, since SQLAlchemy takes a name with a line break at its end for one that needs no quotes.
+    # Quoted here, since SQLAlchemy does not quote a name that ends with a line break.
     config.attributes["schema"] = sa.quoted_name(schema, quote=True)
     alembic.command.upgrade(config, target)
 

@@ -1,8 +1,8 @@
-"""Reading a SQL statement just far enough to hand it to the driver as its author meant it.
+"""Parsing a SQL statement just enough to pass it to the driver as its author meant it.
 
-The driver takes ``%s`` for a value wherever it stands and chokes on any other ``%``. Here a statement is split into
-plain SQL and into what only quotes text (literals, quoted names, comments): ``%s`` is a placeholder in the first
-and text in the second, and every other ``%`` is itself.
+The driver reads every ``%s`` as a value and fails at any other ``%``. This module splits a statement into plain SQL and
+quoted text (literals, quoted names, comments): in plain SQL ``%s`` is a placeholder, in quoted text it is text, and
+every other ``%`` is a plain ``%``.
 
 Lexical rules: https://www.postgresql.org/docs/current/sql-syntax-lexical.html, with
 ``standard_conforming_strings`` on. No database and no values here.
@@ -33,19 +33,19 @@ _TRANSACTION_CONTROL = re.compile(
 )
 _SAVEPOINT = re.compile(r"\s*(?:savepoint|release|rollback\s+(?:work\s+|transaction\s+)?to)\b")
 _DISCARD = re.compile(r"\s*discard\b")
-_SQL_BODY = re.compile(r"\bbegin\s+atomic\b")  # of a function; the END of it ends no transaction
+_SQL_BODY = re.compile(r"\bbegin\s+atomic\b")  # of a function; its END does not end a transaction
 _SESSION_COMMAND = re.compile(r"\s*(?:set(?!\s+(?:local|constraints|transaction)\b)|prepare|listen|load|declare)\b")
 _PROCEDURE = re.compile(r"\s*(?:do|call)\b")
 _SET_CONFIG = re.compile(r"\bset_config\s*\(")
 _SET_CONFIG_LOCAL = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)")
 _TEMPORARY = re.compile(
     r"\bcreate\s+(?:or\s+replace\s+)?(?:(?:global|local)\s+)?temp(?:orary)?\b"
-    # Not a table of that name, which is legal, as in INSERT INTO temp VALUES.
+    # Not a table named temp, which is legal, as in INSERT INTO temp VALUES.
     r"|\binto\s+(?:(?:global|local)\s+)?temp(?:orary)?\s+(?!values\b|select\b|default\b|as\b|overriding\b|with\b|using\b)[\w'\"]"
     r"|\b(?:table|view|sequence|into)\s+(?:if\s+not\s+exists\s+)?pg_temp\s*\."
 )
 _DROPPED_AT_COMMIT = re.compile(r"\bon\s+commit\s+drop\b")
-# What a large statement must have in it to be read in the driver's way, where no placeholder is looked for.
+# A large statement is parsed for its commands only if it contains one of these.
 _WORTH_READING = re.compile(
     r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*+"
     r"(?:begin|start|commit|end|rollback|abort|savepoint|release|prepare|set|listen|load|declare|do|call)\b"
@@ -69,19 +69,19 @@ class Statement:
     Attributes:
         source: the statement as written.
         text: the same with every ``%`` that is not a placeholder doubled.
-        bare: ``source`` with comments blanked and everything quoted filled with quotes, so that only SQL is left to
+        bare: ``source`` with comments blanked and quoted text replaced by quotes, so that only SQL is left to
             search; as long as ``source``, so that positions agree.
         placeholders: how many values it takes.
         returns: whether it has a RETURNING clause; that of a CTE does not count.
         controls_transaction: whether it begins or ends a transaction, or sets or uses a savepoint.
-        is_savepoint: whether it is one command, which sets or uses a savepoint.
-        is_discard: whether it is one command, which resets the session.
-        is_one_command: whether it is one command and not several.
-        sets_session: whether it leaves something behind in the connection it runs on: a setting, a prepared
-            statement, a cursor. What a function does that it calls is not seen.
-        changes_session: whether it does, or runs a procedure that may.
+        is_savepoint: whether it is a single command that sets or uses a savepoint.
+        is_discard: whether it is a single command that resets the session.
+        is_one_command: whether it is a single command.
+        sets_session: whether it leaves something in its session: a setting, a prepared statement, a cursor. What
+            functions do that it calls is not known.
+        changes_session: whether ``sets_session`` holds, or it runs a procedure that may change the session.
         leaves_temporary: whether it makes a temporary table, view or sequence that outlives its transaction.
-        makes_temporary: whether it makes any.
+        makes_temporary: whether it makes any temporary table, view or sequence.
     """
 
     source: str
@@ -101,12 +101,12 @@ class Statement:
 
 @dataclass(frozen=True)
 class RowTemplate:
-    """An ``INSERT … VALUES (…)`` taken apart around its one row.
+    """The parts of an ``INSERT … VALUES (…)`` with one row.
 
     Attributes:
-        head: up to and with VALUES, for sending as it is.
+        head: everything up to and including VALUES, to be sent unchanged.
         row: the parenthesised row with its placeholders, percent signs doubled.
-        tail: what follows the row (ON CONFLICT, RETURNING), for sending as it is.
+        tail: the part after the row (ON CONFLICT, RETURNING), to be sent unchanged.
         columns: the column that each placeholder fills; empty when the statement names no columns.
     """
 
@@ -117,15 +117,15 @@ class RowTemplate:
 
 
 def parse(source: str) -> Statement:
-    """Read a statement.
+    """Parse a statement.
 
     Args:
         source: one SQL statement, or several separated by semicolons.
 
     Returns:
-        What the driver needs to know of it. Never an error: what is not valid SQL is for the server to say.
+        What the driver needs to know about it. Raises no error: invalid SQL is left to the server.
     """
-    # One with megabytes of literals in it is not kept: it would hardly come again.
+    # A statement with megabytes of literals is not cached: it will hardly be used again.
     return _parse_cached(source) if len(source) <= _LONGEST_CACHED else _parse(source)
 
 
@@ -192,13 +192,13 @@ _NOTHING_SPECIAL = _parse("SELECT 1")
 
 
 def read_commands(source: str) -> Statement:
-    """Read a statement for its commands alone, which does not take long for a large one.
+    """Parse a statement for its commands only, which is fast even for a large statement.
 
     Args:
         source: one SQL statement, or several separated by semicolons.
 
     Returns:
-        What it does to transaction and session; of what else there is to know of it, nothing is meant.
+        What it does to the transaction and the session; the other attributes have no meaning.
     """
     if len(source) <= _LONGEST_CACHED or _WORTH_READING.search(source):
         return parse(source)
@@ -211,24 +211,24 @@ def quote_identifier(name: str) -> str:
 
 
 def with_returned_id(source: str) -> Statement:
-    """Return the statement with ``RETURNING id`` at its end, unless it has a RETURNING clause of its own."""
+    """Return the statement with ``RETURNING id`` at its end, unless it already has a RETURNING clause."""
     statement = parse(source)
     if statement.returns:
         return statement
     end = len(statement.bare.rstrip("; \t\r\n\f\v"))
-    # A trailing comment is blank in `bare`: cutting there drops it, or it would swallow what is added.
+    # A trailing comment is blank in `bare`. Cutting there drops it; otherwise it would contain the addition.
     return parse(source[:end] + " RETURNING id")
 
 
 @functools.lru_cache(maxsize=256)
 def row_template(source: str) -> RowTemplate | None:
-    """Take an ``INSERT … VALUES (…)`` apart, so that many rows can go into one statement.
+    """Split an ``INSERT … VALUES (…)`` into its parts, so that one statement can insert many rows.
 
     Args:
-        source: an INSERT with exactly one row, which holds every placeholder.
+        source: an INSERT with exactly one row, which contains every placeholder.
 
     Returns:
-        Its parts, with a tail that returns ids; or None if the statement is not of that form.
+        Its parts, with a tail that returns ids; or None if the statement does not have that form.
     """
     statement = with_returned_id(source)
     bare = statement.bare

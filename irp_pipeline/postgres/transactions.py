@@ -1,8 +1,7 @@
 """Transactions, and the connections that the pool lends to single statements.
 
-Here belongs when a connection is taken and given back, and what a transaction's caller may do in it. Where connections
-come from is the business of :mod:`irp_pipeline.postgres.connections`; statements are run in
-:mod:`irp_pipeline.postgres.running`.
+This module decides when a connection is taken and returned, and what a caller may do in a transaction.
+:mod:`irp_pipeline.postgres.connections` makes connections; :mod:`irp_pipeline.postgres.running` runs statements.
 """
 
 import os
@@ -35,7 +34,7 @@ _R = TypeVar("_R")
 
 @dataclass(slots=True)
 class _Lent:
-    """A connection that the pool lent to a helper, without what SQLAlchemy wraps around one for other people."""
+    """A connection that the pool lent to a helper, without SQLAlchemy's usual wrapper."""
 
     pool: Pool
     entry: ConnectionPoolEntry
@@ -57,7 +56,7 @@ _transaction: ContextVar[_Transaction | None] = ContextVar("irp_transaction", de
 
 
 def in_transaction() -> bool:
-    """Tell whether the caller is inside :func:`transaction`."""
+    """Return whether the caller is inside :func:`transaction`."""
     return _transaction.get() is not None
 
 
@@ -69,8 +68,8 @@ def transaction() -> Iterator[None]:
     inner block fails, the outer one can no longer commit.
 
     Raises:
-        DatabaseError: used from another thread, task or process; the schema changed inside; an inner block failed
-            and the outer one went on all the same; the commit failed.
+        DatabaseError: it was used from another thread, task or process; the schema changed inside; an inner block
+            failed and the outer one continued anyway; the commit failed.
     """
     current = _transaction.get()
     if current is not None:
@@ -93,7 +92,7 @@ def transaction() -> Iterator[None]:
         try:
             yield
             if not _is_ours(opened):
-                raise DatabaseError("A forked process cannot end the transaction of the one that it came from")
+                raise DatabaseError("A forked process cannot end the transaction of its parent process")
             if opened.broken:
                 raise DatabaseError(
                     "The transaction cannot be committed: a transaction() block inside it failed, and its error was "
@@ -101,7 +100,7 @@ def transaction() -> Iterator[None]:
                 )
             _check_connected(opened)
             if dbapi.info.transaction_status == TRANSACTION_STATUS_INERROR:
-                # COMMIT would roll back, and call that a success.
+                # COMMIT would roll back and report success.
                 raise DatabaseError(
                     "The transaction cannot be committed: a statement in it failed, and its error was caught. Nothing "
                     "was written. Let the error pass, or catch it outside the transaction() block"
@@ -115,7 +114,7 @@ def transaction() -> Iterator[None]:
             lent.entry.invalidate(error)
         raise database_error(error, dbapi=dbapi) from error
     finally:
-        if _is_ours(opened):  # a forked child shares the connection, and has no pool that it belongs to
+        if _is_ours(opened):  # a forked child shares the connection, but its pool does not own it
             _give_back(lent)
         _transaction.reset(token)
 
@@ -123,16 +122,16 @@ def transaction() -> Iterator[None]:
 def with_cursor(work: Callable[[SchemaCursor | LoneCursor], _R], statement: str, changes_session: bool = False) -> _R:
     """Call ``work`` with a cursor of the caller's open transaction, else of a pooled connection, and return its result.
 
-    (A function and not a context manager: on a local socket two generators cost as much as the query.)
+    (This is a function and not a context manager: on a local socket two generators take as long as the query.)
 
     Args:
-        work: runs the statement and reads what it needs from the cursor. A statement that cannot be part of a
-            transaction is run once more, alone.
-        statement: what is going to run, for the error message.
-        changes_session: the statement may leave something behind in the session, which the next caller must not find.
+        work: runs the statement and reads what it needs from the cursor. If the statement cannot be part of a
+            transaction, ``work`` is called again with a cursor that sends it alone.
+        statement: the statement, for the error message.
+        changes_session: whether the statement may leave something in the session that the next caller must not find.
 
     Raises:
-        DatabaseError: no connection, the schema does not exist, or the server refused the statement.
+        DatabaseError: there is no connection, the schema does not exist, or the server refused the statement.
     """
     current = _transaction.get()
     if current is not None:
@@ -163,7 +162,7 @@ def _alone(dbapi: SchemaConnection, work: Callable[[LoneCursor], _R], statement:
 
 
 def _take_connection() -> _Lent:
-    """Take a connection from the pool; one that died while it was idle is replaced."""
+    """Take a connection from the pool; replace it if it died while it was idle."""
     pool = get_engine().pool
     try:
         entry: Any = pool._do_get()
@@ -183,14 +182,14 @@ def _take_connection() -> _Lent:
         raise database_error(error.orig or error) from error
     except sa.exc.TimeoutError as error:
         raise DatabaseError(
-            "All connections of the pool are in use, and none came free in time. Close what holds them, or raise "
+            "All connections of the pool are in use, and none became free in time. Close some of them, or raise "
             "IRP_POOL_SIZE"
         ) from error
     return _Lent(pool, entry, dbapi)
 
 
 def _give_back(lent: _Lent) -> None:
-    """Give a connection back to the pool as the helpers leave one: between transactions, with nothing left in it."""
+    """Return a connection to the pool: between transactions, with nothing left in its session."""
     dbapi = lent.dbapi
     try:
         if dbapi.closed:
@@ -209,12 +208,12 @@ def _say(dbapi: SchemaConnection, command: str) -> None:
 
 
 def _caller() -> tuple[int, int, object]:
-    """Return what tells this flow of control from any other: process, thread and asyncio task."""
+    """Return what identifies this flow of control: process, thread and asyncio task."""
     return os.getpid(), *this_caller()
 
 
 def _is_ours(current: _Transaction) -> bool:
-    """Tell whether this process opened it: a forked child shares the connection and must not say a word on it."""
+    """Return whether this process opened it: a forked child shares the connection and must not use it."""
     return current.owner[0] == os.getpid()
 
 
@@ -242,8 +241,8 @@ def _check_connected(current: _Transaction) -> None:
 def _check_transaction(current: _Transaction) -> None:
     if current.owner != _caller():
         raise DatabaseError(
-            "A transaction belongs to the thread or task that opened it, and this is another one. Open a "
-            "transaction() of its own here, or do the work before it is handed on"
+            "A transaction belongs to the thread or task that opened it, and this is another one. Open a separate "
+            "transaction() here, or do the work in the thread or task that opened it"
         )
     schema = get_current_schema()
     if current.schema != schema:

@@ -1,16 +1,16 @@
-"""Where the database and the files are: the one door for configuration.
+"""Where the database and the files are: the only place that reads the configuration.
 
 Here: every environment variable of this project that is not about schemas, with its default and its errors. Not here:
 connecting (:mod:`irp_pipeline.helpers.database`), and the embedded server itself (:mod:`irp_pipeline.embedded`).
 
-The environment is read when something is asked, never at import, and never from a file. An empty variable counts as
-unset. What can be set:
+The environment is read when a setting is needed, never at import, and never from a file. An empty variable counts as
+unset. The settings:
 
 =========================  ===========================================================================================
 ``IRP_HOME``               the folder of cycles and of the embedded server; default: the nearest ``.irp`` in the
                            working folder or above, else a new one in the working folder
-``IRP_DATABASE_URL``       ``postgresql://user:password@host:5432/database``, with any parameter of libpq after ``?``
-``DB_SERVER``              host, or folder of the socket; it needs ``DB_NAME``
+``IRP_DATABASE_URL``       ``postgresql://user:password@host:5432/database``, with any parameters of libpq after ``?``
+``DB_SERVER``              host, or folder of the socket; needs ``DB_NAME`` too
 ``DB_PORT``                port of that server (5432)
 ``DB_NAME``                name of the database
 ``DB_USER``                role in the database (the user of the operating system, as for psql)
@@ -18,26 +18,26 @@ unset. What can be set:
 ``IRP_CONNECT_TIMEOUT``    how long to wait for a connection, in seconds (10)
 ``IRP_POOL_SIZE``          how many connections a process keeps open (5)
 ``IRP_EXTENSIONS_SCHEMA``  a second schema in the search path, for PostgreSQL extensions (none)
-``IRP_SOURCE_<NAME>_URL``  address of a database that portfolios come from, as SQLAlchemy writes it (none)
+``IRP_SOURCE_<NAME>_URL``  address of a database that holds portfolios, as a SQLAlchemy URL (none)
 ``IRP_DAGSTER_DATABASE_URL``
                            the database of Dagster's own records, like ``IRP_DATABASE_URL``; default: on the same
-                           server, named as the other with ``_dagster`` behind it
-``IRP_EXECUTOR``           where the steps of a run are carried out: ``in_process`` (default) or ``multiprocess``
+                           server as the pipeline's database, with the same name followed by ``_dagster``
+``IRP_EXECUTOR``           where the steps of a run are executed: ``in_process`` (default) or ``multiprocess``
 ``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
-``IRP_JOB_HOURS``          how long one of them may run (24)
-``IRP_JOB_DISK_GB``        how large its folder may become, in gigabytes (50)
-``IRP_JOB_MEMORY_GB``      how much memory its processes may use together, in gigabytes (no limit)
-``IRP_JOB_PROCESSES``      how many processes its kernel has; figures depend on it in their last digits (1)
-``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, with commas between them (none)
+``IRP_JOB_HOURS``          how many hours a job may run (24)
+``IRP_JOB_DISK_GB``        how many gigabytes the folder of a job may hold (50)
+``IRP_JOB_MEMORY_GB``      how many gigabytes of memory its processes may use together (no limit)
+``IRP_JOB_PROCESSES``      how many processes the kernel of a job has; the last digits of figures depend on it (1)
+``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, separated by commas (none)
 ``NUMBA_CACHE_DIR``        where Oasis LMF keeps its compiled code (a folder for each Python environment in
                            ``~/.cache/irp-pipeline/compiled``)
-``IRP_UI_HOSTS``           names under which ``irp ui`` answers besides ``localhost``, such as those of a proxy in front
-                           of it, with commas between them (none)
+``IRP_UI_HOSTS``           host names that ``irp ui`` answers to besides ``localhost``, such as those of a proxy in
+                           front of it, separated by commas (none)
 ``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
-``IRP_WEBHOOK_URL``        where failed runs are announced, as JSON by POST; default: only in the log
+``IRP_WEBHOOK_URL``        where failed runs are reported, as JSON by POST; default: only in the log
 =========================  ===========================================================================================
 
-``IRP_DATABASE_URL`` wins over the ``DB_*`` variables; without either the embedded server is used.
+``IRP_DATABASE_URL`` overrides the ``DB_*`` variables; without either, the embedded server is used.
 
 All of it is imported from here. ``variables`` reads the environment, ``folders`` and ``database`` say where the files
 and the database are, ``checking`` finds what is wrong with the variables that are set.

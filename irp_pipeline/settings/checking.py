@@ -1,6 +1,6 @@
-"""What is wrong with the variables that are set, all at once.
+"""Checking all variables that are set at once.
 
-Here: going through all of them for ``irp doctor``. Not here: the check of one variable
+Here: going through all variables for ``irp doctor``. Not here: the check of one variable
 (:mod:`irp_pipeline.settings.variables`), and whether the database answers.
 """
 
@@ -24,7 +24,7 @@ from irp_pipeline.settings.variables import (
 
 
 def problems() -> list[str]:
-    """Say what is wrong with the variables that are set, each with what to do; neither connects nor starts anything."""
+    """Return what is wrong with the variables that are set, and what to do; connects to nothing and starts nothing."""
     found = []
     for variables in (Home, Url, Server, Connections, Jobs, Dagster):
         try:

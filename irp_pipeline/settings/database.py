@@ -1,6 +1,6 @@
 """Which database is used: the one that the environment names, or the embedded one.
 
-Here: its address, whatever variables it is made of, and what of it may be shown. Not here: connecting
+Here: its address, whichever variables give it, and which parts of it may be shown. Not here: connecting
 (:mod:`irp_pipeline.postgres.connections`).
 """
 
@@ -26,9 +26,9 @@ _URL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2", "postgresql+psy
 
 @dataclass(frozen=True)
 class DatabaseDescription:
-    """Which database is used, without password: what may be shown to anybody.
+    """Which database is used, without the password, so that anybody may see it.
 
-    ``source`` is what :func:`database_source` says. ``host`` is a name, an address or the folder of a socket.
+    ``source`` comes from :func:`database_source`. ``host`` is a name, an address or the folder of a socket.
     """
 
     source: str
@@ -42,7 +42,7 @@ class DatabaseDescription:
 
 
 def database_source() -> str:
-    """Say what names the database: ``IRP_DATABASE_URL``, ``DB_*`` or ``embedded``. Neither connects nor starts."""
+    """Return what names the database: ``IRP_DATABASE_URL``, ``DB_*`` or ``embedded``. Does not connect or start it."""
     if read(Url).url is not None:
         return "IRP_DATABASE_URL"
     if any(os.environ.get(str(field.validation_alias)) for field in Server.model_fields.values()):
@@ -51,10 +51,10 @@ def database_source() -> str:
 
 
 def database_url() -> URL:
-    """Give the database to connect to; the embedded server is started if it is the one.
+    """Return the database to connect to; start the embedded server if it is used.
 
     Returns:
-        A SQLAlchemy URL that names the driver psycopg2, whatever driver the variable named. ``str()`` of it hides
+        A SQLAlchemy URL that names the driver psycopg2, whatever driver the variable names. Its ``str()`` hides
         the password; ``render_as_string(hide_password=False)`` does not.
 
     Raises:
@@ -67,7 +67,7 @@ def database_url() -> URL:
 
 
 def describe_database() -> DatabaseDescription:
-    """Say which database :func:`database_url` would give, without password. Neither connects nor starts.
+    """Describe the database of :func:`database_url`, without the password. Does not connect or start it.
 
     Raises:
         SettingsError: a variable is missing or wrong.
@@ -84,10 +84,9 @@ def describe_database() -> DatabaseDescription:
 
 
 def dagster_database_url() -> URL:
-    """Give the database of Dagster's own records: ``IRP_DAGSTER_DATABASE_URL``, or one beside the pipeline's.
+    """Return the database of Dagster's own records: ``IRP_DAGSTER_DATABASE_URL``, or one beside the pipeline's.
 
-    The embedded server is started if it is the one; the database itself is made by
-    :mod:`irp_pipeline.orchestration.storage`.
+    Starts the embedded server if it is used. :mod:`irp_pipeline.orchestration.storage` makes the database itself.
 
     Raises:
         SettingsError: a variable is missing or wrong.
@@ -101,15 +100,15 @@ def dagster_database_url() -> URL:
 
 
 def user_of_system() -> str:
-    """Name who runs this process, as the operating system knows him."""
+    """Return the operating system's name of the user who runs this process."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
+    except (KeyError, OSError):  # a user id without a name, as in a container
         return str(os.geteuid())
 
 
 def _named_url() -> URL:
-    """Give the URL that the environment names."""
+    """Return the URL that the environment names."""
     url = read(Url).url
     return (
         _url_of_server(read(Server)) if url is None else url_of_text("IRP_DATABASE_URL", url.get_secret_value().strip())
@@ -117,7 +116,7 @@ def _named_url() -> URL:
 
 
 def url_of_text(variable: str, text: str) -> URL:
-    """Read the address in a variable. No error repeats a part of it in which a password could be."""
+    """Read the address in a variable. No error repeats a part of it that could contain a password."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -132,14 +131,14 @@ def url_of_text(variable: str, text: str) -> URL:
         url = make_url(text).set(drivername=DRIVER)
     except (ArgumentError, ValueError):
         url = None
-    # A second "@" may be one of the password; what follows the first would be taken for the host, and be shown.
+    # A second "@" may belong to the password. The part after the first "@" would be read as the host and shown.
     if url is None or text.count("@") > 1 or (url.port is not None and not 0 < url.port < 65536):
         raise SettingsError(
-            f"{variable} cannot be read: the part after the user is not host:port/database. A password with "
-            "characters such as @ : / ? # % must have them percent-encoded (@ as %40); or set DB_SERVER, DB_NAME, "
-            "DB_USER and DB_PASSWORD instead, which take any password as it is."
+            f"{variable} cannot be read: the part after the user is not host:port/database. Percent-encode "
+            "characters such as @ : / ? # % in the password (@ as %40), or set DB_SERVER, DB_NAME, "
+            "DB_USER and DB_PASSWORD instead, which take any password unchanged."
         )
-    # libpq takes these behind the "?" as well, where nothing would hide the password.
+    # libpq also reads these after the "?", where nothing would hide the password.
     if user := _query_value(url, "user"):
         url = url.set(username=user).difference_update_query(["user"])
     if password := _query_value(url, "password"):
@@ -150,7 +149,7 @@ def url_of_text(variable: str, text: str) -> URL:
 
 
 def _url_of_server(server: Server) -> URL:
-    """Put DB_SERVER, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD together."""
+    """Make a URL from DB_SERVER, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD."""
     from sqlalchemy import URL
 
     missing = [name for name, value in (("DB_SERVER", server.host), ("DB_NAME", server.database)) if not value]
@@ -160,7 +159,7 @@ def _url_of_server(server: Server) -> URL:
         ]
         raise SettingsError(
             f"{_listed(given)} {'is' if len(given) == 1 else 'are'} set, but {_listed(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing. Set {'it' if len(missing) == 1 else 'them'} as well, or "
+            f"{'is' if len(missing) == 1 else 'are'} missing. Set {'it' if len(missing) == 1 else 'them'} too, or "
             "unset all DB_* variables to use the embedded server."
         )
     password = None if server.password is None else server.password.get_secret_value()
@@ -173,7 +172,7 @@ def _url_of_server(server: Server) -> URL:
     if not _is_host(host):
         raise SettingsError(
             f"DB_SERVER is {server.host!r}, but must be the name or address of one server, without port or user. "
-            "Set DB_PORT and DB_USER to those; for a whole URL there is IRP_DATABASE_URL."
+            "Put those into DB_PORT and DB_USER, or a whole URL into IRP_DATABASE_URL."
         )
     return URL.create(DRIVER, server.user, password, host, port, server.database)
 

@@ -1,6 +1,6 @@
-"""Where the files are: the folder ``IRP_HOME``, and in it those of cycles and models.
+"""Where the files are: the folder ``IRP_HOME``, and the folders of cycles and models in it.
 
-Here: which folders these are, and making ``IRP_HOME``. Not here: what is written into them
+Here: finding these folders, and making ``IRP_HOME``. Not here: writing files into them
 (:mod:`irp_pipeline.files`), and what the embedded server keeps there (:mod:`irp_pipeline.embedded`).
 """
 
@@ -16,16 +16,16 @@ _HOME_NAME = ".irp"
 
 
 def irp_home() -> Path:
-    """Say which folder holds the cycles and the embedded server. Makes nothing: that is :func:`make_irp_home`.
+    """Return the folder of the cycles and the embedded server. :func:`make_irp_home` makes it.
 
     A ``.irp`` folder above the working folder counts only if it belongs to the caller, to root or to the owner of
-    the folder around it. Otherwise anybody could put one into ``/tmp`` and give others his database.
+    the folder around it. Otherwise anybody could put one into ``/tmp`` and make others use that database.
 
     Returns:
         An absolute path; the folder need not exist.
 
     Raises:
-        SettingsError: ``IRP_HOME`` cannot be read; the working folder is gone, or holds another user's ``.irp``.
+        SettingsError: ``IRP_HOME`` cannot be read; the working folder is gone, or it holds another user's ``.irp``.
     """
     configured = read(Home).folder
     if configured is not None:
@@ -49,15 +49,15 @@ def irp_home() -> Path:
 
 
 def make_irp_home() -> Path:
-    """Make the folder of :func:`irp_home` if need be: only its owner can enter it, and git ignores it.
+    """Make the folder of :func:`irp_home` if it is missing: only its owner can enter it, and git ignores it.
 
-    One that others can enter is closed to them, with all that is in it.
+    If others can enter an existing folder, it is closed to them, with everything in it.
 
     Returns:
         Its absolute path.
 
     Raises:
-        SettingsError: as :func:`irp_home`; it cannot be made, or belongs to another user.
+        SettingsError: as for :func:`irp_home`; the folder cannot be made, or belongs to another user.
     """
     home = irp_home()
     try:
@@ -67,28 +67,28 @@ def make_irp_home() -> Path:
 
 
 def cycle_dir(schema: str, cycle: str) -> Path:
-    """Say which folder holds the files of a cycle: ``IRP_HOME/cycles/<schema>/<cycle>``. Makes nothing.
+    """Return the folder of a cycle's files: ``IRP_HOME/cycles/<schema>/<cycle>``. Makes nothing.
 
-    Whoever puts something into it calls :func:`make_irp_home` first.
+    Call :func:`make_irp_home` before you put anything into it.
 
     Args:
         schema: the PostgreSQL schema of the cycle.
         cycle: the cycle's name.
 
     Raises:
-        SettingsError: one of the two is not the name of one folder, such as ``..`` or ``a/b``.
+        SettingsError: one of the two cannot be the name of a folder, such as ``..`` or ``a/b``.
     """
     for what, name in (("schema", schema), ("cycle", cycle)):
         if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
             raise SettingsError(
-                f"The {what} {name!r} cannot be the name of a folder, and its files have no place. "
+                f"The {what} {name!r} cannot be the name of a folder for its files. "
                 f"Use a {what} name of letters, digits, '_', '-' and '.'."
             )
     return irp_home() / "cycles" / schema / cycle
 
 
 def models_folder() -> Path:
-    """Say where models are looked for that are not in the folder of the workbook: ``IRP_HOME/models``."""
+    """Return the folder of models that are not in the workbook's folder: ``IRP_HOME/models``."""
     return irp_home() / "models"
 
 

@@ -1,7 +1,7 @@
 """The environment variables: their names, defaults and checks.
 
-Here: reading the variables, and a function for each that says all by itself. Not here: what several of them say
-together, which is where the files (:mod:`irp_pipeline.settings.folders`) and the database
+Here: reading the variables, and a function for each setting that takes only one. Not here: settings that combine
+several, which are where the files (:mod:`irp_pipeline.settings.folders`) and the database
 (:mod:`irp_pipeline.settings.database`) are.
 """
 
@@ -73,7 +73,7 @@ class Jobs(_Variables):
     def _is_list_of_names(cls, names: str | None) -> str | None:
         for name in _items(names):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is not the name of a variable; write NAME,NAME without values")
+                raise ValueError(f"{name!r} is not the name of a variable; write names without values, as NAME,NAME")
         return names
 
 
@@ -89,7 +89,7 @@ class Dagster(_Variables):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError("there is no such time zone; write it as in Europe/London") from None
+            raise ValueError("there is no such time zone; write it like Europe/London") from None
         return name
 
 
@@ -109,30 +109,30 @@ _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
 
 
 def connect_timeout_seconds() -> int:
-    """Say how long to wait for a connection, in whole seconds: ``IRP_CONNECT_TIMEOUT``, default 10.
+    """Return how long to wait for a connection, in whole seconds: ``IRP_CONNECT_TIMEOUT``, default 10.
 
     Raises:
-        SettingsError: it is no whole number from 1 to 3600.
+        SettingsError: it is not a whole number from 1 to 3600.
     """
     return read(Connections).connect_timeout
 
 
 def pool_size() -> int:
-    """Say how many connections a process keeps open: ``IRP_POOL_SIZE``, default 5.
+    """Return how many connections a process keeps open: ``IRP_POOL_SIZE``, default 5.
 
     Raises:
-        SettingsError: it is no whole number from 1 to 1000.
+        SettingsError: it is not a whole number from 1 to 1000.
     """
     return read(Connections).pool_size
 
 
 def extensions_schema() -> str | None:
-    """Name the schema that holds PostgreSQL extensions, if there is one: ``IRP_EXTENSIONS_SCHEMA``."""
+    """Return the schema that holds PostgreSQL extensions, if there is one: ``IRP_EXTENSIONS_SCHEMA``."""
     return read(Connections).extensions_schema
 
 
 def executor() -> Literal["in_process", "multiprocess"]:
-    """Say where the steps of a run are carried out: ``IRP_EXECUTOR``, default ``in_process``.
+    """Return where the steps of a run are executed: ``IRP_EXECUTOR``, default ``in_process``.
 
     Raises:
         SettingsError: it is neither ``in_process`` nor ``multiprocess``.
@@ -141,28 +141,28 @@ def executor() -> Literal["in_process", "multiprocess"]:
 
 
 def job_slots() -> int:
-    """Say how many jobs a risk engine runs on this machine at once: ``IRP_JOB_SLOTS``, default its processors.
+    """Return how many jobs a risk engine runs on this machine at once: ``IRP_JOB_SLOTS``, default one per processor.
 
     Raises:
-        SettingsError: it is no whole number above 0.
+        SettingsError: it is not a whole number above 0.
     """
     return read(Jobs).slots
 
 
 def job_seconds() -> float:
-    """Say how long a job may run, in seconds: ``IRP_JOB_HOURS``, default 24 hours.
+    """Return how long a job may run, in seconds: ``IRP_JOB_HOURS``, default 24 hours.
 
     Raises:
-        SettingsError: it is no number above 0.
+        SettingsError: it is not a number above 0.
     """
     return read(Jobs).hours * 3600
 
 
 def job_disk_bytes() -> float:
-    """Say how large the folder of a job may become, in bytes: ``IRP_JOB_DISK_GB``, default 50 gigabytes.
+    """Return how large the folder of a job may become, in bytes: ``IRP_JOB_DISK_GB``, default 50 gigabytes.
 
     Raises:
-        SettingsError: it is no number above 0.
+        SettingsError: it is not a number above 0.
     """
     return read(Jobs).disk_gigabytes * 1e9
 
@@ -178,7 +178,7 @@ def job_memory_bytes() -> float | None:
 
 
 def job_environment_names() -> list[str]:
-    """Name the variables that jobs get besides the usual ones: ``IRP_JOB_ENV``, default none.
+    """Return the names of variables that jobs get besides the usual ones: ``IRP_JOB_ENV``, default none.
 
     Raises:
         SettingsError: it is not a list of names.
@@ -187,7 +187,7 @@ def job_environment_names() -> list[str]:
 
 
 def ui_hosts() -> list[str]:
-    """Name the hosts, some with a port, as which the UI answers besides this machine's own: ``IRP_UI_HOSTS``.
+    """Return the host names, some with a port, that the UI answers to besides this machine's: ``IRP_UI_HOSTS``.
 
     Raises:
         SettingsError: it is not a list of hosts.
@@ -196,18 +196,18 @@ def ui_hosts() -> list[str]:
 
 
 def job_processes() -> int:
-    """Say how many processes the kernel of a job has: ``IRP_JOB_PROCESSES``, default 1.
+    """Return how many processes the kernel of a job has: ``IRP_JOB_PROCESSES``, default 1.
 
-    Figures depend on it in their last digits.
+    The last digits of figures depend on it.
 
     Raises:
-        SettingsError: it is no whole number from 1 to 1,024.
+        SettingsError: it is not a whole number from 1 to 1,024.
     """
     return read(Jobs).processes
 
 
 def time_zone() -> str:
-    """Name the time zone of schedules: ``IRP_TIME_ZONE``, default ``UTC``.
+    """Return the time zone of schedules: ``IRP_TIME_ZONE``, default ``UTC``.
 
     Raises:
         SettingsError: there is no such time zone.
@@ -216,13 +216,13 @@ def time_zone() -> str:
 
 
 def webhook_url() -> str | None:
-    """Give the address that failed runs are announced to, which may hold a secret: ``IRP_WEBHOOK_URL``."""
+    """Return the address that failed runs are reported to, which may contain a secret: ``IRP_WEBHOOK_URL``."""
     url = read(Dagster).webhook_url
     return url.get_secret_value() if url is not None else None
 
 
 def read(variables: type[_AnyVariables]) -> _AnyVariables:
-    """Read variables that belong together; a SettingsError names each that is wrong."""
+    """Read variables that belong together; a SettingsError names each wrong one."""
     try:
         return variables()
     except ValidationError as error:
@@ -234,7 +234,7 @@ def read(variables: type[_AnyVariables]) -> _AnyVariables:
 def _problem(variable: str, message: str) -> str:
     is_secret = variable in _SECRETS
     value = "set" if is_secret else repr(os.environ.get(variable))
-    return f"{variable} is {value}, but is not usable: {message}. Correct it, or unset it for the default."
+    return f"{variable} is {value}, which is not usable: {message}. Correct it, or unset it to use the default."
 
 
 def _items(text: str | None) -> list[str]:

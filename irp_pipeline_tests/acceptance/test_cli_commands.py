@@ -409,7 +409,7 @@ class TestDoctor:
         *_, finding = json.loads(result.stdout)["findings"]
         assert (finding["subject"], finding["state"]) == ("Tables", "wrong")
         assert "pip install --upgrade" in finding["remedy"]
-        assert "newer than this package knows" in irp("db", "init", "--db-schema", other_schema, status=1).stderr
+        assert "newer than that of this package" in irp("db", "init", "--db-schema", other_schema, status=1).stderr
 
     def test_says_that_a_server_is_away_and_never_the_password(self, irp, monkeypatch):
         monkeypatch.setenv("IRP_DATABASE_URL", "postgresql://ada:geheim@127.0.0.1:1/risk")

@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_read_is_an_error_in_words(check: Run, tmp_path: P
 def test_how_a_file_is_written_can_be_said(check: Run) -> None:
     """What the messages ask for is there: a command has no workbook to write it into."""
     dots, other = CASES / "dot-thousands" / "location.csv", CASES / "cp1252-no-encoding-in-workbook" / "location.csv"
-    assert "say '.' or ',' in the option --decimal" in check(dots, status=1).stderr.replace("\n", " ")
+    assert "write '.' or ',' in the option --decimal" in check(dots, status=1).stderr.replace("\n", " ")
     assert "is not a number" not in check(dots, "--decimal", ",").stderr
     assert "write its encoding in the option --encoding" in check(other, status=1).stderr.replace("\n", " ")
     check(other, "--encoding", "cp1252")
@@ -116,4 +116,4 @@ def test_losses_that_are_asked_for_say_which_tables_must_be_there(check: Run) ->
     location = CASES / "condtag-reference" / "location.csv"
     check(location)
     assert "account file" in check(location, "--losses", "GUL,IL", status=1).stdout
-    assert "is GBP, but losses are stated in EUR" in check(location, "--currency", "eur", status=1).stdout
+    assert "is GBP, but losses are in EUR" in check(location, "--currency", "eur", status=1).stdout

@@ -157,11 +157,11 @@ print("LOADED", sorted({"pandas", "dagster", "IPython", "ipykernel", "pixeltable
             ("cycle", "list"),
             {"DB_SCHEMA": "pg_toast"},
             1,
-            "Error: The environment variable DB_SCHEMA is no schema name",
+            "Error: The environment variable DB_SCHEMA is not a schema name",
         ),
         (("status", "x"), {"IRP_DATABASE_URL": "mysql://ada:geheim@db/x"}, 1, "Error: IRP_DATABASE_URL is not"),
         (("db", "init"), {"IRP_DATABASE_URL": "postgresql://ada:geheim@127.0.0.1:1/x"}, 1, "Error: No connection to"),
-        (("doctor",), {"DB_SCHEMA": "pg_toast"}, 1, "DB_SCHEMA is no schema name"),
+        (("doctor",), {"DB_SCHEMA": "pg_toast"}, 1, "DB_SCHEMA is not a schema name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -291,7 +291,7 @@ class TestInstallKernel:
 
     @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a b", "ä", "irp\n"])
     def test_refuses_what_is_no_name(self, tmp_path, name):
-        with pytest.raises(NotebookError, match="Not a name for a kernel"):
+        with pytest.raises(NotebookError, match="is not a valid kernel name"):
             install_kernel(name, prefix=tmp_path)
         assert not [*tmp_path.iterdir()]
 

@@ -1,5 +1,5 @@
 """Reading a source of exposure: CSV, Parquet and SQLite files, PostgreSQL and other databases.
 
-Everything here ends in batches of rows typed as OED has them, with the place of each row for messages. What is read is
-not judged here: see :mod:`irp_pipeline.exposure.validation`.
+All readers return batches of rows with the types of OED, and the place of each row for messages. The rows are not
+checked here: see :mod:`irp_pipeline.exposure.validation`.
 """

@@ -1,12 +1,12 @@
-"""Values as a source gives them, turned into the types that OED columns have here.
+"""Converting the values of a source to the types of the OED columns.
 
 Every source goes through here, so that the same value arrives as the same value, whether it came from a CSV file,
 a Parquet file or a database. Nothing is rounded, cut or dropped on the way: a value that does not fit its column's
 type is an error with row and column.
 
-Identifiers are text. Sources often hold them as numbers, for instance because pandas makes floats of a column of whole
-numbers where one is missing: ``10000000002.0`` becomes ``10000000002``. A float that is not exactly one whole number,
-a boolean and a date cannot be an identifier, and are errors.
+Identifiers are text. Sources often have them as numbers, for example because pandas turns a column of whole numbers
+with a missing one into floats: ``10000000002.0`` becomes ``10000000002``. A float that is not exactly one whole number,
+a boolean or a date cannot be an identifier and is an error.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from irp_pipeline.exposure.oed import Column, ColumnType, Content
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# What ods_tools, and with it Oasis LMF, reads as an empty cell of a CSV file. "NA" is not among them: it is Namibia.
+# The texts that ods_tools, and so Oasis LMF, reads as an empty cell of a CSV file. "NA" is not one: it is Namibia.
 NULL_TEXTS = (
     *("", " ", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
     *("N/A", "NULL", "NaN", "n/a", "nan", "null"),
@@ -33,13 +33,13 @@ _WHAT_FITS = {
     ColumnType.LARGE_INTEGER: "a whole number",
     ColumnType.TEXT: "text",
 }
-# The largest whole number up to which a float of so many bits holds every one (IEEE 754).
+# By number of bits, the limit up to which a float can hold every whole number (IEEE 754).
 _EXACT_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}
 _MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(:00([.]0+)?)?(Z|[+-]00:?00)?$"
 
 
 def schema_of(columns: Sequence[Column]) -> "pa.Schema":
-    """The Arrow schema that a table with these columns always has."""
+    """Return the Arrow schema of a table with these columns; it is always the same."""
     import pyarrow as pa
 
     return pa.schema([(column.name, pa.type_for_alias(column.type.value)) for column in columns])
@@ -48,16 +48,16 @@ def schema_of(columns: Sequence[Column]) -> "pa.Schema":
 def conform(
     batch: "pa.RecordBatch", columns: Sequence[Column], first_record: int, locate: Callable[[int], str]
 ) -> "pa.RecordBatch":
-    """Give a batch the names and types of its columns.
+    """Convert a batch to the names and types of its columns.
 
     Args:
-        batch: rows as the source gives them, columns in the order of ``columns``.
+        batch: rows of the source, with the columns in the order of ``columns``.
         columns: the names and types wanted.
         first_record: how many records came before this batch.
-        locate: says where a record is, given its number from 0, such as ``location.csv, row 17``.
+        locate: returns where a record is, given its number from 0, such as ``location.csv, row 17``.
 
     Raises:
-        ExposureError: values that do not fit; the first bad one of every column is named.
+        ExposureError: values do not fit; the message names the first such value of every column.
     """
     import pyarrow as pa
 
@@ -74,12 +74,12 @@ def conform(
 
 
 def misfit(where: str, column: Column, value: object) -> str:
-    """Say that a value does not fit its column.
+    """Return a message that a value does not fit its column.
 
     Args:
         where: the place of its row.
         column: its column.
-        value: the value as Python holds it.
+        value: the Python value.
     """
     place = f"{where}, column {column.name}"
     if column.type is not ColumnType.TEXT:
@@ -87,18 +87,18 @@ def misfit(where: str, column: Column, value: object) -> str:
     what = "a date" if column.content is Content.DATE else "an identifier"
     match value:
         case str() if "\0" in value:
-            return f"{place}: {value!r} holds a NUL character, which no text holds"
+            return f"{place}: {value!r} contains a NUL character, which is not text"
         case float() | decimal.Decimal() if not math.isfinite(value):
             return f"{place}: {value} is not {what}; give the column as text"
         case float() | decimal.Decimal() if float(value).is_integer():
             return (
-                f"{place}: {value!r} is a floating-point number, and so large that others could be meant: such a "
-                "column must come as text or whole numbers"
+                f"{place}: {value!r} is a floating-point number, and so large that another number could be meant: "
+                "give the column as text or whole numbers"
             )
         case float() | decimal.Decimal():
             return f"{place}: {value} has a fraction, so it is not {what}; give the column as text"
         case bool():
-            return f"{place}: {value} is a truth value, not {what}; give the column as text"
+            return f"{place}: {value} is a boolean, not {what}; give the column as text"
         case dt.date() | dt.time():
             return f"{place}: {value} is a date or time, not an identifier; give the column as text"
         case _:
@@ -106,11 +106,10 @@ def misfit(where: str, column: Column, value: object) -> str:
 
 
 def array_of(values: Sequence[object]) -> "pa.Array":
-    """Put the Python values of a database driver into an Arrow array, each as it is.
+    """Put the Python values of a database driver into an Arrow array, unchanged.
 
-    The type follows the values at hand; :func:`conform` brings it to the column's. Numbers stay numbers only where
-    nothing is lost: pyarrow left to itself makes 1 of 1.7 when asked for an integer. Values of different kinds become
-    text.
+    The values decide the type; :func:`conform` converts it to the column's. Numbers stay numbers only if
+    nothing is lost: asked for an integer, pyarrow would make 1 of 1.7. Values of different kinds become text.
     """
     import pyarrow as pa
 
@@ -134,10 +133,10 @@ def array_of(values: Sequence[object]) -> "pa.Array":
 
 
 def first_unidentifiable(values: Sequence[object]) -> int | None:
-    """The position of the first value that cannot be an identifier, if there is one.
+    """Return the position of the first value that cannot be an identifier, if there is one.
 
     Args:
-        values: Python values of a database driver, not all of one kind.
+        values: Python values of a database driver, not all of the same kind.
     """
     for position, value in enumerate(values):
         match value:
@@ -212,7 +211,7 @@ def _convert(array: "pa.Array", column: Column) -> "pa.Array":
 
 
 def _plain(array: "pa.Array") -> "pa.Array":
-    """Without dictionary, extension or 64-bit offsets."""
+    """Return the array without dictionary, extension or 64-bit offsets."""
     import pyarrow as pa
 
     if isinstance(array, pa.ExtensionArray):
@@ -246,7 +245,7 @@ def _to_text(array: "pa.Array", content: Content) -> "pa.Array":
 
 
 def _float_to_text(array: "pa.Array", content: Content) -> "pa.Array":
-    """Whole numbers without a fraction or exponent; others only where they may be."""
+    """Write whole numbers without a fraction or exponent; refuse others unless the content allows them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -271,7 +270,7 @@ def _decimal_to_text(array: "pa.Array", content: Content) -> "pa.Array":
 
 
 def _without_midnight(text: "pa.Array") -> "pa.Array":
-    """Dates without the time that databases and pandas give them, as OED wants them."""
+    """Return dates without the midnight that databases and pandas add, as OED requires."""
     import pyarrow.compute as pc
 
     if not pc.any(pc.match_substring(text, "00:00")).as_py():
@@ -305,7 +304,7 @@ def _to_number(array: "pa.Array") -> "pa.Array":
 
 
 def _without_negative_zero(array: "pa.Array") -> "pa.Array":
-    """IEEE 754 has -0.0 beside 0.0. Some databases and file formats keep its sign and some drop it, so we drop it."""
+    """Drop the sign of -0.0, since some databases and file formats keep it and some do not."""
     import pyarrow.compute as pc
 
     return pc.add(array, pc.subtract(array, array))  # any scalar or list would make pyarrow load pandas
@@ -349,7 +348,7 @@ def _without_nan(array: "pa.Array") -> "pa.Array":
 
 
 def _first_misfit(array: "pa.Array", column: Column) -> tuple[int, object]:
-    """The first value of the array that does not convert, by halving; the array as a whole does not."""
+    """Find the first value that cannot be converted, by halving; the array as a whole cannot be converted."""
     import pyarrow as pa
 
     start, stop = 0, len(array)

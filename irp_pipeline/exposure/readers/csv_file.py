@@ -1,8 +1,8 @@
-"""Reading CSV files: how one is written is found out and told, and what can be read in two ways is refused.
+"""Reading CSV files: the format is detected and reported, and a file that can be read in two ways is refused.
 
-A file is looked at as a whole before its first record is handed on. pyarrow reads the records; Python's own parser
-checks the quotation marks, where there are any, and reads the control totals, so that they are a second opinion. Places
-are lines of the file as an editor counts them.
+The whole file is checked before its first record is passed on. pyarrow reads the records. Python's own parser checks
+the quotation marks, if there are any, and reads the control totals, so that they are a second opinion. Places are
+lines of the file as an editor counts them.
 """
 
 import csv
@@ -49,8 +49,8 @@ class CsvReader:
             names_nothing = not any(column.is_known for column in self.columns)
             if names_nothing and len(self.columns) == 1 and not options.is_stated:
                 raise ExposureError(
-                    f"{self.description}, line {self._header.lines}: must hold the names of the columns, and is "
-                    f"{self._header.names[0][:40]!r}. Remove what stands above them"
+                    f"{self.description}, line {self._header.lines}: must hold the names of the columns, but is "
+                    f"{self._header.names[0][:40]!r}. Remove everything above them"
                 )
             if names_nothing and options.is_stated:
                 raise ExposureError(
@@ -76,7 +76,7 @@ class CsvReader:
 
     @property
     def reading(self) -> str:
-        """How the file was read, once it was."""
+        """How the file was read; complete after the reading."""
         records = f" holding {self._records:,} records" if self._records is not None else ""
         return (
             f"{self._text.described()}, delimiter {DELIMITERS[self._header.delimiter]}, {described(self._signs)}, "
@@ -84,7 +84,7 @@ class CsvReader:
         )
 
     def batches(self) -> "Generator[pa.RecordBatch]":
-        """The rows, all cells as text, numbers with a decimal point."""
+        """Yield the rows, with all cells as text and numbers with a decimal point."""
         import pyarrow as pa
 
         records = 0
@@ -103,17 +103,17 @@ class CsvReader:
                 self._check_records()
         if records != self._records:
             raise ExposureError(
-                f"{self.description}: {self._lines:,} lines were read as {records:,} records by one parser and as "
-                f"{self._records:,} by another; there may be line breaks or quotation marks inside of cells. Save the "
+                f"{self.description}: one parser read {self._lines:,} lines as {records:,} records, another one as "
+                f"{self._records:,}; there may be line breaks or quotation marks inside cells. Save the "
                 "file again as CSV"
             )
 
     def locate(self, record: int) -> str:
-        """Say in which line a record begins."""
+        """Return the line in which a record begins."""
         return self.places.locate(record)
 
     def totals(self) -> ControlTotals:
-        """The control totals, by a second reading of the file with another parser."""
+        """Return the control totals, by reading the file a second time with another parser."""
         positions = {column: position for position, column in enumerate(self.columns) if column.name in CONTROL_COLUMNS}
         accumulator, record = TotalsAccumulator(), 0
         with self._errors(), closing(self._text.lines(self._header.bytes)) as lines:
@@ -195,10 +195,10 @@ class CsvReader:
                 raise ExposureError(f"{self.description}: {' '.join(str(error).split())}") from error
 
     def _count(self) -> tuple[int, bool]:
-        """How many lines the file has, and whether it has any quotation mark.
+        """Return how many lines the file has, and whether it has any quotation mark.
 
         Raises:
-            ExposureError: it holds a NUL.
+            ExposureError: it contains a NUL.
         """
         lines, quotes, last, before = 0, False, b"", b""
         for block in self._text.blocks():
@@ -214,15 +214,15 @@ class CsvReader:
         cell = line[: line.find("\0")].count(self._header.delimiter)
         column = f", column {self.columns[cell].name}" if cell < len(self.columns) else ""
         return ExposureError(
-            f"{self.description}, line {number}{column}: holds a NUL character, which no text holds. The file may be "
+            f"{self.description}, line {number}{column}: contains a NUL character, which is not text. The file may be "
             "damaged, or not be CSV: save it again"
         )
 
     def _check_records(self) -> None:
-        """Go through the records with Python's parser; note where each is, and refuse what cannot be one.
+        """Go through the records with Python's parser; note where each is, and refuse malformed records.
 
         Raises:
-            ExposureError: a record has too many or too few cells, or a quotation mark swallows others.
+            ExposureError: a record has too many or too few cells, or a quotation mark swallows other records.
         """
         jumps, numbers = array("q"), array("q")
         records, last = 0, self._header.lines
@@ -254,13 +254,13 @@ class CsvReader:
         return f"{self.description}, line{f's {first} to {last}' if last > first else f' {first}'}"
 
     def _check_quoted_lines(self, row: list[str], first: int, last: int) -> None:
-        """Refuse a cell that holds whole records: its quotation marks do not belong together."""
+        """Refuse a cell that contains whole records: its quotation marks do not belong together."""
         for position, cell in enumerate(row):
             if self._swallows(row, position, _LINE_BREAK.split(cell)):
                 raise ExposureError(
                     f"{self._span(first, last)}, column {self.columns[position].name}: a quotation mark in line "
                     f"{first} and one in line {last} make one cell of {last - first + 1:,} lines, which look like "
-                    "records of their own. Remove both marks, or double them if they are meant"
+                    "separate records. Remove both marks, or double them if they belong there"
                 )
 
     def _swallows(self, row: list[str], position: int, lines: list[str]) -> bool:
@@ -289,19 +289,19 @@ class CsvReader:
         if "limit" in reason or "end of data" in reason:
             return ExposureError(
                 f"{self.description}, line {first}{column}: a quotation mark is opened and never closed, so it "
-                f"swallows all that follows, from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. "
-                "Remove it, or double it if it is meant"
+                f"swallows everything from line {first + 1} on: {self._text.line(first + 1).strip()[:40]!r}. "
+                "Remove it, or double it if it belongs there"
             )
         return ExposureError(
             f"{self._span(first, last)}{column}: a quotation mark is opened in line {first}, and text follows the one "
-            f"that closes it in line {last}. Remove the marks, or double those inside of the cell"
+            f"that closes it in line {last}. Remove the marks, or double those inside the cell"
         )
 
     def _wrong_length(self, where: str, cells: int) -> str:
         delimiter = self._header.delimiter
         return (
-            f"{where}: {cells} cells, but the first row names {len(self.columns)} columns. A cell that holds "
-            f"{delimiter!r} must stand in quotation marks, and a line break must not stand outside of them"
+            f"{where}: {cells} cells, but the first row names {len(self.columns)} columns. A cell that contains "
+            f"{delimiter!r} must be in quotation marks, and a line break must not be outside them"
         )
 
     def _decimal_signs(self, options: CsvOptions, has_quotes: bool) -> dict[str, str]:
@@ -309,7 +309,7 @@ class CsvReader:
         signs = {sign: sign for sign in SIGNS} | {"point": ".", "comma": ","}
         decimal = stated_name(options.decimal, signs, options.where("decimal"))
         if not numbers or (self._header.delimiter == "," and not has_quotes and decimal != ","):
-            return dict.fromkeys((column.name for column in numbers), ".")  # no cell can hold a comma
+            return dict.fromkeys((column.name for column in numbers), ".")  # no cell can contain a comma
         found = DecimalSigns(self.columns, self._header.delimiter, decimal, options.where("decimal"))
         record = 0
         for batch in self._arrow_batches([column.source_name for column in numbers]):
@@ -326,7 +326,7 @@ class CsvReader:
 
 
 def _cell_with_stray_quote(line: str, delimiter: str) -> int:
-    """The position of the first cell whose quotation marks are not around the whole of it."""
+    """Return the position of the first cell whose quotation marks do not enclose the whole cell."""
     cell = 0
     rest = line
     while rest:
@@ -343,7 +343,7 @@ def _cell_with_stray_quote(line: str, delimiter: str) -> int:
 
 
 def _plain_amounts(texts: list[str | None]) -> "pa.Array | None":
-    """The amounts of cells that are all plain numbers or nothing, as most columns are; None for others."""
+    """Return the amounts if all cells are plain numbers or empty, as in most columns; else None."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -359,7 +359,7 @@ def _is_blank(row: list[str]) -> bool:
 
 
 def _line_breaks(block: bytes, before: bytes) -> int:
-    """How many line breaks end in a block; ``before`` is the byte before it."""
+    """Return how many line breaks end in a block; ``before`` is the byte before it."""
     if b"\r" not in block and before != b"\r":
         return block.count(b"\n")
     pairs = block.count(b"\r\n") + (before == b"\r" and block.startswith(b"\n"))

@@ -1,4 +1,4 @@
-"""The head of a CSV file: the names of its columns, what separates its cells, and what users state about both."""
+"""The header of a CSV file: the names of its columns, the delimiter, and what users state about the file."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ _SEPARATOR_LINE = re.compile(r"sep=(?P<delimiter>.)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """What the user states about a CSV file; None is to be found out.
+    """What the user states about a CSV file; None means to detect it.
 
     Attributes:
         encoding: of its characters.
-        delimiter: what stands between its cells: one of :data:`DELIMITERS`, as itself or by its name.
+        delimiter: the sign between its cells: one of :data:`DELIMITERS`, as the sign or by its name.
         decimal: the decimal sign of its numbers, ``.`` or ``,``.
         stated_in: where users state it, for messages, such as
             :data:`~irp_pipeline.exposure.readers.text_file.IN_WORKBOOK`.
@@ -38,7 +38,7 @@ class CsvOptions:
     stated_in: str = IN_WORKBOOK
 
     def where(self, name: str) -> str:
-        """Where users state one of them, such as ``the column decimal of sheet Portfolios``."""
+        """Return where users state one of them, such as ``the column decimal of sheet Portfolios``."""
         return self.stated_in.format(name)
 
     @property
@@ -49,11 +49,11 @@ class CsvOptions:
 
 @dataclass(frozen=True)
 class Header:
-    """Where the records begin, and what stands before them.
+    """The header: the part of the file before the first record.
 
     Attributes:
-        names: of the columns.
-        delimiter: what stands between cells.
+        names: the names of the columns.
+        delimiter: the sign between cells.
         lines: how many lines come before the first record.
         bytes: how long they are in UTF-8.
     """
@@ -65,7 +65,7 @@ class Header:
 
 
 def read_header(text: Text, table: OedTable, options: CsvOptions) -> Header:
-    """Find the names of the columns, and what separates them."""
+    """Find the names of the columns and the delimiter."""
     names = {name: sign for sign, name in DELIMITERS.items()} | {sign: sign for sign in DELIMITERS} | {"\\t": "\t"}
     delimiter = stated_name(options.delimiter, names, options.where("delimiter"))
     lines = size = 0
@@ -76,7 +76,7 @@ def read_header(text: Text, table: OedTable, options: CsvOptions) -> Header:
             if len(line) == _MOST_HEADER_CHARACTERS:
                 raise ExposureError(
                     f"{text.name}, line {lines}: has more than {_MOST_HEADER_CHARACTERS:,} characters and no line "
-                    "break; the first line must hold the names of the columns. It may not be a CSV file"
+                    "break; the first line must hold the names of the columns. Perhaps this is not a CSV file"
                 )
             if separator := _SEPARATOR_LINE.fullmatch(line):
                 delimiter = delimiter or separator["delimiter"]
@@ -90,7 +90,7 @@ def read_header(text: Text, table: OedTable, options: CsvOptions) -> Header:
             line, lines, size = line + more, lines + 1, size + len(more.encode())
     if "\0" in line:
         raise ExposureError(
-            f"{text.name}, line {lines}: holds NUL characters, which no text holds. If it is utf-16-le or utf-16-be, "
+            f"{text.name}, line {lines}: contains NUL characters, which are not text. If it is utf-16-le or utf-16-be, "
             f"write that in {options.where('encoding')}"
         )
     delimiter = delimiter or _found_delimiter(line, table, text.name, options.where("delimiter"))
@@ -102,7 +102,7 @@ def read_header(text: Text, table: OedTable, options: CsvOptions) -> Header:
 
 
 def _found_delimiter(header: str, table: OedTable, name: str, where: str) -> str:
-    """The delimiter that makes the most OED names of a header, or else the most cells."""
+    """Return the delimiter that splits a header into the most OED names, or else into the most cells."""
     scores: dict[str, tuple[int, int]] = {}
     for delimiter in DELIMITERS:
         cells = next(csv.reader(_lines(header), delimiter=delimiter))
@@ -113,7 +113,7 @@ def _found_delimiter(header: str, table: OedTable, name: str, where: str) -> str
     rivals = [delimiter for delimiter, score in scores.items() if score[0] == scores[best][0] > 0 and score[1] > 1]
     if len(rivals) > 1:
         readings = " or ".join(f"{DELIMITERS[rival]} ({scores[rival][1]} columns)" for rival in rivals)
-        raise ExposureError(f"{name}, line 1: the delimiter can be {readings}: say which in {where}")
+        raise ExposureError(f"{name}, line 1: the delimiter can be {readings}: write which one it is in {where}")
     return best
 
 
@@ -128,5 +128,5 @@ def stated_name(value: str | None, known: dict[str, str], where: str) -> str | N
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a text as CSV has them. ``str.splitlines`` also ends a line at other signs, such as U+2028."""
+    """Return the lines of a text as in CSV. ``str.splitlines`` also splits at other characters, such as U+2028."""
     return io.StringIO(text, newline="")

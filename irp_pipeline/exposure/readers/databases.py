@@ -1,11 +1,11 @@
 """Reading a query from any database that SQLAlchemy reaches, with a server-side cursor.
 
 PostgreSQL has a faster way, in :mod:`~irp_pipeline.exposure.readers.postgres`. MySQL, MariaDB and SQLite show one
-moment in a read-only transaction, and add up their control totals themselves. Any other database is asked for the rows
-again, in the same transaction, and they are added up here; nothing is ever committed.
+moment in a read-only transaction, and compute their control totals themselves. Any other database is asked for the rows
+a second time, in the same transaction, and they are added up here. Nothing is ever committed.
 
-MySQL and MariaDB hand out a FLOAT (of single precision) with six digits only. The control totals notice, and an
-identifier in one is refused; the remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
+MySQL and MariaDB return a FLOAT (single precision) with only six digits. The control totals detect this, and an
+identifier that is a FLOAT is refused. The remedy is a DOUBLE or DECIMAL column, or ``CAST(… AS DOUBLE)`` in the query.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 10_000
 _MYSQL = ("mysql", "mariadb")
-# Numbers of types in the protocol of MySQL, which its drivers hand on.
+# Type numbers of the MySQL protocol, as its drivers return them.
 _MYSQL_FLOAT = 4
 _MYSQL_NUMERIC = (0, 4, 5, 246)
 _READ_ONLY = {
@@ -45,10 +45,10 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
     """Connect, and read a query.
 
     Args:
-        name: how the source database is called in messages.
-        url: where it is.
+        name: the source database's name in messages.
+        url: its address.
         query: one SELECT, without a semicolon at its end.
-        table: the OED table that it gives.
+        table: the OED table that it returns.
 
     Raises:
         ExposureError: the Python package for the database is not installed, the database cannot be reached, or it
@@ -62,7 +62,7 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
                     connection.exec_driver_sql(statement)
                 yield DatabaseReader(connection, f"query on {name}", query, table)
             except BaseException:
-                # Not closed but cut off: closing a cursor in the middle of a result would read the rest of it first.
+                # Cut off, not closed: closing a cursor in the middle of a result would first read the rest of it.
                 connection.invalidate()
                 raise
             connection.rollback()
@@ -90,11 +90,11 @@ class DatabaseReader:
         return self._batches(range(len(self.columns)))
 
     def locate(self, record: int) -> str:
-        """Say where a record is."""
+        """Return where a record is."""
         return self.places.locate(record)
 
     def totals(self) -> ControlTotals:
-        """The control totals, computed by the database if it is one that is known to do it exactly."""
+        """Return the control totals, computed by the database if it is known to do so exactly."""
         if self._dialect_name not in DIALECTS:
             return self._totals_of_rows()
         return TotalsQueries(self._query, self.columns, self._dialect_name, self._numeric).run(self._fetch)
@@ -109,7 +109,7 @@ class DatabaseReader:
         return accumulator.totals()
 
     def _column_names(self) -> list[str]:
-        """The names of the result's columns; where derived tables are sure to work, without running the query."""
+        """Return the names of the result's columns; without running the query if derived tables are known to work."""
         if self._dialect_name in DIALECTS:
             statement = f"SELECT * FROM {wrap(self._query)} AS source WHERE 1 = 0"  # noqa: S608 - the user's own query
             with self._run(statement) as result:
@@ -118,7 +118,7 @@ class DatabaseReader:
         return self._described(self._started)
 
     def _described(self, result: "CursorResult[Any]") -> list[str]:
-        """The names of the columns; notes which of them are floats or decimals where the driver tells.
+        """Return the names of the columns; note which of them are floats or decimals, if the driver says so.
 
         Raises:
             ExposureError: an identifier is a FLOAT of MySQL or MariaDB.
@@ -130,7 +130,7 @@ class DatabaseReader:
             for column in oed_columns(self._table, names, self.description):
                 if kinds[column.source_name] == _MYSQL_FLOAT and column.content is Content.IDENTIFIER:
                     raise ExposureError(
-                        f"{self.description}, column {column.name}: is a FLOAT, of which the database hands out six "
+                        f"{self.description}, column {column.name}: is a FLOAT, of which the database returns only six "
                         f"digits. Read it as text: CAST(CAST({column.source_name} AS DECIMAL(20)) AS CHAR)"
                     )
         return names
@@ -154,7 +154,7 @@ class DatabaseReader:
                 record += len(rows)
 
     def _check_identifiers(self, column: Column, values: Sequence[object], first_record: int) -> None:
-        """Refuse what cannot be an identifier where values of several kinds are mixed, as SQLite allows."""
+        """Refuse values that cannot be identifiers, if a column mixes values of several kinds, as SQLite allows."""
         if column.type is ColumnType.TEXT and column.content is Content.IDENTIFIER and len(set(map(type, values))) > 1:
             position = first_unidentifiable(values)
             if position is not None:
@@ -166,7 +166,7 @@ class DatabaseReader:
 
     @contextmanager
     def _run(self, statement: str) -> "Iterator[CursorResult[Any]]":
-        """Run a statement, or go on with the query that was started to learn its columns."""
+        """Run a statement, or continue the query that was started to get its columns."""
         from sqlalchemy.exc import DBAPIError
 
         result, self._started = self._started or self._execute(statement), None
@@ -179,7 +179,7 @@ class DatabaseReader:
     def _execute(self, statement: str) -> "CursorResult[Any]":
         from sqlalchemy.exc import DBAPIError
 
-        # Without parameters the drivers leave a per cent sign in the statement alone.
+        # Without parameters, the drivers do not interpret a per cent sign in the statement.
         options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _BATCH_ROWS}
         try:
             return self._connection.exec_driver_sql(statement, execution_options=options)
@@ -196,7 +196,7 @@ def _engine(name: str, url: "URL") -> "Engine":
 
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file():
         raise ExposureError(f"the source database {name} is the SQLite file {url.database}, which does not exist")
-    if url.drivername in _MYSQL:  # PyMySQL is what the extra "mysql" brings
+    if url.drivername in _MYSQL:  # the extra "mysql" installs PyMySQL
         url = url.set(drivername=f"{url.drivername}+pymysql")
     try:
         return sa.create_engine(url, poolclass=sa.NullPool)
@@ -224,6 +224,6 @@ def _connect(name: str, engine: "Engine") -> "Connection":
 
 
 def _driver_message(error: "DBAPIError", url: "URL") -> str:
-    """What the driver said last in its arguments, which often begin with a number."""
+    """Return the driver's message: the last of its arguments, which often begin with a number."""
     said = error.orig.args[-1] if error.orig is not None and error.orig.args else error
     return without_password(str(said), url)

@@ -1,4 +1,4 @@
-"""Opening the files that hold OED tables: CSV, compressed or not, and Parquet, whose reading is here too."""
+"""Opening files with OED tables: CSV, compressed or not, and Parquet. This module also reads Parquet."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,10 +27,10 @@ _BATCH_ROWS = 50_000
 
 
 def open_file(path: Path, options: CsvOptions, table: OedTable) -> "AbstractContextManager[CsvReader | ParquetReader]":
-    """Open a file; its kind is told by the ending of its name.
+    """Open a file; the suffix of its name gives its kind.
 
     Raises:
-        ExposureError: no such file, not one of the kinds, empty, or unreadable.
+        ExposureError: the file does not exist, is of another kind, is empty, or cannot be read.
     """
     if not path.is_file():
         raise ExposureError(f"there is no file {path}")
@@ -38,7 +38,7 @@ def open_file(path: Path, options: CsvOptions, table: OedTable) -> "AbstractCont
         return _open_parquet(path, table)
     if path.suffix.lower() not in (*_CSV_SUFFIXES, *COMPRESSED_SUFFIXES):
         raise ExposureError(
-            f"{path}: not a kind of file that can be read here. Save it as CSV (.csv, or that in .gz, .bz2 or .zip) "
+            f"{path}: this kind of file cannot be read. Save it as CSV (.csv, or compressed as .gz, .bz2 or .zip) "
             "or as Parquet (.parquet)."
         )
     return nullcontext(CsvReader(path, options, table))
@@ -52,7 +52,7 @@ class ParquetReader:
         self._path = path
         self._file = file
         self.columns = oed_columns(table, file.schema_arrow.names, self.description)
-        # An extract knows where its records were in what the user gave.
+        # An extract knows where its records were in the user's source.
         self.places = Places.from_metadata(file.metadata.metadata) or Places(self.description)
 
     @property
@@ -65,11 +65,11 @@ class ParquetReader:
         return self._batches(self.columns)
 
     def locate(self, record: int) -> str:
-        """Say where a record is."""
+        """Return where a record is."""
         return self.places.locate(record)
 
     def totals(self) -> ControlTotals:
-        """The control totals, by a second reading of the columns they need."""
+        """Return the control totals, by reading the columns that they need a second time."""
         columns = [column for column in self.columns if column.name in CONTROL_COLUMNS] or [self.columns[0]]
         accumulator, record = TotalsAccumulator(), 0
         for batch in self._batches(columns):
@@ -93,7 +93,7 @@ def _open_parquet(path: Path, table: OedTable) -> Iterator[ParquetReader]:
     import pyarrow.parquet as pq
 
     with _parquet_errors(path):
-        # Pages are read as they are needed, however large the row groups are.
+        # Pages are read when they are needed, however large the row groups are.
         file = pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER_BYTES, pre_buffer=False)
     with file:
         yield ParquetReader(file, path, table)

@@ -1,11 +1,11 @@
 """How numbers are written in a text file: which sign is the decimal sign, and which one separates thousands.
 
-``1234.5`` can be read in one way only, and so can ``1.234.567`` and ``52,1``. ``850.000`` can be 850 or 850,000. What
-decides, in this order: whether one of the readings is impossible in the column (a latitude is not 52,123, a number of
-buildings not 1.25); the other cells of the same column; the sign that the user states; and in a file with commas
-between its cells that a point there is a decimal point, since decimal commas come with another separator. Where nothing
-decides, the file is refused with both readings. Other columns of the same file do not decide: programs that write
-amounts with separators write coordinates without.
+There is only one way to read ``1234.5``, ``1.234.567`` or ``52,1``. ``850.000`` can be 850 or 850,000. These rules
+decide, in this order: a reading that is impossible in the column is out (a latitude is not 52,123, a number of
+buildings is not 1.25); the other cells of the same column; the sign that the user states; and in a file delimited by
+commas a point is a decimal point, since decimal commas come with another delimiter. If no rule decides, the file is
+refused, and the message shows both readings. Other columns of the same file do not count: programs that write amounts
+with separators write coordinates without them.
 """
 
 import re
@@ -30,7 +30,7 @@ def _pattern(decimal: str, thousands: str) -> str:
     return rf"^\s*({_PLAIN.format(decimal=decimal)}|{groups})\s*$"
 
 
-# The cells that can be read with the point, or with the comma, as the decimal sign; whole digits are in neither.
+# Cells that can be read with the point, or with the comma, as the decimal sign; plain digits match neither.
 _READABLE = {".": _pattern("[.]", ","), ",": _pattern(",", "[.]")}
 _UNCLEAR = {sign: rf"^\s*[+-]?[1-9][0-9]{{0,2}}[{sign}][0-9]{{3}}\s*$" for sign in SIGNS}
 _UNCLEAR_TEXT = re.compile(_UNCLEAR["."])
@@ -39,17 +39,17 @@ _SMALLEST_WITH_THOUSANDS = 1000
 
 
 def other(sign: str) -> str:
-    """The sign that separates thousands where ``sign`` is the decimal sign."""
+    """Return the sign that separates thousands if ``sign`` is the decimal sign."""
     return "," if sign == "." else "."
 
 
 @dataclass
 class _Seen:
-    """The first cells of a column that say something, each with the position of its record.
+    """The first cells of a column that help to decide, each with the position of its record.
 
     Attributes:
-        of_sign: what can only be read with this decimal sign.
-        unclear: by the sign in it, what can be read in two ways.
+        of_sign: by decimal sign, the cell that can be read only with this sign.
+        unclear: by the sign in it, the cell that can be read in two ways.
     """
 
     of_sign: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -61,8 +61,8 @@ class DecimalSigns:
 
     Args:
         columns: the columns of the file.
-        delimiter: what stands between its cells.
-        stated: the sign that the user states, if any.
+        delimiter: the sign between its cells.
+        stated: the decimal sign that the user states, if any.
         where: where users state it, for messages.
     """
 
@@ -74,15 +74,15 @@ class DecimalSigns:
         self._where = where
 
     def add(self, batch: "pa.RecordBatch", first_record: int) -> None:
-        """Look at a batch, whose columns of numbers are text named as in the source."""
+        """Look at a batch in which the columns of numbers are text, with the source's names."""
         for column in self._columns:
             self._look(column, batch.column(column.source_name), first_record)
 
     def signs(self, locate: Callable[[int], str]) -> dict[str, str]:
-        """The decimal sign of each column.
+        """Return the decimal sign of each column.
 
         Args:
-            locate: says where a record is.
+            locate: returns where a record is.
 
         Raises:
             ExposureError: the cells of a column contradict each other or the user, or can be read in two ways.
@@ -118,7 +118,7 @@ class DecimalSigns:
             (record, text), (other_record, other_text) = shown["."], shown[","]
             raise ExposureError(
                 f"{locate(record)}, column {column.name}: {text!r} has another decimal sign than {other_text!r} in "
-                f"{locate(other_record).rpartition(', ')[2]}; write all numbers of the column in one way"
+                f"{locate(other_record).rpartition(', ')[2]}; write all numbers of the column in the same way"
             )
         for sign, (record, text) in seen.of_sign.items():
             contradicts = sign == "," or bool(seen.unclear)
@@ -137,7 +137,7 @@ class DecimalSigns:
             return "."
         raise ExposureError(
             f"{locate(record)}, column {column.name}: {text!r} can be {_reading(text, sign)} or "
-            f"{_reading(text, other(sign))}: say '.' or ',' in {self._where}"
+            f"{_reading(text, other(sign))}: write '.' or ',' in {self._where}"
         )
 
     @staticmethod
@@ -146,13 +146,13 @@ class DecimalSigns:
 
 
 def first_unclear(cells: "pa.Array | Sequence[object]", column: Column) -> int | None:
-    """The position of the first text that can be two numbers, in a source that is no CSV file.
+    """Return the position of the first text that can be two numbers, in a source that is not a CSV file.
 
-    Such a source has numbers; text among them was written by somebody who may have separated thousands by points, and
-    no other cell can tell.
+    Such a source has numbers. Text among them was written by somebody who may have separated thousands by points, and
+    other cells do not show which.
 
     Args:
-        cells: as the source gives them, of whatever type.
+        cells: the source's cells, of any type.
         column: their column.
     """
     if column.type is ColumnType.TEXT or (column.largest is not None and column.largest < _SMALLEST_WITH_THOUSANDS):
@@ -171,12 +171,12 @@ def first_unclear(cells: "pa.Array | Sequence[object]", column: Column) -> int |
 
 
 def unclear(where: str, column: Column, text: str) -> ExposureError:
-    """The error for such a text.
+    """Return the error for such a text.
 
     Args:
         where: the place of its row.
         column: its column.
-        text: what it holds.
+        text: the text.
     """
     return ExposureError(
         f"{where}, column {column.name}: the text {text!r} can be {_reading(text.strip(), '.')} or "
@@ -185,10 +185,10 @@ def unclear(where: str, column: Column, text: str) -> ExposureError:
 
 
 def with_points(cells: "pa.Array", sign: str) -> "pa.Array":
-    """The cells of a column of numbers with a decimal point and without separators; what is no number stays as it is.
+    """Return a column's numbers with a decimal point and without separators; other cells do not change.
 
     Args:
-        cells: as they are in the file.
+        cells: the cells of the file.
         sign: the decimal sign of the column.
     """
     import pyarrow.compute as pc
@@ -201,7 +201,7 @@ def with_points(cells: "pa.Array", sign: str) -> "pa.Array":
 
 
 def with_point(text: str, sign: str) -> str:
-    """The same for one cell, found out in another way: for control totals, which are a second opinion."""
+    """Do the same for one cell, in a different way: for control totals, which are a second opinion."""
     digits = text.strip().lstrip("+-")
     if sign == ".":
         return text.replace(",", "")
@@ -213,7 +213,7 @@ def with_point(text: str, sign: str) -> str:
 
 
 def described(signs: Mapping[str, str]) -> str:
-    """Say which decimal signs a file has."""
+    """Return which decimal signs a file has, in words."""
     commas = [name for name, sign in signs.items() if sign == ","]
     if not commas:
         return "decimal '.'"
@@ -234,6 +234,6 @@ def _note(
 
 
 def _reading(text: str, sign: str) -> str:
-    """A cell that can be read in two ways, read with ``sign`` as the decimal sign."""
+    """Return a cell that can be read in two ways, read with ``sign`` as the decimal sign."""
     number = float(text.replace(other(sign), "").replace(sign, "."))
     return f"{number:,.0f}" if number.is_integer() else re.sub(r"0+$", "", f"{number:,.3f}")

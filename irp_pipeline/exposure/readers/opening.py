@@ -1,7 +1,7 @@
-"""Opening a source of exposure, whatever it is.
+"""Opening a source of exposure of any kind.
 
-How each is read is in :mod:`~irp_pipeline.exposure.readers.files`, :mod:`~irp_pipeline.exposure.readers.postgres` and
-:mod:`~irp_pipeline.exposure.readers.databases`.
+:mod:`~irp_pipeline.exposure.readers.files`, :mod:`~irp_pipeline.exposure.readers.postgres` and
+:mod:`~irp_pipeline.exposure.readers.databases` read the sources.
 """
 
 import re
@@ -38,11 +38,11 @@ def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reade
 
 
 def _checked_query(source: QuerySource) -> str:
-    """The query without the semicolon at its end."""
+    """Return the query without the semicolon at its end."""
     query = source.query.strip().rstrip(";").rstrip()
     bare = _COMMENT.sub(" ", query).lstrip(" (\n\r\t").lower()
     if not bare.startswith(_QUERY_OPENINGS):
         raise ExposureError(
-            f"the query on {source.database} must be a SELECT (or begin with WITH), and begins with {bare[:20]!r}"
+            f"the query on {source.database} must be a SELECT (or begin with WITH), but begins with {bare[:20]!r}"
         )
     return query

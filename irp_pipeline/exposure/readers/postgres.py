@@ -1,8 +1,8 @@
 """Reading a query from PostgreSQL, over ADBC: binary COPY straight into Arrow batches.
 
-One connection and one REPEATABLE READ READ ONLY transaction serve the rows and their control totals, so both are of the
-same moment. The query runs as a derived table inside a statement that brings PostgreSQL's types to those of OED; a
-statement that is not a query does not even parse there.
+The rows and their control totals come from one connection and one REPEATABLE READ READ ONLY transaction, so both are of
+the same moment. The query runs as a derived table in a statement that converts PostgreSQL's types to those of OED; a
+statement that is not a query is a syntax error there.
 """
 
 from collections.abc import Generator, Iterator
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _CONNECT_TIMEOUT_SECONDS = 10
-# Of the rows that the driver collects before it hands on a batch.
+# The size of the rows that the driver collects for a batch.
 _BATCH_BYTES = 16 * 2**20
 _TRANSACTION = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-    # The same data should come in the same order, and so give the same file: no workers in a race, no scan that joins
-    # another one in the middle of the table. A query's ORDER BY is obeyed either way.
+    # The same data should come in the same order and give the same file: no parallel workers, no scan that joins
+    # another one in the middle of the table. A query's ORDER BY holds either way.
     "SET LOCAL synchronize_seqscans = off",
     "SET LOCAL max_parallel_workers_per_gather = 0",
 )
@@ -49,10 +49,10 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
     """Connect, and read a query.
 
     Args:
-        name: how the source database is called in messages.
-        url: where it is; everything that libpq knows may stand in the URL's query.
+        name: the source database's name in messages.
+        url: its address; the URL's query may contain any parameter of libpq.
         query: one SELECT, without a semicolon at its end.
-        table: the OED table that it gives.
+        table: the OED table that it returns.
 
     Raises:
         ExposureError: the database cannot be reached, or refuses the query.
@@ -79,7 +79,7 @@ class PostgresReader:
         self._database_types = [((field.metadata or {}).get(b"POSTGRESQL:type") or b"").decode() for field in schema]
 
     def batches(self) -> "Generator[pa.RecordBatch]":
-        """The rows, read as they come from the server."""
+        """Yield the rows as they come from the server."""
         selected = ", ".join(
             f"{_cast(_quote(column.source_name), database_type, column)} AS {_quote(column.source_name)}"
             for column, database_type in zip(self.columns, self._database_types, strict=True)
@@ -113,17 +113,17 @@ class PostgresReader:
                     raise ExposureError(misfit(where, column, Decimal(cells[found].as_py())))
 
     def locate(self, record: int) -> str:
-        """Say where a record is."""
+        """Return where a record is."""
         return self.places.locate(record)
 
     def totals(self) -> ControlTotals:
-        """The control totals, computed by the server."""
+        """Return the control totals, computed by the server."""
         for statement in _TOTALS_SETTINGS:
             _execute(self._connection, statement)
         return TotalsQueries(self._control_query(), self.columns, "postgresql").run(self._fetch)
 
     def _control_query(self) -> str:
-        """The columns that control totals need, those of them that are text ready to be made numbers."""
+        """Return a query for the columns that control totals need, with text ready to be converted to numbers."""
         selected = []
         for column, database_type in zip(self.columns, self._database_types, strict=True):
             name = _quote(column.source_name)
@@ -156,7 +156,7 @@ def _connect(name: str, url: "URL") -> "Connection":
 
 
 def connection_string(url: "URL") -> str:
-    """A URL as libpq's ``keyword=value`` string, which takes any character in any value."""
+    """Return a URL as libpq's ``keyword=value`` string, which allows any character in a value."""
     from psycopg2.extensions import make_dsn
 
     def joined(value: str | tuple[str, ...]) -> str:
@@ -189,7 +189,7 @@ def _query_errors(description: str) -> Iterator[None]:
 
 
 def _guarded(reader: "pa.RecordBatchReader", description: str) -> "Iterator[pa.RecordBatch]":
-    """The batches of a reader, whose errors in the middle of a result are not ADBC's but pyarrow's."""
+    """Yield the batches of a reader; its errors in the middle of a result are pyarrow's, not ADBC's."""
     import pyarrow as pa
 
     batches = iter(reader)
@@ -206,12 +206,12 @@ def _guarded(reader: "pa.RecordBatchReader", description: str) -> "Iterator[pa.R
 
 
 def _was_interrupted(error: Exception) -> bool:
-    """Tell whether this is all that is left of a Ctrl-C: ADBC answers one by cancelling the query, and swallows it."""
+    """Return whether an error comes from a Ctrl-C: on Ctrl-C, ADBC cancels the query and hides the interrupt."""
     return "canceling statement due to user request" in str(error)
 
 
 def _server_message(error: Any) -> str:
-    """What the server said, without the driver's frame around it."""
+    """Return the server's message, without the driver's text around it."""
     details = {bytes(key): bytes(value).decode(errors="replace") for key, value in error.details or ()}
     said = [details.get(b"PG_DIAG_MESSAGE_" + part) for part in (b"PRIMARY", b"DETAIL", b"HINT")]
     return ". ".join(part for part in said if part) or " ".join(str(error).split())
@@ -223,10 +223,10 @@ def _quote(name: str) -> str:
 
 
 def _cast(name: str, database_type: str, column: Column) -> str:
-    """The expression for a column: what Arrow cannot hold as the OED column is converted by the server.
+    """Return the expression for a column: the server converts what Arrow cannot hold as the OED column.
 
-    Text in a column of numbers stays text, so that a value which is not a number is found with its row. What cannot be
-    an identifier stays what it is, so that it is refused.
+    Text in a column of numbers stays text, so that a value which is not a number is found with its row. A value that
+    cannot be an identifier is not converted, so that it is refused.
     """
     if column.type is ColumnType.TEXT:
         return _cast_to_text(name, database_type, column.content)
@@ -260,7 +260,7 @@ def _cast_to_text(name: str, database_type: str, content: Content) -> str:
 
 
 def _whole(name: str, database_type: str, column: Column) -> str | None:
-    """The expression for an identifier that is a float, as text."""
+    """Return the expression for an identifier that is a float, as text."""
     if column.type is ColumnType.TEXT and database_type in _FLOAT_TYPES:
         return f"NULLIF({name}, 'NaN')::bigint::text"
     return None

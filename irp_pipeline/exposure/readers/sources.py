@@ -1,6 +1,6 @@
 """Where an exposure comes from: a file, or a query on a database that an environment variable names.
 
-What a reader of any of them tells is here. :mod:`~irp_pipeline.exposure.readers.opening` opens them.
+This module also defines what every reader provides. :mod:`~irp_pipeline.exposure.readers.opening` opens sources.
 """
 
 import os
@@ -27,14 +27,14 @@ _QUERY_OPENINGS = ("select", "with", "values", "table")
 
 @dataclass(frozen=True)
 class FileSource:
-    """A CSV file (as it is, or in .gz, .bz2, .zst or .zip) or a Parquet file.
+    """A CSV file (uncompressed, or in .gz, .bz2, .zst or .zip) or a Parquet file.
 
     Attributes:
         path: the file.
-        encoding: of the characters in a CSV file, such as ``cp1252``; None: found out.
-        delimiter: what stands between the cells of a CSV file; None: found out.
-        decimal: the decimal sign of the numbers in a CSV file, ``.`` or ``,``; None: found out.
-        stated_in: where users state that, for messages.
+        encoding: of the characters in a CSV file, such as ``cp1252``; None means to detect it.
+        delimiter: the sign between the cells of a CSV file; None means to detect it.
+        decimal: the decimal sign of the numbers in a CSV file, ``.`` or ``,``; None means to detect it.
+        stated_in: where users state these, for messages.
     """
 
     path: Path
@@ -50,8 +50,8 @@ class QuerySource:
 
     Attributes:
         database: the NAME in ``IRP_SOURCE_<NAME>_URL``, in upper or lower case.
-        query: one SELECT in the database's own SQL. It is run in a read-only transaction where the database has
-            such, and never committed.
+        query: one SELECT in the database's own SQL. It runs in a read-only transaction if the database supports that,
+            and is never committed.
     """
 
     database: str
@@ -62,11 +62,11 @@ Source = FileSource | QuerySource
 
 
 class Reader(Protocol):
-    """An open source. All it tells is of one moment, also while others write to the database."""
+    """An open source. All its data are of one moment, even while others write to the database."""
 
     @property
     def description(self) -> str:
-        """How messages call the source; never with a password."""
+        """The source's name in messages; never with a password."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -74,34 +74,34 @@ class Reader(Protocol):
 
     @property
     def places(self) -> Places:
-        """Where the records are; of a CSV file known for sure once all batches were read."""
+        """Where the records are; for a CSV file certain only after all batches were read."""
 
     @property
     def reading(self) -> str:
-        """How the source was read, for people: of a CSV file what was found out about it."""
+        """How the source was read, for people: for a CSV file, what was detected."""
 
     def batches(self) -> "Generator[pa.RecordBatch]":
-        """The rows in batches of bounded size, values as the source has them."""
+        """Yield the rows in batches of bounded size, with the source's own values."""
 
     def locate(self, record: int) -> str:
-        """Say where a record is, given its number from 0."""
+        """Return where a record is, given its number from 0."""
 
     def totals(self) -> ControlTotals:
-        """The control totals of the source, computed by the database itself where it can."""
+        """Return the control totals of the source, computed by the database itself if it can."""
 
 
 def source_names() -> list[str]:
-    """The names of the databases that ``IRP_SOURCE_<NAME>_URL`` variables define."""
+    """Return the names of the databases that ``IRP_SOURCE_<NAME>_URL`` variables define."""
     matches = ((_VARIABLE.fullmatch(variable), value) for variable, value in os.environ.items())
     return sorted(match["name"] for match, value in matches if match and value.strip())
 
 
 def source_url(name: str) -> "URL":
-    """The URL of a source database.
+    """Return the URL of a source database.
 
     Raises:
-        ExposureError: no variable of that name is set (the names that are set are listed, no values), or its value
-            is not a URL.
+        ExposureError: no variable of that name is set (the message lists the names that are set, but no values), or
+            its value is not a URL.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -111,19 +111,19 @@ def source_url(name: str) -> "URL":
     if name.upper() not in source_names():
         known = ", ".join(f"IRP_SOURCE_{other}_URL" for other in source_names()) or "none"
         raise ExposureError(
-            f"unknown source database {name!r}: {variable} is not set. Variables of that kind that are set: {known}."
+            f"unknown source database {name!r}: {variable} is not set. Variables of this kind that are set: {known}."
         )
     try:
         return make_url(re.sub("^postgres://", "postgresql://", value))
     except (ArgumentError, ValueError):
-        raise ExposureError(  # without the cause, whose message holds the value with its password
+        raise ExposureError(  # without the cause, whose message contains the value with its password
             f"{variable} is not a database URL such as postgresql://user:password@host:5432/database "
             "(special characters in a password must be percent-encoded)"
         ) from None
 
 
 def address(url: "URL") -> str:
-    """Where a database is, for a message: nothing that could be a secret."""
+    """Return where a database is, for a message, without anything that could be a secret."""
     host = url.host or url.query.get("host") or "local"
     port = f":{url.port}" if url.port else ""
     user = f", user {url.username}" if url.username else ""
@@ -131,7 +131,7 @@ def address(url: "URL") -> str:
 
 
 def without_password(message: str, url: "URL") -> str:
-    """A driver's message in one line, without the password should it quote that."""
+    """Return a driver's message in one line, without the password if the driver quotes it."""
     line = " ".join(message.split())
     for password in (url.password, url.query.get("password")):
         line = line.replace(str(password), "***") if password else line

@@ -1,8 +1,8 @@
 """The text of a file: its encoding, stated or found, and its lines, as UTF-8 in blocks.
 
-UTF-8 can be told from anything else, and so can what begins with a byte order mark. No other encoding can: the same
-bytes are ``Zürich`` in cp1252 and another word in cp1250. A file in one of those is refused until the user says which
-one it is; a stated encoding is believed only as far as the bytes allow.
+UTF-8 can be recognised, and so can a text with a byte order mark. No other encoding can be recognised: the same bytes
+are ``Zürich`` in cp1252 and another word in cp1250. A file in such an encoding is refused until the user names it; a
+stated encoding is checked against the bytes.
 """
 
 import codecs
@@ -27,11 +27,11 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _UNICODE = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
-# What European and American programs write besides UTF-8, for examples of how a cell would read.
+# The encodings that European and American programs use besides UTF-8, to show how a cell would read.
 _USUAL_ENCODINGS = ("cp1252", "cp1250", "cp850", "mac_roman")
 IN_WORKBOOK = "the column {} of sheet Portfolios"
-"""Where users state how a file is written, for messages; the name of what they state goes into it."""
-# Control characters of ISO 8859, which no text holds; in cp1252 these bytes are quotation marks, dashes and the euro.
+"""Where users state how a file is written, for messages; the name of the column goes into it."""
+# Control characters of ISO 8859, which no text contains; in cp1252 they are quotation marks, dashes and the euro.
 _C1_CONTROLS = re.compile("[\u0080-\u009f]")
 _MOST_LINE_BYTES = 2**20
 
@@ -58,18 +58,18 @@ class Text:
 
     @property
     def name(self) -> str:
-        """How messages call the file."""
+        """The file's name in messages."""
         return self.path.name
 
     def described(self) -> str:
-        """Say which encoding it has."""
+        """Return its encoding, in words."""
         return f"{self.encoding} with a byte order mark" if self.has_mark else self.encoding
 
     def blocks(self) -> Iterator[bytes]:
-        """The text as UTF-8, without a byte order mark and without what DOS ends files with (Ctrl-Z).
+        """Yield the text as UTF-8, without a byte order mark and without the Ctrl-Z at the end of DOS files.
 
         Raises:
-            ExposureError: bytes that are nothing in this encoding.
+            ExposureError: bytes are not valid in this encoding.
         """
         waiting = b""
         for block in self._transcoded():
@@ -82,7 +82,7 @@ class Text:
             yield end
 
     def lines(self, skip_bytes: int = 0) -> io.TextIOWrapper:
-        """The text, with its line breaks as they are.
+        """Return the text, with its line breaks unchanged.
 
         Args:
             skip_bytes: how many bytes, in UTF-8, to leave out at the beginning.
@@ -90,11 +90,11 @@ class Text:
         return io.TextIOWrapper(self.binary(skip_bytes), "utf-8", newline="")
 
     def binary(self, skip_bytes: int = 0) -> io.BufferedReader:
-        """The text as a file of UTF-8."""
+        """Return the text as a file in UTF-8."""
         return io.BufferedReader(_Stream(self.blocks(), skip_bytes), BLOCK_BYTES)
 
     def line(self, number: int) -> str:
-        """A line by its number from 1, as far as it is of bounded length."""
+        """Return a line by its number from 1, cut off at a bounded length."""
         with closing(self.lines()) as lines:
             return next(islice(lines, number - 1, None), "")[:_MOST_LINE_BYTES]
 
@@ -115,9 +115,9 @@ class Text:
                     ) from error
                 if self.encoding not in _UNICODE and (control := _C1_CONTROLS.search(text)):
                     raise ExposureError(
-                        f"{self.name}, line {lines + text.count(chr(10), 0, control.start()) + 1}: holds the control "
-                        f"character U+{ord(control[0]):04X} if it is {self.encoding}. Probably it is cp1252: write "
-                        f"that in {self._where}"
+                        f"{self.name}, line {lines + text.count(chr(10), 0, control.start()) + 1}: contains the "
+                        f"control character U+{ord(control[0]):04X} if it is {self.encoding}. Probably it is cp1252: "
+                        f"write that in {self._where}"
                     )
                 lines += text.count("\n")
                 yield (text.removeprefix("\ufeff") if first else text).encode() if not is_utf8 or first else block
@@ -136,7 +136,7 @@ class Text:
                     f"{self._where}"
                 )
             byte = error.object[error.start]
-            return ExposureError(f"{place}: {said}: the byte {byte:#04x} is no character there. Correct {self._where}")
+            return ExposureError(f"{place}: {said}: the byte {byte:#04x} is not a character. Correct {self._where}")
         return ExposureError(f"{place}: {said} ({error.reason}). Correct {self._where}, or leave it empty")
 
     def _first_undecodable(self) -> tuple[int, bytes]:
@@ -150,7 +150,7 @@ class Text:
 
 
 def open_text(path: Path, stated: str | None, stated_in: str = IN_WORKBOOK) -> Text:
-    """Find the encoding of a file, and look whether a stated one can be true.
+    """Find the encoding of a file, and check whether a stated encoding is possible.
 
     Args:
         path: the file.
@@ -158,7 +158,7 @@ def open_text(path: Path, stated: str | None, stated_in: str = IN_WORKBOOK) -> T
         stated_in: where users state it, for messages, such as :data:`IN_WORKBOOK`.
 
     Raises:
-        ExposureError: an unknown encoding is stated, or one that the file does not have.
+        ExposureError: the stated encoding is unknown, or the file has a different one.
     """
     with closing(open_bytes(path)) as binary:
         beginning = binary.read(4)
@@ -180,17 +180,17 @@ def open_text(path: Path, stated: str | None, stated_in: str = IN_WORKBOOK) -> T
 def _known_encoding(stated: str, name: str, where: str) -> str:
     try:
         codec = codecs.lookup(stated.strip())
-        "".encode(codec.name)  # not for what Python calls an encoding too, such as base64
+        "".encode(codec.name)  # fails for codecs that are not text encodings, such as base64
     except (LookupError, ValueError) as error:
         raise ExposureError(
-            f"{name}: {where} says {stated!r}, which is no encoding that can be read here; write one such as utf-8, "
+            f"{name}: {where} says {stated!r}, which is not an encoding that can be read; write one such as utf-8, "
             "cp1252 or utf-16"
         ) from error
     return "utf-8" if codec.name == "utf-8-sig" else codec.name
 
 
 def _refuse_utf8(path: Path, encoding: str, where: str) -> None:
-    """Refuse a file that is UTF-8 and said to be something else: ``Zürich`` would become ``ZÃ¼rich``."""
+    """Refuse a UTF-8 file for which another encoding is stated: ``Zürich`` would become ``ZÃ¼rich``."""
     decoder, example = codecs.getincrementaldecoder("utf-8")(), ""
     with closing(open_bytes(path)) as binary:
         while block := binary.read(BLOCK_BYTES):
@@ -202,13 +202,13 @@ def _refuse_utf8(path: Path, encoding: str, where: str) -> None:
     if example:
         misread = example.encode().decode(encoding, errors="replace")
         raise ExposureError(
-            f"{path.name}: {where} says {encoding}, but the file is utf-8: {misread!r} would stand for {example!r}. "
+            f"{path.name}: {where} says {encoding}, but the file is utf-8: {example!r} would become {misread!r}. "
             "Write utf-8 there, or leave it empty"
         )
 
 
 def _how_it_would_read(line: bytes) -> str:
-    """A word that is not UTF-8, as the usual encodings read it."""
+    """Show how the usual encodings read a word that is not UTF-8."""
     if b"\0" in line:
         return "; it may be utf-16-le or utf-16-be"
     word = next(iter(re.findall(rb"[\w\x80-\xff]*[\x80-\xff][\w\x80-\xff]*", line)), b"")

@@ -19,7 +19,7 @@ def source_totals(source: Source) -> ControlTotals:
 
 
 def extract_totals(path: Path) -> ControlTotals:
-    """Take the control totals of an extracted location table; memory grows by some hundred bytes a location.
+    """Take the control totals of an extracted location table; memory grows by about a hundred bytes per location.
 
     Raises:
         ExposureError: the file is missing or unreadable.

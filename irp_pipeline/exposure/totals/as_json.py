@@ -23,7 +23,7 @@ def totals_to_json(totals: Iterable[ControlTotal]) -> str:
 
 
 def totals_from_json(text: str) -> ControlTotals:
-    """Read what :func:`totals_to_json` wrote.
+    """Read the text of :func:`totals_to_json`.
 
     Raises:
         ExposureError: it is something else.
@@ -33,6 +33,6 @@ def totals_from_json(text: str) -> ControlTotals:
             ControlTotal(**record | {name: Decimal(record[name]) for name in _AMOUNTS}) for record in json.loads(text)
         ]
     except (ValueError, TypeError, KeyError, ArithmeticError) as error:
-        raise ExposureError(f"these are no control totals: {error}") from error
+        raise ExposureError(f"these are not control totals: {error}") from error
     by_account = [total for total in totals if total.account]
     return ControlTotals((total for total in totals if not total.account), by_account or None)

@@ -1,18 +1,19 @@
-"""Control totals: is what was extracted what the source holds?
+"""Comparing control totals: does the extract have everything that the source has?
 
-For every portfolio, peril, country and currency, and for every account: the number of records, locations, accounts and
-buildings, and the insured value (TIV) of each coverage; what counts as one location is said in
-:mod:`~irp_pipeline.exposure.totals.control_total`. Taken from the source (:func:`source_totals`) and from the extract
-(:func:`extract_totals`) in two different ways, and compared (:func:`compare_totals`).
+Control totals are the number of records, locations, accounts and buildings, and the insured value (TIV) of each
+coverage, for every portfolio, peril, country and currency, and for every account.
+:mod:`~irp_pipeline.exposure.totals.control_total` defines what counts as one location. The totals are taken from the
+source (:func:`source_totals`) and from the extract (:func:`extract_totals`) in two different ways, and compared
+(:func:`compare_totals`).
 
-- LocPerilsCovered may hold several codes (``WTC;WSS``): such a location counts under each of them, so perils must not
-  be added together. The row :data:`ALL_PERILS` counts it once. A group of perils (``AA1``) stays the code it is.
-- An account counts once in each row where it has a location.
-- The totals by account are over all perils, and only taken as long as there are no more than :data:`MOST_ACCOUNTS`.
-- A database adds up what it holds by itself, in one snapshot with the rows if they are extracted in the same call
+- LocPerilsCovered may contain several codes (``WTC;WSS``). Such a location counts under each of them, so do not add
+  perils together. The row :data:`ALL_PERILS` counts it once. A group of perils (``AA1``) is not split.
+- An account counts once in each row in which it has a location.
+- The totals by account are over all perils, and are only taken if there are no more than :data:`MOST_ACCOUNTS`.
+- A database computes its totals itself, in one snapshot with the rows if both are extracted in the same call
   (``extract(…, with_totals=True)``). A CSV file is read a second time by another parser.
 
-Counts must be equal. So must amounts, but for what the way from decimal to binary numbers costs: see
+Counts must be equal. Amounts must be equal except for the error of converting decimal to binary numbers: see
 :func:`money_tolerance`.
 """
 
@@ -40,7 +41,7 @@ _TOLERANCE_PER_LOCATION = Decimal("1e-9")
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure that is not the same in the source and in the extract; ``str()`` is a sentence for a risk analyst."""
+    """A measure that differs between the source and the extract; ``str()`` is a sentence for a risk analyst."""
 
     portfolio: str
     peril: str
@@ -65,9 +66,9 @@ class Difference:
 
 
 def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTotal]) -> list[Difference]:
-    """Compare the totals of a source with those of its extract; an empty list says that they agree.
+    """Compare the totals of a source with those of its extract; an empty list means that they agree.
 
-    A group that only one of them has counts as zero in the other one.
+    A group that is missing in one of them counts as zero there.
     """
     of_source, of_extract = _by_key(source), _by_key(extract)
     accounts = [totals.by_account for totals in (source, extract) if isinstance(totals, ControlTotals)]
@@ -83,12 +84,12 @@ def compare_totals(source: Sequence[ControlTotal], extract: Sequence[ControlTota
 
 
 def money_tolerance(amount: Decimal, locations: int) -> Decimal:
-    """How far apart two sums of the same amounts may be, in units of their currency.
+    """Return how far apart two sums of the same amounts may be, in units of their currency.
 
-    Neither side's sum depends on the order of the rows: the extract is added up in decimals, a database adds whole
-    units as integers and the rest apart. What remains of each amount is that the extract holds it as a 64-bit float,
-    which is off by 2⁻⁵³ of it at most (IEEE 754), and that nine decimal places are kept. For a million locations
-    with a sum of 10¹² that makes 0.0012 units.
+    Neither sum depends on the order of the rows: the extract is added up in decimals, and a database adds whole
+    units as integers and the fractions separately. What remains is that the extract stores each amount as a 64-bit
+    float, with an error of at most 2⁻⁵³ of the amount (IEEE 754), and that nine decimal places are kept. For a million
+    locations with a sum of 10¹² that makes 0.0012 units.
 
     Args:
         amount: the larger of the two sums, without sign.
@@ -98,7 +99,7 @@ def money_tolerance(amount: Decimal, locations: int) -> Decimal:
 
 
 def whole_totals(totals: Iterable[ControlTotal]) -> list[ControlTotal]:
-    """Those of the totals that add up to everything: over all perils."""
+    """Return the totals over all perils, which add up to the whole."""
     return [total for total in totals if total.peril == ALL_PERILS]
 
 
@@ -123,7 +124,7 @@ def _differences(source: ControlTotal, extract: ControlTotal) -> list[Difference
 
 
 def _shown(value: int | Decimal) -> str:
-    """A count as it is, an amount with two decimal places, or more if it takes more to see it."""
+    """Return a count unchanged, and an amount with two decimal places, or more if it needs them."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.2f}" if value == round(value, 2) else f"{value.normalize():,f}"

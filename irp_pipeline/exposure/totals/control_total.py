@@ -1,12 +1,12 @@
-"""Control totals and how rows are added up to them; comparing them is for :mod:`irp_pipeline.exposure.totals`.
+"""Control totals and how to compute them from rows; :mod:`irp_pipeline.exposure.totals.comparison` compares them.
 
-What is counted are locations, not rows. OED allows several rows for one location, where its terms cannot be said in
-one (ODS documentation, "Financial Details - Primary Insurance"); each repeats the insured values, which are those of
-the location. So a location is what has the same PortNumber, AccNumber and LocNumber, and each of its insured values
-counts once: the largest of its rows, which is that of all rows if the data are right, and does not depend on their
-order. A row without LocNumber is a location of its own.
+Locations are counted, not rows. OED allows several rows for one location if its terms do not fit into one row (ODS
+documentation, "Financial Details - Primary Insurance"). Each row repeats the insured values of the location. So all
+rows with the same PortNumber, AccNumber and LocNumber are one location, and each of its insured values counts once:
+the largest value of its rows. If the data are right, all rows have that value; it does not depend on their order. A
+row without LocNumber is a separate location.
 
-NumberOfBuildings counts once for each location too. Empty means 1, its default in OED, and so does 0, "unknown", as
+NumberOfBuildings also counts once for each location. Empty means 1, its default in OED, and so does 0 ("unknown"), as
 in the exposure summary of Oasis LMF.
 
 Money is added up exactly, as decimals with nine places, so that a sum does not depend on the order of the rows.
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     _Hashes = np.ndarray[Any, np.dtype[np.uint64]]
     _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-# The row over all perils: there, a location that several perils cover counts once.
+# The row over all perils: a location that is covered for several perils counts once there.
 ALL_PERILS = "all"
-# Accounts get rows of their own as long as there are no more than that.
+# There are totals by account if there are no more accounts than this.
 MOST_ACCOUNTS = 10_000
 
 PORTFOLIO_COLUMN = "PortNumber"
@@ -41,38 +41,38 @@ BUILDINGS_COLUMN = "NumberOfBuildings"
 MONEY_COLUMNS = ("BuildingTIV", "OtherTIV", "ContentsTIV", "BITIV")
 CONTROL_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, LOCATION_COLUMN, BUILDINGS_COLUMN, *MONEY_COLUMNS)
 
-# Decimal places kept of an amount. 38 digits, of which 29 are before the point, are what a 128-bit decimal holds.
+# Decimal places of an amount. A 128-bit decimal holds 38 digits, 29 of them before the point.
 MONEY_PLACES = 9
 MONEY_DIGITS = 38
 
-# More digits than sums of such amounts can have, so that none is rounded away.
+# More digits than the sums can have, so that nothing is rounded.
 _EXACTLY = Context(prec=2 * MONEY_DIGITS)
 
-# Rows are kept in heaps, by a hash of their account, and each heap is added up by itself: sums and counts of the heaps
-# add up to those of all, since no location and no account is in two of them.
+# Rows are kept in heaps, by a hash of their account, and each heap is added up separately. The sums and counts of the
+# heaps add up to those of all rows, since no location and no account is in two heaps.
 _HEAPS = 16
-# Rows of the same location are put together once as many are waiting in a heap.
+# Rows of the same location are merged once this many are waiting in a heap.
 _PENDING_ROWS = 16_000
 
 
 @dataclass(frozen=True, order=True)
 class ControlTotal:
-    """What one portfolio holds for one peril, country and currency, or for one account, country and currency.
+    """The totals of a portfolio for one peril, country and currency, or for one account, country and currency.
 
     Attributes:
         portfolio: PortNumber; a blank cell is the key ``""``, as in the other keys.
-        peril: a code as LocPerilsCovered gives it (a group such as ``AA1`` is not broken up), or :data:`ALL_PERILS`.
+        peril: a code from LocPerilsCovered (a group such as ``AA1`` is not split), or :data:`ALL_PERILS`.
         country: CountryCode.
         currency: LocCurrency.
         locations: how many locations.
         accounts: how many accounts have one of them.
         building_tiv: insured value of the buildings, in units of the currency.
-        other_tiv: that of other structures.
-        contents_tiv: that of contents.
-        bi_tiv: that of business interruption.
+        other_tiv: insured value of other structures.
+        contents_tiv: insured value of contents.
+        bi_tiv: insured value of business interruption.
         buildings: how many buildings.
         records: how many rows.
-        account: AccNumber where the total is that of one account, over all perils; else empty.
+        account: AccNumber if the total is for one account, over all perils; else empty.
     """
 
     portfolio: str
@@ -91,11 +91,11 @@ class ControlTotal:
 
     @property
     def tiv(self) -> Decimal:
-        """The insured value of all coverages."""
+        """Return the insured value of all coverages."""
         return self.building_tiv + self.other_tiv + self.contents_tiv + self.bi_tiv
 
     def plus(self, other: "ControlTotal") -> "ControlTotal":
-        """The total of two that are of the same and have no location and no account in common."""
+        """Return the sum of two totals that have the same key, and no location and no account in common."""
         return ControlTotal(
             *(self.portfolio, self.peril, self.country, self.currency),
             self.locations + other.locations,
@@ -111,16 +111,16 @@ class ControlTotal:
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What the total is of: portfolio, account, peril, country, currency."""
+        """Return the key of the total: portfolio, account, peril, country, currency."""
         return self.portfolio, self.account, self.peril, self.country, self.currency
 
 
 class ControlTotals(tuple[ControlTotal, ...]):
-    """The totals by portfolio, peril, country and currency, sorted; and beside them those by account.
+    """The totals by portfolio, peril, country and currency, sorted, and the totals by account.
 
     Attributes:
         by_account: the totals by portfolio, account, country and currency, over all perils; None if they were not
-            taken, since there are more than :data:`MOST_ACCOUNTS` of them.
+            taken because there are more than :data:`MOST_ACCOUNTS` accounts.
     """
 
     by_account: tuple[ControlTotal, ...] | None
@@ -128,26 +128,26 @@ class ControlTotals(tuple[ControlTotal, ...]):
     def __new__(
         cls, totals: Iterable[ControlTotal] = (), by_account: Iterable[ControlTotal] | None = None
     ) -> "ControlTotals":
-        """Put the totals in order."""
+        """Sort the totals."""
         self = super().__new__(cls, sorted(totals, key=lambda total: total.key))
         self.by_account = None if by_account is None else tuple(sorted(by_account, key=lambda total: total.key))
         return self
 
 
 def peril_codes(perils_covered: str) -> tuple[str, ...]:
-    """Split LocPerilsCovered, such as ``WTC;WSS``, into its codes; a blank one is the code ``""``."""
+    """Split LocPerilsCovered, such as ``WTC;WSS``, into its codes; a blank value has the code ``""``."""
     codes = dict.fromkeys(code.strip() for code in perils_covered.split(";"))
     return tuple(code for code in codes if code) or ("",)
 
 
 @dataclass(frozen=True)
 class _Locations:
-    """Rows put together: one entry for each location in each group of rows that agree in the key columns.
+    """Merged rows: one entry for each location in each group of rows with equal key columns.
 
     Attributes:
         groups: the number of the group of each entry.
         locations: a hash of the location.
-        accounts: a hash of the account, 0 for none.
+        accounts: a hash of the account; 0 if there is none.
         records: how many rows.
         values: the largest amounts, one row for each of MONEY_COLUMNS.
         buildings: the largest number of buildings.
@@ -164,7 +164,7 @@ class _Locations:
         return len(self.groups)
 
     def put_together(self) -> "_Locations":
-        """Make one entry of those with the same group and location; the entries are sorted by both."""
+        """Merge the entries with the same group and location; the result is sorted by both."""
         import numpy as np
 
         if not len(self):
@@ -183,13 +183,13 @@ class _Locations:
         )
 
     def accounts_in_groups(self) -> "_Hashes":
-        """A hash of group and account together."""
+        """Return a hash of group and account together."""
         import numpy as np
 
         return _mixed(self.groups.astype(np.uint64), self.accounts)
 
     def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers | None" = None) -> "_Locations":
-        """Some of the entries, maybe in other groups."""
+        """Return some of the entries, with other group numbers if given."""
         return _Locations(
             (self.groups if groups is None else groups)[mask],
             self.locations[mask],
@@ -201,7 +201,7 @@ class _Locations:
 
 
 class _Heap:
-    """Entries that are put together once many are waiting, so that a location of many rows takes the room of one."""
+    """Entries that are merged once many are waiting, so that a location with many rows takes the memory of one row."""
 
     def __init__(self) -> None:
         self._parts: list[_Locations] = []
@@ -209,14 +209,14 @@ class _Heap:
         self._pending = 0
 
     def add(self, part: _Locations) -> None:
-        """Put entries on it."""
+        """Add entries."""
         self._parts.append(part)
         self._pending += len(part)
         if self._pending > max(_PENDING_ROWS, self._settled):
             self.put_together()
 
     def put_together(self) -> _Locations | None:
-        """All of its entries, one for each location in each group; None if there are none."""
+        """Return all entries, merged to one for each location in each group; None if there are none."""
         import numpy as np
 
         parts = self._parts
@@ -236,7 +236,7 @@ class _Heap:
 
 
 class TotalsAccumulator:
-    """Adds rows up to control totals, in memory that grows by less than a hundred bytes a location."""
+    """Computes control totals from rows; memory grows by less than a hundred bytes per location."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], int] = {}
@@ -248,8 +248,8 @@ class TotalsAccumulator:
         """Add a batch of rows.
 
         Args:
-            rows: any of :data:`CONTROL_COLUMNS`, keys as text, amounts as numbers. A column that is not there counts
-                as blank, an amount as zero.
+            rows: any of :data:`CONTROL_COLUMNS`, keys as text, amounts as numbers. A missing column counts as blank, a
+                missing amount as zero.
         """
         import numpy as np
 
@@ -278,7 +278,7 @@ class TotalsAccumulator:
             self._heaps[number].add(part.chosen(heaps == number))
 
     def totals(self) -> ControlTotals:
-        """The totals of all rows added."""
+        """Return the totals of all rows that were added."""
         import numpy as np
 
         groups = list(self._groups)
@@ -315,7 +315,7 @@ class TotalsAccumulator:
         yield from _added_up(locations.chosen(named, groups), keys, ALL_PERILS)
 
     def _name_accounts(self, hashes: "_Hashes", texts: "pa.Array") -> None:
-        """Remember what accounts are called, as long as there are not too many."""
+        """Remember the names of accounts, as long as there are not too many."""
         import numpy as np
 
         if self._names is None:
@@ -329,7 +329,7 @@ class TotalsAccumulator:
 
 
 def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) -> Iterator[ControlTotal]:
-    """The totals of locations by group, whose key is portfolio, country and currency, maybe with an account."""
+    """Yield the totals of locations by group; its key is portfolio, country and currency, and possibly an account."""
     import numpy as np
     import pyarrow as pa
 
@@ -337,7 +337,7 @@ def _added_up(locations: _Locations, keys: list[tuple[str, ...]], peril: str) ->
         return
     decimal_type = pa.decimal128(MONEY_DIGITS, MONEY_PLACES)
     try:
-        amounts = [  # one by one, since decimals take much memory
+        amounts = [  # one column at a time, since decimals take much memory
             pa.table({"group": locations.groups, "amount": pa.array(values).cast(decimal_type)})
             .group_by("group", use_threads=False)
             .aggregate([("amount", "sum")])["amount_sum"]
@@ -400,7 +400,7 @@ def _amounts(rows: "pa.RecordBatch", name: str) -> "_Floats":
 
 
 def _number_groups(key_columns: "Iterable[pa.Array]") -> "tuple[_Integers, list[tuple[str, ...]]]":
-    """Number the distinct keys; returns the number of each row and the key of each number."""
+    """Number the distinct keys; return the number of each row and the key of each number."""
     import numpy as np
 
     encoded = [column.dictionary_encode() for column in key_columns]
@@ -413,7 +413,7 @@ def _number_groups(key_columns: "Iterable[pa.Array]") -> "tuple[_Integers, list[
 
 
 def _hashes(texts: "pa.Array") -> "tuple[_Hashes, np.ndarray[Any, np.dtype[np.bool_]]]":
-    """A 64-bit hash of every text, and which of them are not blank."""
+    """Return a 64-bit hash of every text, and which texts are not blank."""
     import numpy as np
 
     encoded = texts.dictionary_encode()
@@ -425,7 +425,7 @@ def _hashes(texts: "pa.Array") -> "tuple[_Hashes, np.ndarray[Any, np.dtype[np.bo
 
 
 def _mixed(first: "_Hashes", second: "_Hashes") -> "_Hashes":
-    """A hash of two hashes in their order: the finalizer of SplitMix64 (Steele, Lea, Flood 2014) after each of them."""
+    """Return an ordered hash of two hashes: the finalizer of SplitMix64 (Steele, Lea, Flood 2014) after each one."""
     import numpy as np
 
     with np.errstate(over="ignore"):

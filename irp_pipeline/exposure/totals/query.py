@@ -1,10 +1,9 @@
-"""The SQL that makes a database compute the control totals of a query by itself.
+"""The SQL with which a database computes the control totals of a query itself.
 
-Statements over the user's query as a derived table. :func:`coverage_query` asks which perils are covered.
-:func:`sums_query` makes one row of each location, as :mod:`~irp_pipeline.exposure.totals.control_total` defines it, and
-adds the locations up: over all perils, by peril, or by account. Running them is for the module of each kind of
-database. The databases for which the text below is known to be right are in :data:`DIALECTS`; on any other, rows are
-read and added up here.
+The statements use the user's query as a derived table. One asks which perils are covered. Another one makes one row of
+each location, as :mod:`~irp_pipeline.exposure.totals.control_total` defines it, and adds up the locations: over all
+perils, by peril, or by account. The module of each kind of database runs them. :data:`DIALECTS` has the databases for
+which the SQL is known to be right; for any other database, the rows are read and added up in Python.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from irp_pipeline.exposure.totals.control_total import (
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-# Stands for the user's query until the statement is compiled, so that SQLAlchemy never looks into it.
+# Replaces the user's query until the statement is compiled, so that SQLAlchemy never interprets it.
 _PLACEHOLDER = "irp_source_query"
 # OED knows about sixty.
 _MOST_PERIL_CODES = 400
@@ -43,13 +42,13 @@ _TEXT_COLUMNS = (*KEY_COLUMNS, ACCOUNT_COLUMN, LOCATION_COLUMN)
 
 @dataclass(frozen=True)
 class TotalsDialect:
-    """What differs between databases.
+    """The differences between databases.
 
     Attributes:
-        text: a column as text that compares exactly (no case folding, no padding), NULL as ``''``.
-        number: a column as a 64-bit float, which it is in the extract too.
-        whole_number: a column of floats or decimals as text without a fraction or exponent; where the database cannot
-            tell by itself.
+        text: a column as text that compares exactly (no case folding, no padding), with NULL as ``''``.
+        number: a column as a 64-bit float, as in the extract.
+        whole_number: a column of floats or decimals as text without a fraction or exponent; only for a database that
+            needs it.
     """
 
     text: "Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]"
@@ -58,19 +57,19 @@ class TotalsDialect:
 
 
 def wrap(query: str) -> str:
-    """The query as a derived table; the line break ends a comment on its last line."""
+    """Return the query as a derived table; the line break ends a comment on its last line."""
     return f"(\n{query}\n)"
 
 
 @dataclass(frozen=True)
 class TotalsQueries:
-    """Makes the statements for one query.
+    """Makes and runs the statements for one query.
 
     Attributes:
         query: the user's query.
         columns: its columns.
         dialect_name: a key of :data:`DIALECTS`.
-        numeric: the columns, as the source names them, that the database holds as floats or decimals.
+        numeric: the columns, as the source names them, that are floats or decimals in the database.
     """
 
     query: str
@@ -85,7 +84,7 @@ class TotalsQueries:
             fetch: runs a statement and returns its rows.
 
         Raises:
-            ExposureError: LocPerilsCovered holds so many codes that they cannot be perils.
+            ExposureError: LocPerilsCovered has so many codes that they cannot be perils.
         """
         coverage = list(fetch(self._coverage_query()))
         codes = _codes_of(_decode(covered) for covered, _ in coverage)
@@ -100,7 +99,7 @@ class TotalsQueries:
         return ControlTotals(totals, by_account)
 
     def _coverage_query(self) -> str:
-        """Which LocPerilsCovered there are, and how many of their rows have no LocNumber."""
+        """Return a query for the values of LocPerilsCovered, and how many rows of each have no LocNumber."""
         import sqlalchemy as sa
 
         rows = self._rows()
@@ -111,10 +110,11 @@ class TotalsQueries:
     def _sums_query(
         self, blanks: bool, *, codes: Mapping[str, Collection[str]] | None = None, by_account: bool = False
     ) -> str:
-        """Portfolio, country, currency; records, locations, accounts, buildings, parts of amounts; peril or account.
+        """Return a query for the sums.
 
-        Whole units of an amount add up exactly, as integers. What remains of each amount is below one, so that its
-        floating-point sum over n locations is good to n² · 2⁻⁵⁴ units in the worst order.
+        Its columns: portfolio, country, currency; records, locations, accounts, buildings, parts of amounts; peril or
+        account. Whole units of an amount add up exactly, as integers. The fraction of each amount is below one, so
+        the floating-point sum over n locations is accurate to n² · 2⁻⁵⁴ units in the worst order.
         """
         import sqlalchemy as sa
 
@@ -139,7 +139,7 @@ class TotalsQueries:
         return self._compile(statement.where(account != self._blank()) if by_account else statement)
 
     def _located(self, blanks: bool, codes: Mapping[str, Collection[str]] | None) -> "sa.Subquery":
-        """One row for each location, and for each peril if perils are asked for."""
+        """Return one row for each location, and for each peril if codes are given."""
         import sqlalchemy as sa
 
         rows = self._rows()
@@ -170,7 +170,7 @@ class TotalsQueries:
         return sa.union_all(together, alone).subquery("irp_located")
 
     def _rows(self) -> "sa.Subquery":
-        """The user's query with the columns of control totals, each under its OED name."""
+        """Return the user's query with the columns of control totals, each with its OED name."""
         import sqlalchemy as sa
 
         names = {column.name: column.source_name for column in self.columns}
@@ -199,7 +199,7 @@ class TotalsQueries:
         )
 
     def _perils(self, codes: Mapping[str, Collection[str]]) -> "sa.Subquery":
-        """Which code is in which LocPerilsCovered, as a table."""
+        """Return a table that says which code is in which LocPerilsCovered."""
         import sqlalchemy as sa
 
         text = self._dialect.text
@@ -226,28 +226,28 @@ class TotalsQueries:
     def _compile(self, statement: "sa.Select[Any]") -> str:
         from sqlalchemy.dialects import registry
 
-        # The parameter style "named" leaves a per cent sign in a literal as it is.
+        # The parameter style "named" does not change a per cent sign in a literal.
         dialect = registry.load(self.dialect_name)(paramstyle="named")
         compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         return str(compiled).replace(_PLACEHOLDER, wrap(self.query))
 
 
 def _codes_of(coverages: Iterable[str]) -> dict[str, set[str]]:
-    """Which values of LocPerilsCovered hold each peril code."""
+    """Return which values of LocPerilsCovered contain each peril code."""
     codes: dict[str, set[str]] = {}
     for covered in coverages:
         for code in peril_codes(covered):
             codes.setdefault(code, set()).add(covered)
     if len(codes) > _MOST_PERIL_CODES:
         raise ExposureError(
-            f"LocPerilsCovered holds {len(codes):,} different codes, such as {next(iter(codes))!r}. "
-            "Does it hold something else than perils?"
+            f"LocPerilsCovered has {len(codes):,} different codes, such as {next(iter(codes))!r}. "
+            "Does it contain something other than perils?"
         )
     return codes
 
 
 def _at_most(codes: Mapping[str, set[str]], size: int) -> Iterator[dict[str, set[str]]]:
-    """The codes in parts that hold so many values, or a single code."""
+    """Yield the codes in parts of at most ``size`` values; a single code may have more."""
     part: dict[str, set[str]] = {}
     for code, values in codes.items():
         if part and sum(map(len, part.values())) + len(values) > size:
@@ -282,7 +282,7 @@ def _total(row: Sequence[Any], peril: str, account: str = "") -> ControlTotal:
 
 
 def _decode(text: str | bytes) -> str:
-    """Text as MySQL gives it after a comparison byte by byte."""
+    """Return text, which MySQL returns as bytes after a comparison byte by byte."""
     return text.decode() if isinstance(text, bytes) else text
 
 

@@ -1,4 +1,4 @@
-"""The checks of an exposure, one module a kind, and the findings that they make.
+"""The checks of an exposure, with a module for each kind, and their findings.
 
 :mod:`irp_pipeline.exposure.validate` runs them all.
 """

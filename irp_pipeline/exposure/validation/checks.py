@@ -1,7 +1,7 @@
-"""What is looked for in an exposure: every check, how bad it is, and what follows from what it finds.
+"""Every check of an exposure: what it finds, how bad that is, and the consequence.
 
-This is the one list of checks. ``docs/exposure_checks.md`` shows it, and a finding names its check. What is said about
-Oasis LMF was seen with version 2.5.8: each consequence was found by a deterministic run of a small portfolio.
+This is the only list of checks. ``docs/exposure_checks.md`` shows it, and a finding names its check. The statements
+about Oasis LMF come from version 2.5.8: each consequence was seen in a deterministic run of a small portfolio.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from irp_pipeline.vocabulary import Perspective
 class Severity(StrEnum):
     """How bad a finding is.
 
-    An error stops a model run, or makes its figures wrong. A warning is probably not meant, and a person should look
+    An error stops a model run, or makes its figures wrong. A warning is probably a mistake, and a person should look
     at it. An info is good to know.
     """
 
@@ -24,14 +24,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is looked for.
+    """One check.
 
     Attributes:
-        name: short name, which stays the same from release to release.
+        name: a short name, which stays the same from release to release.
         severity: how bad it is.
         finds: what it finds, as a part of a sentence.
         consequence: what happens to the losses, in a sentence.
-        perspective: IL or RI if only these losses suffer. An error is a warning where nobody asks for them.
+        perspective: ``IL`` or ``RI`` if only these losses are wrong. An error is a warning if nobody asks for them.
     """
 
     name: str
@@ -44,27 +44,25 @@ class Check:
 _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 # Tables and columns.
-TABLE_MISSING = Check("table-missing", _E, "a table that the analyses need is not there", "The job fails.")
+TABLE_MISSING = Check("table-missing", _E, "a table that the analyses need is missing", "The job fails.")
 TABLE_UNKNOWN_NEED = Check(
     "location-table-missing",
     _W,
-    "there is no location table, and nothing tells whether the model does without",
-    "A model of accounts alone (such as cyber) runs, any other fails.",
+    "there is no location table, and it is not known whether the model needs one",
+    "A model that uses accounts alone (such as cyber) runs; any other model fails.",
 )
 TABLE_EMPTY = Check(
-    "table-empty", _E, "a table without a record", "The job fails, or the terms of the table are missing."
+    "table-empty", _E, "a table without records", "The job fails, or the terms of the table are missing."
 )
-COLUMN_MISSING = Check(
-    "column-missing", _E, "a column that OED requires is not there", "Oasis LMF refuses the exposure."
-)
+COLUMN_MISSING = Check("column-missing", _E, "a column that OED requires is missing", "Oasis LMF refuses the exposure.")
 VALUE_MISSING = Check(
     "value-missing", _E, "an empty cell where OED requires a value", "Oasis LMF refuses the exposure."
 )
 VALUE_EXPECTED = Check(
-    "value-expected", _E, "an empty cell that another column of the row asks for", "Oasis LMF refuses the exposure."
+    "value-expected", _E, "an empty cell that another cell of the row requires", "Oasis LMF refuses the exposure."
 )
 VALUE_NOT_ALLOWED = Check(
-    "value-not-allowed", _E, "a value outside of the range of OED", "Oasis LMF refuses the exposure."
+    "value-not-allowed", _E, "a value outside the range of OED", "Oasis LMF refuses the exposure."
 )
 UNKNOWN_COLUMN = Check("unknown-column", _E, "a column that OED does not know", "Oasis LMF refuses the exposure.")
 UNKNOWN_PERIL = Check("unknown-peril", _E, "a peril code that OED does not know", "Oasis LMF refuses the exposure.")
@@ -78,7 +76,7 @@ BAD_DATE = Check("bad-date", _E, "a date that is not written as YYYY-MM-DD", "Oa
 VERSION = Check(
     "oed-version",
     _E,
-    "an OED version that is unknown, or not that of the other records",
+    "an OED version that is unknown, or differs from that of the other records",
     "Oasis LMF refuses the exposure.",
 )
 STANDARD = Check("oed-rule", _E, "another rule of OED is broken", "Oasis LMF refuses the exposure.")
@@ -93,66 +91,66 @@ NOTHING_INSURED = Check("nothing-insured", _W, "a location without any insured v
 LOCATION_COLUMN_NEEDED = Check(
     "model-column-missing",
     _E,
-    "a column of the location table that the model places locations by is not there, or empty in a row",
+    "a column of the location table that the model uses to place locations is missing, or empty in a row",
     "The model stops, or does not find the location.",
 )
 LOCATION_COLUMN_MAYBE = Check(
     "coordinates-missing",
     _W,
-    "there are no coordinates, and nothing tells whether the model does without",
-    "A model that goes by coordinates does not find the location.",
+    "there are no coordinates, and it is not known whether the model needs them",
+    "A model that uses coordinates does not find the location.",
 )
 NOT_GEOCODED = Check(
     "not-geocoded",
     _W,
     "latitude and longitude are both 0",
-    "The location lies in the Atlantic, where no model covers it.",
+    "The location is in the Atlantic, where no model covers it.",
 )
 UNKNOWN_CURRENCY = Check(
     "unknown-currency",
     _E,
-    "a code that is no currency of ISO 4217",
-    "Oasis LMF runs on, and adds amounts up as they are.",
+    "a code that is not a currency of ISO 4217",
+    "Oasis LMF continues, and adds up amounts without conversion.",
 )
-FORMER_CURRENCY = Check("former-currency", _W, "a currency that was given up", "Amounts may be in old money.")
+FORMER_CURRENCY = Check("former-currency", _W, "a currency that no longer exists", "Amounts may be in old money.")
 OTHER_CURRENCY = Check(
     "other-currency",
     _E,
-    "an amount in another currency than the losses, and the model does not convert",
-    "Amounts of different currencies are added up as they are.",
+    "an amount in a currency other than that of the losses, and the model does not convert",
+    "Amounts of different currencies are added up without conversion.",
 )
 
 # Rows that describe the same thing.
 IDENTIFIER_READ_AS_EMPTY = Check(
     "identifier-read-as-empty",
     _E,
-    "an identifier that Oasis LMF takes for an empty cell, such as nan, NULL, N/A, in a source that is no CSV file",
+    "an identifier that Oasis LMF takes for an empty cell, such as nan, NULL, N/A, in a source that is not a CSV file",
     "Oasis LMF refuses the exposure, or the row of a scope or a condition applies to more than it names.",
 )
 IDENTIFIER_REWRITTEN = Check(
     "identifier-rewritten",
     _W,
-    "an identifier that a program seems to have rewritten: shortened (1.00E+11), with a fraction (12.0), made of an "
-    "empty cell (None), or with what keeps zeros in a spreadsheet",
+    "an identifier that a program seems to have rewritten: shortened (1.00E+11), with a fraction (12.0), made from an "
+    "empty cell (None), or in a notation that keeps zeros in a spreadsheet",
     "Rows that were different may have become equal, and references between the tables fail.",
 )
 IDENTIFIER_SIGNS = Check(
     "identifier-signs",
     _W,
     "an identifier with a comma or a number sign (#)",
-    "Oasis LMF stops when a model is run: at a comma for insured losses, at # for all. Deterministic losses are right.",
+    "Oasis LMF stops when a model runs: at a comma for insured losses, at # for all. Deterministic losses are right.",
 )
 IDENTIFIER_UNSEEN = Check(
     "identifier-unseen",
     _W,
-    "an identifier with a blank at an end, or a character that cannot be seen",
-    "It is not equal to the one that looks the same: there are two locations or accounts, or a reference fails.",
+    "an identifier with a blank at an end, or an invisible character",
+    "It is not equal to one that looks the same: there are two locations or accounts, or a reference fails.",
 )
 LOCATION_REPEATED = Check(
     "location-repeated",
     _E,
-    "a second row with the same PortNumber, AccNumber and LocNumber that tells of another building",
-    "Oasis LMF keeps the first row and drops the other: its insured value has no losses.",
+    "a second row with the same PortNumber, AccNumber and LocNumber that describes another building",
+    "Oasis LMF keeps the first row and drops the second: its insured value has no losses.",
 )
 LOCATION_VALUES_DIFFER = Check(
     "location-values-differ",
@@ -163,8 +161,8 @@ LOCATION_VALUES_DIFFER = Check(
 LOCATION_COPIED = Check(
     "location-copied",
     _W,
-    "a row of the location table is there twice",
-    "Oasis LMF drops the copy. The losses are right, sums over the rows of the table are not.",
+    "a row of the location table occurs twice",
+    "Oasis LMF drops the copy. The losses are right; sums over the rows of the table are not.",
 )
 ACCOUNT_REPEATED = Check(
     "policy-repeated",
@@ -174,7 +172,7 @@ ACCOUNT_REPEATED = Check(
     Perspective.IL,
 )
 ACCOUNT_COPIED = Check(
-    "policy-copied", _W, "a row of the account table is there twice", "Oasis LMF takes it once. The losses are right."
+    "policy-copied", _W, "a row of the account table occurs twice", "Oasis LMF takes it once. The losses are right."
 )
 TREATY_REPEATED = Check(
     "treaty-repeated",
@@ -186,13 +184,13 @@ TREATY_REPEATED = Check(
 SCOPE_REPEATED = Check(
     "scope-repeated",
     _E,
-    "a second row of the scope with the same filters: of a facultative treaty, or of a surplus share with another "
+    "a second row of the scope with the same filters: of a facultative treaty, or of a surplus share with a different "
     "CededPercent",
-    "Oasis LMF cedes both of a facultative treaty, and takes the last row of a surplus share.",
+    "Oasis LMF cedes by both rows of a facultative treaty, and takes the last row of a surplus share.",
     Perspective.RI,
 )
 SCOPE_COPIED = Check(
-    "scope-copied", _W, "a row of the scope is there twice", "Oasis LMF takes it once. The losses are right."
+    "scope-copied", _W, "a row of the scope occurs twice", "Oasis LMF takes it once. The losses are right."
 )
 
 # References between tables.
@@ -212,7 +210,7 @@ CONDTAG_NUMBER = Check(
     "condtag-without-number",
     _E,
     "a CondTag without CondNumber or a CondNumber without CondTag in the account table",
-    "Oasis LMF refuses the exposure if there are terms, else it ignores the condition.",
+    "Oasis LMF refuses the exposure if there are terms; otherwise it ignores the condition.",
 )
 CONDPRIORITY_REPEATED = Check(
     "condpriority-repeated", _E, "a location with two CondTags of the same CondPriority", "Oasis LMF stops."
@@ -221,7 +219,7 @@ SCOPE_WITHOUT_TREATY = Check(
     "scope-without-treaty",
     _E,
     "a row of the scope whose ReinsNumber is not in the reinsurance info table",
-    "Oasis LMF ignores the row: nothing is ceded by it.",
+    "Oasis LMF ignores the row: it cedes nothing.",
     Perspective.RI,
 )
 TREATY_WITHOUT_SCOPE = Check(
@@ -238,7 +236,7 @@ SCOPE_WITHOUT_MATCH = Check(
     "The row applies to nothing.",
 )
 TREATY_WITHOUT_MATCH = Check(
-    "treaty-without-match", _W, "a treaty none of whose rows in the scope matches anything", "The treaty cedes nothing."
+    "treaty-without-match", _W, "a treaty whose rows in the scope all match nothing", "The treaty cedes nothing."
 )
 SCOPE_RISK_LEVEL = Check(
     "scope-risk-level",
@@ -251,7 +249,7 @@ SCOPE_BELOW_RISK = Check(
     "scope-below-risk",
     _I,
     "a row of the scope that names something smaller than a risk of the RiskLevel",
-    "The terms per risk apply to the loss of that part alone.",
+    "The terms per risk apply only to the loss of that part.",
 )
 NO_LOCATION_GROUPS = Check(
     "risk-without-group",
@@ -272,7 +270,7 @@ POLICY_PERILS_FEWER = Check(
     "policy-perils-fewer",
     _W,
     "a policy that does not cover some of the perils of its locations",
-    "Oasis LMF does not look at PolPerilsCovered: the policy pays for these perils, too.",
+    "Oasis LMF does not look at PolPerilsCovered: the policy also pays for these perils.",
 )
 TERMS_PERIL = Check(
     "terms-for-other-peril",
@@ -283,7 +281,7 @@ TERMS_PERIL = Check(
 TREATY_PERILS_DISJOINT = Check(
     "treaty-perils-disjoint",
     _E,
-    "a treaty whose ReinsPeril is none of the perils of the locations that it applies to",
+    "a treaty whose ReinsPeril has none of the perils of the locations that it applies to",
     "Oasis LMF does not look at ReinsPeril: the treaty cedes the losses of all perils.",
     Perspective.RI,
 )
@@ -291,7 +289,7 @@ TREATY_PERILS_FEWER = Check(
     "treaty-perils-fewer",
     _W,
     "a treaty whose ReinsPeril leaves out some of the perils of the locations that it applies to",
-    "Oasis LMF does not look at ReinsPeril: the treaty cedes the losses of these perils, too.",
+    "Oasis LMF does not look at ReinsPeril: the treaty also cedes the losses of these perils.",
 )
 
 # Terms.
@@ -304,20 +302,20 @@ DATES_INVERTED = Check(
 DATES_NEEDED = Check(
     "dates-needed",
     _E,
-    "a treaty with AttachmentBasis RA, and its dates or the inception date of a policy in its scope are missing",
+    "a treaty with AttachmentBasis RA whose dates are missing, or a policy in its scope without an inception date",
     "Oasis LMF stops.",
 )
 DATES_WITHOUT_POLICY = Check(
     "dates-without-policy",
     _W,
-    "a treaty with AttachmentBasis RA in whose period no policy of its scope begins",
+    "a treaty with AttachmentBasis RA, but no policy of its scope begins in its period",
     "The treaty cedes nothing.",
 )
 POLICIES_WITHOUT_TERMS = Check(
     "policies-without-terms",
     _W,
     "an account with several policies or layers, none of which has a deductible, limit, attachment or participation",
-    "Oasis LMF takes the first one alone: losses count once, and treaties that name another policy cede nothing.",
+    "Oasis LMF takes only the first one: losses count once, and treaties that name another policy cede nothing.",
 )
 LAYER_SHARE_ZERO = Check(
     "layer-share-zero",
@@ -334,20 +332,20 @@ LAYER_ABOVE_VALUE = Check(
 TREATY_SHARE_ZERO = Check(
     "treaty-share-zero",
     _W,
-    "CededPercent is 0 where it counts (in the scope for a surplus share, else in the info table), or PlacedPercent is",
+    "PlacedPercent is 0, or CededPercent is 0 where it counts (surplus share: in the scope, else in the info table)",
     "The treaty, or the row of a surplus share, cedes nothing.",
 )
 TREATY_SHARE_EMPTY = Check(
     "treaty-share-empty",
     _W,
     "CededPercent of a quota share or surplus share is empty where it counts",
-    "OED takes that as 1: all is ceded.",
+    "OED reads that as 1: everything is ceded.",
 )
 SCOPE_SHARE_IGNORED = Check(
     "scope-share-ignored",
     _W,
-    "CededPercent in the scope of a treaty that is no surplus share differs from that of the info table",
-    "Oasis LMF takes the one of the info table.",
+    "CededPercent in the scope differs from that of the info table, and the treaty is not a surplus share",
+    "Oasis LMF uses the one of the info table.",
 )
 TREATY_TERM_IGNORED = Check(
     "treaty-term-ignored",
@@ -359,8 +357,7 @@ TREATY_CEDES_ALL = Check(
     "treaty-cedes-all",
     _W,
     "an excess of loss (CXL, PR) that has neither a limit nor an attachment",
-    "0 and empty mean that there is none: the treaty cedes the whole loss, as far as CededPercent and PlacedPercent "
-    "let it.",
+    "0 and empty both mean that there is none: the treaty cedes the whole loss, up to CededPercent and PlacedPercent.",
 )
 TREATY_ABOVE_VALUE = Check(
     "treaty-above-value",
@@ -372,15 +369,15 @@ TREATY_TYPE = Check("treaty-type", _E, "a ReinsType or RiskLevel that Oasis LMF 
 INURING_GAP = Check(
     "inuring-gap",
     _I,
-    "no treaty has an InuringPriority between two that there are",
-    "None: the treaties apply in their order all the same.",
+    "there is a gap between two InuringPriorities",
+    "None: the treaties still apply in their order.",
 )
 INURING_LEVELS = Check(
     "inuring-levels",
     _W,
     "treaties of the same InuringPriority have different RiskLevels",
-    "Oasis LMF applies them one after the other (LOC, LGR, POL, ACC, SEL), each to what the one before leaves, and "
-    "not side by side.",
+    "Oasis LMF does not apply them side by side, but one after the other (LOC, LGR, POL, ACC, SEL), each to what the "
+    "previous one leaves.",
 )
 
 CHECKS = tuple(check for check in list(globals().values()) if isinstance(check, Check))

@@ -1,4 +1,4 @@
-"""What a check of an exposure finds, and the loaded exposure that the checks look at."""
+"""The findings of the checks, and the loaded exposure that the checks look at."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Finding:
     """One thing that is wrong; ``str()`` is a line for a report.
 
     Attributes:
-        file: what the user calls the file or the query.
+        file: the user's name for the file or the query.
         row: the line of the file, or the number of the record, as ``unit`` says. None if it is not about a single row.
-        column: as OED spells it. None if it is not about a single column.
+        column: its OED name. None if the finding is not about a single column.
         message: what is wrong, what follows from it, and what to do.
         severity: how bad it is.
-        record: which portfolio, account and location (or policy, or reinsurance) it is in, if about a row.
+        record: its portfolio, account and location (or policy, or reinsurance), if the finding is about a row.
         check: the name of the check, one of :data:`irp_pipeline.exposure.validation.checks.CHECKS`.
         table: the OED table.
-        value: what the cell holds; None if it is empty, or not about a single cell.
+        value: the content of the cell; None if it is empty, or if the finding is not about a single cell.
         unit: what ``row`` counts, ``line`` or ``record``.
     """
 
@@ -56,7 +56,7 @@ class Finding:
 
 
 class LoadedExposure:
-    """The tables, loaded, and how to word a fault in them."""
+    """The loaded tables, and how to report a fault in them."""
 
     def __init__(
         self,
@@ -68,53 +68,53 @@ class LoadedExposure:
         """Load the tables.
 
         Args:
-            files: the file of each table there is.
-            rows_per_fault: of the rows with the same fault, name this many.
-            perspectives: the losses that are asked for.
+            files: the file of each existing table.
+            rows_per_fault: how many rows with the same fault to name.
+            perspectives: the losses that are requested.
 
         Raises:
-            ExposureError: a file cannot be read, or holds a value that does not fit its column.
+            ExposureError: a file cannot be read, or has a value that does not fit its column.
         """
         loaded = {table: _load(files[table], table) for table in OedTable if table in files}
         self.frames = {table: frame for table, (frame, _) in loaded.items()}
         self._places = {table: places for table, (_, places) in loaded.items()}
         self._rows_per_fault = rows_per_fault
-        # Losses net of reinsurance are made of insured ones.
+        # Losses net of reinsurance are computed from insured losses.
         self._perspectives = {*perspectives, *((Perspective.IL,) if Perspective.RI in perspectives else ())}
         self._texts: dict[tuple[OedTable, str], pd.Series[Any]] = {}
 
     def has(self, table: OedTable, *columns: str) -> bool:
-        """Whether there is such a table, with all these columns."""
+        """Return whether the table exists, with all these columns."""
         return table in self.frames and set(columns) <= set(self.frames[table].columns)
 
     def filled(self, table: OedTable, *columns: str) -> bool:
-        """Whether there is such a table, with all these columns, and a record in it."""
+        """Return whether the table exists, with all these columns and at least one record."""
         return self.has(table, *columns) and not self.frames[table].empty
 
     def texts(self, table: OedTable, column: str) -> "pd.Series[Any]":
-        """The values of a column as text; empty where there is none, and everywhere if there is no such column."""
+        """Return the values of a column as text; missing values, and all values of a missing column, are empty."""
         key = (table, column)
         if key not in self._texts:
             self._texts[key] = _texts(self.frames[table], column)
         return self._texts[key]
 
     def text_frame(self, table: OedTable, columns: Sequence[str]) -> "pd.DataFrame":
-        """Columns as text, with their names, whether or not they are there."""
+        """Return columns as text, with their names, whether or not they exist."""
         import pandas as pd
 
         index = self.frames[table].index
         return pd.DataFrame({column: self.texts(table, column) for column in columns}, index=index)
 
     def file_name(self, table: OedTable) -> str:
-        """What messages call the file of a table."""
+        """Return the name of a table's file in messages."""
         return self._places[table].source if table in self._places else f"{table.value} file"
 
     def row(self, table: OedTable, position: int) -> int:
-        """The line or number of a record in what the user gave, given its position from 0."""
+        """Return the line or number of a record in the user's source, given its position from 0."""
         return self._places[table].number(position)
 
     def of_file(self, check: Check, table: OedTable, column: str | None, message: str) -> Finding:
-        """A finding that is not about a row."""
+        """Return a finding that is not about a row."""
         return Finding(
             *(self.file_name(table), None, column, message, self._severity(check)), check=check.name, table=table
         )
@@ -127,12 +127,12 @@ class LoadedExposure:
         rows: "Sequence[int] | pd.Series[bool]",
         message: str | Callable[[Any], str] | Mapping[int, str],
     ) -> Iterator[Finding]:
-        """A finding for each row.
+        """Yield a finding for each row.
 
         Args:
-            check: what was looked for.
+            check: the check.
             table: the table.
-            column: the column that is to be mended.
+            column: the column to correct.
             rows: positions from 0, or a mask.
             message: the same for all rows, or made from the value, or given by position.
         """
@@ -161,12 +161,12 @@ class LoadedExposure:
             yield Finding(file, None, column, text, severity, check=check.name, table=table)
 
     def _severity(self, check: Check) -> Severity:
-        """An error in losses that nobody asks for is a warning."""
+        """Return the severity: an error is a warning if nobody asks for the losses concerned."""
         unasked = check.perspective is not None and check.perspective not in self._perspectives
         return Severity.WARNING if unasked and check.severity is Severity.ERROR else check.severity
 
 
-# What names a record to a person, per table; of another table its row alone.
+# The columns that identify a record to a person, by table.
 _IDENTIFIERS = {
     OedTable.LOCATION: {"PortNumber": "portfolio", "AccNumber": "account", "LocNumber": "location"},
     OedTable.ACCOUNT: {"PortNumber": "portfolio", "AccNumber": "account", "PolNumber": "policy"},
@@ -191,7 +191,7 @@ def _shown(value: object) -> str:
 
 
 def blank(column: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Which values are missing or empty text."""
+    """Return which values are missing or empty text."""
     return column.isna() | (column == "")
 
 
@@ -222,7 +222,7 @@ def _load(source: Path | FileSource, table: OedTable) -> "tuple[pd.DataFrame, Pl
         pa.int64(): pd.Int64Dtype(),
     }  # which may be missing without becoming floats
     rows = pa.Table.from_batches(batches, schema)
-    batches.clear()  # each column is given back as soon as it is converted
+    batches.clear()  # the memory of each column is freed as soon as it is converted
     frame: pd.DataFrame = rows.to_pandas(
         strings_to_categorical=True, types_mapper=integers.get, split_blocks=True, self_destruct=True
     )

@@ -1,4 +1,4 @@
-"""Identifiers that are hardly the text that was meant: rewritten, with signs that nobody sees or that stop a run."""
+"""Identifiers that are probably wrong: rewritten by a program, or with characters that are invisible or stop a run."""
 
 import re
 import unicodedata
@@ -21,10 +21,12 @@ _SHORTENED: Final = (
     "looks like a number that a program shortened, so digits may be lost, and other rows may have become equal to this "
     "one; save the file again with this column as text"
 )
-_WITH_FRACTION: Final = "looks like a whole number to which a program gave a fraction; compare it with the other tables"
-_EMPTY: Final = "looks like what a program writes for an empty cell; empty the cell if it is meant so"
+_WITH_FRACTION: Final = (
+    "looks like a whole number to which a program added a fraction; compare it with the other tables"
+)
+_EMPTY: Final = "looks like a program's text for an empty cell; if so, empty the cell"
 _QUOTED: Final = (
-    "looks like what is written into a spreadsheet to keep zeros; it is part of the identifier here, so compare it "
+    "looks like a notation that keeps zeros in a spreadsheet; here it is part of the identifier, so compare it "
     "with the other tables"
 )
 _REWRITTEN: Final = {
@@ -39,7 +41,7 @@ _WORDS: Final = {*_READ_AS_EMPTY, "None", "NaT"}
 
 
 def check_identifiers(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find identifiers that Oasis LMF takes for empty, that a program rewrote, and that hold what cannot be seen.
+    """Find identifiers that Oasis LMF takes for empty, that a program rewrote, or that have invisible characters.
 
     Args:
         exposure: the tables.
@@ -59,19 +61,19 @@ def check_identifiers(exposure: LoadedExposure) -> Iterator[Finding]:
 
 def _problem(text: str) -> tuple[Check, str] | None:
     if text.isascii() and text.isalnum() and text not in _WORDS:
-        return None  # as most are, and there may be millions
+        return None  # like most identifiers, of which there may be millions
     if text in _READ_AS_EMPTY:
-        message = f"{text!r}: Oasis LMF takes it for an empty cell; empty it, or write another name"
+        message = f"{text!r}: Oasis LMF takes it for an empty cell; empty the cell, or use another name"
         return checks.IDENTIFIER_READ_AS_EMPTY, message
     for pattern, message in _REWRITTEN.items():
         if pattern.fullmatch(text):
             return checks.IDENTIFIER_REWRITTEN, f"{text}: {message}"
     if "," in text or "#" in text:
-        message = f"{text}: Oasis LMF stops at a comma or # in an identifier when a model is run; write another sign"
+        message = f"{text}: Oasis LMF stops at a comma or # in an identifier when a model runs; use another character"
         return checks.IDENTIFIER_SIGNS, message
     if text != text.strip() or not text.isprintable() or not unicodedata.is_normalized("NFC", text):
         message = (
-            f"{text!a}: holds a blank at an end, a character that cannot be seen, or an accent apart from its letter, "
+            f"{text!a}: has a blank at an end, an invisible character, or an accent separate from its letter, "
             f"and is not equal to {_seen(text)}"
         )
         return checks.IDENTIFIER_UNSEEN, message
@@ -79,5 +81,5 @@ def _problem(text: str) -> tuple[Check, str] | None:
 
 
 def _seen(text: str) -> str:
-    """What a person takes an identifier for."""
+    """Return an identifier as a person sees it."""
     return "".join(sign for sign in unicodedata.normalize("NFC", text) if sign.isprintable()).strip()

@@ -1,4 +1,4 @@
-"""What analyses need of an exposure. The risk engine says it, the checks of the exposure go by it."""
+"""What analyses need from an exposure. The risk engine states it, and the checks of the exposure use it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from irp_pipeline.vocabulary import Perspective
 
 @dataclass(frozen=True)
 class Needs:
-    """What one or several analyses need of an exposure; ``|`` puts those of several together.
+    """What one or several analyses need from an exposure; ``|`` combines the needs of several.
 
     Attributes:
-        perspectives: which losses are asked for: ``GUL``, ``IL``, ``RI``.
-        tables: the tables that must be there, with the reason as the end of a sentence.
-        location_columns: the columns that the location table must have, with the reason.
+        perspectives: which losses are requested: ``GUL``, ``IL``, ``RI``.
+        tables: the required tables, with the reason as the end of a sentence.
+        location_columns: the required columns of the location table, with the reason.
         filled_columns: those of them that must be filled in each row.
-        unknown: what nobody can tell without running the model, as sentences. If there are any, tables and columns
-            that nobody asks for are told of when they are missing.
+        unknown: what cannot be known without running the model, as sentences. If there are any, missing tables and
+            columns that are not required give a warning.
     """
 
     perspectives: frozenset[str] = frozenset()
@@ -27,7 +27,7 @@ class Needs:
     unknown: tuple[str, ...] = ()
 
     def __or__(self, other: "Needs") -> "Needs":
-        """What both need together."""
+        """Return the needs of both together."""
         return Needs(
             self.perspectives | other.perspectives,
             {**other.tables, **self.tables},
@@ -48,7 +48,7 @@ class Needs:
 
 
 def needs_of_perspectives(perspectives: Collection[str]) -> Needs:
-    """What losses need, whatever computes them: the terms of policies and of reinsurance.
+    """Return what losses need with any engine: the terms of policies and of reinsurance.
 
     Args:
         perspectives: ``GUL``, ``IL``, ``RI``.

@@ -18,7 +18,7 @@ _POLICY_TERMS = re.compile(r"(Pol|Cond)(Ded|MinDed|MaxDed|Limit|Min|Max)\d?(All|
 
 
 def check_policies(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find dates and layers whose terms have no effect or cannot be meant."""
+    """Find dates and layers whose terms have no effect or cannot be intended."""
     yield from _check_dates(exposure)
     yield from _check_layers(exposure)
 

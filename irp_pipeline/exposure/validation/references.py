@@ -1,4 +1,4 @@
-"""References between the tables of an exposure, both ways: accounts, conditions, treaties and what they apply to."""
+"""References between the tables of an exposure, in both directions: accounts, conditions, treaties, and their scope."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _LOCATION, _ACCOUNT, _INFO, _SCOPE = OedTable.LOCATION, OedTable.ACCOUNT, OedTable.RI_INFO, OedTable.RI_SCOPE
 _ACCOUNT_KEY = ["PortNumber", "AccNumber"]
 _NO_CONDITION = "0"
-"""What Oasis LMF takes an empty CondTag for."""
+"""Oasis LMF reads an empty CondTag as this value."""
 
-# The filters of a scope, from the largest to the smallest, and which table has them. Oasis LMF takes CountryCode from
+# The filters of a scope, from the largest to the smallest, by the table that has them. Oasis LMF takes CountryCode from
 # the locations.
 _LOCATION_FILTERS = ("LocGroup", "LocNumber", "CountryCode", "ReinsTag")
 _ACCOUNT_FILTERS = ("PolNumber", "CedantName", "ProducerName", "LOB")
@@ -26,11 +26,11 @@ _NOUNS = {"PortNumber": "portfolio", "AccNumber": "account"} | dict.fromkeys(_AC
 
 
 def check_references(exposure: LoadedExposure, matches: "ScopeMatches | None") -> Iterator[Finding]:
-    """Find what one table names and the other one does not have.
+    """Find references from one table to something that the other table does not have.
 
     Args:
         exposure: the tables.
-        matches: what the rows of the scope match; None if that cannot be told.
+        matches: what the rows of the scope match; None if that is not known.
     """
     yield from _check_accounts(exposure)
     yield from _check_conditions(exposure)
@@ -61,7 +61,7 @@ def _check_conditions(exposure: LoadedExposure) -> Iterator[Finding]:
     locations = exposure.text_frame(_LOCATION, [*key, "LocNumber"])
     tagged = [~frame["CondTag"].isin(("", _NO_CONDITION)) for frame in (locations, accounts)]
     in_both = [_index(frame, key) for frame in (locations, accounts)]
-    # Accounts that are missing are told already.
+    # Missing accounts are already reported.
     known_account = _index(locations, _ACCOUNT_KEY).isin(_index(accounts, _ACCOUNT_KEY))
     yield from exposure.of_rows(
         *(checks.CONDTAG_MISSING, _LOCATION, "CondTag"),
@@ -146,12 +146,12 @@ class ScopeMatches:
     """Which rows of a scope match something.
 
     Attributes:
-        filters: the filters of all rows that some row uses, and ``ReinsNumber``, as text.
-        misses: of the rows that match nothing, by position: the filters, from the largest to the one at which nothing
-            is left, as column and value.
-        risks: locations and policies that there are: the filters that some row uses, ``LocPerilsCovered`` and
+        filters: for all rows, the filters that any row uses, and ``ReinsNumber``, as text.
+        misses: by position, for the rows that match nothing: their filters, from the largest to the one at which
+            nothing is left, as column and value.
+        risks: the existing locations and policies: the filters that any row uses, ``LocPerilsCovered`` and
             ``PolInceptionDate``, as text, each combination once.
-        patterns: the rows that match something by position, for each list of filters that rows use.
+        patterns: the positions of the rows that match something, for each list of filters that rows use.
     """
 
     filters: "pd.DataFrame"
@@ -160,7 +160,7 @@ class ScopeMatches:
     patterns: dict[tuple[str, ...], list[int]]
 
     def of_treaties(self, column: str) -> dict[str, set[str]]:
-        """The values of a column of the risks that each ReinsNumber applies to."""
+        """Return the values of a column of the risks that each ReinsNumber applies to."""
         found: dict[str, set[str]] = {}
         for pattern, positions in self.patterns.items():
             rows = self.filters.iloc[positions][["ReinsNumber", *pattern]].drop_duplicates()
@@ -210,7 +210,7 @@ def scope_matches(exposure: LoadedExposure) -> ScopeMatches | None:
 
 
 def _risks(exposure: LoadedExposure, used: Sequence[str]) -> "pd.DataFrame":
-    """Locations with their policies: the columns in use. Filters of a table that is not there are not judged."""
+    """Return locations with their policies: the columns in use. Filters of a missing table are not checked."""
     import pandas as pd
 
     parts: list[pd.DataFrame] = []
@@ -231,7 +231,7 @@ def _risks(exposure: LoadedExposure, used: Sequence[str]) -> "pd.DataFrame":
 
 
 def _unmatched(miss: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The column at which nothing is left, and the message."""
+    """Return the column at which nothing is left, and the message."""
     column, value = miss[-1]
     noun = _NOUNS.get(column, "location")
     within = ", ".join(f"{name} {found}" for name, found in miss[:-1])
@@ -256,20 +256,20 @@ def _check_treaty_perils(exposure: LoadedExposure, matches: ScopeMatches) -> Ite
         if perils.isdisjoint(insured):
             disjoint[position] = (
                 f"{codes}: none of the locations that this treaty applies to is insured for it. Oasis LMF does not "
-                "look at ReinsPeril, and cedes the losses of all perils by this treaty; take it out of the files, or "
-                "correct it"
+                "look at ReinsPeril, and cedes the losses of all perils by this treaty; remove the treaty from the "
+                "files, or correct it"
             )
         else:
             fewer[position] = (
                 f"{codes}: the locations that this treaty applies to are also insured for {_some(insured - perils)}. "
-                "Oasis LMF does not look at ReinsPeril, and cedes the losses of these perils, too"
+                "Oasis LMF does not look at ReinsPeril, and also cedes the losses of these perils"
             )
     yield from exposure.of_rows(checks.TREATY_PERILS_DISJOINT, _INFO, "ReinsPeril", list(disjoint), disjoint)
     yield from exposure.of_rows(checks.TREATY_PERILS_FEWER, _INFO, "ReinsPeril", list(fewer), fewer)
 
 
 def check_perils(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find policies and terms for other perils than the locations are insured for."""
+    """Find policies and terms for perils that the locations are not insured for."""
     if not exposure.filled(_LOCATION, *_ACCOUNT_KEY, "LocPerilsCovered"):
         return
     insured = _perils_of_accounts(exposure)
@@ -328,14 +328,14 @@ def _check_policy_perils(
         else:
             fewer[position] = (
                 f"{codes}: locations of this account are also insured for {_some(of_locations - perils)}. Oasis LMF "
-                "does not look at PolPerilsCovered, and this policy pays for these perils, too"
+                "does not look at PolPerilsCovered, and this policy also pays for these perils"
             )
     yield from exposure.of_rows(checks.POLICY_PERILS_DISJOINT, _ACCOUNT, "PolPerilsCovered", list(disjoint), disjoint)
     yield from exposure.of_rows(checks.POLICY_PERILS_FEWER, _ACCOUNT, "PolPerilsCovered", list(fewer), fewer)
 
 
 def _perils_of_accounts(exposure: LoadedExposure) -> "dict[tuple[str, str], frozenset[str]]":
-    """The single perils that the locations of each account are insured for."""
+    """Return the single perils that the locations of each account are insured for."""
     frame = exposure.text_frame(_LOCATION, [*_ACCOUNT_KEY, "LocPerilsCovered"]).drop_duplicates()
     perils: dict[tuple[str, str], frozenset[str]] = {}
     for key, codes in zip(_keys(frame), frame["LocPerilsCovered"], strict=True):
@@ -350,7 +350,7 @@ def _keys(frame: "pd.DataFrame") -> Iterator[tuple[str, str]]:
 def _missing(
     exposure: LoadedExposure, check: Check, table: OedTable, other: OedTable, columns: list[str], message: str
 ) -> Iterator[Finding]:
-    """Find the rows whose columns, if all are filled in, occur nowhere in the other table."""
+    """Find the rows whose columns are all filled in but do not occur together in the other table."""
     frame = exposure.text_frame(table, columns)
     filled = (frame != "").all(axis="columns")
     known = _index(exposure.text_frame(other, columns).drop_duplicates(), columns)
@@ -359,7 +359,7 @@ def _missing(
 
 
 def _as_named(value: object) -> str:
-    """An identifier in a message: in quotation marks if it has blanks at its ends, which nobody would see."""
+    """Return an identifier for a message: in quotation marks if it has blanks at its ends, which are invisible."""
     text = str(value)
     return text if text == text.strip() else repr(text)
 

@@ -1,4 +1,4 @@
-"""Rows that describe what another row describes already."""
+"""Rows that describe the same thing as an earlier row."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ _LOCATION, _ACCOUNT, _INFO, _SCOPE = OedTable.LOCATION, OedTable.ACCOUNT, OedTab
 
 
 def check_repeated(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find rows that describe what another row describes already."""
+    """Find rows that describe the same thing as an earlier row."""
     yield from _check_repeated_locations(exposure)
     yield from _check_repeated_policies(exposure)
     yield from _check_repeated_treaties(exposure)
@@ -33,7 +33,7 @@ def _check_repeated_locations(exposure: LoadedExposure) -> Iterator[Finding]:
         return
     rows = frame[several]
     copied = rows.duplicated()
-    # A location has several rows only where it has several sets of terms.
+    # A location has several rows only if it has several sets of terms.
     terms = [column for column in ("LocPeril", "CondTag") if column in frame.columns]
     repeated = rows.duplicated([*LOCATION_KEY, *terms]) & ~copied
     values = rows[[column for column in MONEY_COLUMNS if column in frame.columns]].fillna(0)
@@ -45,15 +45,15 @@ def _check_repeated_locations(exposure: LoadedExposure) -> Iterator[Finding]:
         *(checks.LOCATION_REPEATED, _LOCATION, "LocNumber", list(positions)),
         {
             position: (
-                f"an earlier row has the same portfolio, account and location. Oasis LMF keeps that one and drops this "
-                f"row: its insured value of {value:,.0f} has no losses. Give every building a LocNumber of its own"
+                f"an earlier row has the same portfolio, account and location. Oasis LMF keeps that row and drops this "
+                f"one: its insured value of {value:,.0f} has no losses. Give every building a different LocNumber"
             )
             for position, value in positions.items()
         },
     )
     yield from exposure.of_rows(
         *(checks.LOCATION_VALUES_DIFFER, _LOCATION, "LocNumber", other_values[other_values].index.tolist()),
-        "the insured values in this row are not those of the first row of this location, which Oasis LMF takes; write "
+        "the insured values in this row are not those of the first row of this location, which Oasis LMF uses; write "
         "the same values into all its rows",
     )
     yield from exposure.of_rows(
@@ -118,7 +118,7 @@ def _check_repeated_scopes(exposure: LoadedExposure) -> Iterator[Finding]:
     yield from exposure.of_rows(
         *(checks.SCOPE_REPEATED, _SCOPE, "CededPercent", same_filters & ~copied & (types == "SS")),
         lambda share: (
-            f"{share:g} is not what an earlier row with the same filters says. Oasis LMF takes the last row; remove one"
+            f"{share:g} differs from an earlier row with the same filters. Oasis LMF takes the last row; remove one"
         ),
     )
     yield from exposure.of_rows(

@@ -24,7 +24,7 @@ def treaty_types(exposure: LoadedExposure) -> "pd.Series[Any]":
 
 
 def of_treaty(exposure: LoadedExposure, column: str) -> "pd.Series[Any]":
-    """For each row of the scope, a column of its treaty; empty if there is none."""
+    """Return, for each row of the scope, a column of its treaty; empty if there is no treaty."""
     numbers = exposure.texts(_SCOPE, "ReinsNumber")
     if _INFO not in exposure.frames:
         return numbers.map(lambda _: "")
@@ -33,7 +33,7 @@ def of_treaty(exposure: LoadedExposure, column: str) -> "pd.Series[Any]":
 
 
 def numbers(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
-    """A column of numbers; missing everywhere if there is no such column."""
+    """Return a column of numbers; all values are missing if there is no such column."""
     import numpy as np
     import pandas as pd
 
@@ -43,7 +43,7 @@ def numbers(frame: "pd.DataFrame", column: str) -> "pd.Series[Any]":
 
 
 def positions_in(frame: "pd.DataFrame", part: "pd.Series[Any]") -> list[int]:
-    """The positions, from 0, of a part of a table."""
+    """Return the positions, from 0, of a part of a table."""
     positions: list[int] = frame.index.get_indexer(part.index).tolist()
     return positions
 
@@ -56,7 +56,7 @@ def positions(rows: "pd.Series[bool]") -> Sequence[int]:
 
 
 def insured_values(exposure: LoadedExposure) -> "pd.DataFrame":
-    """The insured value of each location, as Oasis LMF takes it: that of its first row."""
+    """Return the insured value of each location as in Oasis LMF: that of its first row."""
     frame = exposure.frames[_LOCATION]
     present = [column for column in MONEY_COLUMNS if column in frame.columns]
     value = frame[present].fillna(0).sum(axis="columns")

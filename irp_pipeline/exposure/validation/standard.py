@@ -1,4 +1,4 @@
-"""The rules of the OED standard, checked by ods_tools and said in the words of a risk analyst."""
+"""The rules of the OED standard, checked by ods_tools and reported in the words of a risk analyst."""
 
 import datetime as dt
 import gc
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 _CELLS_TOLD = 3
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# Rows of a table that ods_tools is given at once: it holds several copies of them.
+# How many rows of a table ods_tools gets at once: it makes several copies of them.
 _ROWS_AT_ONCE = 200_000
 
 
 def check_standard(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find what breaks a rule of the standard, in the version that the exposure names (else the newest).
+    """Find violations of the standard, in the version that the exposure names (else the newest).
 
     Raises:
         ExposureError: ods_tools refuses the exposure as a whole.
@@ -49,9 +49,9 @@ class _Fault:
         check: its check.
         table: the table.
         summary: the first line of its text.
-        detail: the others, where they list no rows.
+        detail: the other lines, if they do not list rows.
         rows: the rows concerned, if it lists any.
-        missing: the columns that each of them lacks, if that is the fault.
+        missing: the columns that each of these rows lacks, if that is the fault.
     """
 
     check: str
@@ -63,14 +63,14 @@ class _Fault:
 
 
 def _run_ods_tools(exposure: LoadedExposure) -> tuple[dict[str, Any], bool, list[_Fault]]:
-    """The specification used, whether it is of the version that the exposure names, and the faults."""
+    """Return the specification used, whether it has the version that the exposure names, and the faults."""
     from ods_tools.oed.common import OdsException
 
     specification: dict[str, Any] = {}
     version_is_known = True
     faults: dict[tuple[str, OedTable, str, str], _Fault] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what pandas says about the code of ods_tools
+        warnings.simplefilter("ignore")  # pandas warns about the code of ods_tools
         try:
             for tables in _portions(exposure):
                 oed, version_is_known = _oed_exposure(tables)
@@ -82,15 +82,15 @@ def _run_ods_tools(exposure: LoadedExposure) -> tuple[dict[str, Any], bool, list
                         fault.missing = [*(fault.missing or ()), *(found.missing or ())] or None
         except OdsException as error:
             raise ExposureError(f"ods_tools cannot check this exposure: {error}") from error
-    # In one order, whichever portion each was found in first.
+    # In a fixed order, whichever portion each fault was first found in.
     in_order = sorted(faults.values(), key=lambda fault: (_ODS_TOOLS_CHECKS.index(fault.check), fault.summary))
     return specification, version_is_known, in_order
 
 
 def _portions(exposure: LoadedExposure) -> "Iterator[dict[str, pd.DataFrame]]":
-    """The tables, the locations in portions: what is looked at here is said of each row by itself.
+    """Yield the tables, with the locations in portions: each check here concerns one row at a time.
 
-    Only of versions the first decides over all others. Copies, because ods_tools fills in defaults.
+    Only for versions, the first row decides for all others. The tables are copies, because ods_tools fills in defaults.
     """
     tables = {table.value: frame for table, frame in exposure.frames.items() if not frame.empty}
     locations = tables.pop(OedTable.LOCATION.value)
@@ -98,17 +98,17 @@ def _portions(exposure: LoadedExposure) -> "Iterator[dict[str, pd.DataFrame]]":
     size = _ROWS_AT_ONCE if versions == 1 else len(locations)
     for start in range(0, len(locations), size):
         if start:
-            gc.collect()  # what ods_tools made of the portion before is full of cycles
+            gc.collect()  # the objects that ods_tools made of the previous portion are full of cycles
         portion = {OedTable.LOCATION.value: locations.iloc[start : start + size].copy()}
         yield portion | ({name: frame.copy() for name, frame in tables.items()} if start == 0 else {})
 
 
 def _oed_exposure(tables: "dict[str, pd.DataFrame]") -> "tuple[OedExposure, bool]":
-    """The tables as ods_tools knows them, and whether it knows the version that they name."""
+    """Return the tables as an exposure of ods_tools, and whether ods_tools knows the version that they name."""
     from ods_tools.oed import OedExposure
     from ods_tools.oed.common import ClassOfBusiness
 
-    # Told rather than guessed: where a column is missing, the guess fails with a message about classes of business.
+    # Stated rather than guessed: if a column is missing, the guess fails with a message about classes of business.
     options = {"use_field": True, "class_of_business": ClassOfBusiness.prop}
     try:
         return OedExposure(**tables, **options), True
@@ -134,7 +134,7 @@ _CHECKS: Mapping[str, Check] = {
     "country_and_area_code": checks.UNKNOWN_CODE,
     "dates": checks.BAD_DATE,
 }
-# All checks of ods_tools but "source_coherence", whose messages name Python objects; _check_files does the same.
+# All checks of ods_tools except "source_coherence", whose messages name Python objects; _check_files does the same.
 _ODS_TOOLS_CHECKS = (
     "required_fields",
     "unknown_column",
@@ -150,9 +150,9 @@ _ODS_TOOLS_CHECKS = (
 
 
 def _ods_tools_faults(oed: "OedExposure") -> Iterator[_Fault]:
-    """The faults that ods_tools finds.
+    """Yield the faults that ods_tools finds.
 
-    The checks are called one by one, since a fault does not tell which check it comes from.
+    The checks are called one by one, since a fault does not say which check it comes from.
     """
     import pandas as pd
     from ods_tools.oed.validator import Validator
@@ -182,7 +182,7 @@ def _ods_tools_faults(oed: "OedExposure") -> Iterator[_Fault]:
 
 
 def _reword(exposure: LoadedExposure, specification: dict[str, Any], fault: _Fault) -> Iterator[Finding]:
-    """Say a fault of ods_tools in the words of a risk analyst, once for each row it concerns."""
+    """Report a fault of ods_tools in the words of a risk analyst, once for each row that it concerns."""
     check, table, summary = fault.check, fault.table, fault.summary
     if fault.rows is None:
         yield from _reword_without_rows(exposure, check, table, summary, fault.detail)
@@ -223,7 +223,7 @@ def _reword_without_rows(
 
 
 def _different_versions(exposure: LoadedExposure, faults: list[_Fault]) -> Iterator[Finding]:
-    """The versions that are not the first one or no versions at all, which ods_tools reports row by row."""
+    """Report values that differ from the first version or are not versions, which ods_tools reports row by row."""
     different: dict[OedTable, list[int]] = {}
     malformed: dict[OedTable, list[int]] = {}
     for fault in faults:
@@ -234,7 +234,7 @@ def _different_versions(exposure: LoadedExposure, faults: list[_Fault]) -> Itera
     for table, numbers in different.items():
         yield from exposure.of_rows(
             *(checks.VERSION, table, "OEDVersion", numbers),
-            lambda value: f"{value!r} is not the version that the first record has; all must have the same",
+            lambda value: f"{value!r} is not the version of the first record; all records must have the same version",
         )
     for table, numbers in malformed.items():
         yield from exposure.of_rows(
@@ -253,7 +253,7 @@ def _rows_by_missing_column(concerned: list[int], missing: list[str]) -> dict[st
 def _asking(
     exposure: LoadedExposure, specification: dict[str, Any], table: OedTable, column: str, rows: list[int]
 ) -> dict[int, str]:
-    """For each row that lacks a column, those of its cells that ask for it, such as ``LocDed6All 100``."""
+    """Return, for each row that lacks a column, its cells that require the column, such as ``LocDed6All 100``."""
     frame = exposure.frames[table].iloc[rows]
     fields = specification["input_fields"][specification_table(table)]
     found: dict[int, list[str]] = {row: [] for row in rows}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOCATION, _ACCOUNT, _INFO, _SCOPE = OedTable.LOCATION, OedTable.ACCOUNT, OedTable.RI_INFO, OedTable.RI_SCOPE
 _REINS_TYPES = ("FAC", "QS", "SS", "PR", "CXL")
 _RISK_LEVELS = ("LOC", "LGR", "POL", "ACC", "SEL")
-# The terms that Oasis LMF 2.5.8 applies, by ReinsType; all others are read and not used.
+# The terms that Oasis LMF 2.5.8 applies, by ReinsType; it reads all others but does not use them.
 _APPLIED = {
     "FAC": ("RiskLimit", "RiskAttachment"),
     "PR": ("RiskLimit", "RiskAttachment", "OccLimit", "OccAttachment"),
@@ -37,7 +37,7 @@ _AMOUNTS = (
     *("AggLimit", "AggAttachment"),
 )
 _SHARES = ("TreatyShare", "DeemedPercentPlaced")
-# Of a treaty that names its risks one by one: the columns that a row of its scope must fill, and those it must not.
+# For a treaty that names its risks one by one: the columns that a row of its scope must fill, and must not fill.
 _NAMES_RISK: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ACC": (("AccNumber",), ("PolNumber", "LocNumber")),
     "POL": (("AccNumber", "PolNumber"), ("LocNumber",)),
@@ -48,11 +48,11 @@ _BELOW_RISK = {"ACC": ("PolNumber", "LocNumber"), "POL": ("LocNumber",), "LGR": 
 
 
 def check_treaties(exposure: LoadedExposure, matches: ScopeMatches | None) -> Iterator[Finding]:
-    """Find treaties whose terms have no effect or cannot be meant.
+    """Find treaties whose terms have no effect or cannot be intended.
 
     Args:
         exposure: the tables.
-        matches: what the rows of the scope match; None if that cannot be told.
+        matches: what the rows of the scope match; None if that is not known.
     """
     if exposure.filled(_INFO, "ReinsNumber", "ReinsType"):
         yield from _check_types(exposure)
@@ -126,7 +126,7 @@ def _check_shares(exposure: LoadedExposure) -> Iterator[Finding]:
 
 
 def _check_unlimited(exposure: LoadedExposure) -> Iterator[Finding]:
-    """Find excess of loss treaties for which neither the terms of a risk nor those of an occurrence leave anything."""
+    """Find excess of loss treaties that cede the whole loss, by their terms per risk and per occurrence."""
     frame = exposure.frames[_INFO]
     types = exposure.texts(_INFO, "ReinsType")
     for kind in ("CXL", "PR"):
@@ -172,8 +172,8 @@ def _check_inuring(exposure: LoadedExposure) -> Iterator[Finding]:
         if len(used) > 1:
             message = (
                 f"treaties of priority {priority:g} have the RiskLevels {', '.join(used)}. Oasis LMF applies them one "
-                "after the other in this order, each to what is left, not side by side; give them priorities of their "
-                "own if that is meant"
+                "after the other in this order, each to what is left, not side by side; if that is intended, give them "
+                "different priorities"
             )
             yield exposure.of_file(checks.INURING_LEVELS, _INFO, "RiskLevel", message)
 

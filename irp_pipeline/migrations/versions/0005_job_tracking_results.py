@@ -1,4 +1,4 @@
-"""What a job was sent with and what came back, the logs of tracking and reconciling, and the figures of a cycle."""
+"""The request and the result of a job, the logs of tracking and reconciling, and the figures of a cycle."""
 
 from alembic import op
 

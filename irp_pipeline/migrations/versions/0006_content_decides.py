@@ -1,4 +1,4 @@
-"""Keys of pipeline steps, artefacts, and what a step run read and wrote; whose result a job has."""
+"""Keys of pipeline steps, artefacts, what a step run read and wrote, and the job whose result another job has."""
 
 from alembic import op
 
@@ -68,7 +68,7 @@ ALTER TABLE irp_job
 CREATE INDEX irp_job_work ON irp_job (work_job_id) WHERE work_job_id IS NOT NULL;
 """
 
-# The steps of the pipeline as it was: stage and step by number, name and key.
+# The steps of the pipeline at that time: number, name and key of stage and step.
 _STEPS = """
     (VALUES (1, 'Setup',   'setup',   1, 'Initialize environment', 'setup.initialize_environment'),
             (1, 'Setup',   'setup',   2, 'Validate configuration', 'setup.validate_configuration'),

@@ -1,4 +1,4 @@
-"""Cycles: names that are one without regard to capitals, and archiving by a plain UPDATE."""
+"""Cycles: names that are not case-sensitive, and archiving by a plain UPDATE."""
 
 from alembic import op
 
@@ -22,7 +22,7 @@ CREATE UNIQUE INDEX irp_cycle_name_any_case ON irp_cycle (lower(cycle_name COLLA
 CREATE INDEX irp_cycle_spelling ON irp_cycle (lower(cycle_name COLLATE "C"));
 """
 
-# Table names come from the trigger: the function must work whatever the search path of who writes.
+# Table names come from the trigger: the function must work whatever the writer's search path is.
 CYCLES = """
 CREATE FUNCTION irp_check_cycle() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

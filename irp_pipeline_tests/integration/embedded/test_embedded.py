@@ -517,7 +517,7 @@ class TestPaths:
         else:
             (folder / "theirs").mkdir()
             link_folder.symlink_to(folder / "theirs")
-        with pytest.raises(EmbeddedServerError, match="not a folder that is yours alone"):
+        with pytest.raises(EmbeddedServerError, match="is not yours alone"):
             embedded.ensure_running(home)
         assert not any(folder.glob("theirs/*"))
 
@@ -575,7 +575,7 @@ for function in (embedded.ensure_running, embedded.stop, embedded.is_running):
         print(error)
 """
         said = run_as_nobody(home, program).stdout.splitlines()
-        assert said[0].startswith(f"{home} belongs to root, and is for its owner alone. Set IRP_HOME")
+        assert said[0].startswith(f"{home} belongs to root, and only its owner may use it. Set IRP_HOME")
         for verb, line in zip(("stop", "ask"), said[1:], strict=True):
             assert line.startswith(f"Cannot {verb} the embedded PostgreSQL in {home}: ")
             assert "belongs to another user. Set IRP_HOME" in line
@@ -698,7 +698,7 @@ class TestErrors:
         precious = folder / "postgres/data/precious"
         precious.parent.mkdir(parents=True)
         precious.touch()
-        with pytest.raises(EmbeddedServerError, match="holds no PostgreSQL cluster"):
+        with pytest.raises(EmbeddedServerError, match="is not a PostgreSQL cluster"):
             embedded.ensure_running(folder)
         assert precious.exists()
 

@@ -174,7 +174,7 @@ def test_the_same_rows_give_the_same_file(tmp_path, engine) -> None:
         ("SELECT 1 AS x; SELECT 2", "query on expo: syntax error"),
         ("WITH gone AS (DELETE FROM busy2 RETURNING *) SELECT * FROM gone", "WITH clause .* must be at the top level"),
         ("SELECT nextval('numbers') AS locnumber", "cannot execute nextval.* in a read-only transaction"),
-        ("SELECT 1 AS locnumber WHERE false", "query on expo gives no location record at all"),
+        ("SELECT 1 AS locnumber WHERE false", "query on expo has no location record at all"),
         ("SELECT 'a lot' AS buildingtiv", "query on expo, record 1, column BuildingTIV: 'a lot' is not a number"),
         ("SELECT 1 / (250000 - i) AS locnumber FROM generate_series(1, 300000) AS i", "division by zero"),
     ],

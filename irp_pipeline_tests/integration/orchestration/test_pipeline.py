@@ -400,7 +400,7 @@ def test_amounts_in_another_currency_than_the_losses_fail_the_cycle_unless_the_m
     change_workbook(folder, state_losses_in_euro)
     assert not launch().success
     (run,) = runs_of("validate_exposure")
-    assert "is GBP, but losses are stated in EUR" in run["error_message"]
+    assert "is GBP, but losses are in EUR" in run["error_message"]
     change_workbook(folder, convert)
     assert launch().success
 

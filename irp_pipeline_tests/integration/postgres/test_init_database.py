@@ -372,7 +372,7 @@ def test_a_newer_version_is_refused(schema):
     init_database(schema)
     ask(f"UPDATE {schema}.irp_schema_version SET version_num = '9999'")
     before = everything_in(schema)
-    with pytest.raises(DatabaseError, match=rf"'{schema}' is at version 9999.*{schemas.latest_version()}.*install"):
+    with pytest.raises(DatabaseError, match=rf"'{schema}' has version 9999.*{schemas.latest_version()}.*install"):
         init_database(schema)
     assert everything_in(schema) == before
     assert schemas.current_version(schema) == "9999"
@@ -381,7 +381,7 @@ def test_a_newer_version_is_refused(schema):
 def test_tables_of_somebody_else_are_refused_and_left_alone(schema):
     ask(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.irp_cycle AS SELECT 1 AS id, 'Q1' AS cycle_name")
     before = everything_in(schema)
-    with pytest.raises(DatabaseError, match=rf"'{schema}' holds a table irp_cycle.*Nothing was changed"):
+    with pytest.raises(DatabaseError, match=rf"'{schema}' has a table irp_cycle.*Nothing was changed"):
         init_database(schema)
     assert everything_in(schema) == before
     assert ask(f"SELECT * FROM {schema}.irp_cycle") == [(1, "Q1")]

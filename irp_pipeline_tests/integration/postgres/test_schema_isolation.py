@@ -716,7 +716,7 @@ def test_in_a_message_of_sqlalchemy_nothing_follows_the_end_of_a_transaction(two
     mine, _ = two
     with get_engine().connect() as connection:
         for statement in TRANSACTION_CONTROL[-2:]:
-            with pytest.raises(DatabaseError, match="each by itself"):
+            with pytest.raises(DatabaseError, match="must be sent alone"):
                 connection.exec_driver_sql(statement)
         connection.exec_driver_sql("BEGIN")
         connection.exec_driver_sql("INSERT INTO note (owner, number) VALUES (%s, 1)", (mine,))

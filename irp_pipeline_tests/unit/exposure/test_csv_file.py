@@ -49,7 +49,7 @@ class TestCases:
             extract(source, OedTable.LOCATION, tmp_path / "x.parquet")
         assert str(caught.value) == (
             "location.csv, lines 2 to 4, column StreetAddress: a quotation mark in line 2 and one in line 4 make one "
-            "cell of 3 lines, which look like records of their own. Remove both marks, or double them if they are meant"
+            "cell of 3 lines, which look like separate records. Remove both marks, or double them if they belong there"
         )
 
     def test_points_before_three_digits_are_asked_about_and_decided_by_the_workbook(self) -> None:
@@ -57,7 +57,7 @@ class TestCases:
         with pytest.raises(ExposureError) as caught:
             source_totals(FileSource(file))
         assert str(caught.value) == (
-            "location.csv, line 2, column BuildingTIV: '1.250' can be 1.25 or 1,250: say '.' or ',' in the column "
+            "location.csv, line 2, column BuildingTIV: '1.250' can be 1.25 or 1,250: write '.' or ',' in the column "
             "decimal of sheet Portfolios"
         )
         assert tiv(FileSource(file, decimal=",")) == Decimal(971_750)
@@ -161,7 +161,7 @@ class TestLines:
         with zipfile.ZipFile(tmp_path / "location.zip", "w") as archive:
             archive.writestr("a.csv", HEADER + ROW)
             archive.writestr("b.csv", HEADER + ROW)
-        with pytest.raises(ExposureError, match=r"must hold one CSV file, and holds 2: a\.csv, b\.csv"):
+        with pytest.raises(ExposureError, match=r"must contain one CSV file, but contains 2: a\.csv, b\.csv"):
             extract(FileSource(tmp_path / "location.zip"), OedTable.LOCATION, tmp_path / "location.parquet")
 
 
@@ -171,13 +171,13 @@ class TestRefused:
         [
             (HEADER + 'A,1,"x,1,2\nB,2,y,1,2\n', "line 2, column StreetAddress: .* never closed, .* line 3 on: 'B,2,y"),
             (HEADER + 'A,1,"x" y,1,2\n', "line 2, column StreetAddress: .* text follows the one that closes it"),
-            (HEADER + 'A,1,"x,1,2\nB,2,y",1,2\n', "lines 2 to 3, column StreetAddress: .* records of their own"),
+            (HEADER + 'A,1,"x,1,2\nB,2,y",1,2\n', "lines 2 to 3, column StreetAddress: .* separate records"),
             (HEADER + 'A,1,"x,1,2\nB,2,z,1,2\nC,3,y",1,2\n', "lines 2 to 4, column StreetAddress: .* cell of 3 lines"),
             (HEADER + 'A,1,"x\ny",1\n', "lines 2 to 3: 4 cells, but the first row names 5 columns"),
             (HEADER + "A,1,x,1\n", "line 2: 4 cells"),
             (HEADER + ROW + "A,1,x,1,2,3\n", "line 3: 6 cells"),
             (HEADER + "A,1,x\ry,1,2\n", "line 2: 3 cells"),
-            (HEADER + ROW + "A,1,x\0y,1,2\n", "line 3, column StreetAddress: holds a NUL"),
+            (HEADER + ROW + "A,1,x\0y,1,2\n", "line 3, column StreetAddress: contains a NUL"),
             (b"a" * (10 * 2**20), "line 1: has more than 1,048,576 characters and no line break"),
             (b"LocNumber," * 2**20, "line 1: has more than 1,048,576 characters"),
             ("LocNumber,locnumber\n1,2\n", "LocNumber occurs twice"),
@@ -207,14 +207,14 @@ class TestEncodings:
     @pytest.mark.parametrize(
         ("written", "stated", "message"),
         [
-            ("utf-8", "cp1252", "says cp1252, but the file is utf-8: 'StraÃŸe' would stand for 'Straße'"),
+            ("utf-8", "cp1252", "says cp1252, but the file is utf-8: 'Straße' would become 'StraÃŸe'"),
             ("utf-8-sig", "cp1252", "begins with the byte order mark of utf-8"),
             ("cp1252", "utf-8", "line 2: not utf-8 text; .*'Straße' in cp1252"),
             ("cp1252", "utf-16", "not utf-16 text"),
             ("utf-16-le", None, "it may be utf-16-le"),
             ("utf-8", "utf-16-le", "column encoding|no column of OED|not utf-16-le text"),
-            ("cp1252", "klingon", "says 'klingon', which is no encoding"),
-            ("cp1252", "base64", "says 'base64', which is no encoding"),
+            ("cp1252", "klingon", "says 'klingon', which is not an encoding"),
+            ("cp1252", "base64", "says 'base64', which is not an encoding"),
         ],
     )
     def test_an_encoding_that_cannot_be_true_is_noticed(self, tmp_path, written, stated, message) -> None:
@@ -223,10 +223,10 @@ class TestEncodings:
             read(tmp_path, text.encode(written), **({"encoding": stated} if stated else {}))
 
     def test_bytes_that_an_encoding_does_not_have_are_noticed(self, tmp_path) -> None:
-        with pytest.raises(ExposureError, match="line 2: not cp1252 text: the byte 0x81 is no character there"):
+        with pytest.raises(ExposureError, match="line 2: not cp1252 text: the byte 0x81 is not a character"):
             read(tmp_path, HEADER.encode() + b"A,1,\x81,1,2\n", encoding="cp1252")
         with pytest.raises(
-            ExposureError, match=r"line 2: holds the control character U\+0080 .* Probably it is cp1252"
+            ExposureError, match=r"line 2: contains the control character U\+0080 .* Probably it is cp1252"
         ):
             read(tmp_path, HEADER.encode() + b"A,1,\x80,1,2\n", encoding="latin-1")
 
@@ -270,7 +270,7 @@ class TestDecimalSigns:
         ],
     )
     def test_where_nothing_decides_both_readings_are_shown(self, tmp_path, text, delimiter, readings) -> None:
-        with pytest.raises(ExposureError, match=f"line 2, column BuildingTIV: '{text}' can be {readings}: say"):
+        with pytest.raises(ExposureError, match=f"line 2, column BuildingTIV: '{text}' can be {readings}: write"):
             self.amounts(tmp_path, text, delimiter=delimiter)
         comma, point = (self.amounts(tmp_path, text, delimiter=delimiter, decimal=sign) for sign in ",.")
         assert comma != point
@@ -317,7 +317,7 @@ class TestDecimalSigns:
 
 
 def test_a_title_above_the_names_of_the_columns_is_shown(tmp_path) -> None:
-    with pytest.raises(ExposureError, match="line 1: must hold the names of the columns, and is 'Portfolio of May'"):
+    with pytest.raises(ExposureError, match="line 1: must hold the names of the columns, but is 'Portfolio of May'"):
         read(tmp_path, "Portfolio of May\n\n" + HEADER + ROW)
 
 

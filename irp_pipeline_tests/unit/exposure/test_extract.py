@@ -170,11 +170,14 @@ def test_identifiers_of_a_parquet_file_become_the_text_they_stand_for(tmp_path, 
     ("values", "message"),
     [
         (pa.array([1.0, 1.5]), "record 2, column LocNumber: 1.5 has a fraction, so it is not an identifier"),
-        (pa.array([1.0, 2.0**53 + 2]), "record 2, column LocNumber: .* so large that others could be meant"),
-        (pa.array([16777218.0], pa.float32()), "record 1, column LocNumber: .* so large that others could be meant"),
+        (pa.array([1.0, 2.0**53 + 2]), "record 2, column LocNumber: .* so large that another number could be meant"),
+        (
+            pa.array([16777218.0], pa.float32()),
+            "record 1, column LocNumber: .* so large that another number could be meant",
+        ),
         (pa.array([float("inf")]), "record 1, column LocNumber: inf is not an identifier"),
         (pa.array([Decimal("1.50")]), "record 1, column LocNumber: 1.50 has a fraction"),
-        (pa.array([None, True]), "record 2, column LocNumber: True is a truth value, not an identifier"),
+        (pa.array([None, True]), "record 2, column LocNumber: True is a boolean, not an identifier"),
         (pa.array([date(2024, 1, 31)]), "record 1, column LocNumber: 2024-01-31 is a date or time, not an identifier"),
     ],
 )
@@ -195,7 +198,7 @@ def test_what_cannot_be_an_identifier_is_refused_with_its_place(tmp_path, values
         ("BuildingTIV", pa.array(["1.250"]).dictionary_encode(), "record 1, .*: the text '1.250' can be 1.25 or 1,250"),
         ("NumberOfBuildings", ["2.000"], "record 1, .*: the text '2.000' can be 2 or 2,000"),
         ("BuildingTIV", [None, True], "record 2, .*: True is not a number"),
-        ("LocNumber", ["1", "2\0"], r"record 2, .*: '2\\x00' holds a NUL character"),
+        ("LocNumber", ["1", "2\0"], r"record 2, .*: '2\\x00' contains a NUL character"),
         ("LocInceptionDate", [2460341.5], "record 1, .*: 2460341.5 has a fraction, so it is not a date"),
     ],
 )
@@ -273,9 +276,9 @@ def test_a_misfit_is_found_in_a_later_batch_too(tmp_path) -> None:
     ("text", "message"),
     [
         ("", "the first row is empty"),
-        (HEADER, "gives no location record at all"),
+        (HEADER, "has no location record at all"),
         (HEADER + "1,A,7,01234,US,1.5,2,USD\n1,A,8\n", r"line 3: 3 cells, but the first row names 8 columns"),
-        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"line 2: 9 cells, but .* must stand in quotation marks"),
+        (HEADER + "1,A,7,01234,US,1,500.25,2,USD\n", r"line 2: 9 cells, but .* must be in quotation marks"),
         ("LocNumber,locnumber\n1,2\n", "LocNumber occurs twice"),
         ("LocNumber,City\n1,a\n2,Z\xfcrich\n".encode("latin-1"), "line 3: not utf-8 text; .* Save it as 'CSV UTF-8'"),
         ("LocNumber,City\xfc\n1,a\n".encode("latin-1"), "line 1: not utf-8 text"),

@@ -452,7 +452,7 @@ def test_blanks_at_the_end_of_an_identifier_are_shown(tmp_path) -> None:
     findings = found(tmp_path, location=[{}, SECOND | {"AccNumber": "A1 "}])
     unseen, missing = (finding.message for finding in findings if finding.table is LOC)
     assert missing.startswith("'A1 ': the account file has no such account")
-    assert unseen.startswith("'A1 ': holds a blank at an end")
+    assert unseen.startswith("'A1 ': has a blank at an end")
     assert unseen.endswith("is not equal to A1")
 
 
@@ -496,7 +496,7 @@ def test_small_inputs_that_went_wrong_are_found(case, expected) -> None:
 def test_a_repeated_location_is_said_to_be_dropped_with_its_value() -> None:
     folder = CASES / "duplicate-locnumber"
     [finding] = validate({LOC: folder / "location.csv", ACC: folder / "account.csv"})
-    assert "Oasis LMF keeps that one and drops this row: its insured value of 9,500 has no losses" in finding.message
+    assert "Oasis LMF keeps that row and drops this one: its insured value of 9,500 has no losses" in finding.message
     assert finding.severity is Severity.ERROR
 
 

@@ -144,7 +144,7 @@ def test_a_statement_that_changes_something_is_refused_by_a_database_without_der
         ("SELECT * FROM", "query on expo: .*syntax error"),
         ("SELECT 1 AS BuildingTIV, 2 AS buildingtiv", "BuildingTIV occurs twice"),
         ("SELECT 1 AS BuildingTIV, 2 AS BuildingTIV", "BuildingTIV occurs twice"),
-        ("SELECT * FROM location WHERE 1 = 0", "query on expo gives no location record at all"),
+        ("SELECT * FROM location WHERE 1 = 0", "query on expo has no location record at all"),
         ("SELECT 'a lot' AS BuildingTIV", "query on expo, record 1, column BuildingTIV: 'a lot' is not a number"),
         ("", "must be a SELECT"),
     ],

@@ -126,7 +126,7 @@ def test_an_extract_is_checked_like_its_source(complete, tmp_path) -> None:
         ({"LocInceptionDate": "31/01/2024"}, "LocInceptionDate: '31/01/2024' is not a date written as YYYY-MM-DD"),
         (
             {"OEDVersion": "3.0.2"},
-            "OEDVersion: '3.0.2' is not the version that the first record has; all must have the same",
+            "OEDVersion: '3.0.2' is not the version of the first record; all records must have the same version",
         ),
         ({"OEDVersion": "four"}, "OEDVersion: 'four' is not a version such as 4.0.0"),
         ({"LocCurrency": "USX"}, "LocCurrency: 'USX' is not a currency code of ISO 4217."),
@@ -143,7 +143,7 @@ def test_an_error_in_a_row_is_told_with_row_record_column_and_value(tmp_path, ch
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"LocCurrency": "HRK"}, "LocCurrency: HRK is no currency any more; EUR took its place"),
+        ({"LocCurrency": "HRK"}, "LocCurrency: HRK is no longer a currency; EUR replaced it"),
         (
             {"Latitude": "0", "Longitude": "0"},
             "Latitude: latitude and longitude are both 0, in the Atlantic: probably not geocoded",
@@ -193,8 +193,8 @@ def test_missing_coordinates_are_told_where_nobody_knows_what_the_model_needs(tm
     rows = (without(LOCATION, "Latitude"), LOCATION | {"LocNumber": "02"})
     [line] = check_locations(tmp_path, *rows, needs=None)
     assert line == (
-        "warning: location.csv, line 2 (portfolio 1, account A1, location 01), Latitude: is empty; a model that goes "
-        "by coordinates does not find the location"
+        "warning: location.csv, line 2 (portfolio 1, account A1, location 01), Latitude: is empty; a model that uses "
+        "coordinates does not find the location"
     )
 
 
@@ -222,8 +222,8 @@ def test_all_faults_are_found_at_once(tmp_path) -> None:
     assert len(lines) == 5
     assert lines[-1] == (
         "error: location.csv, line 4 (portfolio 1, account A1, location 02), LocNumber: an earlier row has the same "
-        "portfolio, account and location. Oasis LMF keeps that one and drops this row: its insured value of 105,000 "
-        "has no losses. Give every building a LocNumber of its own"
+        "portfolio, account and location. Oasis LMF keeps that row and drops this one: its insured value of 105,000 "
+        "has no losses. Give every building a different LocNumber"
     )
 
 
@@ -259,7 +259,7 @@ def test_files_that_the_wanted_losses_need_are_asked_for(complete) -> None:
         f"error: ri_scope {both}"
     }
     assert missing(OedTable.ACCOUNT, perspectives=["GUL"]) == {
-        "warning: location file: is missing; only models of accounts alone (such as cyber) do without"
+        "warning: location file: is missing; only models that use accounts alone (such as cyber) do not need it"
     }
 
 
@@ -298,7 +298,7 @@ def test_a_file_without_records_is_told(tmp_path) -> None:
     file.write_text(",".join(LOCATION) + "\n")
     [finding] = validate({OedTable.LOCATION: file}, needs=COORDINATES)
     assert finding == Finding(
-        *("location.csv", None, None, "holds no record", Severity.ERROR), check="table-empty", table=OedTable.LOCATION
+        *("location.csv", None, None, "has no records", Severity.ERROR), check="table-empty", table=OedTable.LOCATION
     )
 
 
@@ -307,7 +307,7 @@ def test_an_amount_in_another_currency_than_the_losses_is_an_error(tmp_path) -> 
     (line,) = check_locations(tmp_path, *rows, currency=LOCATION["LocCurrency"])
     assert line == (
         "error: location.csv, line 3 (portfolio 1, account A1, location 02), LocCurrency: is EUR, but losses are "
-        f"stated in {LOCATION['LocCurrency']} (sheet Metadata), and amounts are added up without being converted"
+        f"in {LOCATION['LocCurrency']} (sheet Metadata), and amounts are added up without conversion"
     )
     assert check_locations(tmp_path, *rows) == []
 

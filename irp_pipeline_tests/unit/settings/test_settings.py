@@ -135,7 +135,7 @@ class TestHome:
         said = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path / ".irp")], capture_output=True, text=True, check=True
         ).stdout
-        assert "belongs to root, and is for its owner alone" in said
+        assert "belongs to root, and only its owner may use it" in said
         assert said.count("\n") == 1
         assert list((tmp_path / ".irp").iterdir()) == []
 
@@ -267,7 +267,7 @@ class TestUrl:
     )
     def test_that_cannot_be_used_is_an_error_that_names_the_variable_and_no_password(self, monkeypatch, text):
         monkeypatch.setenv("IRP_DATABASE_URL", text)
-        with pytest.raises(SettingsError, match=r"IRP_DATABASE_URL .*(Write|percent-encoded)") as caught:
+        with pytest.raises(SettingsError, match=r"IRP_DATABASE_URL .*(Write|Percent-encode)") as caught:
             settings.database_url()
         assert "secret" not in as_printed(caught.value)
 
@@ -370,7 +370,7 @@ class TestNamedServer:
 
     def test_with_an_unreadable_password_is_an_error_without_it(self, named_server):
         named_server.setenv("DB_PASSWORD", "secret\udcff")
-        with pytest.raises(SettingsError, match=r"DB_PASSWORD is set, but is not usable: .*not UTF-8") as caught:
+        with pytest.raises(SettingsError, match=r"DB_PASSWORD is set, which is not usable: .*not UTF-8") as caught:
             settings.database_url()
         assert "secret" not in as_printed(caught.value)
 
