@@ -32,6 +32,7 @@ from irp_pipeline.cli import (
     doctor,
     explain,
     exposure,
+    files,
     job,
     model,
     notebook,
@@ -65,6 +66,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
 app.add_typer(backup.app)
+app.add_typer(files.app, name="files")
 app.add_typer(notebook.app, name="notebook")
 app.add_typer(doctor.app)
 app.add_typer(demo.app)

@@ -125,3 +125,24 @@ def test_what_is_no_backup_is_refused_in_words(irp: Run, tmp_path: Path) -> None
         assert "backup" in said.stderr
         assert "Traceback" not in said.stderr
     assert "No such file" in irp("restore", tmp_path / "nowhere.zip", status=1).stderr
+
+
+def test_files_are_pruned_after_they_were_shown_and_a_yes(
+    irp: Run, answer_of: Callable[..., dict[str, Any]], test_schema: str
+) -> None:
+    fill()
+    lost = settings.cycle_dir(test_schema, "Q1") / "jobs" / "0f2a"
+    lost.mkdir()
+    (lost / "log.txt").write_text("12345")
+    assert "There is nothing to remove" in irp("files", "prune").stdout  # it is younger than a day
+    now = ("files", "prune", "--grace-hours", 0)
+    assert "Without --dry-run: 1 folder with 5 bytes." in irp(*now, "--dry-run").stdout
+    assert "jobs/0f2a  job not on record" in " ".join(irp(*now, "Q1", "--dry-run").stdout.split("   "))
+    (shown,) = answer_of(*now, "--dry-run")["prunable"]
+    assert (shown["path"], shown["reason"], shown["bytes"]) == (str(lost), "job not on record", 5)
+    assert "say --yes" in irp(*now, status=1).stderr
+    assert lost.exists()
+    assert "Removed 1 folder with 5 bytes." in irp(*now, "--yes").stdout
+    assert not lost.exists()
+    assert answer_of(*now, "--yes") == {"schema": test_schema, "dry_run": False, "removed": []}
+    irp("files", "prune", "no name/for a cycle", status=2)
