@@ -33,6 +33,7 @@ from irp_pipeline.cli import (
     explain,
     exposure,
     files,
+    health,
     job,
     model,
     notebook,
@@ -67,6 +68,7 @@ app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
 app.add_typer(backup.app)
 app.add_typer(files.app, name="files")
+app.add_typer(health.app)
 app.add_typer(notebook.app, name="notebook")
 app.add_typer(doctor.app)
 app.add_typer(demo.app)

@@ -146,3 +146,16 @@ def test_files_are_pruned_after_they_were_shown_and_a_yes(
     assert not lost.exists()
     assert answer_of(*now, "--yes") == {"schema": test_schema, "dry_run": False, "removed": []}
     irp("files", "prune", "no name/for a cycle", status=2)
+
+
+def test_health_is_told_by_words_by_json_and_by_the_exit_status(
+    irp: Run, answer_of: Callable[..., dict[str, Any]], test_schema: str
+) -> None:
+    fill()
+    assert irp("health").stdout.endswith("All is well.\n")
+    answer = answer_of("health", "--max-wait", 10)
+    assert (answer["ok"], answer["problems"], answer["open_cycles"]) == (True, [], ["Q1"])
+    assert answer["jobs"] == {"FAILED": 1, "FINISHED": 1}
+    answer = answer_of("health", "--db-schema", "nowhere", status=1)
+    assert (answer["ok"], answer["is_reachable"], answer["version"], answer["jobs"]) == (False, True, None, None)
+    assert "Problem" in irp("health", "--db-schema", "nowhere", status=1).stdout
