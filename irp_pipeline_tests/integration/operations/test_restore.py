@@ -16,7 +16,7 @@ from irp_pipeline import settings
 from irp_pipeline.helpers import ending
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import create_cycle
-from irp_pipeline.helpers.database import DatabaseError, execute_command, execute_scalar, fetch_all
+from irp_pipeline.helpers.database import DatabaseError, drop_schema, execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepError, get_or_create_step, track_step
@@ -288,3 +288,19 @@ def test_an_answer_of_the_server_that_is_lost_changes_nothing(
     monkeypatch.setattr(PGDialect_psycopg2, "do_commit", lost)
     restore(file, PLACE, replace=True)
     assert content_of(PLACE) == content_of(test_schema)
+
+
+def test_an_upgrade_is_taken_back_by_dropping_the_schema_and_restoring(test_schema: str, file: Path) -> None:
+    schemas.upgrade(PLACE)
+    with schema_context(PLACE):
+        fill()
+        back_up(file)
+        before = content_of(PLACE)
+        execute_command("UPDATE irp_schema_version SET version_num = '9999'")
+    with pytest.raises(DatabaseError, match="newer than this package knows"):
+        restore(file, PLACE, replace=True)
+    with schema_context(PLACE), pytest.raises(BackupError, match="newer than this package knows"):
+        back_up(file.with_name("newer.zip"))
+    assert drop_schema(PLACE, force=True)
+    restore(file, PLACE, replace=True)
+    assert content_of(PLACE) == before
