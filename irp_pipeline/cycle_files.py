@@ -11,6 +11,9 @@ from typing import Final
 WORKBOOK: Final = "configuration.xlsx"
 """The configuration workbook, unless run config names another."""
 
+EXTRACTS: Final = "extracts"
+"""The extracted tables: a folder for each portfolio."""
+
 PORTFOLIOS: Final = "portfolios"
 """The portfolios as models read them: a folder for each, with a CSV file for each OED table."""
 
@@ -33,7 +36,7 @@ SCRATCH: Final = ".scratch"
 
 def extracts_key(portfolio: str) -> str:
     """Return where the extracted tables of a portfolio are: one Parquet file each."""
-    return f"extracts/{portfolio}"
+    return f"{EXTRACTS}/{portfolio}"
 
 
 def findings_key(portfolio: str) -> str:

@@ -17,6 +17,7 @@ from mkdocs.structure.pages import Page
 
 from irp_pipeline_docs import layers, reference, states
 from irp_pipeline_docs.run_picture import run_picture
+from irp_pipeline_docs.topology import topology
 
 ROOT: Final = Path(__file__).parents[1]
 _FROM_OUTSIDE: Final = ("CONTRIBUTING.md", "CHANGELOG.md", "examples/cycle.ipynb", "examples/losses.ipynb")
@@ -36,6 +37,7 @@ MAKERS: Final[dict[str, Callable[[], str]]] = {
     "declared": reference.declared,
     "layers": lambda: layers.layers(ROOT / "pyproject.toml"),
     "a run": run_picture,
+    "topology": topology,
     "states of a step run": lambda: states.page(states.STEP_RUN),
     "states of a batch": lambda: states.page(states.BATCH),
     "states of a job": lambda: states.page(states.JOB),

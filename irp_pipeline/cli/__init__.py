@@ -23,6 +23,7 @@ import typer
 
 from irp_pipeline import __version__
 from irp_pipeline.cli import (
+    backup,
     batch,
     config,
     cycle,
@@ -31,6 +32,8 @@ from irp_pipeline.cli import (
     doctor,
     explain,
     exposure,
+    files,
+    health,
     job,
     model,
     notebook,
@@ -63,6 +66,9 @@ app.add_typer(job.app, name="job")
 app.add_typer(model.app, name="model")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")
+app.add_typer(backup.app)
+app.add_typer(files.app, name="files")
+app.add_typer(health.app)
 app.add_typer(notebook.app, name="notebook")
 app.add_typer(doctor.app)
 app.add_typer(demo.app)

@@ -38,6 +38,11 @@ def _check_cycle(ctx: typer.Context, name: str) -> str:
         raise typer.BadParameter(str(error)) from None
 
 
+def check_cycle_names(ctx: typer.Context, names: list[str] | None) -> list[str]:
+    """Return names that cycles can have: the callback of an argument that takes several."""
+    return [_check_cycle(ctx, name) for name in names or ()]
+
+
 DbSchema = Annotated[
     str | None,
     typer.Option(

@@ -177,6 +177,11 @@ def visible(text: str, *, one_line: bool = False) -> str:
     )
 
 
+def shows_progress() -> bool:
+    """Tell whether a person watches who wants to know how far something is."""
+    return _is_terminal(sys.stderr)
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()  # None if it was closed before we began
 

@@ -9,7 +9,8 @@ Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +54,7 @@ def current_version(schema: str) -> str | None:
         DatabaseError: the server is away.
     """
     with administrative_connection() as connection:
-        return _current_version(connection, schema)
+        return version_of(connection, schema)
 
 
 def list_initialised_schemas() -> list[str]:
@@ -89,32 +90,13 @@ def upgrade(schema: str, target: str = "head", guard: Guard | None = None) -> No
         raise DatabaseError("init_database cannot run inside a transaction(): end the transaction first")
     latest = latest_version()
     wanted = latest if target == "head" else target
-    with administrative_connection() as connection:
-        if _current_version(connection, schema) == wanted:
-            return
-        connection.rollback()
-        with _process_lock, connection.begin():
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-            current = _current_version(connection, schema)
-            if current is not None and current > latest:
-                raise DatabaseError(
-                    f"The schema {schema!r} has version {current}, which is newer than that of this package "
-                    f"({latest}): install the newer irp-pipeline"
-                )
-            if current is None and _has_table(connection, schema, _FIRST_TABLE):
-                raise DatabaseError(
-                    f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "
-                    "Nothing was changed. Use another schema, or move the old tables away and copy their rows "
-                    "afterwards"
-                )
-            if guard is not None and current is not None and current < wanted:
-                guard(connection, schema, current)
-            if not _schema_exists(connection, schema):
-                connection.exec_driver_sql(f"CREATE SCHEMA {quote_identifier(schema).replace('%', '%%')}")
-            connection.execute(
-                sa.text("SELECT set_config('search_path', :path, true)"), {"path": quote_identifier(schema)}
-            )
-            _run_alembic(connection, schema, target)
+    if current_version(schema) == wanted:
+        return
+    with changing_schemas() as connection:
+        current = version_of(connection, schema)
+        if guard is not None and current is not None and current < wanted:
+            guard(connection, schema, current)
+        migrate(connection, schema, target)
 
 
 def drop(schema: str, guard: Guard | None = None) -> bool:
@@ -129,14 +111,54 @@ def drop(schema: str, guard: Guard | None = None) -> bool:
     """
     if in_transaction():
         raise DatabaseError("drop_schema cannot run inside a transaction(): end the transaction first")
-    with administrative_connection() as connection, connection.begin():
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        if not _schema_exists(connection, schema):
+    with changing_schemas() as connection:
+        if not schema_exists(connection, schema):
             return False
-        if guard is not None and (current := _current_version(connection, schema)) is not None:
+        if guard is not None and (current := version_of(connection, schema)) is not None:
             guard(connection, schema, current)
         connection.exec_driver_sql(f"DROP SCHEMA {quote_identifier(schema).replace('%', '%%')} CASCADE")
     return True
+
+
+@contextmanager
+def changing_schemas() -> Iterator[sa.Connection]:
+    """Yield a connection with an open transaction, beside which nobody else makes, migrates or drops a schema.
+
+    Raises:
+        DatabaseError: the server refuses or is away.
+    """
+    with administrative_connection() as connection, _process_lock, connection.begin():
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        yield connection
+
+
+def migrate(connection: sa.Connection, schema: str, target: str = "head") -> None:
+    """Make a schema if it is missing and migrate it, in the transaction of :func:`changing_schemas`.
+
+    Args:
+        connection: that one's.
+        schema: a checked schema name.
+        target: the revision to stop at.
+
+    Raises:
+        DatabaseError: the server refuses; there are tables of ours without a version, or a newer version.
+    """
+    current, latest = version_of(connection, schema), latest_version()
+    if current is not None and current > latest:
+        raise DatabaseError(
+            f"The schema {schema!r} has version {current}, which is newer than that of this package "
+            f"({latest}): install the newer irp-pipeline"
+        )
+    if current is None and _has_table(connection, schema, _FIRST_TABLE):
+        raise DatabaseError(
+            f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "
+            "Nothing was changed. Use another schema, or move the old tables away and copy their rows "
+            "afterwards"
+        )
+    if not schema_exists(connection, schema):
+        connection.exec_driver_sql(f"CREATE SCHEMA {quote_identifier(schema).replace('%', '%%')}")
+    connection.execute(sa.text("SELECT set_config('search_path', :path, true)"), {"path": quote_identifier(schema)})
+    _run_alembic(connection, schema, target)
 
 
 def _run_alembic(connection: sa.Connection, schema: str, target: str) -> None:
@@ -152,7 +174,8 @@ def _run_alembic(connection: sa.Connection, schema: str, target: str) -> None:
     alembic.command.upgrade(config, target)
 
 
-def _current_version(connection: sa.Connection, schema: str) -> str | None:
+def version_of(connection: sa.Connection, schema: str) -> str | None:
+    """Return what :func:`current_version` does, as the transaction of a connection sees it."""
     if not _has_table(connection, schema, VERSION_TABLE):
         return None
     versions = sa.table(VERSION_TABLE, sa.column("version_num"), schema=sa.quoted_name(schema, quote=True))
@@ -164,7 +187,8 @@ def _has_table(connection: sa.Connection, schema: str, table: str) -> bool:
     return sa.inspect(connection).has_table(table, schema=schema)
 
 
-def _schema_exists(connection: sa.Connection, schema: str) -> bool:
+def schema_exists(connection: sa.Connection, schema: str) -> bool:
+    """Tell whether there is a schema, ours or not."""
     return bool(
         connection.execute(
             sa.text("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = :schema)"), {"schema": schema}

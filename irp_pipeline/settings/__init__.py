@@ -53,7 +53,7 @@ from irp_pipeline.settings.database import (
     describe_database,
     user_of_system,
 )
-from irp_pipeline.settings.folders import cycle_dir, irp_home, make_irp_home, models_folder
+from irp_pipeline.settings.folders import cycle_dir, cycles_dir, irp_home, make_irp_home, models_folder
 from irp_pipeline.settings.variables import (
     SettingsError,
     connect_timeout_seconds,
@@ -77,6 +77,7 @@ __all__ = [
     "SettingsError",
     "connect_timeout_seconds",
     "cycle_dir",
+    "cycles_dir",
     "dagster_database_url",
     "database_source",
     "database_url",

@@ -66,6 +66,16 @@ def make_irp_home() -> Path:
         raise SettingsError(f"The folder {home} cannot be used as IRP_HOME. {error}") from error
 
 
+def cycles_dir(schema: str) -> Path:
+    """Say which folder holds the cycles of a schema: ``IRP_HOME/cycles/<schema>``. Makes nothing.
+
+    Raises:
+        SettingsError: the schema's name is not the name of one folder.
+    """
+    _check_folder_name("schema", schema)
+    return irp_home() / "cycles" / schema
+
+
 def cycle_dir(schema: str, cycle: str) -> Path:
     """Return the folder of a cycle's files: ``IRP_HOME/cycles/<schema>/<cycle>``. Makes nothing.
 
@@ -78,18 +88,22 @@ def cycle_dir(schema: str, cycle: str) -> Path:
     Raises:
         SettingsError: one of the two cannot be the name of a folder, such as ``..`` or ``a/b``.
     """
-    for what, name in (("schema", schema), ("cycle", cycle)):
-        if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
-            raise SettingsError(
-                f"The {what} {name!r} cannot be the name of a folder for its files. "
-                f"Use a {what} name of letters, digits, '_', '-' and '.'."
-            )
-    return irp_home() / "cycles" / schema / cycle
+    folder = cycles_dir(schema)
+    _check_folder_name("cycle", cycle)
+    return folder / cycle
 
 
 def models_folder() -> Path:
     """Return the folder of models that are not in the workbook's folder: ``IRP_HOME/models``."""
     return irp_home() / "models"
+
+
+def _check_folder_name(what: str, name: str) -> None:
+    if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
+        raise SettingsError(
+            f"The {what} {name!r} cannot be the name of a folder for its files. "
+            f"Use a {what} name of letters, digits, '_', '-' and '.'."
+        )
 
 
 def _is_trusted_home(folder: Path) -> bool:

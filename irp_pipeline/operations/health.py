@@ -1,0 +1,211 @@
+"""Whether an installation works, in a few quick statements: for probes, monitoring, and people who look in.
+
+It asks the database alone. Dagster's processes are not needed, and nothing is changed. What is installed and what each
+setting means is the business of ``irp doctor``.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from irp_pipeline import settings
+from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
+from irp_pipeline.operations.swap import is_swapping
+from irp_pipeline.postgres.context import get_current_schema
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_all, transaction
+from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version
+
+# A probe that waits is no use: tables are locked while a schema is upgraded or restored.
+_LIMITS: Final = ("SET LOCAL lock_timeout TO '2s'", "SET LOCAL statement_timeout TO '10s'")
+
+_STEPS: Final = """
+    SELECT c.cycle_name, st.step_name, r.run_num, r.host, r.pid,
+           extract(epoch FROM clock_timestamp() - r.started_ts)::float8 AS seconds,
+           extract(epoch FROM clock_timestamp() - r.heartbeat_ts)::float8 AS heartbeat_seconds
+      FROM irp_step_run r
+      JOIN irp_step st ON st.id = r.step_id
+      JOIN irp_stage sg ON sg.id = st.stage_id
+      JOIN irp_cycle c ON c.id = sg.cycle_id
+     WHERE r.status = 'ACTIVE' AND r.tracked
+     ORDER BY r.id
+"""
+_BATCHES: Final = """
+    SELECT b.status, count(*) AS number
+      FROM irp_cycle c
+      JOIN irp_configuration f ON f.cycle_id = c.id
+      JOIN irp_batch b ON b.configuration_id = f.id
+     WHERE c.status = 'ACTIVE' AND b.status IN ('INITIATED', 'ACTIVE')
+     GROUP BY b.status
+     ORDER BY b.status
+"""
+_JOBS: Final = """
+    SELECT j.status, count(*) AS number,
+           extract(epoch FROM clock_timestamp() - min(coalesce(j.submitted_ts, j.created_ts)))::float8 AS seconds
+      FROM irp_cycle c
+      JOIN irp_configuration f ON f.cycle_id = c.id
+      JOIN irp_batch b ON b.configuration_id = f.id
+      JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped
+     WHERE c.status = 'ACTIVE'
+     GROUP BY j.status
+     ORDER BY j.status
+"""
+_WAITING: Final = frozenset({"SUBMITTED", "QUEUED", "PENDING"})
+
+
+@dataclass(frozen=True)
+class StepAtWork:
+    """A step that holds a lease.
+
+    Attributes:
+        cycle, step, run_num: which run of which step.
+        host, pid: the process that does it.
+        seconds: since when.
+        heartbeat_seconds: how long ago it was last heard of.
+        is_lost: its lease has run out: its worker is dead or cut off.
+    """
+
+    cycle: str
+    step: str
+    run_num: int
+    host: str
+    pid: int
+    seconds: float
+    heartbeat_seconds: float
+    is_lost: bool
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an installation stands.
+
+    Attributes:
+        problems: what is wrong, each in a sentence; empty if all is well.
+        schema: the schema that was looked at.
+        database: where it is, without a password.
+        is_reachable: whether the database answered.
+        seconds: how long that took.
+        version: the revision of the schema; None if there is none.
+        wanted_version: the one that this package works with.
+        open_cycles: the names of the ACTIVE cycles, the youngest first.
+        steps: the steps at work.
+        batches: how many batches of open cycles are under way, by status.
+        jobs: how many jobs of open cycles there are, by status; skipped ones not.
+        oldest_waiting_seconds: how long the job has waited for its engine that has waited longest; None if none does.
+        is_restoring: a restore changes the files of the schema, or was interrupted while it did.
+    """
+
+    problems: tuple[str, ...]
+    schema: str
+    database: str
+    is_reachable: bool
+    seconds: float
+    version: str | None = None
+    wanted_version: str = ""
+    open_cycles: tuple[str, ...] = ()
+    steps: tuple[StepAtWork, ...] = ()
+    batches: dict[str, int] | None = None
+    jobs: dict[str, int] | None = None
+    oldest_waiting_seconds: float | None = None
+    is_restoring: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def check_health(max_wait_seconds: float | None = None) -> Health:
+    """Look at the current schema.
+
+    Args:
+        max_wait_seconds: a job that waits longer for its engine is a problem; None: however long it waits, it is not.
+
+    Raises:
+        SettingsError: the environment names no usable database.
+        EmbeddedServerError: the embedded server does not start.
+    """
+    begun = time.monotonic()
+    known: dict[str, Any] = {"schema": get_current_schema(), "wanted_version": latest_version()}
+    problems: list[str] = []
+    is_reachable = True
+    try:
+        known["database"] = str(settings.describe_database())
+        known["is_restoring"] = is_swapping(known["schema"])
+        with transaction():
+            for limit in _LIMITS:
+                execute_command(limit)
+            known |= _look(known["wanted_version"])
+    except DatabaseError as error:
+        is_reachable = not error.disconnected
+        problems.append(str(error.args[0]))
+    return Health(
+        problems=(*problems, *_problems(known, max_wait_seconds)),
+        is_reachable=is_reachable,
+        seconds=round(time.monotonic() - begun, 3),
+        **known,
+    )
+
+
+def _look(wanted: str) -> dict[str, Any]:
+    version = str(execute_scalar(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a name of ours
+    if version != wanted:
+        return {"version": version}
+    cycles = fetch_all("SELECT cycle_name FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC")
+    jobs = fetch_all(_JOBS)
+    waiting = [row["seconds"] for row in jobs if row["status"] in _WAITING]
+    return {
+        "version": version,
+        "open_cycles": tuple(row["cycle_name"] for row in cycles),
+        "steps": tuple(_step(row) for row in fetch_all(_STEPS)),
+        "batches": {row["status"]: row["number"] for row in fetch_all(_BATCHES)},
+        "jobs": {row["status"]: row["number"] for row in jobs},
+        "oldest_waiting_seconds": round(max(waiting), 1) if waiting else None,
+    }
+
+
+def _step(row: dict[str, Any]) -> StepAtWork:
+    return StepAtWork(
+        row["cycle_name"],
+        row["step_name"],
+        row["run_num"],
+        row["host"],
+        row["pid"],
+        round(row["seconds"], 1),
+        round(row["heartbeat_seconds"], 1),
+        row["heartbeat_seconds"] > LEASE_SECONDS,
+    )
+
+
+def _problems(known: dict[str, Any], max_wait_seconds: float | None) -> list[str]:
+    problems = []
+    schema, version, wanted = known["schema"], known.get("version"), known["wanted_version"]
+    if version is not None and version < wanted:
+        problems.append(
+            f"The schema {schema!r} is at version {version} and this package works with {wanted}: run irp db upgrade"
+        )
+    if version is not None and version > wanted:
+        problems.append(
+            f"The schema {schema!r} is at version {version}, newer than this package knows ({wanted}): install the "
+            "newer irp-pipeline"
+        )
+    problems += [
+        f"The step {step.step!r} of cycle {step.cycle} was last heard of {step.heartbeat_seconds:.0f} s ago: its "
+        f"process {step.pid} on host {step.host} is lost. The next run of the cycle does it again"
+        for step in known.get("steps", ())
+        if step.is_lost
+    ]
+    waited = known.get("oldest_waiting_seconds")
+    if max_wait_seconds is not None and waited is not None and waited > max_wait_seconds:
+        problems.append(
+            f"A job has waited for its engine for {waited:.0f} s, longer than {max_wait_seconds:.0f} s: see "
+            "irp job list CYCLE"
+        )
+    if known["is_restoring"]:
+        problems.append(
+            f"A restore of the schema {schema!r} is under way or was interrupted. If nobody runs it: irp restore "
+            f"--finish --db-schema {schema}"
+        )
+    return problems

@@ -1,0 +1,224 @@
+"""Removing files that no record refers to: what dead steps left, jobs that are no longer on record, deleted cycles.
+
+Removed is only what the pipeline itself makes, in folders that it made. Workbooks, sources and whatever else lies in a
+cycle's folder stay, those of a deleted cycle too. So does what changed within a grace time, and what belongs to a step
+or job at work. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from irp_pipeline import settings
+from irp_pipeline.cycle_files import EXTRACTS, JOBS, PORTFOLIOS, REPORT, RESULTS, SCRATCH
+from irp_pipeline.engines.folders import locked
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.cycle_lookup import list_cycle_names
+from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
+from irp_pipeline.operations.swap import refuse_while_swapping
+from irp_pipeline.postgres.running import fetch_all
+
+GRACE_HOURS: Final = 24.0
+"""What changed within this time is never removed."""
+
+_MADE: Final = (EXTRACTS, PORTFOLIOS, RESULTS, REPORT)
+_WAITS: Final = "environment.json"  # a job has it until it begins
+
+
+class PruneError(IrpError):
+    """Files cannot be pruned as asked."""
+
+
+class Reason(StrEnum):
+    """Why something can go."""
+
+    SCRATCH = "scratch of a dead step"
+    JOB = "job not on record"
+    CYCLE = "cycle not on record"
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """A folder that can go.
+
+    Attributes:
+        path: where it is.
+        cycle: the cycle whose folder it is in.
+        reason: why it can go.
+        files: how many files it has.
+        bytes: what removing it frees.
+        changed: when something in it last changed, in seconds since 1970.
+    """
+
+    path: Path
+    cycle: str
+    reason: Reason
+    files: int
+    bytes: int
+    changed: float
+
+
+def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS) -> list[Prunable]:
+    """Return what can go, in the order of the paths. Removes nothing.
+
+    Args:
+        cycles: only in the folders of these cycles, on record or not; none means all.
+        grace_hours: what changed within this time stays.
+
+    Raises:
+        PruneError: a cycle is neither on record nor has a folder; or no folder at all belongs to a cycle on record, and
+            none was named: this may be the wrong database.
+        BackupError: a restore of the schema is unfinished.
+        DatabaseError: the database refuses or is away.
+        OSError: a folder cannot be read.
+    """
+    schema = get_current_schema()
+    refuse_while_swapping(schema)
+    root = settings.cycles_dir(schema)
+    # Folders first, records after: what is made in between is on record or was not seen.
+    folders = {path.name: path for path in _folders_in(root) if not cycles or path.name in cycles}
+    found = [(path, name, part) for name, folder in folders.items() for path, part in _parts(folder)]
+    known = set(list_cycle_names())
+    _check_names(cycles, known, folders, root)
+    jobs = _job_folders()
+    at_work = _scratch_in_use()
+    latest = time.time() - grace_hours * 3600
+    prunable = []
+    for path, cycle, part in sorted(found):
+        reason = _reason(path, cycle, part, known, jobs, at_work)
+        candidate = _measured(path, cycle, reason) if reason is not None else None
+        if candidate is not None and candidate.changed <= latest:
+            prunable.append(candidate)
+    return prunable
+
+
+def prune(shown: Collection[Prunable], grace_hours: float = GRACE_HOURS) -> list[Prunable]:
+    """Remove what was found, as far as it can still go; return what was removed.
+
+    Args:
+        shown: what :func:`find_prunable` returned.
+        grace_hours: what changed within this time stays.
+
+    Raises:
+        PruneError, BackupError, DatabaseError: as :func:`find_prunable`.
+        OSError: something cannot be removed.
+    """
+    if not shown:
+        return []
+    wanted = {candidate.path for candidate in shown}
+    still = find_prunable({candidate.cycle for candidate in shown}, grace_hours)
+    return [candidate for candidate in still if candidate.path in wanted and _remove(candidate)]
+
+
+def _parts(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the folders below one of a cycle that the pipeline made, each with what it is a part of."""
+    for part in (SCRATCH, JOBS):
+        for path in _folders_in(folder / part):
+            yield path, part
+    for part in _MADE:
+        if (folder / part).is_dir() and not (folder / part).is_symlink():
+            yield folder / part, part
+
+
+def _reason(
+    path: Path, cycle: str, part: str, known: set[str], jobs: set[tuple[str, str]], at_work: set[str]
+) -> Reason | None:
+    if part == SCRATCH:
+        return None if path.name in at_work else Reason.SCRATCH
+    if part == JOBS:
+        if (cycle, path.name) in jobs or _is_at_engine(path):
+            return None
+        return Reason.JOB if cycle in known else Reason.CYCLE
+    return None if cycle in known else Reason.CYCLE
+
+
+def _is_at_engine(folder: Path) -> bool:
+    """Tell whether a job waits for its engine or is supervised, whatever the records say."""
+    if (folder / _WAITS).exists():
+        return True
+    if not (folder / "lock").exists():
+        return False
+    with locked(folder, patience=0) as mine:
+        return not mine
+
+
+def _measured(path: Path, cycle: str, reason: Reason) -> Prunable | None:
+    """Measure a folder; None if it is gone by now. Files that are elsewhere, too, free nothing."""
+    try:
+        files, size, changed = 0, 0, path.stat().st_ctime
+    except FileNotFoundError:
+        return None
+    for root, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            with suppress(FileNotFoundError):
+                status = Path(root, name).lstat()
+                changed = max(changed, status.st_ctime, status.st_mtime)
+                if name in names:
+                    files += 1
+                    size += status.st_size if status.st_nlink == 1 else 0
+    return Prunable(path, cycle, reason, files, size, changed)
+
+
+def _remove(candidate: Prunable) -> bool:
+    above = candidate.path.parent
+    with locked(candidate.path, patience=0) if above.name == JOBS else nullcontext(True) as mine:
+        if not mine:
+            return False
+        shutil.rmtree(candidate.path)
+    # That of all jobs or scratch spaces, and that of a deleted cycle, if they are empty now.
+    with suppress(OSError):
+        while above != settings.cycles_dir(get_current_schema()):
+            above.rmdir()
+            above = above.parent
+    return True
+
+
+def _check_names(cycles: Collection[str], known: set[str], folders: Collection[str], root: Path) -> None:
+    for name in cycles:
+        if name not in known and name not in folders:
+            raise PruneError(f"There is no cycle {name!r} on record, and no folder of that name in {root}")
+    if not cycles and folders and known.isdisjoint(folders):
+        raise PruneError(
+            f"No folder in {root} belongs to a cycle on record: {settings.describe_database()} may not be the database "
+            "of these files. If it is, name the cycles whose files are to go"
+        )
+
+
+def _job_folders() -> set[tuple[str, str]]:
+    rows = fetch_all(
+        """
+        SELECT c.cycle_name, j.job_key
+          FROM irp_job j
+          JOIN irp_batch b ON b.id = j.batch_id
+          JOIN irp_configuration f ON f.id = b.configuration_id
+          JOIN irp_cycle c ON c.id = f.cycle_id
+        """
+    )
+    return {(row["cycle_name"], row["job_key"]) for row in rows}
+
+
+def _scratch_in_use() -> set[str]:
+    """Return the names of the scratch spaces of the steps that hold a lease."""
+    rows = fetch_all(
+        """
+        SELECT step_id || '-' || lease_token AS name FROM irp_step_run
+         WHERE tracked AND status = 'ACTIVE' AND heartbeat_ts > clock_timestamp() - make_interval(secs => %s)
+        """,
+        (LEASE_SECONDS,),
+    )
+    return {row["name"] for row in rows}
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())

@@ -1,0 +1,171 @@
+"""Restoring a backup: its rows into a schema and its files into that schema's folder, both or neither.
+
+The backup is verified before anything is changed. Its files are unpacked aside, and its rows are loaded in one
+transaction: into new tables of the version that they are from, which are then brought up to date. A schema that is
+replaced keeps its tables, and with them the rights and views that others have on them; its rows change.
+:mod:`irp_pipeline.operations.swap` makes the two one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from irp_pipeline.helpers import ending
+from irp_pipeline.operations.archive import BackupError, Manifest, Progress, Reader
+from irp_pipeline.operations.records import load_tables, replace_rows
+from irp_pipeline.operations.swap import Swap, only_restore
+from irp_pipeline.postgres.context import check_schema_name
+from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.schemas import changing_schemas, current_version, latest_version, migrate, version_of
+from irp_pipeline.postgres.statements import quote_identifier
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        schema: the schema that holds the rows now.
+        folder: the folder that holds the files now.
+        manifest: of the backup.
+        version: the revision that the schema is at.
+        replaced: whether there was a schema of that name.
+        finished: an interrupted restore of this backup was finished, and nothing else was to do.
+        left_out: tables of the backup that somebody else had made; their rows were not restored.
+    """
+
+    schema: str
+    folder: Path
+    manifest: Manifest
+    version: str
+    replaced: bool
+    finished: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+def restore(
+    path: Path,
+    schema: str | None = None,
+    *,
+    replace: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Restored:
+    """Restore a backup.
+
+    Args:
+        path: the archive.
+        schema: the schema to restore into; None means that of the backup.
+        replace: put rows and files in place of those of an existing schema.
+        force: end steps and jobs first that are at work in the schema that is replaced.
+        progress: told how far it is.
+
+    Raises:
+        BackupError: the backup is damaged, or of a newer version; the schema or its files exist, and ``replace`` is not
+            said; another restore is under way.
+        DatabaseError: steps or jobs are at work in the schema; the database refuses or is away.
+        EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
+        OSError: the archive cannot be read or a file not be written.
+        ValueError: not a schema name.
+    """
+    with Reader(path) as archive:
+        manifest = archive.manifest
+        schema = check_schema_name(schema or manifest.schema)
+        _refuse_newer(path, manifest)
+        with only_restore(schema) as swap:
+            version = latest_version()
+            if swap.finish() == archive.id:
+                return Restored(schema, swap.target, manifest, version, replaced=replace, finished=True)
+            replaced = _refuse_existing(swap, replace)
+            archive.verify(progress)
+            if force:
+                ending.end_schema(schema, "its schema is to be replaced by a backup")
+            _refuse_at_work(schema)
+            left_out: list[str] = []
+            try:
+                swap.unpack(archive, progress)
+                if progress is not None:
+                    progress("Loading records", 0, 0)
+                left_out = _load(archive, swap, replace)
+            except BaseException as error:
+                # Whether the rows were committed decides. The server may have done it, and its answer was lost.
+                if swap.finish() != archive.id or not isinstance(error, DatabaseError):
+                    raise
+            else:
+                swap.finish()
+    return Restored(schema, swap.target, manifest, version, replaced, left_out=tuple(left_out))
+
+
+def finish_restore(schema: str) -> bool:
+    """Finish or undo a restore that was interrupted; return whether its rows and files are there now.
+
+    Args:
+        schema: the schema that it was into.
+
+    Raises:
+        BackupError: nobody can tell how it stands, or one is under way.
+        DatabaseError: the database is away.
+    """
+    with only_restore(check_schema_name(schema)) as swap:
+        return swap.finish() is not None
+
+
+def _refuse_newer(path: Path, manifest: Manifest) -> None:
+    latest = latest_version()
+    if manifest.version > latest:
+        raise BackupError(
+            f"{path} is of a schema at version {manifest.version}, made by irp-pipeline {manifest.made_by}. This one "
+            f"knows versions up to {latest}: install the newer irp-pipeline. Nothing was changed"
+        )
+
+
+def _refuse_existing(swap: Swap, replace: bool) -> bool:
+    """Refuse to replace anything without being told to; return whether there is something to replace."""
+    exists = current_version(swap.schema) is not None
+    has_files = swap.target.is_dir() and any(swap.target.iterdir())
+    if (exists or has_files) and not replace:
+        what = f"The schema {swap.schema!r} exists" if exists else f"There are files in {swap.target}"
+        raise BackupError(
+            f"{what}. To put the backup in its place, say --replace (in Python: replace=True). To keep it, restore "
+            "under another name with --db-schema. Nothing was changed"
+        )
+    return exists or has_files
+
+
+def _refuse_at_work(schema: str) -> None:
+    """Refuse before the files are unpacked; what begins meanwhile is refused when the rows are loaded."""
+    with changing_schemas() as connection:
+        if (current := version_of(connection, schema)) is not None:
+            ending.refuse_in_schema(connection, schema, current, "replaced")
+
+
+def _load(archive: Reader, swap: Swap, replace: bool) -> list[str]:
+    schema = swap.schema
+    with changing_schemas() as connection:
+        current = version_of(connection, schema)
+        if current is None:
+            left_out = _load_into(connection, schema, archive)
+        elif not replace:
+            raise BackupError(f"The schema {schema!r} was made meanwhile. Nothing was changed")
+        else:
+            ending.refuse_in_schema(connection, schema, current, "replaced")
+            aside = f"irp_restore_{uuid.uuid4().hex}"
+            left_out = _load_into(connection, aside, archive)
+            migrate(connection, schema)
+            replace_rows(connection, schema, aside)
+            connection.exec_driver_sql(f"DROP SCHEMA {quote_identifier(aside)} CASCADE")
+        swap.decide_with(connection, archive.id)
+    return left_out
+
+
+def _load_into(connection: sa.Connection, schema: str, archive: Reader) -> list[str]:
+    """Make tables of the version that the rows are from, load these, and bring both up to date."""
+    manifest = archive.manifest
+    migrate(connection, schema, manifest.version)
+    left_out = load_tables(connection, schema, manifest.tables, lambda table: archive.open(table.member))
+    migrate(connection, schema)
+    return left_out

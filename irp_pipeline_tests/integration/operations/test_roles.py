@@ -1,0 +1,211 @@
+"""The roles of ``docs/deployment.md``: its SQL is run as it stands there, and each role tries what it may and may not.
+
+Roles belong to the whole server, so their names and those of the databases get an ending of their own here.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy import URL
+from typer.testing import CliRunner
+
+from irp_pipeline import settings
+from irp_pipeline.cli import app
+from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, delete_cycle, get_cycle_status, open_cycle
+from irp_pipeline.helpers.database import (
+    DatabaseError,
+    dispose_engine,
+    drop_schema,
+    execute_command,
+    execute_scalar,
+    fetch_all,
+    init_database,
+)
+from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.operations.backup import back_up
+from irp_pipeline.operations.health import check_health
+from irp_pipeline.operations.restore import restore
+from irp_pipeline.postgres import schemas
+from irp_pipeline_tests.support.blocks import ROOT, read_page
+from irp_pipeline_tests.support.recording_engine import recording_engine
+from irp_pipeline_tests.support.whole_schema import content_of, fill
+
+PAGE = ROOT / "docs" / "deployment.md"
+ROLES = ("irp_owner", "irp_app", "irp_read")
+PASSWORD = "made-up"
+ENDING = f"_{os.getpid()}"
+_NAME = re.compile(r"\birp(?:_owner|_app|_read|_dagster)?\b")
+
+As = Callable[[str], None]
+
+
+def named(text: str) -> str:
+    return _NAME.sub(lambda found: found[0].replace("irp", f"irp{ENDING}", 1), text)
+
+
+def sql_of(heading: str) -> list[str]:
+    """Return the blocks of SQL under a heading of the page, with the names that are used here."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    begins = lines.index(f"## {heading}")
+    ends = next(number for number in range(begins + 1, len(lines)) if lines[number].startswith("## "))
+    blocks = [block for block in read_page(PAGE).blocks if begins < block.line <= ends and block.language == "sql"]
+    return [named(block.text) for block in blocks]
+
+
+def run(url: URL, sql: str) -> None:
+    with closing(
+        psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    ) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in filter(str.strip, sql.split(";")):
+                cursor.execute(statement)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[URL]:
+    """The server with the page's roles and databases; ends without them."""
+    admin = settings.database_url()
+    database = admin.set(database=named("irp"))
+    as_administrator, as_owner = sql_of("Roles and rights")
+    try:
+        run(admin, as_administrator)
+        for role in ROLES:
+            run(admin, f"ALTER ROLE {named(role)} PASSWORD '{PASSWORD}'")
+        run(database.set(username=named("irp_owner"), password=PASSWORD), as_owner)
+        yield database
+    finally:
+        dispose_engine()
+        for name in ("irp", "irp_dagster"):
+            run(admin, f"DROP DATABASE IF EXISTS {named(name)} WITH (FORCE)")
+        for role in ROLES:
+            run(admin, f"DROP ROLE IF EXISTS {named(role)}")
+
+
+@pytest.fixture
+def acting(server: URL, tmp_path: Path) -> Iterator[As]:
+    """Work as a role of the page from now on."""
+    with recording_engine(tmp_path), pytest.MonkeyPatch.context() as environment:
+        environment.delenv("IRP_DAGSTER_DATABASE_URL", raising=False)
+
+        def act(role: str) -> None:
+            url = server.set(username=named(role), password=PASSWORD)
+            environment.setenv("IRP_DATABASE_URL", url.render_as_string(hide_password=False))
+            dispose_engine()
+
+        yield act
+        act("irp_owner")
+        for schema in schemas.list_initialised_schemas():
+            drop_schema(schema, force=True)
+        dispose_engine()
+    dispose_engine()
+
+
+@contextmanager
+def refused(why: str = "permission denied|must be owner") -> Iterator[None]:
+    with pytest.raises(DatabaseError, match=f"(?i){why}"):
+        yield
+
+
+@pytest.mark.parametrize("schema", ["public", "q1 2024"])
+def test_the_owner_makes_the_application_works_and_others_read(acting: As, schema: str, tmp_path: Path) -> None:
+    acting("irp_app")
+    with refused():
+        init_database(schema)
+    acting("irp_owner")
+    init_database(schema)
+    with schema_context(schema):
+        acting("irp_app")
+        init_database()  # each run does it: there is nothing to do
+        fill()
+        archive_cycle(open_cycle("Q2"))
+        assert delete_cycle(create_cycle("Q3"))
+        assert check_health().is_well
+        back_up(tmp_path / "irp.zip")
+        for statement in ("DROP TABLE irp_artefact", "CREATE TABLE mine (id int)", "TRUNCATE irp_cycle",
+                          "ALTER TABLE irp_cycle ADD COLUMN mine int"):  # fmt: skip
+            with refused():
+                execute_command(statement)
+        with refused():
+            drop_schema(schema, force=True)
+
+        acting("irp_read")
+        assert len(get_cycle_status()) == 2
+        assert check_health().is_well
+        for table in fetch_all("SELECT tablename AS name FROM pg_tables WHERE schemaname = %s", (schema,)):
+            execute_scalar(f"SELECT count(*) FROM {table['name']}")
+            with refused():
+                execute_command(f"DELETE FROM {table['name']}")
+        for statement in ("UPDATE irp_cycle SET status = 'ARCHIVED'", "INSERT INTO irp_cycle (cycle_name) VALUES ('Q')",
+                          "CREATE TABLE mine (id int)"):  # fmt: skip
+            with refused():
+                execute_command(statement)
+
+
+def test_what_an_upgrade_adds_has_the_rights_of_what_was_there(acting: As) -> None:
+    acting("irp_owner")
+    schemas.upgrade("old", "0004")
+    acting("irp_app")
+    with refused():
+        init_database("old")
+    acting("irp_owner")
+    init_database("old")
+    with schema_context("old"):
+        acting("irp_app")
+        fill()
+        acting("irp_read")
+        assert execute_scalar("SELECT count(*) FROM irp_artefact") == 1
+
+
+def test_the_owner_restores_and_the_rights_are_as_before(acting: As, tmp_path: Path) -> None:
+    acting("irp_owner")
+    init_database("q1")
+    acting("irp_app")
+    with schema_context("q1"):
+        fill()
+        back_up(tmp_path / "irp.zip")
+    with refused():
+        restore(tmp_path / "irp.zip", "q2")
+    with refused():
+        restore(tmp_path / "irp.zip", replace=True)
+    before = content_of("q1")
+    acting("irp_owner")
+    restore(tmp_path / "irp.zip", "q2")
+    restore(tmp_path / "irp.zip", replace=True)
+    acting("irp_app")
+    assert content_of("q1") == content_of("q2") == before
+    for schema in ("q1", "q2"):
+        with schema_context(schema):
+            create_cycle("Q4")
+    acting("irp_read")
+    with schema_context("q2"):
+        assert len(get_cycle_status()) == 2
+
+
+def test_a_run_of_dagster_as_the_application(acting: As, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    acting("irp_owner")
+    init_database("public")
+    acting("irp_app")
+    create_cycle("Q1-2024")
+    ran = CliRunner().invoke(app, ["run", "Q1-2024", "--only", "initialize_environment"], prog_name="irp")
+    assert ran.exit_code == 0, f"{ran.output}\n{ran.exception!r}"
+    assert execute_scalar("SELECT status FROM irp_step_run") == "COMPLETED"
+
+
+def test_nobody_else_may_connect(server: URL) -> None:
+    other = f"somebody{ENDING}"
+    run(server, f"CREATE ROLE {other} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+            run(server.set(username=other, password=PASSWORD), "SELECT 1")
+        records = server.set(username=named("irp_read"), password=PASSWORD, database=named("irp_dagster"))
+        with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+            run(records, "SELECT 1")
+    finally:
+        run(server, f"DROP ROLE {other}")
