@@ -6,6 +6,7 @@ private to their owner, whatever the umask. Elsewhere the umask decides, as usua
 
 import fcntl
 import os
+import shutil
 import stat
 import time
 import uuid
@@ -115,6 +116,21 @@ def _remove_abandoned(path: Path) -> None:
                 # The writer of a newer one may be about to lock it.
                 if time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_SECONDS:
                     other.unlink()
+
+
+def link_or_copy(source: Path | str, target: Path) -> None:
+    """Make a file that has the content of another: a hard link, or a copy where the file system has no links.
+
+    Raises:
+        FileNotFoundError: there is no source.
+        OSError: the target exists or cannot be written.
+    """
+    try:
+        os.link(source, target)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at.
 
     Attributes:
@@ -48,18 +48,18 @@ class Finding:
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
-def check_settings() -> Iterator[Finding]:
+def check_settings() -> Iterator[CheckResult]:
     """Look at every environment variable of the settings."""
     from irp_pipeline import settings
 
     problems = settings.problems()
     for problem in problems:
-        yield Finding("Settings", State.WRONG, problem)
+        yield CheckResult("Settings", State.WRONG, problem)
     if not problems:
-        yield Finding("Settings", State.OK, "every variable that is set can be used")
+        yield CheckResult("Settings", State.OK, "every variable that is set can be used")
 
 
-def check_dagster_home() -> Iterator[Finding]:
+def check_dagster_home() -> Iterator[CheckResult]:
     """Look at the folder that ``DAGSTER_HOME`` names, and its ``dagster.yaml``."""
     named = os.environ.get("DAGSTER_HOME")
     if not named:
@@ -67,20 +67,20 @@ def check_dagster_home() -> Iterator[Finding]:
     remedy = "Correct DAGSTER_HOME, or unset it to use the instance in IRP_HOME"
     home = Path(named)
     if not home.is_absolute():
-        yield Finding("DAGSTER_HOME", State.WRONG, f"{named!r} is not an absolute path", remedy)
+        yield CheckResult("DAGSTER_HOME", State.WRONG, f"{named!r} is not an absolute path", remedy)
     elif not home.is_dir():
-        yield Finding("DAGSTER_HOME", State.WRONG, f"{home} is not a folder", remedy)
+        yield CheckResult("DAGSTER_HOME", State.WRONG, f"{home} is not a folder", remedy)
     else:
         yield _dagster_yaml(home / "dagster.yaml")
 
 
-def _dagster_yaml(file: Path) -> Finding:
+def _dagster_yaml(file: Path) -> CheckResult:
     import yaml
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Finding(
+        return CheckResult(
             "DAGSTER_HOME",
             State.NOTE,
             f"{file} is not there: Dagster keeps its records in files of that folder",
@@ -88,26 +88,28 @@ def _dagster_yaml(file: Path) -> Finding:
         )
     except (OSError, ValueError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())
-        return Finding("DAGSTER_HOME", State.WRONG, f"{file} cannot be read: {said}", "Correct the file")
+        return CheckResult("DAGSTER_HOME", State.WRONG, f"{file} cannot be read: {said}", "Correct the file")
     if content is not None and not isinstance(content, dict):
-        return Finding("DAGSTER_HOME", State.WRONG, f"{file} holds no settings of the form 'name: value'", "Correct it")
-    return Finding("DAGSTER_HOME", State.OK, str(file.parent))
+        return CheckResult(
+            "DAGSTER_HOME", State.WRONG, f"{file} holds no settings of the form 'name: value'", "Correct it"
+        )
+    return CheckResult("DAGSTER_HOME", State.OK, str(file.parent))
 
 
 # --- the server ---------------------------------------------------------------------------------------------------
 
 
-def check_writing(connection: Connection) -> Iterator[Finding]:
+def check_writing(connection: Connection) -> Iterator[CheckResult]:
     """Tell whether the role may write at all: a standby and a read-only role may not."""
     read_only, is_standby, role = connection.exec_driver_sql(
         "SELECT current_setting('transaction_read_only'), pg_is_in_recovery(), current_user"
     ).one()
     if is_standby:
-        yield Finding(
+        yield CheckResult(
             "Writing", State.WRONG, "the server is a standby, which can only be read", "Name the primary server"
         )
     elif read_only == "on":
-        yield Finding(
+        yield CheckResult(
             "Writing",
             State.WRONG,
             f"the role {role!r} can only read: default_transaction_read_only is on",
@@ -115,13 +117,13 @@ def check_writing(connection: Connection) -> Iterator[Finding]:
         )
 
 
-SERVER_CHECKS: tuple[Callable[[Connection], Iterator[Finding]], ...] = (check_writing,)
+SERVER_CHECKS: tuple[Callable[[Connection], Iterator[CheckResult]], ...] = (check_writing,)
 
 
 # --- a schema -----------------------------------------------------------------------------------------------------
 
 
-def check_schema_rights(connection: Connection, schema: str) -> Iterator[Finding]:
+def check_schema_rights(connection: Connection, schema: str) -> Iterator[CheckResult]:
     """Tell whether the role may use the schema and its tables, or make the schema if it is missing."""
     role, may_create_schemas, exists, may_use, may_create = connection.exec_driver_sql(
         """
@@ -133,7 +135,7 @@ def check_schema_rights(connection: Connection, schema: str) -> Iterator[Finding
     ).one()
     if not exists:
         if not may_create_schemas:
-            yield Finding(
+            yield CheckResult(
                 "Rights",
                 State.WRONG,
                 f"the schema {schema!r} does not exist, and the role {role!r} may make none in this database",
@@ -141,7 +143,7 @@ def check_schema_rights(connection: Connection, schema: str) -> Iterator[Finding
             )
         return
     if not may_use:
-        yield Finding(
+        yield CheckResult(
             "Rights",
             State.WRONG,
             f"the role {role!r} may not use the schema {schema!r}",
@@ -150,21 +152,23 @@ def check_schema_rights(connection: Connection, schema: str) -> Iterator[Finding
         return
     missing = _missing_rights(connection, schema)
     if missing:
-        yield Finding(
+        yield CheckResult(
             "Rights",
             State.WRONG,
             f"the role {role!r} lacks rights on tables of the schema {schema!r}: {missing}",
             f'Run as their owner: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
         )
     elif not may_create:
-        yield Finding(
+        yield CheckResult(
             "Rights",
             State.NOTE,
             f"the role {role!r} may work in the schema {schema!r}, and may not upgrade its tables (no CREATE)",
             "Let the schema's owner run irp db upgrade",
         )
     else:
-        yield Finding("Rights", State.OK, f"the role {role!r} may work in the schema {schema!r} and upgrade its tables")
+        yield CheckResult(
+            "Rights", State.OK, f"the role {role!r} may work in the schema {schema!r} and upgrade its tables"
+        )
 
 
 def _missing_rights(connection: Connection, schema: str) -> str:
@@ -183,7 +187,7 @@ def _missing_rights(connection: Connection, schema: str) -> str:
     return "; ".join(f"{rights} on {table}" for table, rights in rows)
 
 
-SCHEMA_CHECKS: tuple[Callable[[Connection, str], Iterator[Finding]], ...] = (check_schema_rights,)
+SCHEMA_CHECKS: tuple[Callable[[Connection, str], Iterator[CheckResult]], ...] = (check_schema_rights,)
 
 
 # --- Dagster's database -------------------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ _RECORDS = "Dagster's records"
 _RECORDS_REMEDY = "Correct IRP_DAGSTER_DATABASE_URL, which may name the database of the pipeline itself"
 
 
-def check_dagster_database() -> Iterator[Finding]:
+def check_dagster_database() -> Iterator[CheckResult]:
     """Tell whether the database with Dagster's records is there or can be made, and can be written."""
     import psycopg2
 
@@ -202,7 +206,7 @@ def check_dagster_database() -> Iterator[Finding]:
     try:
         url = settings.dagster_database_url()
     except IrpError as error:
-        yield Finding(_RECORDS, State.WRONG, str(error))
+        yield CheckResult(_RECORDS, State.WRONG, str(error))
         return
     shown = f"database {url.database} on {url.host or url.query.get('host') or 'the local socket'}"
     try:
@@ -212,21 +216,21 @@ def check_dagster_database() -> Iterator[Finding]:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         can_be_made = _can_be_made(url) if "does not exist" in said else None
         if can_be_made:
-            yield Finding(_RECORDS, State.OK, f"{shown}, made by the first run that needs it")
+            yield CheckResult(_RECORDS, State.OK, f"{shown}, made by the first run that needs it")
         elif can_be_made is False:
-            yield Finding(
+            yield CheckResult(
                 _RECORDS,
                 State.WRONG,
                 f"{shown} does not exist, and the role may make no databases (CREATEDB)",
                 "Have it made, or name another one in IRP_DAGSTER_DATABASE_URL, which may be that of the pipeline",
             )
         else:
-            yield Finding(_RECORDS, State.WRONG, f"no connection to {shown}: {said}", _RECORDS_REMEDY)
+            yield CheckResult(_RECORDS, State.WRONG, f"no connection to {shown}: {said}", _RECORDS_REMEDY)
     except psycopg2.Error as error:
-        yield Finding(_RECORDS, State.WRONG, f"{shown}: {str(error).splitlines()[0]}", _RECORDS_REMEDY)
+        yield CheckResult(_RECORDS, State.WRONG, f"{shown}: {str(error).splitlines()[0]}", _RECORDS_REMEDY)
 
 
-def _records_rights(connection: DriverConnection, shown: str) -> Finding:
+def _records_rights(connection: DriverConnection, shown: str) -> CheckResult:
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -244,29 +248,31 @@ def _records_rights(connection: DriverConnection, shown: str) -> Finding:
             )
             may_write = cursor.fetchone() == (True,)
     if schema is None:
-        return Finding(
+        return CheckResult(
             _RECORDS,
             State.WRONG,
             f"{shown}: the search path of the role {role!r} names no schema that exists",
             f'Run as an administrator: ALTER ROLE "{role}" RESET search_path; or make the schema that it names',
         )
     if read_only == "on":
-        return Finding(_RECORDS, State.WRONG, f"{shown}: the role {role!r} can only read", "Use a role that may write")
+        return CheckResult(
+            _RECORDS, State.WRONG, f"{shown}: the role {role!r} can only read", "Use a role that may write"
+        )
     if runs is None and not may_create:
-        return Finding(
+        return CheckResult(
             _RECORDS,
             State.WRONG,
             f"{shown}: Dagster's tables are not there, and the role {role!r} may make none in the schema {schema!r}",
             f'Run as an administrator: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"',
         )
     if not may_write:
-        return Finding(
+        return CheckResult(
             _RECORDS,
             State.WRONG,
             f"{shown}: the role {role!r} may not read and write Dagster's tables in the schema {schema!r}",
             f'Run as their owner: GRANT ALL ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
         )
-    return Finding(_RECORDS, State.OK, f"{shown}, as {role}")
+    return CheckResult(_RECORDS, State.OK, f"{shown}, as {role}")
 
 
 def _can_be_made(url: URL) -> bool | None:

@@ -16,7 +16,7 @@ import typer
 
 from irp_pipeline import __version__
 from irp_pipeline.cli import checks, output
-from irp_pipeline.cli.checks import Finding, State
+from irp_pipeline.cli.checks import CheckResult, State
 from irp_pipeline.cli.failures import FAILED
 from irp_pipeline.cli.options import AsJson, DbSchema, schema_option
 from irp_pipeline.errors import IrpError
@@ -64,17 +64,17 @@ def doctor(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _say(finding: Finding) -> None:
+def _say(finding: CheckResult) -> None:
     style = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "bold red"}[finding.state]
     output.say(output.styled((f"{finding.state:<7}", style), f"{finding.subject:<{_NAME_WIDTH}}{finding.found}"))
     if finding.remedy:
         output.say(f"       -> {finding.remedy}")
 
 
-def _examine(db_schema: str | None) -> Iterator[Finding]:
+def _examine(db_schema: str | None) -> Iterator[CheckResult]:
     """Look at one thing after the other, as far as the ones before allow."""
-    yield Finding("Python", State.OK, platform.python_version())
-    yield Finding("irp-pipeline", State.OK, __version__)
+    yield CheckResult("Python", State.OK, platform.python_version())
+    yield CheckResult("irp-pipeline", State.OK, __version__)
     missing = False
     for names in _NEEDED:
         finding = _needed_package(names)
@@ -87,15 +87,15 @@ def _examine(db_schema: str | None) -> Iterator[Finding]:
     yield from _examine_database(db_schema)
 
 
-def _needed_package(names: tuple[str, ...]) -> Finding:
+def _needed_package(names: tuple[str, ...]) -> CheckResult:
     for name in names:
         version = installed_version(name)
         if version:
-            return Finding(name, State.OK, version)
-    return Finding(names[0], State.WRONG, "not installed", "Install it: pip install irp-pipeline")
+            return CheckResult(name, State.OK, version)
+    return CheckResult(names[0], State.WRONG, "not installed", "Install it: pip install irp-pipeline")
 
 
-def _declarations() -> Iterator[Finding]:
+def _declarations() -> Iterator[CheckResult]:
     """What distributions declare, and what that needs of this machine; each requirement once."""
     from irp_pipeline.engines import ENGINES
     from irp_pipeline.helpers.wanted import BATCH_TYPES
@@ -105,36 +105,38 @@ def _declarations() -> Iterator[Finding]:
     needed: dict[str, Requirement] = {}
     for registry in registries:
         for fault in registry.faults():
-            yield Finding(f"{registry.what} {fault.name}", State.WRONG, fault.message)
+            yield CheckResult(f"{registry.what} {fault.name}", State.WRONG, fault.message)
         for name, declaration in registry.declared().items():
             distribution = registry.distribution_of(name)
             if distribution not in {None, OWN_DISTRIBUTION}:
-                yield Finding(f"{registry.what} {name}", State.OK, f"of {distribution}: {declaration.help}")
+                yield CheckResult(f"{registry.what} {name}", State.OK, f"of {distribution}: {declaration.help}")
             for requirement in declaration.requirements:
                 needed.setdefault(requirement.name, requirement)
     for requirement in needed.values():
         yield _requirement(requirement)
 
 
-def _requirement(requirement: Requirement) -> Finding:
+def _requirement(requirement: Requirement) -> CheckResult:
     try:
         found = requirement.find(requirement.name)
     except Exception as error:
         problem = f"looking for it failed: {type(error).__name__}: {error}"
-        return Finding(requirement.name, State.WRONG, problem, f"It is needed for {requirement.purpose}")
+        return CheckResult(requirement.name, State.WRONG, problem, f"It is needed for {requirement.purpose}")
     if found:
-        return Finding(requirement.name, State.OK, found)
+        return CheckResult(requirement.name, State.OK, found)
     remedy = f"For {requirement.purpose}: {requirement.remedy}"
-    return Finding(requirement.name, State.NOTE, f"not installed, and only needed for {requirement.purpose}", remedy)
+    return CheckResult(
+        requirement.name, State.NOTE, f"not installed, and only needed for {requirement.purpose}", remedy
+    )
 
 
-def _embedded_package(is_needed: bool) -> Finding:
+def _embedded_package(is_needed: bool) -> CheckResult:
     version = installed_version(_EMBEDDED_WHEEL)
     if version:
-        return Finding(_EMBEDDED_WHEEL, State.OK, version)
+        return CheckResult(_EMBEDDED_WHEEL, State.OK, version)
     if not is_needed:
-        return Finding(_EMBEDDED_WHEEL, State.NOTE, "not installed, and not needed for the server in use")
-    return Finding(
+        return CheckResult(_EMBEDDED_WHEEL, State.NOTE, "not installed, and not needed for the server in use")
+    return CheckResult(
         _EMBEDDED_WHEEL,
         State.WRONG,
         "not installed, and nothing names another server",
@@ -142,13 +144,13 @@ def _embedded_package(is_needed: bool) -> Finding:
     )
 
 
-def _examine_database(db_schema: str | None) -> Iterator[Finding]:
+def _examine_database(db_schema: str | None) -> Iterator[CheckResult]:
     from irp_pipeline import settings
 
     try:
         yield _home()
     except IrpError as error:
-        yield Finding("IRP_HOME", State.WRONG, str(error))
+        yield CheckResult("IRP_HOME", State.WRONG, str(error))
         return
     yield from checks.check_settings()
     yield from checks.check_dagster_home()
@@ -159,7 +161,7 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
         return
     wheel = _embedded_package(used.source == "embedded")
     yield wheel
-    yield Finding("Server", State.OK, _server_in_words(used))
+    yield CheckResult("Server", State.OK, _server_in_words(used))
     if wheel.state is State.WRONG:
         return
     answer = _server_answers(used)
@@ -173,7 +175,7 @@ def _examine_database(db_schema: str | None) -> Iterator[Finding]:
         yield from _examine_schema(db_schema)
 
 
-def _examine_server() -> Iterator[Finding]:
+def _examine_server() -> Iterator[CheckResult]:
     from irp_pipeline.postgres.connections import administrative_connection
 
     try:
@@ -181,10 +183,10 @@ def _examine_server() -> Iterator[Finding]:
             for check in checks.SERVER_CHECKS:
                 yield from check(connection)
     except IrpError as error:
-        yield Finding("Server", State.WRONG, str(error))
+        yield CheckResult("Server", State.WRONG, str(error))
 
 
-def _home() -> Finding:
+def _home() -> CheckResult:
     from irp_pipeline import settings
 
     home = settings.irp_home()
@@ -197,13 +199,13 @@ def _home() -> Finding:
     if not home.is_dir():
         obstacle = next(folder for folder in (home, *home.parents) if folder.exists())
         if obstacle.is_dir() and os.access(obstacle, os.W_OK | os.X_OK):
-            return Finding("IRP_HOME", State.OK, f"{home}, made when it is needed: {why}")
+            return CheckResult("IRP_HOME", State.OK, f"{home}, made when it is needed: {why}")
         problem = "cannot be written" if obstacle.is_dir() else "is a file, where a folder should be"
-        return Finding(
+        return CheckResult(
             "IRP_HOME", State.WRONG, f"{home} cannot be made: {obstacle} {problem}", "Set IRP_HOME to another folder"
         )
     if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
-        return Finding(
+        return CheckResult(
             "IRP_HOME",
             State.WRONG,
             f"{home} cannot be written: {why}",
@@ -211,20 +213,20 @@ def _home() -> Finding:
         )
     free = shutil.disk_usage(home).free
     if free < _LITTLE_SPACE_BYTES:
-        return Finding(
+        return CheckResult(
             "IRP_HOME",
             State.WRONG if free < _LITTLE_SPACE_BYTES / 100 else State.NOTE,
             f"{home}: {why}; its disk has {free / 1e6:,.0f} MB left",
             "Make room, or set IRP_HOME to a folder on another disk",
         )
-    return Finding("IRP_HOME", State.OK, f"{home}: {why}")
+    return CheckResult("IRP_HOME", State.OK, f"{home}: {why}")
 
 
 def _server_in_words(used: "DatabaseDescription") -> str:
     return f"{used}, since nothing in the environment names another" if used.source == "embedded" else str(used)
 
 
-def _server_answers(used: "DatabaseDescription") -> Finding:
+def _server_answers(used: "DatabaseDescription") -> CheckResult:
     from irp_pipeline.postgres.connections import administrative_connection
 
     try:
@@ -236,21 +238,21 @@ def _server_answers(used: "DatabaseDescription") -> Finding:
             remedy = "Start that server, or correct IRP_DATABASE_URL; without it the embedded server is used"
         elif used.source == "DB_*":
             remedy = "Start that server, or correct the DB_* variables; without them the embedded server is used"
-        return Finding("PostgreSQL", State.WRONG, str(error), remedy)
-    return Finding("PostgreSQL", State.OK, f"answers, version {version}")
+        return CheckResult("PostgreSQL", State.WRONG, str(error), remedy)
+    return CheckResult("PostgreSQL", State.OK, f"answers, version {version}")
 
 
-def examine_connection() -> Finding:
+def examine_connection() -> CheckResult:
     """Find out whether a connection pooler stands between this process and the server."""
     from irp_pipeline.postgres.connections import is_pooled
 
     try:
         pooled = is_pooled()
     except IrpError as error:
-        return Finding("Connection", State.WRONG, str(error))
+        return CheckResult("Connection", State.WRONG, str(error))
     if not pooled:
-        return Finding("Connection", State.OK, "directly to the server")
-    return Finding(
+        return CheckResult("Connection", State.OK, "directly to the server")
+    return CheckResult(
         "Connection",
         State.NOTE,
         "through a connection pooler: each statement takes its schema along. VACUUM, CREATE INDEX CONCURRENTLY and "
@@ -259,14 +261,14 @@ def examine_connection() -> Finding:
     )
 
 
-def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
+def _examine_schema(db_schema: str | None) -> Iterator[CheckResult]:
     from irp_pipeline.helpers.database import execute_scalar
     from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 
     try:
         schema = db_schema or get_current_schema()
     except ValueError as error:
-        yield Finding("Schema", State.WRONG, str(error), "Correct DB_SCHEMA or unset it")
+        yield CheckResult("Schema", State.WRONG, str(error), "Correct DB_SCHEMA or unset it")
         return
     if db_schema:
         why = "--db-schema names it"
@@ -274,7 +276,7 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
         why = "DB_SCHEMA names it"
     else:
         why = "nothing names another"
-    yield Finding("Schema", State.OK, f"{schema!r}: {why}")
+    yield CheckResult("Schema", State.OK, f"{schema!r}: {why}")
     try:
         rights = list(_schema_rights(schema))
         yield from rights
@@ -286,10 +288,10 @@ def _examine_schema(db_schema: str | None) -> Iterator[Finding]:
             with schema_context(schema):
                 execute_scalar("SELECT 1")  # the way every helper goes: pool, search path, extensions
     except IrpError as error:
-        yield Finding("Access", State.WRONG, str(error))
+        yield CheckResult("Access", State.WRONG, str(error))
 
 
-def _schema_rights(schema: str) -> Iterator[Finding]:
+def _schema_rights(schema: str) -> Iterator[CheckResult]:
     from irp_pipeline.postgres.connections import administrative_connection
 
     with administrative_connection() as connection:
@@ -297,24 +299,24 @@ def _schema_rights(schema: str) -> Iterator[Finding]:
             yield from check(connection, schema)
 
 
-def _tables(schema: str) -> Finding:
+def _tables(schema: str) -> CheckResult:
     from irp_pipeline.postgres.schemas import current_version, latest_version
 
     current, latest = current_version(schema), latest_version()
     if current is None:
-        return Finding(
+        return CheckResult(
             "Tables", State.WRONG, "none: the schema was not made yet", f"Run: irp db init {schema_option(schema)}"
         )
     if current == latest:
-        return Finding("Tables", State.OK, f"version {current}, which this irp-pipeline wants")
+        return CheckResult("Tables", State.OK, f"version {current}, which this irp-pipeline wants")
     if current < latest:
-        return Finding(
+        return CheckResult(
             "Tables",
             State.WRONG,
             f"version {current}; this irp-pipeline wants {latest}",
             f"Run: irp db upgrade {schema_option(schema)}",
         )
-    return Finding(
+    return CheckResult(
         "Tables",
         State.WRONG,
         f"version {current}; this irp-pipeline knows no newer one than {latest}",

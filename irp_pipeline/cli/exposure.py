@@ -119,7 +119,7 @@ def check(
 def _print(findings: "Sequence[Finding]", files: list[str], counts: "Iterable[tuple[Any, int]]") -> None:
     if findings:
         output.print_table(
-            ("Severity", "File", "Row", "Column", "Record", "What", "Check"),
+            ("Severity", "File", "Row", "OedColumn", "Record", "What", "Check"),
             (
                 (
                     output.styled((found.severity.value, _SEVERITY_STYLES[found.severity.value])),

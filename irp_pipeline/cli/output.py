@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from irp_pipeline.durations import duration_in_words
 from irp_pipeline.helpers.record import as_dict
 
 if TYPE_CHECKING:
@@ -283,15 +284,8 @@ def with_zone(header: str, moments: Iterable[datetime | None]) -> str:
 
 
 def duration(length: timedelta) -> str:
-    """Return a length of time in the units that matter, such as ``0.4 s``, ``12 s``, ``2 min 05 s``, ``1 h 03 min``."""
-    seconds = length.total_seconds()
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    """Return a length of time in the units that matter."""
+    return duration_in_words(length.total_seconds())
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

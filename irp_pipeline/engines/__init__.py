@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from irp_pipeline.columns import Folders
-from irp_pipeline.engines.declaration import ENGINES, EngineDeclaration, Finding, NamedFile
+from irp_pipeline.engines.declaration import ENGINES, ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
 from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
 from irp_pipeline.plugins import PluginError, Requirement
@@ -68,7 +68,7 @@ def declared(analysis: Mapping[str, Any]) -> EngineDeclaration | None:
         return None
 
 
-def checks(analysis: Mapping[str, Any], folders: Folders | None = None) -> Iterable[Finding]:
+def checks(analysis: Mapping[str, Any], folders: Folders | None = None) -> Iterable[ColumnRemark]:
     """Ask the engine of an analysis what is wrong with it beside its row, as column and message.
 
     Args:

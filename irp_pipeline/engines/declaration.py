@@ -23,7 +23,7 @@ from irp_pipeline.plugins import Registry, Requirement
 
 Analysis = Mapping[str, Any]
 """A row of the sheet Analyses, or as much of it as could be read: a missing field is not judged."""
-Finding = tuple[str, str]
+ColumnRemark = tuple[str, str]
 """A column, and what is wrong or to note there."""
 
 OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
@@ -81,8 +81,8 @@ class EngineDeclaration:
     requirements: tuple[Requirement, ...] = ()
     needs: Callable[[Analysis, Folders | None], Needs] | None = None
     files: Mapping[str, NamedFile] = field(default_factory=dict)
-    checks: Callable[[Analysis, Folders | None], Iterable[Finding]] = lambda analysis, folders: ()
-    notes: Callable[[Analysis, Folders], Iterable[Finding]] = lambda analysis, folders: ()
+    checks: Callable[[Analysis, Folders | None], Iterable[ColumnRemark]] = lambda analysis, folders: ()
+    notes: Callable[[Analysis, Folders], Iterable[ColumnRemark]] = lambda analysis, folders: ()
     in_groups: Callable[[Analysis], Iterable[str]] | None = None
     converts_to: Callable[[Analysis], str | None] = lambda analysis: None
     models: ModelCheck | None = None

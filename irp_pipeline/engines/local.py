@@ -6,9 +6,7 @@ A job is a program that runs in its own folder, in a session of its own, to the 
 """
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -36,7 +34,7 @@ from irp_pipeline.engines.folders import (
     text,
 )
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
-from irp_pipeline.files import make_folder, write_atomically
+from irp_pipeline.files import link_or_copy, make_folder, write_atomically
 from irp_pipeline.worker import Worker
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -250,8 +248,6 @@ def _link_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
         target = folder / name
         target.unlink(missing_ok=True)
         try:
-            os.link(source, target)
+            link_or_copy(source, target)
         except FileNotFoundError:
             raise EngineError(f"There is no file {source}, which the job needs") from None
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, target)

@@ -41,7 +41,7 @@ class Content(StrEnum):
 
 
 @dataclass(frozen=True)
-class Column:
+class OedColumn:
     """A column as the source names it, and what OED says about it.
 
     Attributes:
@@ -82,7 +82,7 @@ _FREE_TEXTS = ("UserDef", "Flexi", "ReinstatementCharge")
 _OPEN_ENDINGS = ("XX", "ZZZ")
 
 
-def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Column, ...]:
+def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[OedColumn, ...]:
     """Return the columns of a source with their OED spelling and type, in the order of the source.
 
     Args:
@@ -93,7 +93,7 @@ def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Col
     Raises:
         ExposureError: a column has no name, or occurs twice (even if spelled differently).
     """
-    columns: dict[str, Column] = {}
+    columns: dict[str, OedColumn] = {}
     for position, source_name in enumerate(names, start=1):
         column = _oed_column(table, source_name)
         if not column.name:
@@ -108,7 +108,7 @@ def oed_columns(table: OedTable, names: Iterable[str], source: str) -> tuple[Col
     return tuple(columns.values())
 
 
-def _oed_column(table: OedTable, source_name: str) -> Column:
+def _oed_column(table: OedTable, source_name: str) -> OedColumn:
     name = source_name.strip()
     known = _fields(table).get(name.lower())
     if known is not None:
@@ -116,7 +116,7 @@ def _oed_column(table: OedTable, source_name: str) -> Column:
     for opening in _open_ended_fields(table):
         if name.lower().startswith(opening.name.lower()) and len(name) > len(opening.name):
             return replace(opening, source_name=source_name, name=opening.name + name[len(opening.name) :])
-    return Column(source_name, name, ColumnType.TEXT, is_known=False)
+    return OedColumn(source_name, name, ColumnType.TEXT, is_known=False)
 
 
 def specification_table(table: OedTable) -> str:
@@ -125,19 +125,19 @@ def specification_table(table: OedTable) -> str:
 
 
 @cache
-def _fields(table: OedTable) -> dict[str, Column]:
+def _fields(table: OedTable) -> dict[str, OedColumn]:
     """Return the fields of a table in the newest OED version, by their name in lower case."""
     specification = json.loads(_specification_file().read_bytes())
     fields = specification["input_fields"][_SPECIFICATION_TABLES[table]]
     return {lower_name: _field(field) for lower_name, field in fields.items()}
 
 
-def _field(field: dict[str, Any]) -> Column:
+def _field(field: dict[str, Any]) -> OedColumn:
     name = field["Input Field Name"]
     ranges = field["Valid value range"]
     limits = [limits.get("max") for limits in ranges] if isinstance(ranges, list) else []
     known = [float(limit) for limit in limits if limit is not None]
-    return Column(
+    return OedColumn(
         source_name=name,
         name=name,
         type=_SPECIFICATION_TYPES[field["pd_dtype"]],
@@ -188,7 +188,7 @@ def _covered_perils() -> dict[str, list[str]]:
 
 
 @cache
-def _open_ended_fields(table: OedTable) -> tuple[Column, ...]:
+def _open_ended_fields(table: OedTable) -> tuple[OedColumn, ...]:
     openings = [
         replace(field, name=field.name.removesuffix(ending))
         for field in _fields(table).values()

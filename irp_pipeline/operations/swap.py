@@ -23,7 +23,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from irp_pipeline import settings
-from irp_pipeline.files import make_folder, sync_folder, write_atomically
+from irp_pipeline.files import link_or_copy, make_folder, sync_folder, write_atomically
 from irp_pipeline.operations.archive import BackupError, Entry, Progress, Reader, copy
 from irp_pipeline.postgres.schemas import changing_schemas
 
@@ -151,11 +151,9 @@ class Swap:
     @staticmethod
     def _link(original: Path, place: Path) -> None:
         try:
-            os.link(original, place)
+            link_or_copy(original, place)
         except FileNotFoundError:
             raise BackupError(f"The backup has no file {original.name}, which {place.name} is a link to") from None
-        except OSError:  # a file system without hard links
-            shutil.copy2(original, place)
 
     def _read_journal(self) -> _Journal | None:
         try:

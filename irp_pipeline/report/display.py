@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from irp_pipeline.durations import duration_in_words
 from irp_pipeline.losses import DECLARED_METRICS, Figure
 from irp_pipeline.report.records import Change, Report, Subject
 from irp_pipeline.vocabulary import Metric, Perspective
@@ -97,13 +98,7 @@ def moment(value: datetime | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Show a length of time in the units that matter."""
-    if not isinstance(seconds, int | float):
-        return ""
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    return duration_in_words(seconds) if isinstance(seconds, int | float) else ""
 
 
 def short(value: object) -> str:

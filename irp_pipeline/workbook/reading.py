@@ -12,7 +12,7 @@ from irp_pipeline.columns import Column
 from irp_pipeline.columns.problems import Problem, WorkbookError, one_line, quoted, suggestion
 from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.fields import EMPTY, check_fields
-from irp_pipeline.workbook.rules import Finding, Table, findings_between_rows, findings_on_disk
+from irp_pipeline.workbook.rules import BrokenRule, Table, findings_between_rows, findings_on_disk
 from irp_pipeline.workbook.sheets import (
     GROUPINGS,
     HEADER_ROW,
@@ -96,7 +96,7 @@ class _Reader:
         """What was found so far, in the order of sheets, rows and columns."""
         return [problem for _, problem in sorted(self._found, key=lambda found: found[0])]
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: BrokenRule) -> None:
         """Keep a problem whose cell follows from its row and column."""
         letter = self._letters.get(finding.sheet, {}).get(finding.column or "")
         cell = f"{letter}{finding.row}" if letter and finding.row else None
@@ -107,7 +107,7 @@ class _Reader:
 
     def add_setting(self, name: str, message: str) -> None:
         """Keep a problem of a setting of the Metadata sheet."""
-        self.add(Finding(METADATA.field, self._setting_rows.get(name), name, message))
+        self.add(BrokenRule(METADATA.field, self._setting_rows.get(name), name, message))
 
     def _note(self, sheet: SheetSpec | str, cell: str | None, column: str | None, message: str) -> None:
         title = one_line(sheet) if isinstance(sheet, str) else sheet.name
@@ -154,7 +154,7 @@ class _Reader:
                     typed[name] = _read_value(columns[name], cell)
                 except ValueError as error:
                     broken.add(name)
-                    self.add(Finding(spec.field, row, name, str(error)))
+                    self.add(BrokenRule(spec.field, row, name, str(error)))
             table[row] = self._validate(spec, typed, broken, dict.fromkeys(columns, row))
         return table
 
@@ -186,7 +186,7 @@ class _Reader:
     def _read_setting_name(self, row: int, cells: Mapping[str, Cell], missing: Sequence[str]) -> str | None:
         """The setting that a row of the Metadata sheet is about; None if that is a problem."""
         if "setting" not in cells:
-            self.add(Finding(METADATA.field, row, "value", "is filled, but there is no setting beside it"))
+            self.add(BrokenRule(METADATA.field, row, "value", "is filled, but there is no setting beside it"))
             return None
         typed = cells["setting"]
         name = {key(name): name for name in METADATA.row.columns()}.get(key(str(typed.value)))
@@ -199,7 +199,7 @@ class _Reader:
             problem = f"{quoted(name)} is already in row {self._setting_rows[name]}; delete one of them"
         else:
             return name
-        self.add(Finding(METADATA.field, row, "setting", problem))
+        self.add(BrokenRule(METADATA.field, row, "setting", problem))
         return None
 
     def _read_headers(self, spec: SheetSpec, grid: Grid, headers: Sequence[str]) -> dict[int, str]:
@@ -260,7 +260,7 @@ class _Reader:
         for name, message in faults:
             is_absent = message == EMPTY and name not in rows
             told = "the setting is missing; add a row for it" if is_absent else message
-            self.add(Finding(spec.field, rows.get(name), name, told))
+            self.add(BrokenRule(spec.field, rows.get(name), name, told))
         return usable
 
 

@@ -30,7 +30,7 @@ _LISTED_NAMES = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class BrokenRule:
     """A problem that knows sheet, row and column, not yet its cell.
 
     Attributes:
@@ -46,13 +46,13 @@ class Finding:
     message: str
 
 
-def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[Finding]:
+def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[BrokenRule]:
     """Everything wrong between rows and sheets. A sheet that could not be read is None, and not judged."""
     portfolios, analyses, groupings = (tables[sheet] for sheet in _ROW_NAMES)
     for sheet, row_name in _ROW_NAMES.items():
         if (table := tables[sheet]) is not None:
             if not table and sheet not in _MAY_BE_EMPTY:
-                yield Finding(sheet, None, None, f"has no rows yet; write one row per {row_name} below the header")
+                yield BrokenRule(sheet, None, None, f"has no rows yet; write one row per {row_name} below the header")
             yield from _repeated_names(sheet, table)
     if portfolios is not None and analyses is not None:
         yield from _portfolio_findings(portfolios, analyses)
@@ -60,7 +60,7 @@ def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[Findin
         yield from _grouping_findings(analyses, groupings)
 
 
-def _repeated_names(sheet: str, table: Table) -> Iterator[Finding]:
+def _repeated_names(sheet: str, table: Table) -> Iterator[BrokenRule]:
     first: dict[str, int] = {}
     for row, fields in table.items():
         if (name := fields.get("name")) is None:
@@ -68,7 +68,7 @@ def _repeated_names(sheet: str, table: Table) -> Iterator[Finding]:
         other = first.setdefault(name.casefold(), row)
         if other != row:
             message = f"{quoted(name)} is already the name of the {_ROW_NAMES[sheet]} in row {other}"
-            yield Finding(sheet, row, "name", message)
+            yield BrokenRule(sheet, row, "name", message)
 
 
 def _by_name(table: Table) -> dict[str, tuple[int, Fields]]:
@@ -79,7 +79,7 @@ def _by_name(table: Table) -> dict[str, tuple[int, Fields]]:
     return found
 
 
-def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[Finding]:
+def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[BrokenRule]:
     known = _by_name(portfolios)
     for row, analysis in analyses.items():
         name = analysis.get("portfolio")
@@ -87,10 +87,10 @@ def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[Finding]
             continue
         if name not in known:
             message = f"there is no portfolio {quoted(name)} in the sheet Portfolios{suggestion(name, known)}"
-            yield Finding("analyses", row, "portfolio", message)
+            yield BrokenRule("analyses", row, "portfolio", message)
             continue
         for column, message in missing_tables(analysis, known[name][1]):
-            yield Finding("analyses", row, column, message)
+            yield BrokenRule("analyses", row, column, message)
 
 
 def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None = None) -> Iterator[tuple[str, str]]:
@@ -119,7 +119,7 @@ def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None 
             yield "portfolio", f"the portfolio {name} has no {table} table; {reason}"
 
 
-def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[Finding]:
+def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[BrokenRule]:
     known = {name: fields for name, (_, fields) in _by_name(analyses).items()}
     groups = _by_name(groupings)
     yield from _reference_findings(known, groups, groupings)
@@ -131,7 +131,7 @@ def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[Finding]:
     order, circles = members_first(members)
     for circle in circles:
         message = f"the group contains itself: {' → '.join(circle)}; take one of them out"
-        yield Finding("groupings", groups[circle[0]][0], "members", message)
+        yield BrokenRule("groupings", groups[circle[0]][0], "members", message)
     within: dict[str, tuple[str, ...]] = {}
     for name in order:
         if any(member in members and member not in within for member in members[name]):
@@ -141,23 +141,23 @@ def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[Finding]:
         if twice:
             messages.insert(0, f"{_some(twice)} would be counted twice, directly or through another group")
         for message in messages:
-            yield Finding("groupings", groups[name][0], "members", message)
+            yield BrokenRule("groupings", groups[name][0], "members", message)
         if not messages:
             within[name] = leaves
 
 
 def _reference_findings(
     analyses: Mapping[str, Fields], groups: Mapping[str, object], groupings: Table
-) -> Iterator[Finding]:
+) -> Iterator[BrokenRule]:
     analysis_by_key = {name.casefold(): name for name in analyses}
     for row, fields in groupings.items():
         same = analysis_by_key.get(fields.get("name", "").casefold())
         if same is not None:
-            yield Finding("groupings", row, "name", f"{quoted(same)} is already the name of an analysis")
+            yield BrokenRule("groupings", row, "name", f"{quoted(same)} is already the name of an analysis")
         for member in fields.get("members", ()):
             if analyses and member not in analyses and member not in groups:
                 message = f"there is no analysis or group {quoted(member)}{suggestion(member, [*analyses, *groups])}"
-                yield Finding("groupings", row, "members", message)
+                yield BrokenRule("groupings", row, "members", message)
 
 
 def members_first(members: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:
@@ -240,7 +240,9 @@ def _some(names: Sequence[str]) -> str:
     return listed if len(names) <= _LISTED_NAMES else f"{listed} and {len(names) - _LISTED_NAMES} more"
 
 
-def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_dir: Path | None) -> Iterator[Finding]:
+def findings_on_disk(
+    tables: Mapping[str, Table | None], data_dir: Path, models_dir: Path | None
+) -> Iterator[BrokenRule]:
     """Files and models that are missing or lead out of their folder; paths wrong in themselves are left out.
 
     Args:
@@ -251,14 +253,14 @@ def findings_on_disk(tables: Mapping[str, Table | None], data_dir: Path, models_
     for row, files in (tables["portfolios"] or {}).items():
         if files.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
             for column, problem in _portfolio_files(files, data_dir):
-                yield Finding("portfolios", row, column, problem)
+                yield BrokenRule("portfolios", row, column, problem)
     folders = Folders(data_dir, models_dir)
     portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():
         portfolio = portfolios.get(analysis.get("portfolio", ""))
         missing = () if portfolio is None else _missing_with_files(analysis, portfolio[1], folders)
         for column, message in chain(engines.checks(analysis, folders), missing):
-            yield Finding("analyses", row, column, message)
+            yield BrokenRule("analyses", row, column, message)
 
 
 def _missing_with_files(analysis: Fields, portfolio: Fields, folders: Folders) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from irp_pipeline.columns import Folders, WorkbookError, quoted
 from irp_pipeline.columns.paths import options_problem as paths_problem
 from irp_pipeline.columns.paths import path_problem, settings_problem
-from irp_pipeline.engines.declaration import EngineDeclaration, Finding, NamedFile
+from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.model_check import Examination, ModelCheck
 from irp_pipeline.engines.oasis import DETERMINISTIC as DETERMINISTIC_NAME
 from irp_pipeline.engines.oasis import STOCHASTIC as STOCHASTIC_NAME
@@ -58,12 +58,12 @@ def _model_problem(path: str, has_options: bool, data_dir: Path, models_dir: Pat
     return None
 
 
-def _checks_of_options(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Finding]:
+def _checks_of_options(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[ColumnRemark]:
     if fault := options_problem(analysis):
         yield "model_options", fault
 
 
-def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Finding]:
+def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[ColumnRemark]:
     """What is wrong with options, model and settings; paths wrong in themselves are told by the rules of the row."""
     yield from _checks_of_options(analysis, folders)
     if folders is None:
@@ -84,7 +84,7 @@ def _needs(analysis: Mapping[str, Any], folders: Folders | None) -> Needs:
     return needs(analysis, folders.find(str(model)) if model and folders is not None else None)
 
 
-def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[Finding]:
+def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRemark]:
     if not analysis.get("model"):
         return
     try:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType, Content
+from irp_pipeline.exposure.oed import ColumnType, Content, OedColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,7 @@ _EXACT_FLOATS = {16: 2**11, 32: 2**24, 64: 2**53}
 _MIDNIGHT = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]00:00(:00([.]0+)?)?(Z|[+-]00:?00)?$"
 
 
-def schema_of(columns: Sequence[Column]) -> "pa.Schema":
+def schema_of(columns: Sequence[OedColumn]) -> "pa.Schema":
     """Return the Arrow schema of a table with these columns; it is always the same."""
     import pyarrow as pa
 
@@ -46,7 +46,7 @@ def schema_of(columns: Sequence[Column]) -> "pa.Schema":
 
 
 def conform(
-    batch: "pa.RecordBatch", columns: Sequence[Column], first_record: int, locate: Callable[[int], str]
+    batch: "pa.RecordBatch", columns: Sequence[OedColumn], first_record: int, locate: Callable[[int], str]
 ) -> "pa.RecordBatch":
     """Convert a batch to the names and types of its columns.
 
@@ -73,7 +73,7 @@ def conform(
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
 
 
-def misfit(where: str, column: Column, value: object) -> str:
+def misfit(where: str, column: OedColumn, value: object) -> str:
     """Return a message that a value does not fit its column.
 
     Args:
@@ -196,7 +196,7 @@ def _bytes_as_text(value: bytes) -> str:
         return value.hex()
 
 
-def _convert(array: "pa.Array", column: Column) -> "pa.Array":
+def _convert(array: "pa.Array", column: OedColumn) -> "pa.Array":
     import pyarrow as pa
 
     array = _plain(array)
@@ -347,7 +347,7 @@ def _without_nan(array: "pa.Array") -> "pa.Array":
     return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
 
 
-def _first_misfit(array: "pa.Array", column: Column) -> tuple[int, object]:
+def _first_misfit(array: "pa.Array", column: OedColumn) -> tuple[int, object]:
     """Find the first value that cannot be converted, by halving; the array as a whole cannot be converted."""
     import pyarrow as pa
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType, OedTable, oed_columns
+from irp_pipeline.exposure.oed import ColumnType, OedColumn, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.readers.csv_header import DELIMITERS, CsvOptions, read_header, stated_name
@@ -127,7 +127,7 @@ class CsvReader:
         return accumulator.totals()
 
     def _control_batch(
-        self, rows: list[list[str]], positions: dict[Column, int], first_record: int
+        self, rows: list[list[str]], positions: dict[OedColumn, int], first_record: int
     ) -> "pa.RecordBatch":
         import pyarrow as pa
 
@@ -148,7 +148,7 @@ class CsvReader:
                 arrays.append(self._amounts(texts, column, first_record))
         return pa.RecordBatch.from_arrays(arrays, [column.name for column in positions])
 
-    def _amounts(self, texts: list[str | None], column: Column, first_record: int) -> "pa.Array":
+    def _amounts(self, texts: list[str | None], column: OedColumn, first_record: int) -> "pa.Array":
         import pyarrow as pa
 
         sign = self._signs[column.name]

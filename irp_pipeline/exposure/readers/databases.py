@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
+from irp_pipeline.exposure.oed import ColumnType, Content, OedColumn, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.conversion import array_of, conform, first_unidentifiable, misfit
 from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
@@ -153,7 +153,7 @@ class DatabaseReader:
                 yield pa.RecordBatch.from_arrays([array_of(values[position]) for position in positions], names)
                 record += len(rows)
 
-    def _check_identifiers(self, column: Column, values: Sequence[object], first_record: int) -> None:
+    def _check_identifiers(self, column: OedColumn, values: Sequence[object], first_record: int) -> None:
         """Refuse values that cannot be identifiers, if a column mixes values of several kinds, as SQLite allows."""
         if column.type is ColumnType.TEXT and column.content is Content.IDENTIFIER and len(set(map(type, values))) > 1:
             position = first_unidentifiable(values)

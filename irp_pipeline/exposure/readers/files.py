@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, OedTable, oed_columns
+from irp_pipeline.exposure.oed import OedColumn, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.compressed import COMPRESSED_SUFFIXES
 from irp_pipeline.exposure.readers.conversion import conform
@@ -77,7 +77,7 @@ class ParquetReader:
             record += batch.num_rows
         return accumulator.totals()
 
-    def _batches(self, columns: Sequence[Column]) -> "Generator[pa.RecordBatch]":
+    def _batches(self, columns: Sequence[OedColumn]) -> "Generator[pa.RecordBatch]":
         record = 0
         with _parquet_errors(self._path):
             for batch in self._file.iter_batches(_BATCH_ROWS, columns=[column.source_name for column in columns]):

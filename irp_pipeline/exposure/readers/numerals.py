@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType
+from irp_pipeline.exposure.oed import ColumnType, OedColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,7 @@ class DecimalSigns:
         where: where users state it, for messages.
     """
 
-    def __init__(self, columns: Sequence[Column], delimiter: str, stated: str | None, where: str) -> None:
+    def __init__(self, columns: Sequence[OedColumn], delimiter: str, stated: str | None, where: str) -> None:
         self._columns = [column for column in columns if column.type is not ColumnType.TEXT]
         self._seen = {column.name: _Seen() for column in self._columns}
         self._delimiter = delimiter
@@ -90,7 +90,7 @@ class DecimalSigns:
         commas = any("," in seen.of_sign for seen in self._seen.values())
         return {column.name: self._decide(column, commas, locate) for column in self._columns}
 
-    def _look(self, column: Column, cells: "pa.Array", first_record: int) -> None:
+    def _look(self, column: OedColumn, cells: "pa.Array", first_record: int) -> None:
         import pyarrow.compute as pc
 
         seen = self._seen[column.name]
@@ -111,7 +111,7 @@ class DecimalSigns:
                 elsewhere = pc.match_substring_regex(cells, _READABLE[other(decimal)])
                 _note(seen.of_sign, decimal, cells, pc.and_not(clear, elsewhere), first_record)
 
-    def _decide(self, column: Column, commas: bool, locate: Callable[[int], str]) -> str:
+    def _decide(self, column: OedColumn, commas: bool, locate: Callable[[int], str]) -> str:
         seen = self._seen[column.name]
         shown = {**seen.unclear, **seen.of_sign}
         if len(seen.of_sign) > 1 or (not seen.of_sign and len(seen.unclear) > 1):
@@ -141,11 +141,11 @@ class DecimalSigns:
         )
 
     @staticmethod
-    def _is_limited(column: Column) -> bool:
+    def _is_limited(column: OedColumn) -> bool:
         return column.largest is not None and column.largest < _SMALLEST_WITH_THOUSANDS
 
 
-def first_unclear(cells: "pa.Array | Sequence[object]", column: Column) -> int | None:
+def first_unclear(cells: "pa.Array | Sequence[object]", column: OedColumn) -> int | None:
     """Return the position of the first text that can be two numbers, in a source that is not a CSV file.
 
     Such a source has numbers. Text among them was written by somebody who may have separated thousands by points, and
@@ -170,7 +170,7 @@ def first_unclear(cells: "pa.Array | Sequence[object]", column: Column) -> int |
     return position if position >= 0 else None
 
 
-def unclear(where: str, column: Column, text: str) -> ExposureError:
+def unclear(where: str, column: OedColumn, text: str) -> ExposureError:
     """Return the error for such a text.
 
     Args:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column, ColumnType, Content, OedTable, oed_columns
+from irp_pipeline.exposure.oed import ColumnType, Content, OedColumn, OedTable, oed_columns
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
@@ -222,7 +222,7 @@ def _quote(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _cast(name: str, database_type: str, column: Column) -> str:
+def _cast(name: str, database_type: str, column: OedColumn) -> str:
     """Return the expression for a column: the server converts what Arrow cannot hold as the OED column.
 
     Text in a column of numbers stays text, so that a value which is not a number is found with its row. A value that
@@ -259,7 +259,7 @@ def _cast_to_text(name: str, database_type: str, content: Content) -> str:
     return f"{name}::text"
 
 
-def _whole(name: str, database_type: str, column: Column) -> str | None:
+def _whole(name: str, database_type: str, column: OedColumn) -> str | None:
     """Return the expression for an identifier that is a float, as text."""
     if column.type is ColumnType.TEXT and database_type in _FLOAT_TYPES:
         return f"NULLIF({name}, 'NaN')::bigint::text"

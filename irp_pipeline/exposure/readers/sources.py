@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column
+from irp_pipeline.exposure.oed import OedColumn
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.text_file import IN_WORKBOOK
 from irp_pipeline.exposure.totals.control_total import ControlTotals
@@ -69,7 +69,7 @@ class Reader(Protocol):
         """The source's name in messages; never with a password."""
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[OedColumn, ...]:
         """The columns, in the order of the source."""
 
     @property

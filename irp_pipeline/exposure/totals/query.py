@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import Column
+from irp_pipeline.exposure.oed import OedColumn
 from irp_pipeline.exposure.totals.control_total import (
     ACCOUNT_COLUMN,
     ALL_PERILS,
@@ -73,7 +73,7 @@ class TotalsQueries:
     """
 
     query: str
-    columns: Sequence[Column]
+    columns: Sequence[OedColumn]
     dialect_name: str
     numeric: Collection[str] = ()
 

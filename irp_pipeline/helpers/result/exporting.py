@@ -7,14 +7,12 @@ and computing anything.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.files import appearing_when_whole, write_atomically
+from irp_pipeline.files import appearing_when_whole, link_or_copy, write_atomically
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.finished import JobResult, existing_file, finished_jobs, provenance_content
 from irp_pipeline.helpers.result.recorded import get_results, saved_content
@@ -165,8 +163,5 @@ def _link_or_copy(source: Path, target: Path) -> Path:
         return target
     with appearing_when_whole(target) as partial:
         partial.unlink()
-        try:
-            os.link(source, partial)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, partial)
+        link_or_copy(source, partial)
     return target
