@@ -42,6 +42,9 @@ _PROGRESS: Final = """
      WHERE c.cycle_name = %s
      ORDER BY sg.stage_num, st.step_num
 """
+CANCELLED: Final = "cancelled"
+"""How the message of a cancelled run begins."""
+
 _HISTORY: Final = """
     SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name, r.run_num, r.status, r.started_ts,
            r.completed_ts, r.started_by, r.error_message, r.output_data, r.work_run_num
@@ -99,6 +102,11 @@ class PastRun:
     error_message: str | None
     output_data: Any
     work_run_num: int | None
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether somebody interrupted or cancelled it; such a run is recorded as FAILED."""
+        return self.status is StepStatus.FAILED and (self.error_message or "").startswith(CANCELLED)
 
 
 def overview_of_cycles() -> list[CycleOverview]:

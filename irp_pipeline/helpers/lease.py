@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import StepStatus
+from irp_pipeline.helpers.cycle_progress import CANCELLED
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, fingerprint_of, kept_inputs
 from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
@@ -220,7 +221,7 @@ def _has_ended_as(run: TrackedRun, lease: Lease, status: StepStatus) -> bool:
 def _fail(run: TrackedRun, lease: Lease, error: BaseException) -> None:
     """Record how the block failed. What goes wrong here is logged: the block's own error must go on."""
     try:
-        message = _in_words(error) if isinstance(error, Exception) else f"cancelled ({type(error).__name__})"
+        message = _in_words(error) if isinstance(error, Exception) else f"{CANCELLED} ({type(error).__name__})"
         if not _insist(lambda: _write_failure(run, lease, message), LEASE_SECONDS):
             _log.warning("%s", lease_lost(run))
             error.add_note(str(lease_lost(run)))

@@ -178,6 +178,17 @@ class TestStatus:
         assert statuses == ["SKIPPED", "FAILED", "ACTIVE", "never ran"]
         assert lines[6] == "Of 4 steps on record, 1 is done, 1 failed, 1 at work, 1 never ran"
 
+    def test_a_step_that_somebody_cancelled_is_told_from_one_that_failed(self, irp, cycle, answer_of):
+        recorded = get_cycle_by_name(cycle)
+        assert recorded is not None
+        portfolios = get_or_create_step(get_or_create_stage(recorded["id"], 2, "Extract"), 3, "portfolios")
+        with pytest.raises(KeyboardInterrupt), track_step(portfolios):
+            raise KeyboardInterrupt
+        lines = irp("status", cycle).stdout.splitlines()
+        assert [line for line in lines if "FAILED (cancelled)" in line and "portfolios" in line]
+        assert [line for line in lines if "FAILED" in line and "(cancelled)" not in line and LONG_NAME in line]
+        assert answer_of("status", cycle)["steps"][-1]["last_status"] == "FAILED"
+
     def test_says_where_the_reason_of_a_failure_is(self, irp, cycle, test_schema):
         assert f"irp history {cycle} --db-schema {test_schema} --full" in irp("status", cycle).stderr
 
