@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
-.PHONY: help install demo test test-engine test-newest check format docs bench pins clean
+.PHONY: help install demo test coverage test-engine test-newest check format docs bench pins clean
 
 help: ## say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,7 +30,11 @@ demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is r
 	$(BIN)/irp demo
 
 test: $(VENV)/installed ## run the suite on a PostgreSQL of its own; Oasis LMF runs uncompiled
-	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS)
+	@echo "Branch coverage: $$($(BIN)/coverage report --format=total) %. What is not covered: make coverage"
+
+coverage: ## show the lines and branches that the last make test did not reach
+	@$(BIN)/coverage report --skip-covered --show-missing
 
 test-engine: $(VENV)/installed ## run the demo with Oasis LMF compiled, beside Oasis LMF by hand (minutes, once)
 	$(BIN)/python -m pytest -m engine -o faulthandler_timeout=2400 irp_pipeline_tests/acceptance $(ARGS)
@@ -62,4 +66,4 @@ pins: $(VENV)/installed ## write the installed versions to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## remove .venv and what the tools leave behind; never .irp, where the data is
-	rm -rf $(VENV) .venv-newest site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-newest site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
