@@ -1,4 +1,4 @@
-"""Where a record is in the user's source: the line of a file, or the number of a record."""
+"""Where a record is in the user's source, in words: the line of a file, or the number of a record."""
 
 import base64
 import json
@@ -75,6 +75,11 @@ class Places:
             )
         except (ValueError, TypeError, KeyError, zlib.error) as error:
             raise ExposureError(f"the places of records in the file's metadata cannot be read: {error}") from error
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 record`` or ``1,001 records``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _packed(numbers: "array[int]") -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import ColumnType, OedColumn, OedTable, oed_columns
-from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.places import Places, counted
 from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.readers.csv_header import DELIMITERS, CsvOptions, read_header, stated_name
 from irp_pipeline.exposure.readers.numerals import SIGNS, DecimalSigns, described, with_point, with_points
@@ -77,10 +77,10 @@ class CsvReader:
     @property
     def reading(self) -> str:
         """How the file was read; complete after the reading."""
-        records = f" holding {self._records:,} records" if self._records is not None else ""
+        records = f" holding {counted(self._records, 'record')}" if self._records is not None else ""
         return (
             f"{self._text.described()}, delimiter {DELIMITERS[self._header.delimiter]}, {described(self._signs)}, "
-            f"{self._lines:,} lines{records}"
+            f"{counted(self._lines, 'line')}{records}"
         )
 
     def batches(self) -> "Generator[pa.RecordBatch]":
@@ -103,9 +103,9 @@ class CsvReader:
                 self._check_records()
         if records != self._records:
             raise ExposureError(
-                f"{self.description}: one parser read {self._lines:,} lines as {records:,} records, another one as "
-                f"{self._records:,}; there may be line breaks or quotation marks inside cells. Save the "
-                "file again as CSV"
+                f"{self.description}: one parser read {counted(self._lines, 'line')} as {counted(records, 'record')}, "
+                f"another one as {self._records:,}; there may be line breaks or quotation marks inside cells. Save "
+                "the file again as CSV"
             )
 
     def locate(self, record: int) -> str:
@@ -300,8 +300,8 @@ class CsvReader:
     def _wrong_length(self, where: str, cells: int) -> str:
         delimiter = self._header.delimiter
         return (
-            f"{where}: {cells} cells, but the first row names {len(self.columns)} columns. A cell that contains "
-            f"{delimiter!r} must be in quotation marks, and a line break must not be outside them"
+            f"{where}: {counted(cells, 'cell')}, but the first row names {counted(len(self.columns), 'column')}. A "
+            f"cell that contains {delimiter!r} must be in quotation marks, and a line break must not be outside them"
         )
 
     def _decimal_signs(self, options: CsvOptions, has_quotes: bool) -> dict[str, str]:

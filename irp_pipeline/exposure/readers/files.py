@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedColumn, OedTable, oed_columns
-from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.places import Places, counted
 from irp_pipeline.exposure.readers.compressed import COMPRESSED_SUFFIXES
 from irp_pipeline.exposure.readers.conversion import conform
 from irp_pipeline.exposure.readers.csv_file import CsvReader
@@ -58,7 +58,7 @@ class ParquetReader:
     @property
     def reading(self) -> str:
         """How the file was read."""
-        return f"Parquet, {self._file.metadata.num_rows:,} records"
+        return f"Parquet, {counted(self._file.metadata.num_rows, 'record')}"
 
     def batches(self) -> "Generator[pa.RecordBatch]":
         """The rows."""

@@ -213,7 +213,7 @@ def _check_scope_levels(exposure: LoadedExposure) -> Iterator[Finding]:
         if without:
             yield from exposure.of_rows(
                 *(checks.NO_LOCATION_GROUPS, _INFO, "RiskLevel", exposure.texts(_INFO, "RiskLevel") == "LGR"),
-                f"LGR: {without:,} locations have no LocGroup, and Oasis LMF takes them for one risk",
+                f"LGR: Oasis LMF takes the locations without LocGroup ({without:,}) for one risk",
             )
 
 

@@ -89,22 +89,22 @@ class TestWhatIsFoundIsTold:
     @pytest.mark.parametrize(
         ("text", "reading"),
         [
-            (HEADER + ROW, "utf-8, delimiter comma, decimal '.', 2 lines holding 1 records"),
+            (HEADER + ROW, "utf-8, delimiter comma, decimal '.', 2 lines holding 1 record"),
             (
                 "\ufeff" + HEADER + ROW,
-                "utf-8 with a byte order mark, delimiter comma, decimal '.', 2 lines holding 1 records",
+                "utf-8 with a byte order mark, delimiter comma, decimal '.', 2 lines holding 1 record",
             ),
             (
                 (HEADER + ROW).replace(",", ";").replace("100.5", "100,5"),
-                "utf-8, delimiter semicolon, decimal ',' in BuildingTIV and '.' elsewhere, 2 lines holding 1 records",
+                "utf-8, delimiter semicolon, decimal ',' in BuildingTIV and '.' elsewhere, 2 lines holding 1 record",
             ),
             (
                 (HEADER + ROW).replace(",", "\t").encode("utf-16"),
-                "utf-16 with a byte order mark, delimiter tab, decimal '.', 2 lines holding 1 records",
+                "utf-16 with a byte order mark, delimiter tab, decimal '.', 2 lines holding 1 record",
             ),
             (
                 HEADER + 'A,007,"1 Main Street,\nTown",100.5,20\n',
-                "utf-8, delimiter comma, decimal '.', 3 lines holding 1 records",
+                "utf-8, delimiter comma, decimal '.', 3 lines holding 1 record",
             ),
         ],
     )
