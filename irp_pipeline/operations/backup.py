@@ -131,7 +131,7 @@ def _check_schema(schema: str) -> None:
 
 
 def _check_place(path: Path, folder: Path) -> None:
-    if path.is_relative_to(folder):
+    if path.resolve().is_relative_to(folder.resolve()):
         raise BackupError(f"{path} is among the files that are backed up. Name a file outside of {folder}")
     if path.is_file() and path.stat().st_size:
         try:

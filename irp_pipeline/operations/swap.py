@@ -58,7 +58,7 @@ class Swap:
         """Put the files of a backup aside, whole and on the disk.
 
         Raises:
-            BackupError: there is not enough room, or a file of the backup is damaged or cannot be placed.
+            BackupError: there is not enough room, or a file of the backup is damaged.
             OSError: a file cannot be written.
         """
         entries = archive.manifest.entries
@@ -152,8 +152,6 @@ class Swap:
     def _link(original: Path, place: Path) -> None:
         try:
             os.link(original, place)
-        except FileNotFoundError:
-            raise BackupError(f"The backup has no file {original.name}, which {place.name} is a link to") from None
         except OSError:  # a file system without hard links
             shutil.copy2(original, place)
 
