@@ -52,6 +52,7 @@ def run(
         from irp_pipeline.launch import following_log, running_cycle
         from irp_pipeline.orchestration.instance import opened_instance
         from irp_pipeline.orchestration.jobs import selection
+        from irp_pipeline.postgres.schemas import require_this_version
 
     if from_stage and only:
         raise typer.BadParameter("say either --from or --only")
@@ -60,6 +61,7 @@ def run(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     with working_in(db_schema) as schema:
+        require_this_version()
         require_open_cycle(cycle)
         run_config: dict[str, Any] = {
             "resources": {"database": {"config": {"db_schema": schema, "rerun_completed": rerun}}},

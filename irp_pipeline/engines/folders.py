@@ -96,8 +96,13 @@ def engine_folder(name: str) -> Path:
 
 
 def queue() -> Path:
-    """Return the folder of the queue: a link to the folder of each job that has not begun, named by its key."""
+    """Return the folder of the queue: a link to the folder of each job that has not begun."""
     return engine_folder("queue")
+
+
+def queue_entry(folder: Path) -> Path:
+    """Return the place of a job in the queue; jobs of two schemas may have the same key after a restore."""
+    return queue() / f"{folder.name}-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]}"
 
 
 def waiting() -> Iterator[Path]:

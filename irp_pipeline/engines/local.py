@@ -27,7 +27,7 @@ from irp_pipeline.engines.folders import (
     keep_environment,
     kill_what_is_left,
     locked,
-    queue,
+    queue_entry,
     read_json,
     read_result,
     slot,
@@ -117,7 +117,7 @@ class LocalEngine:
                 write_atomically(folder / "request.json", json.dumps(content, indent=1))
             if not (folder / "started.json").exists() and not (folder / "result.json").exists():
                 with suppress(FileExistsError):
-                    (queue() / key).symlink_to(folder.absolute())
+                    queue_entry(folder).symlink_to(folder.absolute())
         except OSError as error:
             raise EngineError(f"The job cannot be written to {folder}: {error.strerror or error}") from error
         ensure_supervisor()
@@ -148,7 +148,7 @@ class LocalEngine:
                 with locked(folder, patience=0) as mine:
                     if mine and not (folder / "started.json").exists():
                         end(folder, JobPhase.CANCELLED, "It was cancelled before it began")
-                        (queue() / key).unlink(missing_ok=True)
+                        queue_entry(folder).unlink(missing_ok=True)
 
     def log(self, key: str) -> str:
         """Return what the job's program printed so far, without control characters; of a long log its end."""
@@ -183,7 +183,7 @@ def ensure_supervisor() -> None:
 
 def _state(folder: Path) -> JobState:
     for _ in range(2):  # a job that begins just now may be gone from the queue and not yet be seen as begun
-        queued = (queue() / folder.name).is_symlink()
+        queued = queue_entry(folder).is_symlink()
         if ended := _end_of(folder):
             return ended
         if (folder / "started.json").exists():

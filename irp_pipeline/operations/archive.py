@@ -341,6 +341,10 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for entry in entries:
         if not {"", ".", ".."}.isdisjoint(entry.path.split("/")) or "\0" in entry.path:
             raise ValueError(f"{entry.path!r} is outside of the folder of the cycles")
+    originals = {entry.path for entry in entries if entry.member is not None}
+    for entry in entries:
+        if entry.same_as is not None and entry.same_as not in originals:
+            raise ValueError(f"{entry.path!r} is said to be {entry.same_as!r}, which is not in it")
     differences = tuple(Difference(**difference) for difference in found.pop("differences"))
     return Manifest(
         **found | {"cycles": tuple(found["cycles"])}, tables=tables, entries=entries, differences=differences

@@ -23,7 +23,7 @@ from irp_pipeline.operations.records import RecordedFile, read_tables, read_vers
 from irp_pipeline.operations.swap import refuse_while_swapping
 from irp_pipeline.postgres.context import get_current_schema
 from irp_pipeline.postgres.running import execute_scalar, fetch_all
-from irp_pipeline.postgres.schemas import current_version, latest_version
+from irp_pipeline.postgres.schemas import current_version, latest_version, version_problem
 
 _Found = tuple[str, int] | None  # hash and size of a packed file
 
@@ -124,14 +124,11 @@ def _check_schema(schema: str) -> None:
             "was never initialised"
         )
     if version > latest:
-        raise BackupError(
-            f"The schema {schema!r} is at version {version}, which is newer than this package knows ({latest}): "
-            "install the newer irp-pipeline"
-        )
+        raise BackupError(version_problem(schema, version) or "")
 
 
 def _check_place(path: Path, folder: Path) -> None:
-    if path.is_relative_to(folder):
+    if path.resolve().is_relative_to(folder.resolve()):
         raise BackupError(f"{path} is among the files that are backed up. Name a file outside of {folder}")
     if path.is_file() and path.stat().st_size:
         try:

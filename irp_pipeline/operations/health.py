@@ -16,7 +16,7 @@ from irp_pipeline.operations.swap import is_swapping
 from irp_pipeline.postgres.context import get_current_schema
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_all, transaction
-from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version
+from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version, version_problem
 
 # A probe that waits is no use: tables are locked while a schema is upgraded or restored.
 _LIMITS: Final = ("SET LOCAL lock_timeout TO '2s'", "SET LOCAL statement_timeout TO '10s'")
@@ -181,16 +181,9 @@ def _step(row: dict[str, Any]) -> StepAtWork:
 
 def _problems(known: dict[str, Any], max_wait_seconds: float | None) -> list[str]:
     problems = []
-    schema, version, wanted = known["schema"], known.get("version"), known["wanted_version"]
-    if version is not None and version < wanted:
-        problems.append(
-            f"The schema {schema!r} is at version {version} and this package works with {wanted}: run irp db upgrade"
-        )
-    if version is not None and version > wanted:
-        problems.append(
-            f"The schema {schema!r} is at version {version}, newer than this package knows ({wanted}): install the "
-            "newer irp-pipeline"
-        )
+    schema = known["schema"]
+    if problem := version_problem(schema, known.get("version")):
+        problems.append(problem)
     problems += [
         f"The step {step.step!r} of cycle {step.cycle} was last heard of {step.heartbeat_seconds:.0f} s ago: its "
         f"process {step.pid} on host {step.host} is lost. The next run of the cycle does it again"

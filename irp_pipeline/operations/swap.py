@@ -58,7 +58,7 @@ class Swap:
         """Put the files of a backup aside, whole and on the disk.
 
         Raises:
-            BackupError: there is not enough room, or a file of the backup is damaged or cannot be placed.
+            BackupError: there is not enough room, or a file of the backup is damaged.
             OSError: a file cannot be written.
         """
         entries = archive.manifest.entries
@@ -138,7 +138,7 @@ class Swap:
         if entry.target is not None:
             place.symlink_to(entry.target)
         elif entry.same_as is not None:
-            self._link(self._new / entry.same_as, place)
+            link_or_copy(self._new / entry.same_as, place)
         elif entry.member is None:
             make_folder(place)
         else:
@@ -147,13 +147,6 @@ class Swap:
             with archive.open(entry.member) as content, open(os.open(place, flags, mode), "wb") as file:  # noqa: PTH123
                 copy(content, file)
             os.utime(place, ns=(entry.mtime_ns, entry.mtime_ns))
-
-    @staticmethod
-    def _link(original: Path, place: Path) -> None:
-        try:
-            link_or_copy(original, place)
-        except FileNotFoundError:
-            raise BackupError(f"The backup has no file {original.name}, which {place.name} is a link to") from None
 
     def _read_journal(self) -> _Journal | None:
         try:

@@ -15,6 +15,7 @@ from pydantic import Field
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+from irp_pipeline.postgres.schemas import require_this_version
 
 PROBLEMS = "problems"
 """Under this name a failed op carries the mistakes of a workbook."""
@@ -54,8 +55,8 @@ class DatabaseResource(ConfigurableResource[None]):
             Its name.
 
         Raises:
-            DatabaseError: ``db_schema`` or ``DB_SCHEMA`` cannot be the name of a schema, or ``auto_init`` is set and
-                the schema cannot be made.
+            DatabaseError: ``db_schema`` or ``DB_SCHEMA`` cannot be the name of a schema, its tables are those of
+                another version of this package, or ``auto_init`` is set and the schema cannot be made.
         """
         try:
             context = schema_context(self.db_schema or get_current_schema())
@@ -64,4 +65,5 @@ class DatabaseResource(ConfigurableResource[None]):
         with context as schema:
             if self.auto_init:
                 init_database()
+            require_this_version()
             yield schema

@@ -17,7 +17,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from irp_pipeline.postgres.connections import administrative_connection
+from irp_pipeline.postgres.context import get_current_schema
 from irp_pipeline.postgres.errors import DatabaseError
+from irp_pipeline.postgres.running import execute_scalar
 from irp_pipeline.postgres.statements import quote_identifier
 from irp_pipeline.postgres.transactions import in_transaction
 
@@ -55,6 +57,30 @@ def current_version(schema: str) -> str | None:
     """
     with administrative_connection() as connection:
         return version_of(connection, schema)
+
+
+def version_problem(schema: str, version: str | None) -> str | None:
+    """Return what keeps this package from working with a schema of that version; None if nothing does."""
+    latest = latest_version()
+    if version is None or version == latest:
+        return None
+    if version < latest:
+        return f"The schema {schema!r} has version {version}, and this package works with {latest}: run irp db upgrade"
+    return (
+        f"The schema {schema!r} has version {version}, which is newer than that of this package ({latest}): install "
+        "the newer irp-pipeline"
+    )
+
+
+def require_this_version() -> None:
+    """Refuse the current schema if its tables are those of another version of this package.
+
+    Raises:
+        DatabaseError: they are, or the schema has no tables.
+    """
+    version = execute_scalar(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+    if problem := version_problem(get_current_schema(), version):
+        raise DatabaseError(problem)
 
 
 def list_initialised_schemas() -> list[str]:
@@ -143,12 +169,9 @@ def migrate(connection: sa.Connection, schema: str, target: str = "head") -> Non
     Raises:
         DatabaseError: the server refuses; there are tables of ours without a version, or a newer version.
     """
-    current, latest = version_of(connection, schema), latest_version()
-    if current is not None and current > latest:
-        raise DatabaseError(
-            f"The schema {schema!r} has version {current}, which is newer than that of this package "
-            f"({latest}): install the newer irp-pipeline"
-        )
+    current = version_of(connection, schema)
+    if current is not None and current > latest_version():
+        raise DatabaseError(version_problem(schema, current) or "")
     if current is None and _has_table(connection, schema, _FIRST_TABLE):
         raise DatabaseError(
             f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "

@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 from irp_pipeline import __version__, settings
 from irp_pipeline.cli import app
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
-from irp_pipeline.helpers.database import drop_schema, execute_command, execute_scalar
+from irp_pipeline.helpers.database import DatabaseError, drop_schema, execute_command, execute_scalar
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
+from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.postgres import schemas
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -168,6 +169,28 @@ class TestCycles:
         assert str(files) in result.stderr
         assert files.is_dir()
         assert get_cycle_by_name(cycle) is None
+
+
+@pytest.fixture
+def older_schema() -> Iterator[None]:
+    """The schema says that it is of the first version."""
+    version = execute_scalar("SELECT version_num FROM irp_schema_version")
+    execute_command("UPDATE irp_schema_version SET version_num = '0001'")
+    yield
+    execute_command("UPDATE irp_schema_version SET version_num = %s", (version,))
+
+
+@pytest.mark.usefixtures("older_schema")
+class TestOnTablesOfAnEarlierVersion:
+    def test_no_run_begins_and_the_command_to_upgrade_is_named(self, irp, cycle, test_schema):
+        said = irp("run", cycle, status=1).stderr
+        assert f"The schema {test_schema!r} has version 0001, and this package works with " in said
+        assert "run irp db upgrade" in said
+
+    def test_no_step_of_a_run_from_elsewhere_begins(self, test_schema):
+        resource = DatabaseResource(db_schema=test_schema)
+        with pytest.raises(DatabaseError, match="run irp db upgrade"), resource.entered():
+            pass
 
 
 class TestStatus:

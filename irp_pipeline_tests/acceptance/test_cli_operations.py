@@ -159,3 +159,14 @@ def test_health_is_told_by_words_by_json_and_by_the_exit_status(
     answer = answer_of("health", "--db-schema", "nowhere", status=1)
     assert (answer["ok"], answer["is_reachable"], answer["version"], answer["jobs"]) == (False, True, None, None)
     assert "Problem" in irp("health", "--db-schema", "nowhere", status=1).stdout
+
+
+def test_progress_is_shown_beside_the_answer(irp: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    monkeypatch.setattr("irp_pipeline.cli.output.shows_progress", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what it writes to for a terminal
+    said = irp("backup", tmp_path / "irp.zip")
+    assert said.stdout.startswith("Backed up the schema")
+    assert said.stdout.count("\n") == 1
+    assert "Packing" in said.stderr
+    assert json.loads(irp("backup", "--verify", tmp_path / "irp.zip", "--json").stdout)["verified"]

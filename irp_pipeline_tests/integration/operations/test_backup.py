@@ -17,6 +17,7 @@ from irp_pipeline import settings
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
+    dispose_engine,
     drop_schema,
     execute_command,
     execute_scalar,
@@ -118,21 +119,21 @@ def test_whatever_rows_hold_comes_back(
     assert rows_of(COPY) == rows_of(test_schema)
 
 
-def test_times_dates_and_floats_do_not_depend_on_what_the_server_is_set_to(test_schema: str, file: Path) -> None:
+def test_floats_and_times_do_not_depend_on_how_a_session_shows_them(
+    test_schema: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill()
-    execute_command(f"ALTER DATABASE \"{execute_scalar('SELECT current_database()')}\" SET DateStyle TO 'SQL, DMY'")
-    execute_command(f'ALTER DATABASE "{execute_scalar("SELECT current_database()")}" SET extra_float_digits TO 0')
+    before = content_of(test_schema)
+    monkeypatch.setenv("PGOPTIONS", "-c extra_float_digits=0 -c DateStyle=SQL,DMY -c bytea_output=escape")
+    dispose_engine()
     try:
-        from irp_pipeline.helpers.database import dispose_engine
-
-        dispose_engine()
+        assert execute_scalar("SHOW extra_float_digits") == "0"
         back_up(file)
         restore(file, COPY)
     finally:
-        for name in ("DateStyle", "extra_float_digits"):
-            execute_command(f'ALTER DATABASE "{execute_scalar("SELECT current_database()")}" RESET {name}')
+        monkeypatch.delenv("PGOPTIONS")
         dispose_engine()
-    assert content_of(COPY) == content_of(test_schema)
+    assert content_of(COPY) == before
 
 
 def test_a_hundred_thousand_rows_are_read_and_loaded_in_little_memory(test_schema: str, file: Path) -> None:
@@ -415,6 +416,16 @@ def test_a_backup_does_not_write_through_its_own_links(tmp_path: Path, file: Pat
         restore(file, COPY)
     assert files_of(target) == {}
     assert schemas.current_version(COPY) is None
+
+
+def test_a_backup_hands_out_no_file_that_is_not_in_it(tmp_path: Path, file: Path) -> None:
+    fill()
+    back_up(file)
+    (tmp_path / "secret").write_text("secret-word")
+    entries = json.loads(zipfile.ZipFile(file).read("manifest.json"))["entries"]
+    rewritten(file, entries=[*entries, entries[0] | {"path": "Q1/x", "member": None, "same_as": "../../../secret"}])
+    with pytest.raises(BackupError, match="which is not in it"):
+        restore(file, COPY)
 
 
 def test_all_odd_texts_are_in_what_these_tests_back_up(file: Path) -> None:

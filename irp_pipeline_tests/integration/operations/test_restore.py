@@ -297,9 +297,9 @@ def test_an_upgrade_is_taken_back_by_dropping_the_schema_and_restoring(test_sche
         back_up(file)
         before = content_of(PLACE)
         execute_command("UPDATE irp_schema_version SET version_num = '9999'")
-    with pytest.raises(DatabaseError, match="newer than this package knows"):
+    with pytest.raises(DatabaseError, match="newer than that of this package"):
         restore(file, PLACE, replace=True)
-    with schema_context(PLACE), pytest.raises(BackupError, match="newer than this package knows"):
+    with schema_context(PLACE), pytest.raises(BackupError, match="newer than that of this package"):
         back_up(file.with_name("newer.zip"))
     assert drop_schema(PLACE, force=True)
     restore(file, PLACE, replace=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from irp_pipeline import settings
 from irp_pipeline.cli.checks import State
 from irp_pipeline.cli.doctor import examine_connection
+from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
     dispose_engine,
@@ -26,6 +28,9 @@ from irp_pipeline.helpers.database import (
     transaction,
 )
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.operations.backup import back_up
+from irp_pipeline.operations.health import check_health
+from irp_pipeline.operations.restore import restore
 from irp_pipeline_tests.support.pooler import TABLES, connect, pooler, rows_of
 from irp_pipeline_tests.support.processes import REPOSITORY
 
@@ -225,3 +230,21 @@ def test_the_doctor_names_a_pooler_and_says_what_it_means(mode):
         assert finding.state is State.NOTE
         assert "connection pooler" in finding.found
         assert "docs/deployment.md" in str(finding.remedy)
+
+
+def test_a_backup_is_made_and_restored_through_a_pooler(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+    for schema in ("backed_up", "came_back"):
+        drop_schema(schema)
+    init_database("backed_up")
+    with schema_context("backed_up"):
+        create_cycle("Q1")
+        execute_command("UPDATE irp_cycle SET created_ts = '2024-03-31 23:30:00.123456-05'")
+        back_up(tmp_path / "irp.zip")
+        assert check_health().is_well
+    restore(tmp_path / "irp.zip", "came_back")
+    restore(tmp_path / "irp.zip", "came_back", replace=True)
+    query = "SELECT id, cycle_name, created_ts FROM irp_cycle"
+    assert fetch_one(query, schema="came_back") == fetch_one(query, schema="backed_up")
