@@ -1,17 +1,17 @@
-"""The ``irp`` command: a thin layer of words over the helpers.
+"""The ``irp`` command: a thin layer over the helpers.
 
-One module for each group of commands; here they are put together. A command reads its arguments, calls the helpers
-and says what came of it. What it does beyond that belongs into the helpers, where notebooks have it too.
+Each group of commands has a module; this one puts them together. A command reads its arguments, calls the helpers
+and prints the outcome. Everything else belongs in the helpers, so that notebooks can use it too.
 
-What holds for every command, and where it is done:
+Rules for every command, and the modules that implement them:
 
 * exit status 0: done; 1: failed, refused or not found; 2: wrong usage (:mod:`irp_pipeline.cli.failures`);
-* standard output is the answer, alone; notes, questions and errors go to standard error
+* standard output carries only the answer; notes, questions and errors go to standard error
   (:mod:`irp_pipeline.cli.output`);
-* ``--json`` gives one JSON object, on standard output if the command did its work, else on standard error;
+* ``--json`` prints one JSON object, to standard output if the command succeeded, else to standard error;
 * ``--db-schema`` chooses the schema, as ``schema=`` does for a helper (:mod:`irp_pipeline.cli.options`).
 
-``irp --help`` is for people who wait: nothing heavy is imported outside of the command that needs it.
+``irp --help`` must be quick: only the command that needs a heavy package imports it.
 """
 
 import signal
@@ -49,7 +49,7 @@ app = typer.Typer(
     cls=FailingInWords,
     rich_markup_mode=None,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a defect's traceback is for its report, as plain text and without values
+    pretty_exceptions_enable=False,  # the traceback of a defect goes into a bug report: plain text, without values
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog="Start here: irp db init, then irp cycle create Q1-2024. If something does not work: irp doctor",
 )
@@ -75,21 +75,20 @@ app.add_typer(demo.app)
 
 
 def main() -> None:
-    """Run the command line; ends with :class:`SystemExit`."""
+    """Run the command line, and end with :class:`SystemExit`."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal of another alphabet shows "?" and no traceback
+        if isinstance(stream, TextIOWrapper):  # a terminal without these characters shows "?" instead of a traceback
             stream.reconfigure(errors="replace")
     _hear_interrupts()
     app(prog_name="irp")
 
 
 def _hear_interrupts() -> None:
-    """Make SIGINT interrupt, also where a script started the command with ``&``.
+    """Make SIGINT interrupt the command, even if a script started it with ``&``.
 
-    A shell without job control starts such a command with SIGINT ignored, so that a Ctrl-C for the script passes it by.
-    A run heard it all the same, by handlers of Dagster; a command that waits for another run or for an answer did not,
-    nor did what it started. A cancelled run loses nothing, so all of them hear it. SIGHUP stays ignored where ``nohup``
-    asked for that.
+    A shell without job control starts such a command with SIGINT ignored, so that Ctrl-C in the script does not reach
+    it. Dagster's handlers make a run react anyway, but not a command that waits for another run or for an answer, nor
+    its child processes. A cancelled run loses nothing, so every command reacts. SIGHUP stays ignored under ``nohup``.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,7 +103,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def irp(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Insurance risk processing: run quarterly catastrophe-risk cycles and see how they stand."""
+    """Insurance risk processing: run quarterly catastrophe-risk cycles and see their progress."""

@@ -1,4 +1,4 @@
-"""``irp backup`` and ``irp restore``: a schema and the files of its cycles, in one archive and back."""
+"""``irp backup`` and ``irp restore``: save a schema and the files of its cycles in one archive, and restore them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,15 +23,15 @@ BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The backup, su
 def backup(
     file: BackupFile,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Make none: read FILE and compare each part with its hash.")
+        bool, typer.Option("--verify", help="Make no backup: read FILE and compare each part with its hash.")
     ] = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
     """Back up a schema with the files of its cycles.
 
-    Rows and files are consistent with each other, also while steps and jobs are at work. An earlier backup of the same
-    name is replaced when the new one is whole.
+    Rows and files are consistent with each other, even while steps and jobs are at work. An earlier backup of the same
+    name is replaced once the new one is complete.
     """
     from irp_pipeline.operations.archive import verify_backup
     from irp_pipeline.operations.backup import back_up
@@ -62,7 +62,7 @@ def restore(
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="End the steps and jobs first that are at work in the schema that is replaced."),
+        typer.Option("--force", help="First end the steps and jobs that are at work in the replaced schema."),
     ] = False,
     finish: Annotated[
         bool, typer.Option("--finish", help="Only finish or undo a restore that was interrupted; needs no FILE.")
@@ -74,8 +74,8 @@ def restore(
     """Restore a schema with the files of its cycles from a backup.
 
     The schema is the one that was backed up, or the one of --db-schema. The backup is verified before anything is
-    changed. A backup of an earlier version is brought up to date. An existing schema is refused; with --replace, the
-    command asks first. If it is interrupted, everything is as before; or the same command finishes it.
+    changed. A backup of an earlier version is upgraded. An existing schema is refused; with --replace, the command
+    asks first. After an interruption, either nothing has changed, or the same command finishes the restore.
     """
     if finish == (file is not None):
         raise typer.BadParameter("Name a backup, or say --finish.", param_hint="FILE")

@@ -1,4 +1,4 @@
-"""``irp batch``: the batches of a cycle, and how they stand."""
+"""``irp batch``: the batches of a cycle, and their status."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +81,7 @@ def show(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False)
 
 @app.command(epilog="Example: irp batch recon 3")
 def recon(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Ask the risk engines about a batch's jobs and decide how the batch stands."""
+    """Ask the risk engines about a batch's jobs, and work out the status of the batch."""
     from irp_pipeline.helpers import batch
 
     with working_in(db_schema) as schema:
@@ -92,7 +92,7 @@ def recon(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False
 
 @app.command(epilog="Example: irp batch cancel 3")
 def cancel(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Ask the risk engines to end the jobs of a batch; what has ended is left as it is."""
+    """Ask the risk engines to end the jobs of a batch; jobs that have ended stay as they are."""
     from irp_pipeline.helpers import batch
 
     with working_in(db_schema) as schema:

@@ -1,8 +1,8 @@
-"""What ``irp doctor`` looks at once the packages are there: settings, the server, a schema and its rights, Dagster.
+"""What ``irp doctor`` checks once the packages are installed: settings, server, schema and rights, Dagster.
 
-Each check is a small function that yields findings. A new one belongs into one of the two lists: ``SERVER_CHECKS``,
-which get a connection of their own, or ``SCHEMA_CHECKS``, which also get the name of a schema that exists. Dagster is
-not loaded for any of it, since that takes seconds.
+Each check is a small function that yields findings. Add a new one to one of two lists: ``SERVER_CHECKS``, whose checks
+get their own connection, or ``SCHEMA_CHECKS``, whose checks also get the name of an existing schema. No check loads
+Dagster, since that takes seconds.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        subject: what was looked at.
+        subject: what was checked.
         state: ok; worth knowing; or wrong, which makes the exit status 1.
-        found: what there is.
-        remedy: what to do about it, if there is something.
+        found: what the check found.
+        remedy: what to do about it, if anything.
     """
 
     subject: str
@@ -49,7 +49,7 @@ class CheckResult:
 
 
 def check_settings() -> Iterator[CheckResult]:
-    """Look at every environment variable of the settings."""
+    """Check every environment variable of the settings."""
     from irp_pipeline import settings
 
     problems = settings.problems()
@@ -60,7 +60,7 @@ def check_settings() -> Iterator[CheckResult]:
 
 
 def check_dagster_home() -> Iterator[CheckResult]:
-    """Look at the folder that ``DAGSTER_HOME`` names, and its ``dagster.yaml``."""
+    """Check the folder that ``DAGSTER_HOME`` names, and its ``dagster.yaml``."""
     named = os.environ.get("DAGSTER_HOME")
     if not named:
         return
@@ -100,7 +100,7 @@ def _dagster_yaml(file: Path) -> CheckResult:
 
 
 def check_writing(connection: Connection) -> Iterator[CheckResult]:
-    """Tell whether the role may write at all: a standby and a read-only role may not."""
+    """Check that the role may write at all: not on a standby, nor with a read-only role."""
     read_only, is_standby, role = connection.exec_driver_sql(
         "SELECT current_setting('transaction_read_only'), pg_is_in_recovery(), current_user"
     ).one()
@@ -124,7 +124,7 @@ SERVER_CHECKS: tuple[Callable[[Connection], Iterator[CheckResult]], ...] = (chec
 
 
 def check_schema_rights(connection: Connection, schema: str) -> Iterator[CheckResult]:
-    """Tell whether the role may use the schema and its tables, or make the schema if it is missing."""
+    """Check that the role may use the schema and its tables, or make the schema if it is missing."""
     role, may_create_schemas, exists, may_use, may_create = connection.exec_driver_sql(
         """
         SELECT current_user, has_database_privilege(current_database(), 'CREATE'), n.oid IS NOT NULL,
@@ -197,7 +197,7 @@ _RECORDS_REMEDY = "Correct IRP_DAGSTER_DATABASE_URL, which may name the database
 
 
 def check_dagster_database() -> Iterator[CheckResult]:
-    """Tell whether the database with Dagster's records is there or can be made, and can be written."""
+    """Check that the database with Dagster's records exists or can be made, and can be written."""
     import psycopg2
 
     from irp_pipeline import settings
@@ -276,7 +276,7 @@ def _records_rights(connection: DriverConnection, shown: str) -> CheckResult:
 
 
 def _can_be_made(url: URL) -> bool | None:
-    """Tell whether the role may make the database; None if it is there, or nobody can tell."""
+    """Tell whether the role may make the database; None if the database exists, or it is unknown."""
     import psycopg2
 
     from irp_pipeline import settings

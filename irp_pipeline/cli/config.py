@@ -18,7 +18,7 @@ def template(
     file: WorkbookFile,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write an empty workbook, with drop-downs and notes on what belongs where."""
+    """Write an empty workbook, with drop-downs and notes on its columns."""
     from irp_pipeline.workbook import write_template
 
     written = write_template(file, overwrite)
@@ -27,7 +27,7 @@ def template(
 
 @app.command(epilog="Example: irp config check configuration.xlsx")
 def check(file: WorkbookFile, as_json: AsJson = False) -> None:
-    """Check a workbook; every mistake is named with its sheet, row and column."""
+    """Check a workbook and show every mistake with its sheet, row and column."""
     from irp_pipeline.settings import models_folder
     from irp_pipeline.workbook import read_workbook, workbook_hash, workbook_notes
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from irp_pipeline.helpers.stage import Stage
 
 Force = Annotated[
-    bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
+    bool, typer.Option("--force", help="First end the steps and jobs that are at work, and wait until they have ended.")
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, archive, reopen and delete cycles.")
@@ -36,7 +36,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, list, archive, reopen and de
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _StageSummary:
-    """A stage, and how many of its steps stand how."""
+    """A stage, and the number of its steps by status."""
 
     stage_num: int
     stage_name: str
@@ -52,7 +52,7 @@ class _StageSummary:
 def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Create a cycle.
 
-    It is ACTIVE, and others that are ACTIVE stay so.
+    It is ACTIVE; other ACTIVE cycles stay ACTIVE.
     """
     from irp_pipeline import settings
     from irp_pipeline.helpers.cycle import create_cycle
@@ -70,7 +70,7 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
 @app.command("list", epilog="Example: irp cycle list --db-schema test_cycle")
 def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """List all cycles, the youngest first."""
+    """List all cycles, the newest first."""
     from irp_pipeline.helpers.cycle import overview_of_cycles
 
     with working_in(db_schema) as schema:
@@ -151,8 +151,8 @@ def archive(
 ) -> None:
     """Archive a cycle.
 
-    Its records stay and can be read; it takes no more work. It is refused while steps or jobs are at work. To take it
-    back: irp cycle reopen.
+    Its records stay and can be read; it takes no more work. The command refuses while steps or jobs are at work. To
+    undo it: irp cycle reopen.
     """
     from irp_pipeline.helpers.cycle import CycleError, archive_cycle, refuse_while_at_work
 
@@ -178,9 +178,9 @@ def archive(
 
 @app.command(epilog="Example: irp cycle reopen Q1-2024")
 def reopen(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Take the archiving of a cycle back.
+    """Reopen an archived cycle.
 
-    It takes work again. No other cycle is archived for it.
+    It takes work again. No other cycle is archived instead.
     """
     from irp_pipeline.helpers.cycle import reopen_cycle
 
@@ -203,8 +203,8 @@ def delete(
 ) -> None:
     """Delete a cycle with all its records.
 
-    Its stages, steps, runs, batches and jobs go with it; its files are left alone. It is refused while steps or jobs
-    are at work. Asks first.
+    Its stages, steps, runs, batches and jobs are deleted with it; its files stay. The command refuses while steps or
+    jobs are at work, and asks before it deletes.
     """
     from irp_pipeline.helpers.cycle import delete_cycle, progress_of_cycle
 
@@ -230,8 +230,8 @@ def delete(
 
 
 def _with_force(error: IrpError) -> str:
-    """Add the way out that only a person can judge: a notebook's run that did end, and nobody recorded it."""
-    return str(error) if "--force" in str(error) else f"{error}; or say --force, if it did end and nobody recorded it"
+    """Suggest --force, for a run of a notebook that has ended without a record; only a person can know that."""
+    return str(error) if "--force" in str(error) else f"{error}; or say --force, if it has ended and nobody recorded it"
 
 
 def _summarised(stage: "Stage", steps: "list[StepProgress]") -> _StageSummary:

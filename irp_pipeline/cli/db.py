@@ -1,4 +1,4 @@
-"""``irp db``: making, upgrading and dropping schemas, and the server they are on."""
+"""``irp db``: making, upgrading and dropping schemas, and their server."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import AsJson, DbSchema, SchemaName, Yes, make_sure, schema_option, working_in
 
 Force = Annotated[
-    bool, typer.Option("--force", help="End the steps and jobs first that are at work, and wait until they have ended.")
+    bool, typer.Option("--force", help="First end the steps and jobs that are at work, and wait until they have ended.")
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Make, upgrade and drop schemas; find and stop the server.")
@@ -21,8 +21,8 @@ _SECRET_PARAMETERS = ("sslpassword",)
 def init(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Make the schema and its tables.
 
-    Tables of an earlier version are brought up to date, unless steps or jobs are at work in them. Nothing is ever
-    deleted, and it is safe to repeat.
+    Tables of an earlier version are upgraded, unless steps or jobs are at work in them. Nothing is ever deleted, and
+    the command is safe to repeat.
     """
     from irp_pipeline.postgres.schemas import current_version
 
@@ -34,8 +34,8 @@ def init(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = Fal
 def upgrade(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Bring an existing schema up to date.
 
-    Its tables are changed to what this version of irp-pipeline wants. Every row is kept. It is refused while steps or
-    jobs are at work.
+    Its tables are changed to what this version of irp-pipeline needs. Every row is kept. The command refuses while
+    steps or jobs are at work.
     """
     from irp_pipeline.postgres.schemas import current_version
 
@@ -53,7 +53,7 @@ def upgrade(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = 
 def stop(as_json: AsJson = False) -> None:
     """Stop the embedded PostgreSQL server.
 
-    That is the one of this IRP_HOME. The next command that needs it starts it again.
+    This is the server of this IRP_HOME. The next command that needs it starts it again.
     """
     from irp_pipeline import embedded, settings
 
@@ -81,7 +81,8 @@ def url(
 ) -> None:
     """Show the URL of the database.
 
-    It is for psql and other programs, and has no password in it. The embedded server is started if that is the one.
+    It is for psql and other programs, and contains no password. If the database is on the embedded server, that server
+    is started.
     """
     from sqlalchemy import URL
 
@@ -111,7 +112,7 @@ def drop(
         bool,
         typer.Option(
             "--force",
-            help="Also drop public, or a schema that irp did not make; and end steps and jobs first that are at work.",
+            help="Also drop public, or a schema that irp did not make; first end the steps and jobs that are at work.",
         ),
     ] = False,
     yes: Yes = False,
@@ -119,7 +120,8 @@ def drop(
 ) -> None:
     """Drop a schema with everything in it.
 
-    It is refused while steps or jobs are at work. Asks first. The schema must be named: none is dropped by default.
+    The command refuses while steps or jobs are at work, and asks before it drops. The schema must be named: there is no
+    default.
     """
     from irp_pipeline.helpers.database import drop_schema
     from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA
@@ -163,7 +165,7 @@ def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: boo
 
 
 def _contents(schema: str, force: bool) -> str:
-    """Say what goes when a schema is dropped; refuse one that is not ours."""
+    """Say what dropping a schema deletes; refuse a schema that irp did not make."""
     from irp_pipeline.helpers.cycle import get_cycle_status
     from irp_pipeline.postgres.schemas import current_version
 

@@ -17,12 +17,12 @@ _CYCLE = "Q1-2024"
 
 @app.command(epilog="Example: irp demo")
 def demo(
-    rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Also run steps that are done and unchanged.")] = False,
 ) -> None:
     """Run a whole cycle on a made-up portfolio with a made-up windstorm model, in a schema of its own.
 
-    It ends with losses and a report. The first time the engine compiles itself, which takes minutes; the second time
-    what is done already is skipped.
+    It ends with losses and a report. The first time, the engine compiles itself, which takes minutes; the second time,
+    steps that are done are skipped.
     """
     import os
 
@@ -34,7 +34,7 @@ def demo(
 
     output.print_note("Starting the database and making the schema …")
     settings.make_irp_home()
-    os.umask(0o077)  # all that is written from here on is in IRP_HOME
+    os.umask(0o077)  # everything written from here on is in IRP_HOME
     with working_in(_SCHEMA) as schema:
         init_database()
         open_cycle(_CYCLE)

@@ -1,7 +1,7 @@
-"""``irp doctor``: what is installed, which server and schema would be used, whether they answer, and what to do.
+"""``irp doctor``: what is installed, which server and schema are in use, whether they answer, and what to do.
 
-Every finding comes from the settings and the helpers; nothing heavy is imported to ask for its version. No password
-is shown: descriptions and errors of the settings have none. What is looked at on the server is in
+Every finding comes from the settings and the helpers; no heavy package is imported just to find its version. No
+password is shown: descriptions and errors of the settings contain none. The checks on the server are in
 :mod:`irp_pipeline.cli.checks`.
 """
 
@@ -46,8 +46,8 @@ _NAME_WIDTH = 20
 def doctor(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Find out what does not work, and why.
 
-    Says what is installed, which server and schema are used and why, whether they answer, and what to do about what
-    does not. Starts the embedded server if that is the one. The exit status is 1 if something is wrong.
+    Says what is installed, which server and schema are used and why, whether they answer, and how to repair what is
+    wrong. Starts the embedded server if that is in use. The exit status is 1 if something is wrong.
     """
     findings = []
     for finding in _examine(db_schema):
@@ -72,7 +72,7 @@ def _say(finding: CheckResult) -> None:
 
 
 def _examine(db_schema: str | None) -> Iterator[CheckResult]:
-    """Look at one thing after the other, as far as the ones before allow."""
+    """Run one check after the other, as far as the earlier results allow."""
     yield CheckResult("Python", State.OK, platform.python_version())
     yield CheckResult("irp-pipeline", State.OK, __version__)
     missing = False
@@ -96,7 +96,7 @@ def _needed_package(names: tuple[str, ...]) -> CheckResult:
 
 
 def _declarations() -> Iterator[CheckResult]:
-    """What distributions declare, and what that needs of this machine; each requirement once."""
+    """Check what distributions declare, and what it requires of this machine; each requirement once."""
     from irp_pipeline.engines import ENGINES
     from irp_pipeline.helpers.wanted import BATCH_TYPES
     from irp_pipeline.losses import DECLARED_METRICS
@@ -157,7 +157,7 @@ def _examine_database(db_schema: str | None) -> Iterator[CheckResult]:
     try:
         used = settings.describe_database()
         settings.connect_timeout_seconds()
-    except IrpError:  # told already, as a setting
+    except IrpError:  # reported already, as a setting
         return
     wheel = _embedded_package(used.source == "embedded")
     yield wheel
@@ -209,7 +209,7 @@ def _home() -> CheckResult:
             "IRP_HOME",
             State.WRONG,
             f"{home} cannot be written: {why}",
-            "Set IRP_HOME to a folder of your own, or have this one given to you",
+            "Set IRP_HOME to a folder of your own, or have the ownership of this one changed",
         )
     free = shutil.disk_usage(home).free
     if free < _LITTLE_SPACE_BYTES:
@@ -243,7 +243,7 @@ def _server_answers(used: "DatabaseDescription") -> CheckResult:
 
 
 def examine_connection() -> CheckResult:
-    """Find out whether a connection pooler stands between this process and the server."""
+    """Find out whether there is a connection pooler between this process and the server."""
     from irp_pipeline.postgres.connections import is_pooled
 
     try:
@@ -255,7 +255,7 @@ def examine_connection() -> CheckResult:
     return CheckResult(
         "Connection",
         State.NOTE,
-        "through a connection pooler: each statement takes its schema along. VACUUM, CREATE INDEX CONCURRENTLY and "
+        "through a connection pooler: each statement names its schema. VACUUM, CREATE INDEX CONCURRENTLY and "
         "other statements that cannot be part of a transaction are refused; Dagster's records need a direct connection",
         "See docs/deployment.md for the poolers that were tried. IRP_DAGSTER_DATABASE_URL names Dagster's database",
     )
@@ -286,7 +286,7 @@ def _examine_schema(db_schema: str | None) -> Iterator[CheckResult]:
         yield tables
         if tables.state is State.OK:
             with schema_context(schema):
-                execute_scalar("SELECT 1")  # the way every helper goes: pool, search path, extensions
+                execute_scalar("SELECT 1")  # through everything that helpers use: pool, search path, extensions
     except IrpError as error:
         yield CheckResult("Access", State.WRONG, str(error))
 

@@ -23,7 +23,7 @@ def explain(
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which steps of a cycle would run now, and why; nothing is run or changed.
+    """Say which steps of a cycle would run now, and why, without running or changing anything.
 
     A step is skipped if its inputs have the same content as those of the run that did its work, and its files and
     records are still as that run left them.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Check exposure in OED, without a cycle or a database.")
 
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
-# What the names of files are made of, in the order in which they are looked for: "ri_scope" is no "ri".
+# Parts of file names, in the order of the search: "ri_scope" must not count as "ri".
 _NAMES = (
     (OedTable.RI_SCOPE, re.compile(r"scope")),
     (OedTable.RI_INFO, re.compile(r"(^|[^a-z])(ri|reins|reinsurance)?_?info|reinsinfo|riinfo")),
@@ -37,7 +37,7 @@ def _losses(text: str) -> str:
 
 def _option(table: OedTable) -> Any:
     return typer.Option(
-        f"--{table.replace('_', '-')}", metavar="FILE", help=f"The {table} table, whatever its name is."
+        f"--{table.replace('_', '-')}", metavar="FILE", help=f"The {table} table, whatever the name of the file."
     )
 
 
@@ -56,7 +56,7 @@ def check(
         typer.Option(
             "--losses",
             metavar="LIST",
-            help="Which losses will be asked for, such as GUL,IL; without it those that the tables are there for.",
+            help="The losses to compute, such as GUL,IL; default: those that the tables allow.",
             callback=lambda text: None if text is None else _losses(text),
         ),
     ] = None,
@@ -64,10 +64,10 @@ def check(
         str | None, typer.Option("--currency", metavar="CODE", help="The currency that all amounts must be in.")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option("--encoding", help="How the characters of the CSV files are written: cp1252, utf-16.")
+        str | None, typer.Option("--encoding", help="The encoding of the CSV files, such as cp1252 or utf-16.")
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="What stands between the cells of the CSV files.")
+        str | None, typer.Option("--delimiter", help="The character between the cells of the CSV files.")
     ] = None,
     decimal: Annotated[
         str | None, typer.Option("--decimal", metavar="SIGN", help="The decimal sign in the CSV files: '.' or ','.")
@@ -76,7 +76,7 @@ def check(
 ) -> None:
     """Check OED files: rules of the standard, references between the tables, terms that have no effect.
 
-    Ends with status 1 if there is an error.
+    The exit status is 1 if there is an error.
     """
     from irp_pipeline.exposure.currencies import CURRENCIES
     from irp_pipeline.exposure.oed import OedTable
@@ -155,7 +155,7 @@ def _tables(files: "list[Path]", named: "dict[OedTable, Path]") -> "dict[OedTabl
     """Which file holds which table.
 
     Raises:
-        typer.BadParameter: a name does not tell, two files hold one table, or there is no file.
+        typer.BadParameter: a name does not say which table, two files hold the same table, or there is no file.
     """
     found = dict(named)
     for file in files:
@@ -163,9 +163,7 @@ def _tables(files: "list[Path]", named: "dict[OedTable, Path]") -> "dict[OedTabl
         table = next((table for table, pattern in _NAMES if pattern.search(name)), None)
         if table is None:
             options = ", ".join(f"--{table.value.replace('_', '-')}" for table in OedTable)
-            raise typer.BadParameter(
-                f"The name {file.name!r} does not tell which table it holds: say one of {options}."
-            )
+            raise typer.BadParameter(f"The name {file.name!r} does not say which table it holds: use one of {options}.")
         if table in found:
             raise typer.BadParameter(f"{found[table].name!r} and {file.name!r} are both the {table.value} table.")
         found[table] = file

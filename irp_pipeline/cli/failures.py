@@ -1,9 +1,9 @@
-"""How a command fails: with a message for the person at the keyboard, and never with a traceback of a user's mistake.
+"""How a command fails: with a message for the user. A user's mistake never shows a traceback.
 
-What the pipeline's database and the settings refuse is an error of ours. What Dagster's database, a disk or a
-``dagster.yaml`` does to Dagster comes as whatever Dagster makes of it, and is put into words here.
+Errors of the pipeline's database and of the settings are our own exceptions. Errors of Dagster's database, of a disk or
+of a ``dagster.yaml`` come as exceptions of Dagster; this module turns them into messages.
 
-An error that is none of ours and not the system's is a defect, and keeps its traceback.
+Any other error, unless it comes from the operating system, is a defect and keeps its traceback.
 """
 
 import errno
@@ -17,26 +17,26 @@ from irp_pipeline.errors import IrpError
 
 FAILED = 1
 _OF_DATABASES = frozenset({"psycopg2.Error", "sqlalchemy.exc.DBAPIError", "sqlalchemy.exc.TimeoutError"})
-INTERRUPTED = 130  # as the shell says of a program that Ctrl-C ended
+INTERRUPTED = 130  # the shell's exit status for a program that Ctrl-C ended
 
 
 class CommandError(IrpError):
-    """The command was understood and is not carried out: the thing is not there, or the person did not say yes."""
+    """The command is valid but cannot be carried out: something does not exist, or the user did not confirm."""
 
 
 class FailingInWords(TyperGroup):
-    """The root of the commands: what any of them raises ends here, as a message and an exit status."""
+    """The root of the commands: it turns whatever they raise into a message and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
 
         Raises:
-            typer.Exit: it failed, and the person was told why.
+            typer.Exit: it failed, and the reason was printed.
         """
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read our output has seen enough
+            if error.errno == errno.EPIPE:  # the reader of our output has closed it
                 raise
             output.print_error(error, as_json=output.wants_json(ctx))
         except KeyboardInterrupt:
@@ -51,9 +51,9 @@ class FailingInWords(TyperGroup):
 
 
 def in_words(error: BaseException) -> IrpError | OSError | None:
-    """Return what to tell a person of an error, or None if it is a defect.
+    """Return the error to show to a person, or None if it is a defect.
 
-    Dagster wraps what its database and its files say; that is looked for behind its own errors.
+    Dagster wraps errors of its database and of its files; this function looks for them behind Dagster's own errors.
     """
     seen: set[int] = set()
     behind: BaseException | None = error
@@ -71,5 +71,5 @@ def in_words(error: BaseException) -> IrpError | OSError | None:
 
 
 def _is_of_database(error: BaseException) -> bool:
-    """Tell whether an error is one of a database, without loading what may never have been needed."""
+    """Tell whether an error comes from a database, without loading packages that may not be in use."""
     return any(f"{kind.__module__}.{kind.__name__}" in _OF_DATABASES for kind in type(error).__mro__)

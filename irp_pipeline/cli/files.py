@@ -1,4 +1,4 @@
-"""``irp files``: the files of cycles that nobody needs any more."""
+"""``irp files``: the files of cycles that are no longer needed."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Remove files of cycles that no record refers to.")
 
-_A_DAY = 24.0  # as the library has it, which is loaded when it is needed
+_A_DAY = 24.0  # the default of the library, which is only loaded when it is needed
 
 
 @app.callback()
@@ -27,12 +27,14 @@ def prune(
     cycles: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CYCLE]...", help="Only in the folders of these, on record or not.", callback=check_cycle_names
+            metavar="[CYCLE]...",
+            help="Only in the folders of these cycles, recorded or not.",
+            callback=check_cycle_names,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     grace_hours: Annotated[
-        float, typer.Option("--grace-hours", metavar="N", min=0, help="Leave what changed within N hours.")
+        float, typer.Option("--grace-hours", metavar="N", min=0, help="Keep what changed within the last N hours.")
     ] = _A_DAY,
     db_schema: DbSchema = None,
     yes: Yes = False,
@@ -40,8 +42,8 @@ def prune(
 ) -> None:
     """Remove files that no record refers to.
 
-    That is scratch space of dead steps, folders of jobs that are not on record, and what the pipeline made for cycles
-    that were deleted. Workbooks, sources, and what belongs to steps and jobs at work stay. Asks first.
+    These are the scratch space of dead steps, folders of jobs without a record, and what the pipeline made for deleted
+    cycles. Workbooks, sources, and the files of steps and jobs at work stay. The command asks before it removes.
     """
     from irp_pipeline.operations import pruning
 

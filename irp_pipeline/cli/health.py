@@ -23,10 +23,10 @@ def health(
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell whether all is well: exit status 0 if it is, else 1.
+    """Check whether an installation works: exit status 0 if it does, else 1.
 
-    Asks the database, and nothing else: does it answer, is the schema of this version, and is every step at work heard
-    of. Also says what is under way. Made for probes: a few quick statements.
+    Asks only the database: does it answer, is the schema up to date, and does every step at work send its heartbeats?
+    Also shows what is under way. Made for probes: it runs a few quick statements.
     """
     from irp_pipeline.operations.health import check_health
 

@@ -25,7 +25,7 @@ JobId = Annotated[
 
 
 def _parameters(text: str | None) -> str | None:
-    """Check the value of ``--override``; it is read where it is needed."""
+    """Check the value of ``--override``; the command parses it later."""
     if text is not None:
         try:
             if not isinstance(json.loads(text, parse_constant=_refuse_constant), dict):
@@ -64,7 +64,7 @@ def list_jobs(
 
 @app.command(epilog="Example: irp job show 17")
 def show(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Show one job: its parameters, what became of it, and which jobs it came from."""
+    """Show one job: its parameters, its history, and the jobs that it replaced."""
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
@@ -102,14 +102,14 @@ def resubmit(
         ),
     ] = None,
     reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the new parameters.")
+        str | None, typer.Option("--reason", metavar="TEXT", help="The reason; kept with the new parameters.")
     ] = None,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a new job in place of one that has ended, and submit it.
+    """Replace a job that has ended by a new one, and submit that.
 
-    The old one is kept and skipped. One that is under way must be cancelled first.
+    The old job is kept and skipped. Cancel a job first if it is under way.
     """
     from irp_pipeline.helpers import job
 
@@ -125,11 +125,13 @@ def resubmit(
 @app.command(epilog='Example: irp job skip 17 --reason "no such model"')
 def skip(
     job_id: JobId,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the job.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="The reason; kept with the job.")
+    ] = None,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do without a job: its batch no longer waits for it."""
+    """Skip a job: its batch no longer waits for it."""
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
@@ -144,7 +146,9 @@ def skip(
 @app.command(epilog='Example: irp job restore 17 --reason "the data was mended"')
 def restore(
     job_id: JobId,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the job.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="The reason; kept with the job.")
+    ] = None,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
@@ -160,7 +164,7 @@ def restore(
 
 @app.command(epilog="Example: irp job cancel 17")
 def cancel(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Ask the risk engine to end a job; one that has ended is left as it is."""
+    """Ask the risk engine to end a job; a job that has ended stays as it is."""
     from irp_pipeline.helpers import job
 
     with working_in(db_schema) as schema:
@@ -188,7 +192,7 @@ def log(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> N
 
 
 def _tell_of_new(job_id: int, new: "JobInCycle", status: JobStatus, schema: str, as_json: bool, done: str) -> None:
-    """Tell of the job that took the place of another one."""
+    """Print the job that replaced another one."""
     from irp_pipeline.helpers.job import job_as_dict
 
     if as_json:

@@ -1,4 +1,4 @@
-"""Loading packages as large as Dagster without waiting for the garbage collector."""
+"""Loading large packages such as Dagster without the cost of garbage collection."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import within the block without the garbage collector, which is never to look at what is loaded here.
+    """Switch off the garbage collector for imports within the block, and exclude what they load from it for good.
 
-    Modules, classes and functions stay until the process ends. Going through all of them again and again, the last
-    time at the end, took a quarter of the time of a short run.
+    Modules, classes and functions stay until the process ends. Scanning them again and again, and once more at the end,
+    took a quarter of the time of a short run.
     """
     was_enabled = gc.isenabled()
     gc.disable()

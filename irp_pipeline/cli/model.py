@@ -19,7 +19,7 @@ app = typer.Typer(help="Catastrophe models.", no_args_is_help=True)
 
 @app.callback()
 def model() -> None:
-    """Look at catastrophe models."""
+    """Examine catastrophe models."""
 
 
 @app.command(epilog="Example: irp model check models/windstorm")
@@ -32,13 +32,12 @@ def check(
     engine: Annotated[
         str | None, typer.Option("--engine", help="The risk engine; default: the only one that has models.")
     ] = None,
-    no_run: Annotated[bool, typer.Option("--no-run", help="Only look; do not run it.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="Only examine the model; do not run it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a model has and needs, and run it on ten locations.
 
-    All its files are read again, also those that are unchanged by size and time. The exit status is 1 if it does not
-    run.
+    All its files are read again, even if their size and time have not changed. The exit status is 1 if it does not run.
     """
     from irp_pipeline.errors import IrpError
 
@@ -65,7 +64,7 @@ def check(
 
 
 def _models_of(engine: str | None) -> "ModelCheck":
-    """Return how an engine looks at models; without a name, that of the only engine which does."""
+    """Return an engine's check of models; without a name, that of the only engine which has one."""
     from irp_pipeline.engines import ENGINES, EngineError
 
     able = {name: declared.models for name, declared in ENGINES.declared().items() if declared.models is not None}

@@ -1,4 +1,4 @@
-"""``irp notebook``: Jupyter with this package in it."""
+"""``irp notebook``: using this package in Jupyter."""
 
 import sys
 from pathlib import Path
@@ -14,8 +14,8 @@ app = typer.Typer(no_args_is_help=True, help="Work with irp-pipeline in Jupyter.
 
 @app.command("install-kernel", epilog="Example: irp notebook install-kernel --name irp")
 def install_kernel(
-    name: Annotated[str, typer.Option("--name", help="Name of the kernel, as jupyter --kernel takes it.")] = "irp",
-    display_name: Annotated[str, typer.Option("--display-name", help="What Jupyter's menu shows.")] = "IRP pipeline",
+    name: Annotated[str, typer.Option("--name", help="Name of the kernel, as for jupyter --kernel.")] = "irp",
+    display_name: Annotated[str, typer.Option("--display-name", help="Name in Jupyter's menu.")] = "IRP pipeline",
     user: Annotated[bool, typer.Option("--user", help="Install it for this user: the default.")] = False,
     prefix: Annotated[
         Path | None, typer.Option("--prefix", metavar="FOLDER", help="Install it in FOLDER/share/jupyter/kernels.")
@@ -27,7 +27,7 @@ def install_kernel(
 ) -> None:
     """Install a Jupyter kernel for this package.
 
-    In it irp-pipeline is loaded already, and it knows its IRP_HOME.
+    The kernel has irp-pipeline installed, and uses the right IRP_HOME.
     """
     if user + sys_prefix + (prefix is not None) > 1:
         raise typer.BadParameter("Say only one of them.", param_hint="--user / --prefix / --sys-prefix")

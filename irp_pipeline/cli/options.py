@@ -1,6 +1,6 @@
-"""The arguments and options that several commands share, and what they mean.
+"""The arguments and options that several commands share.
 
-The checks of names live in the helpers; a name that cannot be one is wrong usage, exit status 2.
+The helpers check names; an invalid name is wrong usage, exit status 2.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def _check_cycle(ctx: typer.Context, name: str) -> str:
 
 
 def check_cycle_names(ctx: typer.Context, names: list[str] | None) -> list[str]:
-    """Return names that cycles can have: the callback of an argument that takes several."""
+    """Return the names if cycles can have them: the callback of an argument that takes several."""
     return [_check_cycle(ctx, name) for name in names or ()]
 
 
@@ -48,7 +48,7 @@ DbSchema = Annotated[
     typer.Option(
         "--db-schema",
         metavar="SCHEMA",
-        help="The PostgreSQL schema to work in, instead of the one that DB_SCHEMA names, or public.",
+        help="The PostgreSQL schema to work in; default: DB_SCHEMA, or public.",
         callback=_check_schema,
     ),
 ]
@@ -73,7 +73,7 @@ SchemaName = Annotated[
 
 @contextmanager
 def working_in(db_schema: str | None) -> Iterator[str]:
-    """Work in the schema that a command was told, else in the one of the context, DB_SCHEMA or public.
+    """Work in the schema that the command names, else in that of the context, DB_SCHEMA or public.
 
     Yields:
         Its name.
@@ -95,7 +95,7 @@ def find_cycle(cycle: str, schema: str) -> "Cycle":
     """Return a cycle of the schema that the context names.
 
     Raises:
-        CommandError: there is none of that name.
+        CommandError: there is no cycle of that name.
     """
     from irp_pipeline.helpers import cycle as cycles
 
@@ -128,12 +128,12 @@ def make_sure(question: str, yes: bool, doing: str) -> None:
     """Ask before something is lost.
 
     Args:
-        question: what to ask, to be answered with yes or no.
-        yes: the answer is given already, with ``--yes``.
-        doing: what needs the answer, to begin a sentence with.
+        question: a question to answer with yes or no.
+        yes: whether ``--yes`` has answered it already.
+        doing: what needs the answer, as the beginning of a sentence.
 
     Raises:
-        CommandError: there is nobody to ask.
+        CommandError: there is no terminal to ask on.
         typer.Exit: the answer is no.
     """
     if yes:

@@ -1,8 +1,8 @@
-"""What a command says, and where.
+"""What a command prints, and where.
 
-Standard output carries the answer and nothing else, so that it can be piped; notes, questions and errors go to
-standard error. Text from the database (names, error messages) is shown as it is: rich finds no markup in it, and the
-terminal no control sequences. Rich is imported by the first line that is printed: help and JSON do without.
+Standard output carries only the answer, so that it can be piped; notes, questions and errors go to standard error. Text
+from the database (names, error messages) is shown literally: rich does not interpret markup in it, and the terminal
+gets no control sequences. Rich is imported when the first line is printed: help and JSON do not need it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _LEAST_OF_TEXT = 12  # columns of a terminal for text that is wrapped
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: make room, or set IRP_HOME to a folder on another one",
     errno.EDQUOT: "Your share of the disk is used up: make room, or set IRP_HOME to a folder on another one",
-    errno.EROFS: "The disk can only be read: set IRP_HOME to a folder that can be written",
-    errno.EACCES: "Have the right given to you, or use another folder",
-    errno.EPERM: "Have the right given to you, or use another folder",
+    errno.EROFS: "The disk is read-only: set IRP_HOME to a folder on another one",
+    errno.EACCES: "Ask for the right to use it, or use another folder",
+    errno.EPERM: "Ask for the right to use it, or use another folder",
     errno.ENOTDIR: "A part of that path is a file where a folder should be: move it away, or use another folder",
     errno.EEXIST: "A file is where a folder should be: move it away, or use another folder",
     errno.EISDIR: "A folder is where a file should be: name a file",
@@ -60,7 +60,7 @@ _STATUS_STYLES = {
 
 
 def remember_json(ctx: typer.Context, wanted: bool) -> bool:
-    """Note, for the case that the command fails, that it was asked for JSON: the callback of ``--json``."""
+    """Remember that JSON is wanted, in case the command fails: the callback of ``--json``."""
     ctx.meta[_AS_JSON] = wanted
     return wanted
 
@@ -83,7 +83,7 @@ def _json_value(value: object) -> object:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a DataFrame as plain Python values, with None for what is missing."""
-    whole = frame.convert_dtypes()  # a column of whole numbers with gaps is one of floats until then
+    whole = frame.convert_dtypes()  # before this, a column of whole numbers with gaps has floats
     rows = whole.astype(object).where(whole.notna(), None).to_dict("records")
     return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
 
@@ -101,24 +101,24 @@ def say(text: str | Text = "") -> None:
 
 
 def print_note(text: str | Text) -> None:
-    """Print what a person may want to know beyond the answer."""
+    """Print something useful beyond the answer, to standard error."""
     _console(stderr=True).print(_text(text))
 
 
 def styled(*parts: str | tuple[str, str] | Text) -> Text:
-    """Put a line together from text, text with a style such as ``bold red``, and what :func:`status_text` returns."""
+    """Make a line of text, text with a style such as ``bold red``, and what :func:`status_text` returns."""
     from rich.text import Text
 
     return Text.assemble(*((visible(part[0]), part[1]) if isinstance(part, tuple) else _text(part) for part in parts))
 
 
 def print_error(error: BaseException, *, as_json: bool) -> None:
-    """Print why a command failed, with the notes that the error carries.
+    """Print why a command failed, with the notes of the error.
 
     Args:
-        error: what it raised.
+        error: what the command raised.
         as_json: as an object with ``type`` and ``message``; ``notes`` if there are any; ``problems``, a list of
-            objects, if it is about a workbook; ``sqlstate`` and ``statement`` if the database refused.
+            objects, if the error is about a workbook; ``sqlstate`` and ``statement`` if the database refused.
     """
     message = _message(error)
     notes: list[str] = list(getattr(error, "__notes__", ()))
@@ -142,32 +142,32 @@ def _message(error: BaseException) -> str:
         place = "".join(f": {name}" for name in (error.filename, error.filename2) if name is not None)
         remedy = _REMEDIES.get(error.errno or 0)
         return f"{error.strerror}{place}" + (f". {remedy}" if remedy else "")
-    # The message alone: the statement that str() of a DatabaseError adds is for whoever wrote it.
+    # Only the message: the statement that str() of a DatabaseError adds does not help the user.
     first = error.args[0] if len(error.args) == 1 else None
     return first if isinstance(first, str) else str(error) or type(error).__name__
 
 
 def ask(question: str) -> bool | None:
-    """Ask a question that is answered with yes or no; anything but a yes is a no.
+    """Ask a yes-or-no question; anything but yes means no.
 
     Returns:
-        The answer, or None if there is nobody to ask: input or error output is not a terminal.
+        The answer, or None if nobody can answer: input or error output is not a terminal.
     """
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         return None
     _console(stderr=True).print(_text(f"{question} [y/N] "), end="")
     answer = sys.stdin.readline()
-    if not answer.endswith("\n"):  # the end of the input, which left the cursor where it was
+    if not answer.endswith("\n"):  # the input ended, and the cursor is still on the line
         print_note("")
     return answer.strip().lower() in {"y", "yes"}
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
-    """Return text of others so that it does nothing to a terminal: control characters become ``\\x1b`` and the like.
+    """Return text that is safe for a terminal: control characters become ``\\x1b`` and the like.
 
     Args:
         text: any text.
-        one_line: write line ends as ``\\n``, too.
+        one_line: also write line ends as ``\\n``.
     """
     keep = "" if one_line else "\n\t"
     return "".join(
@@ -179,7 +179,7 @@ def visible(text: str, *, one_line: bool = False) -> str:
 
 
 def shows_progress() -> bool:
-    """Tell whether a person watches who wants to know how far something is."""
+    """Tell whether to show progress: whether a person is watching."""
     return _is_terminal(sys.stderr)
 
 
@@ -203,12 +203,12 @@ def _text(text: str | Text) -> Text:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: on a terminal as wide as that, with long cells wrapped, else as wide as it needs and unframed.
+    """Print a table: on a terminal within its width, with long cells wrapped; elsewhere as wide as needed, unframed.
 
     Args:
         headers: titles of the columns.
-        rows: the cells: text; whole numbers, amounts of money as floats, and lengths of time, which go to the right;
-            times; what :func:`status_text` returns. None is left empty.
+        rows: the cells: text; whole numbers, amounts of money as floats, and lengths of time, which are right-aligned;
+            times; what :func:`status_text` returns. None gives an empty cell.
     """
     from rich import box
     from rich.console import Console
@@ -241,7 +241,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 class _Column:
-    """A column of a table: its cells as text, and how narrow it can be. Numbers and times are never broken."""
+    """A column of a table: its cells as text, and its smallest width. Numbers and times are never broken."""
 
     def __init__(self, header: str, values: Sequence[object]) -> None:
         from rich.text import Text
@@ -255,7 +255,7 @@ class _Column:
 
 
 def _print_one_below_the_other(console: Console, columns: Sequence[_Column]) -> None:
-    """Print the rows of a table that is too wide: each cell in a line of its own, beside the title of its column."""
+    """Print the rows of a table that is too wide: one line for each cell, with the title of its column."""
     from rich.text import Text
 
     width = max(len(column.header) for column in columns)
@@ -266,30 +266,30 @@ def _print_one_below_the_other(console: Console, columns: Sequence[_Column]) -> 
 
 
 def status_text(status: str | None) -> Text:
-    """Return the status of a cycle or a step in its colour; a step that never ran has none."""
+    """Return the status of a cycle or a step in its colour; a step that never ran has no status."""
     from rich.text import Text
 
     return Text(visible(status or "never ran", one_line=True), style=_STATUS_STYLES.get(status or "", "dim"))
 
 
 def local_time(moment: datetime) -> str:
-    """Return a moment as the reader's clock shows it, with the zone's short name."""
+    """Return a moment in the reader's local time, with the short name of the zone."""
     return f"{_cell(moment)} {moment.astimezone():%Z}"
 
 
 def with_zone(header: str, moments: Iterable[datetime | None]) -> str:
-    """Return the title of a column of times, with the zones that the reader's clock has at those."""
+    """Return the title of a column of times, with the reader's time zones at those times."""
     zones = sorted({f"{moment.astimezone():%Z}" for moment in moments if moment is not None})
     return f"{header} ({'/'.join(zones)})" if zones else header
 
 
 def duration(length: timedelta) -> str:
-    """Return a length of time in the units that matter."""
+    """Return a length of time in suitable units, such as ``0.4 s``, ``12 s``, ``2 min 05 s``, ``1 h 03 min``."""
     return duration_in_words(length.total_seconds())
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun: ``1 step``, ``2 steps``; the plural only if it is not made with an s."""
+    """Return a number with its noun: ``1 step``, ``2 steps``. Give the plural only if it does not just add an s."""
     return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 

@@ -1,4 +1,4 @@
-"""How far long work is, on a terminal: a bar on standard error, which goes away at the end. Elsewhere nothing."""
+"""A progress bar for long work: on standard error, if that is a terminal; it disappears at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from irp_pipeline.cli import output
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield what is called with what is being done, and how many bytes of how many are done.
+    """Yield a function to call with the present action, the bytes done, and the total bytes.
 
     Args:
         quiet: show nothing.

@@ -1,4 +1,4 @@
-"""``irp report``: the report of a cycle, as it stands."""
+"""``irp report``: the report of a cycle in its present state."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Write the report of a cycle from its records, finished or not.
 
-    It is one page that can be sent and printed, with a summary in Markdown and a picture of the loss curves beside it.
+    It is one page to send and print. A summary in Markdown and a picture of the loss curves are written beside it.
     """
     from irp_pipeline import settings
 

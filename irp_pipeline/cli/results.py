@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _USUAL_RETURN_PERIODS = (10, 100, 200, 500)
-"""Years; those that most people ask for first."""
+"""Years: the most common return periods."""
 _MOST_COLUMNS = 4
 
 
 @app.command(epilog="Example: irp results Q1-2024 --json")
 def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Show the losses of each analysis and group, as they were recorded last.
+    """Show the losses of each analysis and group, as last recorded.
 
-    With --json all figures; the table shows the usual ones, and irp report draws the curves.
+    The table shows the usual figures, --json all of them; irp report draws the curves.
     """
     from irp_pipeline.helpers.batch import find_current_batch
     from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
@@ -68,14 +68,14 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
 
 
 def _losses_by(found: RecordedFigure, by_means: Collection[str]) -> str | None:
-    """What a figure is made of: samples or means of losses. A deterministic one is made of neither."""
+    """Return the basis of a figure: samples or mean losses. A deterministic figure has neither."""
     if found.figure.metric is Metric.LOSS:
         return None
     return "means" if found.analysis_name in by_means and not found.is_group else "samples"
 
 
 def _curves(figures: Iterable[RecordedFigure]) -> list[tuple[Metric, float]]:
-    """The points of the curves to show: the usual return periods as far as there are any, else some of those there are.
+    """Return the points of the curves to show: the usual return periods, or some others if there are none of these.
 
     Returns:
         Metric and return period in years: a few of OEP, and the second largest of them of AEP.
@@ -103,7 +103,7 @@ def _deterministic(rows: Rows) -> Iterator[tuple[object, ...]]:
 
 
 def _declared(rows: Rows) -> Iterator[tuple[object, ...]]:
-    """The metrics that distributions declare."""
+    """Yield the rows of metrics that distributions declare."""
     from irp_pipeline.losses import DECLARED_METRICS
 
     declared = DECLARED_METRICS.declared()
@@ -115,7 +115,7 @@ def _declared(rows: Rows) -> Iterator[tuple[object, ...]]:
 
 
 def _by_row(figures: Iterable[RecordedFigure], by_means: Collection[str]) -> Rows:
-    """Losses by metric and return period or loss factor, for each analysis and perspective, groups last."""
+    """Return losses by metric and return period or loss factor, for each analysis and perspective, groups last."""
     rows: Rows = {}
     rank = {perspective: number for number, perspective in enumerate(Perspective)}
     for found in sorted(figures, key=lambda of: (of.is_group, of.analysis_name, rank[of.figure.perspective])):

@@ -30,22 +30,22 @@ def run(
         typer.Option("--config", metavar="FILE", help="The workbook, instead of configuration.xlsx of the cycle."),
     ] = None,
     from_stage: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Begin with this stage, such as extract.")
+        str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage, such as extract.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="STEP", help="Run this step alone, such as control_totals.")
+        str | None, typer.Option("--only", metavar="STEP", help="Run only this step, such as control_totals.")
     ] = None,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Do the steps again that are done and unchanged.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Also run steps that are done and unchanged.")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for another run that has the cycle, instead of refusing.")
+        bool, typer.Option("--wait", help="Wait while another run works on the cycle, instead of refusing.")
     ] = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cycle: its steps one after the other, past those that are done.
+    """Run a cycle: its steps one after the other, without those that are done.
 
-    One run at a time has a cycle, also beside those of the UI. Ctrl-C ends the run as cancelled; the same command goes
-    on from there.
+    Only one run at a time works on a cycle, including runs of the UI. Ctrl-C cancels the run; the same command
+    continues it.
     """
     with loading():
         from irp_pipeline.helpers.cycle import require_open_cycle
@@ -115,8 +115,8 @@ class _EndedStep:
         step: its key.
         seconds: how long it took.
         status: one of the words above.
-        why: why it failed, was skipped or ran, if it says.
-        problems: those of the workbook, if these are why it failed.
+        why: why it failed, was skipped or ran, if known.
+        problems: those of the workbook, if they made it fail.
     """
 
     step: str | None
@@ -133,7 +133,7 @@ class _EndedStep:
 
 
 def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quiet: bool) -> Iterator[_EndedStep]:
-    """Print each step as it begins and ends; yield how each ended. A part of a step is only told of if it fails.
+    """Print each step as it begins and ends; yield how each ended. A part of a step is only reported if it fails.
 
     Args:
         events: of the run.

@@ -1,4 +1,4 @@
-"""``irp status`` and ``irp history``: how a cycle stands, and what happened in it."""
+"""``irp status`` and ``irp history``: the status of a cycle, and what happened in it."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,7 @@ _RESULT_CHARACTERS = 100
 
 @app.command(epilog="Example: irp status Q1-2024")
 def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Show where each step of a cycle stands."""
+    """Show the status of each step of a cycle."""
     from irp_pipeline.helpers.cycle import past_runs_of_cycle, progress_of_cycle
 
     with working_in(db_schema) as schema:
@@ -69,13 +69,13 @@ def history(
     stage: Annotated[int | None, typer.Option("--stage", metavar="N", min=0, help="Only this stage.")] = None,
     step: Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Only steps of this number.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Show the newest N runs.")] = _RUNS_SHOWN,
-    full: Annotated[bool, typer.Option("--full", help="Show error messages whole, below the table.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show complete error messages below the table.")] = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the step runs of a cycle.
 
-    The newest comes first: who ran what, when, and with which result.
+    Who ran what, when, and with which result; the newest run comes first.
     """
     from irp_pipeline.helpers.cycle import past_runs_of_cycle
 
@@ -113,7 +113,7 @@ def history(
 
 
 def _summary(steps: "list[StepProgress]") -> str:
-    """Return how many steps stand how, in the order in which a reader wants to know."""
+    """Return the number of steps by status, the most important first."""
     count = Counter(step.last_status for step in steps)
     done = count[StepStatus.COMPLETED] + count[StepStatus.SKIPPED]
     parts = [f"Of {output.counted(len(steps), 'step')} on record, {done} {'is' if done == 1 else 'are'} done"]

@@ -34,7 +34,7 @@ app = typer.Typer()
 _HOST = "127.0.0.1"
 _MODULE = "irp_pipeline.orchestration.services"
 _MARK = "IRP_UI"
-"""In the environment of every process of a UI; it tells them from others wherever they went."""
+"""Set in the environment of every process of a UI, so that all of them can be found."""
 _SECONDS_TO_END = 15
 _LONGEST_PAUSE_SECONDS = 60.0
 _STABLE_SECONDS = 60.0
@@ -50,8 +50,8 @@ def ui(
 ) -> None:
     """Start the Dagster UI with everything set: webserver and daemon, on 127.0.0.1.
 
-    The schema, which is made if it is missing, is the default one of the runs launched there. It says when it is ready,
-    and starts again what dies. Ctrl-C ends all of it.
+    The schema, which is made if it is missing, is the default for runs launched there. The command says when the UI is
+    ready, and restarts processes that die. Ctrl-C ends everything.
     """
     if importlib.util.find_spec("dagster_webserver") is None:
         raise CommandError("The Dagster UI is not installed. Run: pip install 'irp-pipeline[ui]'")
@@ -74,7 +74,7 @@ def ui(
         watching, watched = os.pipe()
         stack.callback(os.close, watched)
         mark = uuid.uuid4().hex
-        # The processes get the lock too: it is free when the last of them has ended, however this one ends.
+        # The processes inherit the lock: it is free when the last of them has ended, however this one ends.
         services = _Services(
             _environment(schema, mark), home, place, ["--watched-by", str(watching)], (watching, lock), ending
         )
@@ -88,14 +88,14 @@ def ui(
 
 @dataclass
 class _Ending:
-    """How often somebody told us to end."""
+    """How often we were asked to end."""
 
     times: int = 0
 
 
 @dataclass
 class _Service:
-    """One of the processes, which is started again when it dies."""
+    """One of the processes, which is restarted when it dies."""
 
     name: str
     command: list[str]
@@ -118,7 +118,7 @@ class _Services:
     _next_question: float = field(default=0.0)
 
     def run(self, port: int, listening: socket.socket, hosts: Sequence[str] | frozenset[str], schema: str) -> None:
-        """Keep the processes going until we are told to end.
+        """Keep the processes running until we are asked to end.
 
         Raises:
             CommandError: one of them does not stay alive from the beginning.
@@ -150,7 +150,7 @@ class _Services:
         return _Service(name, command, (*self.descriptors, *descriptors))
 
     def _keep(self, service: _Service) -> None:
-        """Start a process that does not run, after a pause that doubles each time it does not live long."""
+        """Start a process that is not running, after a pause that doubles each time it dies early."""
         now = time.monotonic()
         if service.process is not None and service.process.poll() is not None:
             status = service.process.returncode
@@ -160,8 +160,8 @@ class _Services:
             service.failures = 1 if now - service.started > _STABLE_SECONDS else service.failures + 1
             if not self.is_ready and service.failures >= _MOST_TRIES:
                 raise CommandError(
-                    f"The {service.name} of the UI ended {service.failures} times before it was ready, the last time "
-                    f"{_status(status)}; what it said is above"
+                    f"The {service.name} of the UI ended {service.failures} times before it was ready, most recently "
+                    f"{_status(status)}; its output is above"
                 )
             pause = min(2.0 ** (service.failures - 1), _LONGEST_PAUSE_SECONDS)
             service.not_before = now + pause
@@ -193,13 +193,13 @@ class _Services:
 
 
 def _environment(schema: str, mark: str) -> dict[str, str]:
-    """Return the environment of the processes, which start nothing from the folder we are in."""
+    """Return the environment of the processes, which start nothing from the current folder."""
     from irp_pipeline import settings
 
     more = {"DB_SCHEMA": schema, "IRP_HOME": str(settings.irp_home()), "PYTHONSAFEPATH": "1", _MARK: mark}
     environment = os.environ | more
     if folders := environment.pop("PYTHONPATH", None):
-        # The others are relative to the folder we are in.
+        # The others are relative to the current folder.
         absolute = [folder for folder in folders.split(os.pathsep) if os.path.isabs(folder)]  # noqa: PTH117
         if absolute:
             environment["PYTHONPATH"] = os.pathsep.join(absolute)
@@ -210,7 +210,7 @@ def _sole_lock(path: Path) -> int:
     """Take the lock of an instance's UI.
 
     Raises:
-        CommandError: a UI of the same instance runs: two daemons would take each other's runs.
+        CommandError: a UI of the same instance is running: two daemons would take each other's runs.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -242,7 +242,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _listen(port: int) -> socket.socket:
-    """Listen before anything is started, so that a port which is taken is found out, and kept through restarts."""
+    """Listen before anything starts: this detects a port in use, and keeps the port through restarts."""
     try:
         return socket.create_server((_HOST, port), backlog=128)
     except OSError as error:
@@ -255,7 +255,7 @@ def _listen(port: int) -> socket.socket:
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """Yield a folder of our own with a path that is short enough for a socket, and remove it."""
+    """Yield a private folder with a path that is short enough for a socket, and remove it."""
     folder = Path(tempfile.mkdtemp(prefix="irp-ui-", dir="/tmp"))
     try:
         yield folder
@@ -275,21 +275,21 @@ def _is_listening(place: Path) -> bool:
 
 
 def _told_to_end() -> _Ending:
-    """Return what counts how often we are told to end: by Ctrl-C, by a signal, by a terminal that closes."""
+    """Return a counter of requests to end: by Ctrl-C, by a signal, by a terminal that closes."""
     ending = _Ending()
 
     def end(*_: object) -> None:
         ending.times += 1
 
     signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)  # started with "&", a shell leaves it ignored
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+    signal.signal(signal.SIGINT, end)  # a shell that starts us with "&" may leave it ignored
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored by nohup
         signal.signal(signal.SIGHUP, end)
     return ending
 
 
 def _end_all(mark: str, ending: _Ending) -> None:
-    """End the processes of a UI, runs included: in good order if they do so in time, and nobody is in a hurry."""
+    """End the processes of a UI, including runs; kill them if they take too long or the user insists."""
     import psutil
 
     told, deadline = ending.times, time.monotonic() + _SECONDS_TO_END

@@ -1,8 +1,8 @@
-"""Artefacts: the files that step runs wrote, known by their hashes.
+"""Artefacts: the files that step runs wrote, identified by their hashes.
 
-A step run works in scratch space and publishes its files when it completes (:mod:`irp_pipeline.helpers.step`). Here is
-what a file is, whether the one on this machine is the recorded one, and how a later step reads it: checked, or not at
-all. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+A step run works in scratch space and publishes its files when it completes (:mod:`irp_pipeline.helpers.step`). This
+module describes a file, tells whether the file on this machine is the recorded one, and gives it to later steps only
+after this check. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Artefact:
     Attributes:
         key: where it is within the files of the cycle, with ``/`` between the parts.
         sha256: of its bytes, in hexadecimal.
-        content_hash: of what matters in it: the cells of a table, the figures of a report, else its bytes.
+        content_hash: of its content: the cells of a table, the figures of a report, else its bytes.
         bytes: its size.
-        metadata: what Dagster shows of it.
+        metadata: what Dagster shows about it.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Artefact:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as the row of ``irp_artefact`` that it is."""
+        """Return it as a row of ``irp_artefact``."""
         row = asdict(self)
         return {"artefact_key": row.pop("key"), **row, "metadata": dict(self.metadata) or None}
 
@@ -53,14 +53,14 @@ class Artefact:
 def artefact_of(
     path: Path, key: str, content: Any = None, sha256: str | None = None, metadata: Mapping[str, Any] | None = None
 ) -> Artefact:
-    """Return what a file is.
+    """Describe a file.
 
     Args:
         path: the file.
         key: its place within the files of the cycle.
-        content: plain data that stands for what matters in it. None: the cells of a Parquet file, else its bytes.
-        sha256: of its bytes, if that is known.
-        metadata: what Dagster shows of it.
+        content: plain data that represents its content. None: the cells of a Parquet file, else its bytes.
+        sha256: of its bytes, if known.
+        metadata: what Dagster shows about it.
 
     Raises:
         OSError: it cannot be read.
@@ -114,7 +114,7 @@ def list_artefacts(cycle_id: int, folder: str = "") -> dict[str, Artefact]:
         folder: only those in this folder, such as ``portfolios/main``.
 
     Returns:
-        The artefacts by key, in the order of the keys. Of two steps that wrote one key, the later one counts.
+        The artefacts by key, in the order of the keys. If two steps wrote the same key, the later one counts.
     """
     prefix = f"{folder}/" if folder else ""
     rows = fetch_all(
@@ -140,7 +140,7 @@ def artefact_of_row(row: Mapping[str, Any]) -> Artefact:
 
 
 def read_artefact(cycle_name: str, artefact: Artefact) -> Path:
-    """Return where the file of an artefact is on this machine, checked against its recorded hash.
+    """Check the file of an artefact on this machine against its recorded hash, and return its path.
 
     Args:
         cycle_name: the cycle that it belongs to, in the current schema.
@@ -163,10 +163,10 @@ def read_artefact(cycle_name: str, artefact: Artefact) -> Path:
 
 
 def make_scratch(cycle_folder: Path, step_id: int, token: str) -> Path:
-    """Make the scratch space of a step run, and remove what lost runs of the same step left.
+    """Make the scratch space of a step run, and remove the scratch space of lost runs of the same step.
 
     Args:
-        cycle_folder: the files of the cycle; scratch space is on the same file system, so that files move at once.
+        cycle_folder: the files of the cycle; scratch space is on the same file system, so that moving a file is atomic.
         step_id: the step, whose lease the caller holds.
         token: of the lease.
     """
@@ -187,12 +187,12 @@ def remove_scratch(space: Path) -> None:
 
 
 def publish(source: Path, target: Path, *, move: bool) -> None:
-    """Put a file in its place, whole or not at all.
+    """Put a file in its place, completely or not at all.
 
     Args:
         source: the file.
         target: its place. A file there is replaced.
-        move: whether the source goes away; else it is copied.
+        move: whether to move the file; else it is copied.
 
     Raises:
         OSError: the file cannot be read or the place cannot be written.

@@ -1,9 +1,8 @@
 """Batches: all the jobs of one type that one configuration asks for.
 
-A batch is handed over, tracked and reconciled as a whole; single jobs are the business of
-:mod:`irp_pipeline.helpers.job`, jobs that are to run again that of :mod:`irp_pipeline.helpers.renewal`, and looking
-batches up that of :mod:`irp_pipeline.helpers.batch_lookup`, whose names are here too. Works in the
-schema of :mod:`irp_pipeline.helpers.db_context`.
+A batch is handed over, tracked and reconciled as a whole. :mod:`irp_pipeline.helpers.job` handles single jobs,
+:mod:`irp_pipeline.helpers.renewal` jobs that must run again, and :mod:`irp_pipeline.helpers.batch_lookup` finds
+batches; its names can also be imported from here. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -70,12 +69,12 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
     """Make a batch with all its job configurations and jobs, in one transaction.
 
     Args:
-        batch_type: which jobs; it is declared (:mod:`irp_pipeline.helpers.wanted`).
+        batch_type: a declared type (:mod:`irp_pipeline.helpers.wanted`), which says what the jobs are.
         configuration_id: the configuration that asks for them.
         step_id: the step that makes the batch.
 
     Returns:
-        The id of the batch; of the existing one if a batch of that type is INITIATED or ACTIVE for the configuration.
+        The id of the batch. If the configuration has an INITIATED or ACTIVE batch of this type, the id of that.
 
     Raises:
         BatchError: no transformer for the type, or no such configuration with valid data.
@@ -97,11 +96,10 @@ def create_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
 
 
 def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
-    """See that the newest batch of a cycle is one that has the jobs which a configuration asks for.
+    """Make sure that the newest batch of a cycle has the jobs that a configuration asks for.
 
-    A batch that has them stays, whatever became of its jobs. Where other jobs are wanted a new batch is made. What a
-    person changed on purpose goes over to it, by the name of the analysis: parameters that were overridden, and jobs
-    that were skipped.
+    A batch that has them stays, whatever the status of its jobs. If other jobs are wanted, a new batch is made. It
+    takes over what a person changed, by the name of the analysis: overridden parameters and skipped jobs.
 
     Args and errors as for :func:`create_batch`.
 
@@ -120,9 +118,9 @@ def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
 
 
 def _lock_configuration(configuration_id: int) -> tuple[int, Mapping[str, Any]]:
-    """Return the cycle of a configuration and what it says, and make batches for that cycle one at a time.
+    """Lock the cycle of a configuration, and return the cycle and the configuration's data.
 
-    Whoever comes second finds the batch of the first.
+    Batches for a cycle are made one at a time: a second caller finds the batch of the first.
     """
     row = fetch_one(
         """
@@ -183,15 +181,15 @@ def _make_batch(
 def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
     """Hand the INITIATED jobs of a batch to their engines.
 
-    Safe to repeat, after a crash at any point too: a job goes to its engine under the same key.
+    Safe to repeat, even after a crash at any point: a job goes to its engine under the same key.
 
     Args:
         batch_id: the batch.
-        job_ids: only these of its jobs; those that are skipped or not INITIATED are left alone.
+        job_ids: only these of its jobs; jobs that are skipped or not INITIATED stay as they are.
 
     Returns:
-        How many were handed over. One whose request cannot be made, or that its engine refuses, becomes ERROR with the
-        message and does not stop the others.
+        How many were handed over. A job becomes ERROR with a message if its request cannot be made or its engine
+        refuses it; the other jobs continue.
 
     Raises:
         BatchError: there is no such batch, or it has no such jobs.
@@ -205,12 +203,13 @@ def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
 
 
 def track_batch(batch_id: int) -> dict[JobStatus, int]:
-    """Ask the engines how the unfinished jobs of a batch stand, all at once, and write down what has changed.
+    """Ask the engines for the status of all unfinished jobs of a batch at once, and record the changes.
 
-    A job that its engine has lost is handed over again, with the same request and key. What has ended stays as it is.
+    A job that its engine has lost is handed over again, with the same request and key. Jobs that have ended stay as
+    they are.
 
     Returns:
-        How many jobs there are in each status, skipped ones not counted; statuses without jobs are missing.
+        How many jobs have each status, without skipped ones; statuses without jobs are missing.
 
     Raises:
         BatchError: there is no such batch.
@@ -228,18 +227,18 @@ def track_batch(batch_id: int) -> dict[JobStatus, int]:
 
 
 def recon_batch(batch_id: int) -> BatchStatus:
-    """Decide from its jobs how a batch stands, and write that down. No engine is asked: that is :func:`track_batch`.
+    """Derive the status of a batch from its jobs, and record it. Only :func:`track_batch` asks the engines.
 
-    Skipped jobs do not count. In this order: ACTIVE while any job has not ended; CANCELLED when there are jobs and all
-    are; ERROR when any is; FAILED when any is; COMPLETED when every unskipped job configuration has a FINISHED job, as
-    in an empty batch; else FAILED.
+    Skipped jobs do not count. The first match decides: ACTIVE while any job has not ended; CANCELLED if there are jobs
+    and all are CANCELLED; ERROR if any is ERROR; FAILED if any is FAILED; COMPLETED if every unskipped job
+    configuration has a FINISHED job (so an empty batch is COMPLETED); else FAILED.
 
     Returns:
         The status.
 
     Raises:
         BatchError: there is no such batch.
-        JobError: it would be ACTIVE again, and another of its configuration and type is under way.
+        JobError: it would become ACTIVE again while another batch of its configuration and type is under way.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
@@ -292,10 +291,11 @@ def recon_batch(batch_id: int) -> BatchStatus:
 
 
 def cancel_batch(batch_id: int) -> BatchStatus:
-    """Ask for all unfinished jobs of a batch to be ended.
+    """Ask the engines to end all unfinished jobs of a batch.
 
     Returns:
-        How the batch stands then: ACTIVE while an engine is still at it; tracking and reconciling go on from there.
+        The status of the batch after that: ACTIVE while an engine is still ending a job; tracking and reconciling
+        record the end.
 
     Raises:
         BatchError: there is no such batch.

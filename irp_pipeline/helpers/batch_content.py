@@ -1,4 +1,4 @@
-"""What a batch stands for by content, by which steps decide whether there is anything to do."""
+"""The content of a batch as hashes, from which steps decide whether there is anything to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wanted_content(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> str |
 
 
 def wanted_jobs(batch_id: int) -> list[dict[str, Any]]:
-    """Return what a batch is to compute: the parameters of its jobs, without those that a person does without.
+    """Return what a batch computes: the parameters of its jobs, without skipped ones.
 
     Returns:
         Plain parameters in the order of the names; no ids and no times.
@@ -39,11 +39,11 @@ def wanted_jobs(batch_id: int) -> list[dict[str, Any]]:
 
 
 def job_contents(batch_id: int) -> list[dict[str, Any]]:
-    """Return what the jobs of a batch stand for by content, in the order of the names.
+    """Return the content of the jobs of a batch, in the order of the names.
 
     Returns:
-        Of each unskipped job: ``request``, a hash of what its engine was given (None before that), and ``result``, a
-        hash of the figures and files that came back (None before that). No ids, times, places or hosts.
+        For each unskipped job: ``request``, a hash of what its engine was given (None before that), and ``result``, a
+        hash of the figures and files that came back (None before that). No ids, times, paths or hosts.
     """
     rows = fetch_all(
         f"""

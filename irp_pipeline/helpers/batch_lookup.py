@@ -1,6 +1,6 @@
-"""Looking batches up: one, those of a cycle, the one that a cycle works with, and the jobs of one.
+"""Finding batches: one batch, those of a cycle, the current one of a cycle, and the jobs of a batch.
 
-What is done to batches is the business of :mod:`irp_pipeline.helpers.batch`.
+:mod:`irp_pipeline.helpers.batch` makes and changes batches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OF_BATCH = (
     *("id", "batch_id", "job_configuration_id", "parent_job_id", "status", "skipped", "created_ts", "submitted_ts"),
     *("completed_ts", "error_message", "work_job_id", "job_configuration_data"),
 )
-"""What :func:`get_batch_jobs` returns of a job."""
+"""The fields of a job that :func:`get_batch_jobs` returns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,13 +44,13 @@ class Batch:
         configuration_id: the configuration.
         step_id: the step that made it.
         batch_type: what its jobs do.
-        status: how it stands.
+        status: its status.
         created_ts: when it was made.
-        submitted_ts: when jobs of it were first handed over, if any were.
+        submitted_ts: when its first jobs were handed over, if any were.
         completed_ts: when it ended, if it has.
-        jobs: how many it has, skipped ones not counted.
+        jobs: how many it has, without skipped ones.
         job_counts: how many of them have each status.
-        wanted_hash: stands for the jobs that it was made for; None for one made before that was kept.
+        wanted_hash: of the jobs that it was made for; None if it was made before this hash was recorded.
         cycle_name: its cycle.
     """
 
@@ -86,7 +86,7 @@ def read_batch(batch_id: int) -> dict[str, Any] | None:
 
     Returns:
         id, configuration_id, step_id, batch_type, status, created_ts, submitted_ts, completed_ts, jobs (how many it
-        has) and job_counts (how many by status), skipped ones not counted.
+        has) and job_counts (how many by status), without skipped ones.
     """
     return as_dict(find_batch(batch_id))
 
@@ -98,7 +98,7 @@ def find_batch(batch_id: int) -> Batch | None:
 
 
 def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[str, Any] | None:
-    """Return the batch that a cycle works with: its newest of the type, if it has the jobs that the workbook asks for.
+    """Return the current batch of a cycle: its newest of the type, if it has the jobs that the workbook asks for.
 
     Returns:
         The columns of :func:`read_batch`; None if the workbook asks for other jobs than those of the newest batch, or
@@ -108,7 +108,7 @@ def current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> dict[s
 
 
 def find_current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> Batch | None:
-    """Return the batch that :func:`current_batch` says, or None."""
+    """Return the batch that :func:`current_batch` describes, or None."""
     configuration = find_active_configuration(cycle_id)
     newest = None if configuration is None else newest_batch(cycle_id, batch_type)
     if configuration is None or newest is None:
@@ -127,7 +127,7 @@ def batches_of_cycle(cycle_id: int) -> list[Batch]:
 
 
 def get_batch_jobs(batch_id: int) -> list[dict[str, Any]]:
-    """Return the jobs of a batch in the order they were made, skipped ones too.
+    """Return the jobs of a batch in the order they were made, including skipped ones.
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, status, skipped, created_ts, submitted_ts, completed_ts,
@@ -142,7 +142,7 @@ def batch_job_as_dict(job: Job) -> dict[str, Any]:
 
 
 def jobs_of_batch(batch_id: int) -> list[Job]:
-    """Return the jobs of a batch in the order they were made, skipped ones too."""
+    """Return the jobs of a batch in the order they were made, including skipped ones."""
     rows = fetch_all(
         f"SELECT {JOB_COLUMNS} FROM {JOBS} WHERE j.batch_id = %s ORDER BY j.id",  # noqa: S608
         (batch_id,),
@@ -151,7 +151,7 @@ def jobs_of_batch(batch_id: int) -> list[Job]:
 
 
 def batches_under_way() -> list[Batch]:
-    """Return the ACTIVE batches of the cycles that take work, if their configuration is the cycle's own still."""
+    """Return the ACTIVE batches of open cycles, if their configuration is still the active one of the cycle."""
     rows = fetch_all(
         f"{_SELECT} WHERE b.status = 'ACTIVE' AND cf.status = 'ACTIVE' AND cy.status = 'ACTIVE' ORDER BY b.id"
     )
@@ -160,6 +160,6 @@ def batches_under_way() -> list[Batch]:
 
 def asks_for(batch: Batch, configuration_id: int, configuration: Mapping[str, Any]) -> bool:
     """Tell whether a batch was made for the jobs that a configuration asks for."""
-    if batch.wanted_hash is None:  # made before that was kept
+    if batch.wanted_hash is None:  # made before this hash was recorded
         return batch.configuration_id == configuration_id
     return batch.wanted_hash == wanted_hash(wanted_of(batch.batch_type, configuration))

@@ -1,7 +1,6 @@
-"""The batch that jobs belong to, as whoever changes them sees it, and the lock that they hold meanwhile.
+"""The batch that jobs belong to, and its lock, which every change to one of its jobs holds.
 
-Here belongs what handing over, single jobs and batches have in common. What is done to jobs is the business of
-:mod:`irp_pipeline.helpers.handover`.
+Here: what the handover, single jobs and batches have in common. :mod:`irp_pipeline.helpers.handover` changes jobs.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ class BatchOfJobs:
         id: the batch's id.
         configuration_id: the configuration that asks for the batch.
         batch_type: what its jobs do.
-        status: how it stands.
+        status: its status.
         cycle_id: the cycle.
         cycle_name: its name.
-        data_folder: what the file names of the configuration start from, on this machine.
+        data_folder: the folder to which the file names of the configuration are relative, on this machine.
         portfolios: names of the configuration's portfolios.
     """
 
@@ -91,13 +90,13 @@ def require_open_batch(batch_id: int) -> BatchOfJobs:
 
 @contextmanager
 def lock_batch(batch_id: int) -> Iterator[BatchOfJobs]:
-    """Open a transaction in which nobody else changes a batch or its jobs.
+    """Open a transaction in which nobody else can change a batch or its jobs.
 
     Yields:
-        The batch as it stands now.
+        The batch in its present state.
 
     Raises:
-        JobError: there is no such batch; the block made it ACTIVE while another of the same kind is under way.
+        JobError: there is no such batch; or the block made it ACTIVE while another of the same kind is under way.
         CycleError: its cycle is archived.
     """
     batch = None

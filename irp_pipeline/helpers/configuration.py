@@ -1,8 +1,8 @@
 """Configurations: what a cycle analyses, as read from its workbook.
 
-What a workbook says names a configuration: the same content again changes nothing, whatever the file; other content is
-another configuration, and the earlier one is kept. What a workbook may say is the business of
-:mod:`irp_pipeline.workbook`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+The content of a workbook identifies a configuration: the same content changes nothing, whatever the file; different
+content makes another configuration, and the earlier one is kept. :mod:`irp_pipeline.workbook` says what a workbook may
+contain. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Configuration:
         id: the configuration's id.
         cycle_id: its cycle.
         file_name: of the workbook.
-        file_hash: SHA-256 of what the workbook says.
-        data_folder: what its file names start from, on this machine.
-        status: whether it is usable, and whether the cycle works with it.
+        file_hash: SHA-256 of the workbook's content.
+        data_folder: the folder to which its file names are relative, on this machine.
+        status: whether it is usable, and whether the cycle uses it.
         configuration_data: the workbook as plain data; None if it has mistakes.
         error_message: its mistakes.
         created_ts: when it was first read.
@@ -83,12 +83,12 @@ class Configuration:
 
 @dataclass(frozen=True)
 class LoadedWorkbook:
-    """A workbook that was read and is free of mistakes.
+    """A workbook that was read and has no mistakes.
 
     Attributes:
         path: the file.
-        file_hash: SHA-256 of what it says, sheet by sheet.
-        data: what it says, as plain data.
+        file_hash: SHA-256 of its content, sheet by sheet.
+        data: its content, as plain data.
     """
 
     path: Path
@@ -97,27 +97,27 @@ class LoadedWorkbook:
 
 
 def load_configuration(cycle_id: int, path: Path) -> int:
-    """Read a workbook and make it the configuration that the cycle works with.
+    """Read a workbook and make it the active configuration of the cycle.
 
     Args:
         cycle_id: the cycle.
-        path: the workbook. The file names in it start from its own folder; models may also be in
+        path: the workbook. The file names in it are relative to its own folder; models may also be in
             :func:`irp_pipeline.settings.models_folder`.
 
     Returns:
-        The id of the configuration. A workbook that says the same has the same id.
+        The id of the configuration. Workbooks with the same content have the same id.
 
     Raises:
         ConfigurationError: there is no such cycle, or no such file.
-        WorkbookError: the workbook has mistakes; all of them are in the message and kept with the configuration,
-            whose status is ERROR. The cycle goes on with the configuration it had.
+        WorkbookError: the workbook has mistakes. The message lists all of them; they are recorded with the
+            configuration, whose status is ERROR. The cycle keeps the configuration it had.
         DatabaseError: the database refuses or is away.
     """
     return activate_configuration(cycle_id, check_configuration(cycle_id, path))
 
 
 def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
-    """Read a workbook for a cycle; :func:`activate_configuration` makes it the one that the cycle works with.
+    """Read a workbook for a cycle; :func:`activate_configuration` makes it the active configuration.
 
     Args and errors as for :func:`load_configuration`.
     """
@@ -140,10 +140,10 @@ def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
 
 
 def activate_configuration(cycle_id: int, workbook: LoadedWorkbook) -> int:
-    """Make a workbook the configuration that the cycle works with.
+    """Make a workbook the active configuration of a cycle.
 
     Returns:
-        The id of the configuration. A workbook that says the same has the same id.
+        The id of the configuration. Workbooks with the same content have the same id.
 
     Raises:
         ConfigurationError: there is no such cycle.
@@ -175,22 +175,22 @@ def activate_configuration(cycle_id: int, workbook: LoadedWorkbook) -> int:
 
 
 def get_active_configuration(cycle_id: int) -> dict[str, Any] | None:
-    """Return the configuration that a cycle works with, or None.
+    """Return the active configuration of a cycle, or None.
 
     Returns:
-        id, cycle_id, file_name, file_hash, data_folder (what its file names start from, on this machine), status,
+        id, cycle_id, file_name, file_hash, data_folder (where relative file names start, on this machine), status,
         configuration_data (the workbook as a dict), error_message, created_ts, updated_ts.
     """
     return as_dict(find_active_configuration(cycle_id))
 
 
 def find_active_configuration(cycle_id: int) -> Configuration | None:
-    """Return the configuration that a cycle works with, or None."""
+    """Return the active configuration of a cycle, or None."""
     return _configuration(fetch_one(f"{_SELECT} WHERE f.cycle_id = %s AND f.status = 'ACTIVE'", (cycle_id,)))
 
 
 def require_active_configuration(cycle_id: int) -> Configuration:
-    """Return the configuration that a cycle works with.
+    """Return the active configuration of a cycle.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
@@ -207,7 +207,7 @@ def read_configuration(configuration_id: int) -> dict[str, Any] | None:
 
 
 def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
-    """Return the workbook of the configuration that a cycle works with, and the folder its file names start from.
+    """Return the workbook of a cycle's active configuration, and the folder to which its file names are relative.
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
@@ -217,17 +217,17 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
 
 
 def data_folder(cycle_name: str, stored: str) -> Path:
-    """Return the folder that the file names of a configuration start from, on this machine.
+    """Return the folder to which the file names of a configuration are relative, on this machine.
 
     Args:
         cycle_name: the cycle, in the current schema.
-        stored: the folder as it is recorded: within the files of the cycle, else an absolute path.
+        stored: the recorded folder: relative to the files of the cycle, else an absolute path.
     """
     return Path(os.path.normpath(cycle_dir(get_current_schema(), cycle_name) / stored))
 
 
 def _place(folder: Path, cycle_folder: Path) -> str:
-    """Return how a folder is recorded: another machine has the files of the cycle somewhere else."""
+    """Return a folder as it is recorded: relative if possible, since other machines keep a cycle's files elsewhere."""
     return folder.relative_to(cycle_folder).as_posix() if folder.is_relative_to(cycle_folder) else str(folder)
 
 
@@ -246,7 +246,7 @@ def _require_cycle(cycle_id: int) -> str:
 
 
 def _row_of(cycle_id: int, workbook: LoadedWorkbook, place: str) -> int:
-    """Return the row of a workbook: one that says the same, else one of this file that had mistakes, else a new one."""
+    """Return the row of a workbook: one with the same content, else that of this file with mistakes, else a new one."""
     same: int | None = execute_scalar(
         """
         SELECT id FROM irp_configuration

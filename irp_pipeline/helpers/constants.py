@@ -1,17 +1,17 @@
-"""The statuses that the database stores, word for word as its check constraints have them."""
+"""The statuses that the database stores, spelled as in its check constraints."""
 
 from enum import StrEnum
 
 
 class CycleStatus(StrEnum):
-    """A cycle takes new work while it is ACTIVE and is only read once it is ARCHIVED."""
+    """A cycle takes new work while it is ACTIVE; once ARCHIVED, it is read-only."""
 
     ACTIVE = "ACTIVE"
     ARCHIVED = "ARCHIVED"
 
 
 class StepStatus(StrEnum):
-    """The life of one step run: it starts ACTIVE and ends, for good, in one of the other three."""
+    """The life of a step run: it starts ACTIVE and ends in one of the other three, which are final."""
 
     ACTIVE = "ACTIVE"
     COMPLETED = "COMPLETED"
@@ -20,7 +20,7 @@ class StepStatus(StrEnum):
 
 
 class ConfigurationStatus(StrEnum):
-    """A configuration is NEW until its workbook is read; then ERROR, or VALID; ACTIVE is the one a cycle works with."""
+    """A configuration is NEW until its workbook is read, then ERROR or VALID; the one that a cycle uses is ACTIVE."""
 
     NEW = "NEW"
     VALID = "VALID"
@@ -29,7 +29,7 @@ class ConfigurationStatus(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """A batch is INITIATED, then ACTIVE while a job of it is under way, then what became of its jobs."""
+    """A batch is INITIATED, then ACTIVE while one of its jobs is under way, then has the outcome of its jobs."""
 
     INITIATED = "INITIATED"
     ACTIVE = "ACTIVE"
@@ -46,7 +46,7 @@ class BatchType(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """A job is INITIATED, SUBMITTED to a risk engine, then what the engine says of it."""
+    """A job is INITIATED, SUBMITTED to a risk engine, then has the status that the engine reports."""
 
     INITIATED = "INITIATED"
     SUBMITTED = "SUBMITTED"
@@ -62,7 +62,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job ends there."""
+        """Whether a job with this status has ended."""
         return self in _ENDS_OF_JOBS
 
 

@@ -1,9 +1,9 @@
 """Cycles: one complete risk analysis each, such as ``Q1-2024``.
 
-Several cycles may be ACTIVE at once; the youngest is *the* active cycle for callers who do not name one. Deleting a
-cycle deletes its stages, steps and runs with it. What takes a cycle away or out of work is refused while steps or jobs
-of it are at work; ``force=True`` ends those first. Names are not case-sensitive: ``Q1-2024`` and ``q1-2024`` cannot
-both be cycles. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+Several cycles may be ACTIVE at once; the newest is *the* active cycle for callers who do not name one. Deleting a
+cycle deletes its stages, steps and runs with it. A cycle cannot be archived or deleted while its steps or jobs are at
+work; ``force=True`` ends those first. Names are not case-sensitive: ``Q1-2024`` and ``q1-2024`` cannot both be cycles.
+Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def create_cycle(cycle_name: str) -> int:
     """Create an ACTIVE cycle and return its id.
 
     Raises:
-        CycleError: not a name for a cycle, or there is one of that name already, perhaps with other capitals.
+        CycleError: not a name for a cycle, or there is already one of that name, perhaps with other capitals.
         DatabaseError: the database refuses or is away.
     """
     check_cycle_name(cycle_name)
@@ -105,7 +105,7 @@ class Opened:
     Attributes:
         cycle_id: the cycle that is open now.
         created: whether it is new.
-        archived: name of the cycle that was active before and was archived for it, if there was one.
+        archived: name of the previously active cycle that was archived instead, if there was one.
     """
 
     cycle_id: int
@@ -114,10 +114,10 @@ class Opened:
 
 
 def open_cycle(cycle_name: str) -> int:
-    """Make a cycle the one that is worked on: create it, **and archive the one that was active before**.
+    """Make a cycle the active one: create it, **and archive the one that was active before**.
 
-    Of several ACTIVE cycles the youngest is archived; :func:`reopen_cycle` takes that back, and :func:`create_cycle`
-    archives nothing. Safe to repeat: an ACTIVE cycle of that name stays as it is, and nothing is archived for it.
+    Of several ACTIVE cycles, the newest is archived; :func:`reopen_cycle` undoes that. :func:`create_cycle` archives
+    nothing. Safe to repeat: if there is an ACTIVE cycle of that name, nothing changes.
 
     Args:
         cycle_name: name of the cycle to open.
@@ -126,17 +126,17 @@ def open_cycle(cycle_name: str) -> int:
         Its id; :func:`replace_active_cycle` also says what was archived.
 
     Raises:
-        CycleError: not a name for a cycle, the cycle is archived, or the active one has steps or jobs at work.
+        CycleError: not a name for a cycle; the cycle is archived; or the active one has steps or jobs at work.
         DatabaseError: the database refuses or is away.
     """
     return replace_active_cycle(cycle_name).cycle_id
 
 
 def replace_active_cycle(cycle_name: str) -> Opened:
-    """Open a cycle as :func:`open_cycle` does, and say what was done. Errors as there."""
+    """Open a cycle as :func:`open_cycle` does, with the same errors, and say what was done."""
     check_cycle_name(cycle_name)
     with transaction():
-        # One opening at a time; readers and everybody's step runs go on.
+        # One opening at a time; readers and step runs are not blocked.
         execute_command("LOCK TABLE irp_cycle IN SHARE ROW EXCLUSIVE MODE")
         existing = find_cycle(cycle_name)
         if existing is not None:
@@ -159,12 +159,12 @@ def replace_active_cycle(cycle_name: str) -> Opened:
 
 
 def refuse_while_at_work(cycle: Cycle) -> None:
-    """Raise if a step run of the cycle is ACTIVE, be it by a notebook's bookkeeping, or a job of it has not ended.
+    """Raise if a step run of the cycle is ACTIVE, including those that notebooks record, or a job has not ended.
 
     Raises:
         CycleError: names the steps and jobs.
     """
-    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+    from irp_pipeline.helpers.ending import nothing_at_work  # it imports jobs, which import cycles
 
     recorded = fetch_one(
         """
@@ -192,16 +192,16 @@ def archive_cycle(cycle_id: int, *, force: bool = False) -> bool:
 
     Args:
         cycle_id: the cycle.
-        force: end its steps and jobs first that are at work, and wait until they have ended.
+        force: first end its steps and jobs that are at work, and wait until they have ended.
 
     Returns:
         Whether there is such a cycle; archiving an archived one changes nothing.
 
     Raises:
-        CycleError: steps or jobs of it are at work, and ``force`` is not said; the message names them.
+        CycleError: its steps or jobs are at work, and ``force`` is not set; the message names them.
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
     """
-    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+    from irp_pipeline.helpers.ending import nothing_at_work  # it imports jobs, which import cycles
 
     with nothing_at_work([cycle_id], "archived", force=force):
         return (
@@ -218,7 +218,7 @@ def archive_cycle(cycle_id: int, *, force: bool = False) -> bool:
 
 
 def reopen_cycle(cycle_id: int) -> bool:
-    """Take the archiving of a cycle back: it takes work again.
+    """Reopen an archived cycle: it takes work again.
 
     Returns:
         Whether there is such a cycle; reopening an ACTIVE one changes nothing.
@@ -231,7 +231,7 @@ def delete_cycle(cycle_id: int, *, force: bool = False) -> bool:
 
     Args:
         cycle_id: the cycle.
-        force: end its steps and jobs first that are at work, and wait until they have ended.
+        force: first end its steps and jobs that are at work, and wait until they have ended.
 
     Returns:
         Whether there was one.
@@ -239,22 +239,22 @@ def delete_cycle(cycle_id: int, *, force: bool = False) -> bool:
     Raises:
         CycleError, EngineError: as :func:`archive_cycle`.
     """
-    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+    from irp_pipeline.helpers.ending import nothing_at_work  # it imports jobs, which import cycles
 
     with nothing_at_work([cycle_id], "deleted", force=force):
         return execute_command("DELETE FROM irp_cycle WHERE id = %s", (cycle_id,)) > 0
 
 
 def delete_archived_cycles(*, force: bool = False) -> int:
-    """Delete every ARCHIVED cycle with all it has; return how many there were.
+    """Delete every ARCHIVED cycle with everything in it; return how many there were.
 
     Args:
-        force: end their steps and jobs first that are at work, and wait until they have ended.
+        force: first end their steps and jobs that are at work, and wait until they have ended.
 
     Raises:
         CycleError, EngineError: as :func:`archive_cycle`. Nothing is deleted then.
     """
-    from irp_pipeline.helpers.ending import nothing_at_work  # it knows jobs, which know cycles
+    from irp_pipeline.helpers.ending import nothing_at_work  # it imports jobs, which import cycles
 
     archived = [row["id"] for row in fetch_all("SELECT id FROM irp_cycle WHERE status = %s", (CycleStatus.ARCHIVED,))]
     with nothing_at_work(archived, "deleted", force=force):

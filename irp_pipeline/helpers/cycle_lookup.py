@@ -1,7 +1,6 @@
-"""What a cycle is, looking one up, and what can be its name.
+"""The record of a cycle, finding one, and the rules for its name.
 
-What is done to cycles is the business of :mod:`irp_pipeline.helpers.cycle`. It knows jobs and steps, and they need no
-more of a cycle than this.
+:mod:`irp_pipeline.helpers.cycle` makes and changes cycles. It imports jobs and steps, which only need this module.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def check_cycle_name(cycle_name: object) -> str:
     """Return ``cycle_name`` if a cycle can have it.
 
     Args:
-        cycle_name: 1 to 100 ASCII letters, digits, ``_``, ``-`` and ``.``, without ``..``: legal as a Dagster partition
+        cycle_name: 1 to 100 ASCII letters, digits, ``_``, ``-`` and ``.``, without ``..``: valid as a Dagster partition
             key, as a folder and in a URL.
 
     Raises:
@@ -68,7 +67,7 @@ def require_open_cycle(cycle_name: str) -> Cycle:
     """Return the ACTIVE cycle of that name.
 
     Raises:
-        CycleError: there is none in this schema; the message lists those that are open.
+        CycleError: there is none in this schema; the message lists the open cycles.
     """
     cycle = find_cycle(cycle_name)
     if cycle is not None and cycle.status is CycleStatus.ACTIVE:
@@ -96,12 +95,12 @@ def require_open_cycle(cycle_name: str) -> Cycle:
 
 
 def get_active_cycle() -> dict[str, Any] | None:
-    """Return the youngest ACTIVE cycle, or None: id, cycle_name, status, created_ts, archived_ts."""
+    """Return the newest ACTIVE cycle, or None: id, cycle_name, status, created_ts, archived_ts."""
     return as_dict(find_active_cycle())
 
 
 def get_active_cycle_id() -> int | None:
-    """Return the id of the youngest ACTIVE cycle, or None."""
+    """Return the id of the newest ACTIVE cycle, or None."""
     cycle = find_active_cycle()
     return cycle.id if cycle else None
 
@@ -112,7 +111,7 @@ def get_cycle_by_name(cycle_name: str) -> dict[str, Any] | None:
 
 
 def find_active_cycle() -> Cycle | None:
-    """Return the youngest ACTIVE cycle, or None."""
+    """Return the newest ACTIVE cycle, or None."""
     row = fetch_one(
         f"SELECT {_COLUMNS} FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC LIMIT 1"  # noqa: S608
     )
@@ -126,9 +125,9 @@ def find_cycle(cycle_name: str) -> Cycle | None:
 
 
 def other_spelling(cycle_name: str) -> str | None:
-    """Return the name of the cycle that differs from this name in capitals only, or None.
+    """Return the name of the cycle that differs from this name only in capitals, or None.
 
-    There is at most one, but in a database from before names were one without regard to capitals.
+    There is at most one, except in an old database, from when names were case-sensitive.
     """
     other: str | None = execute_scalar(
         """
@@ -142,5 +141,5 @@ def other_spelling(cycle_name: str) -> str | None:
 
 
 def list_cycle_names() -> list[str]:
-    """Return the names of all cycles, archived ones too, the oldest first."""
+    """Return the names of all cycles, including archived ones, the oldest first."""
     return [row["cycle_name"] for row in fetch_all("SELECT cycle_name FROM irp_cycle ORDER BY created_ts, id")]

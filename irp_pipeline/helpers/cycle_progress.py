@@ -1,6 +1,6 @@
-"""How the cycles of a schema stand: an overview of them, where each step of one stands, and what ran in it.
+"""The progress of the cycles of a schema: an overview, the status of each step of a cycle, and its past runs.
 
-The same as a DataFrame, for notebooks, and as records.
+Each as a DataFrame, for notebooks, and as records.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _HISTORY: Final = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CycleOverview:
-    """A cycle, with how many stages and steps it has, and how many step runs are at work."""
+    """A cycle, with the number of its stages, its steps and its step runs at work."""
 
     id: int
     cycle_name: str
@@ -75,7 +75,7 @@ class CycleOverview:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepProgress:
-    """Where a step of a cycle stands; status and number are of its newest run, None if it never ran."""
+    """The progress of a step of a cycle: status and number of its newest run, None if it never ran."""
 
     stage_num: int
     stage_name: str
@@ -110,12 +110,12 @@ class PastRun:
 
 
 def overview_of_cycles() -> list[CycleOverview]:
-    """Return all cycles, the youngest first."""
+    """Return all cycles, the newest first."""
     return [record_of(CycleOverview, row) for row in fetch_all(_CYCLES)]
 
 
 def progress_of_cycle(cycle_name: str) -> list[StepProgress]:
-    """Return where each step of a cycle stands, in the order of stages and steps."""
+    """Return the progress of each step of a cycle, in the order of stages and steps."""
     return [record_of(StepProgress, row) for row in fetch_all(_PROGRESS, (cycle_name,))]
 
 
@@ -126,23 +126,23 @@ def past_runs_of_cycle(cycle_name: str, stage_num: int | None = None, step_num: 
 
 
 def get_cycle_status() -> pd.DataFrame:
-    """Return all cycles, the youngest first.
+    """Return all cycles, the newest first.
 
     Returns:
-        One row a cycle: id, cycle_name, status, created_ts, archived_ts, stages and steps (how many it has),
+        One row per cycle: id, cycle_name, status, created_ts, archived_ts, stages and steps (how many it has),
         active_step_runs (how many are at work).
     """
     return execute_query(_CYCLES)
 
 
 def get_cycle_progress(cycle_name: str) -> pd.DataFrame:
-    """Return where each step of a cycle stands, in the order of stages and steps.
+    """Return the progress of each step of a cycle, in the order of stages and steps.
 
     Args:
         cycle_name: name of the cycle; an unknown one gives no rows.
 
     Returns:
-        One row a step: stage_num, stage_name, step_num, step_name, last_status (of the newest run; None if it never
+        One row per step: stage_num, stage_name, step_num, step_name, last_status (of the newest run; None if it never
         ran), last_run (number of the newest run), last_completed (when a run last completed).
     """
     return execute_query(_PROGRESS, (cycle_name,))
@@ -157,7 +157,7 @@ def get_step_history(cycle_name: str, stage_num: int | None = None, step_num: in
         step_num: only steps of this number.
 
     Returns:
-        One row a run: stage_num, stage_name, step_num, step_name, run_num, status, started_ts, completed_ts,
+        One row per run: stage_num, stage_name, step_num, step_name, run_num, status, started_ts, completed_ts,
         started_by, error_message, output_data, work_run_num (for a skipped run, the run that did the work).
     """
     return execute_query(_HISTORY, (cycle_name, stage_num, stage_num, step_num, step_num))

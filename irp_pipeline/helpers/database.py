@@ -1,8 +1,8 @@
-"""The database as notebooks and steps use it: statements, transactions, and making and dropping a schema.
+"""The database for notebooks and steps: statements, transactions, and making and dropping a schema.
 
-Statements are run by :mod:`irp_pipeline.postgres.running`, in the schema of :mod:`irp_pipeline.helpers.db_context`.
-Making and dropping a schema are here, since steps and jobs may be at work in it. Cycles, stages and steps have modules
-of their own.
+:mod:`irp_pipeline.postgres.running` runs the statements, in the schema of :mod:`irp_pipeline.helpers.db_context`.
+Making and dropping a schema are here, since steps and jobs may be at work in it. Cycles, stages and steps have their
+own modules.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ __all__ = [
 
 
 def init_database(schema: str | None = None, force: bool = False) -> None:
-    """Make the schema, if it is missing, and bring its tables to this version of the package.
+    """Make the schema, if it is missing, and upgrade its tables to this version of the package.
 
-    Safe to repeat and safe from any number of processes and threads at once; never destructive. Either all of it
-    happens or none: an interrupted run leaves the schema as it was.
+    Safe to repeat, and safe to call from any number of processes and threads at once; never destructive. It is one
+    transaction: an interrupted run leaves the schema as it was.
 
     Args:
-        schema: the schema to make; None means the context.
-        force: end steps and jobs first that are at work in a schema of an earlier version.
+        schema: the schema to make; None means that of the context.
+        force: first end the steps and jobs that are at work in a schema of an earlier version.
 
     Raises:
-        DatabaseError: the server refuses or is away; the schema holds irp_* tables that this package did not make,
-            or was made by a newer version of it; tables are to be changed, and steps or jobs are at work in them.
+        DatabaseError: the server refuses or is away; the schema contains irp_* tables that this package did not make,
+            or a newer version made; or tables must change while steps or jobs are at work in them.
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
     """
     from irp_pipeline.helpers import ending
@@ -88,7 +88,7 @@ def drop_schema(schema: str, force: bool = False) -> bool:
 
     Args:
         schema: the schema to drop.
-        force: needed for ``public``; and it ends steps and jobs first that are at work in the schema.
+        force: needed for ``public``; also ends the steps and jobs that are at work in the schema.
 
     Returns:
         Whether there was such a schema.
@@ -115,7 +115,7 @@ def drop_schema(schema: str, force: bool = False) -> bool:
     return schemas.drop(schema, guard)
 
 
-# --- where the functions of the old single module went ------------------------------------------------------------
+# --- functions of the old single module that have moved -----------------------------------------------------------
 
 _MOVED = {
     "archive_cycle": "cycle",
@@ -153,7 +153,7 @@ def _forward(name: str) -> Callable[..., Any]:
     signature = inspect.signature(function)
     with_schema = signature.replace(
         parameters=[
-            # What came later is keyword-only, and not for old scripts: there the schema follows at once.
+            # Old scripts pass the schema as the next positional argument; later parameters are keyword-only.
             *(p for p in signature.parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY),
             inspect.Parameter("schema", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation="str | None"),
         ]

@@ -1,6 +1,6 @@
-"""Which PostgreSQL schema the caller works in: the names that notebooks and steps import.
+"""The PostgreSQL schema that the caller works in: the names that notebooks and steps import.
 
-What they do is in :mod:`irp_pipeline.postgres.context`, below everything that runs a statement.
+The code is in :mod:`irp_pipeline.postgres.context`, below everything that runs a statement.
 """
 
 from irp_pipeline.postgres.context import (

@@ -1,7 +1,7 @@
-"""Whether a step has anything to do: decided by content, and said in one sentence.
+"""Whether a step has anything to do: decided by content, and explained in one sentence.
 
-A step is skipped if its newest work completed with the same inputs, and what it wrote is still there as recorded: its
-files on this machine, its records in the database. Whoever asks, on whatever machine, after however many failures.
+A step is skipped if its newest work completed with the same inputs, and its output is still as recorded: its files on
+this machine, its records in the database. It does not matter who asks, where, or how many runs failed before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Verdict:
 
 
 def kept_inputs(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Return inputs as they are recorded: short text as it is, anything else as its hash.
+    """Return inputs as they are recorded: short text unchanged, anything else as its hash.
 
     Args:
         inputs: plain data by the name of the input.
@@ -63,7 +63,7 @@ def kept_inputs(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fingerprint_of(inputs: Mapping[str, Any]) -> str:
-    """Return one hash that stands for all inputs of a step."""
+    """Return one hash of all inputs of a step."""
     return hashes.value_hash(kept_inputs(inputs))
 
 
@@ -80,14 +80,14 @@ def decide(
 
     Args:
         step_id: the step.
-        fingerprint: stands for everything that the result depends on.
+        fingerprint: a hash of everything that the result depends on.
         inputs: the same, input by input, to say which one changed.
-        rerun: it is to run in any case.
-        records: gives the content of the records that the step keeps in the database, as they are now.
-        pending: what is waiting to be done, whatever was done before.
+        rerun: whether it must run in any case.
+        records: returns the content of the records that the step keeps in the database, as they are now.
+        pending: work that waits to be done, whatever was done before.
 
     Returns:
-        The verdict; None if there is no such step. A run that is ACTIVE is not judged here.
+        The verdict; None if there is no such step. It does not judge an ACTIVE run.
     """
     row = fetch_one(
         """
@@ -171,7 +171,7 @@ def _changed(before: Mapping[str, str] | None, inputs: Mapping[str, Any] | None,
 
 
 def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """Say of each input that differs what became of it.
+    """Say how each input that differs has changed.
 
     Args:
         before: recorded inputs by name.
@@ -187,12 +187,12 @@ def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> Iterato
 
 
 def short(value: str) -> str:
-    """Return an input for people: the beginning of a hash, any other text as it is."""
+    """Return an input for people to read: the beginning of a hash, any other text unchanged."""
     return value[:_SHOWN] if len(value) == 64 and set(value) <= _HEXADECIMAL else value
 
 
 def outputs_of_steps(cycle_id: int) -> dict[str, str]:
-    """Return what stands for the content that each keyed step of a cycle left, by the key of the step.
+    """Return a hash of the output of each keyed step of a cycle, by the key of the step.
 
     Args:
         cycle_id: the cycle.

@@ -1,13 +1,13 @@
-"""What is at work for cycles, and ending it before something is taken away from under it.
+"""Steps and jobs at work: finding them, and ending them before a cycle or a schema is changed or removed.
 
-Here: finding the steps and jobs at work, refusing what must not happen beside them, and ending them by force. It knows
-cycles, steps and jobs, so that none of these needs to know the others. Callers use ``force=True`` of the functions
+Here: finding the steps and jobs at work, refusing what must not happen while they work, and ending them by force. It
+imports cycles, steps and jobs, so that these need not import each other. Callers use ``force=True`` of the functions
 that archive, delete, drop and upgrade.
 
 A step is at work while it is tracked, ACTIVE, and its worker is not known to be dead. A job is at work until it has
-ended or is skipped. Runs that are mere bookkeeping (``create_step_run``) are nobody's work here.
+ended or is skipped. Runs that are only recorded (``create_step_run``) do not count as work here.
 
-Works in the schema of :mod:`irp_pipeline.helpers.db_context`, also in one that an earlier version made.
+Works in the schema of :mod:`irp_pipeline.helpers.db_context`, even if an earlier version made it.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ _JOBS: Final = """
      ORDER BY j.id
 """
 _ENDED: Final = ["FINISHED", "FAILED", "CANCELLED", "ERROR"]
-# The hand-over of such a job may have arrived though its answer was lost.
+# Such a job may have reached its engine, although the answer was lost.
 _PERHAPS_AT_ENGINE: Final = "ERROR"
 
-# In the order in which everybody else locks them: none of these can be added to, and no step or job begin.
+# In the same order as all other code locks them. With these locks, nothing can be added, and no step or job can begin.
 _LOCKS: Final = (
     "LOCK TABLE irp_cycle IN ROW EXCLUSIVE MODE",
     "SELECT id FROM irp_cycle WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
@@ -98,14 +98,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepAtWork:
-    """A step run at work: whose, and its lease."""
+    """A step run at work: its step, its cycle and its lease."""
 
     step_name: str
     cycle_name: str
     lease: HeldLease
 
     def __str__(self) -> str:
-        """Name it, with the process that works on it."""
+        """Describe it, with the process that works on it."""
         worker = self.lease.worker
         return (
             f"run {self.lease.run_num} of step {self.step_name!r} on host {worker.host}, process {worker.pid}, last "
@@ -115,7 +115,7 @@ class StepAtWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobAtWork:
-    """A job that has not ended: whose, and how its engine knows it."""
+    """A job that has not ended: its cycle, and its key at the engine."""
 
     id: int
     batch_id: int
@@ -126,13 +126,13 @@ class JobAtWork:
     engine: str | None
 
     def __str__(self) -> str:
-        """Name it, with its status."""
+        """Describe it, with its status."""
         return f"job {self.id} ({self.analysis or 'without a name'}), {self.status}"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is at work: the runs of steps, and the jobs. Its text names them."""
+    """The step runs and jobs at work. As text, it lists them."""
 
     steps: tuple[StepAtWork, ...] = ()
     jobs: tuple[JobAtWork, ...] = ()
@@ -145,7 +145,7 @@ class Work:
 
     @property
     def cycle_names(self) -> list[str]:
-        """The cycles that it is done for, in order."""
+        """The cycles of this work, in order."""
         return sorted({*(step.cycle_name for step in self.steps), *(job.cycle_name for job in self.jobs)})
 
 
@@ -187,13 +187,13 @@ def nothing_at_work(cycle_ids: Collection[int], doing: str, *, force: bool) -> I
     """Open a transaction in which nothing is at work for some cycles, and nothing can begin.
 
     Args:
-        cycle_ids: the cycles; unknown ones are passed over.
-        doing: what is to be done with them, such as ``deleted``.
-        force: end first what is at work, and wait until it has ended.
+        cycle_ids: the cycles; unknown ones are ignored.
+        doing: what will be done with them, such as ``deleted``.
+        force: first end what is at work, and wait until it has ended.
 
     Raises:
-        CycleError: something is at work, or does not end; or ``force`` inside a transaction, where waiting for others
-            would be waiting for oneself.
+        CycleError: something is at work, or does not end; or ``force`` is used inside a transaction, whose own locks
+            would make it wait for ever.
         EngineError: an engine cannot be reached to end its jobs.
     """
     if force and in_transaction():
@@ -220,13 +220,13 @@ def nothing_at_work(cycle_ids: Collection[int], doing: str, *, force: bool) -> I
 
 
 def refuse_in_schema(connection: sa.Connection, schema: str, version: str, doing: str) -> None:
-    """Refuse to change a schema under what is at work in it; nothing can begin in it until the transaction ends.
+    """Refuse to change a schema while anything is at work in it; nothing can begin in it until the transaction ends.
 
     Args:
-        connection: with an open transaction, which does the change.
+        connection: with the open transaction that makes the change.
         schema: the schema.
-        version: the revision that it is at.
-        doing: what is to be done with it, such as ``dropped``.
+        version: its present revision.
+        doing: what will be done with it, such as ``dropped``.
 
     Raises:
         DatabaseError: something is at work.
@@ -251,7 +251,7 @@ def refuse_in_schema(connection: sa.Connection, schema: str, version: str, doing
 
 
 def end_schema(schema: str, why: str) -> None:
-    """End all that is at work in a schema, whichever version made it, and wait until it has ended.
+    """End everything at work in a schema, whichever version made it, and wait until it has ended.
 
     Args:
         schema: the schema; one without our tables has nothing at work.
@@ -271,17 +271,17 @@ def end_schema(schema: str, why: str) -> None:
 def end_work(why: str, cycle_ids: Collection[int] | None = None, version: str | None = None) -> None:
     """End the steps and jobs at work in the current schema, and wait until they have ended.
 
-    A step is told by taking its lease: its run is FAILED from then on, whatever it still does is recorded nowhere, and
-    its worker notices at its next heartbeat. That is waited for, or for the end of the worker if that is on this host.
-    Jobs are cancelled at their engines, and waited for as long as those say that they are at them.
+    Taking its lease ends a step: its run becomes FAILED, nothing it still does is recorded, and its worker notices at
+    the next heartbeat. This function waits for that, or for the end of the worker if it is on this host. It cancels
+    jobs at their engines, and waits until these report that they no longer work on them.
 
     Args:
         why: the reason, for the records.
         cycle_ids: only for these cycles.
-        version: the revision that the schema is at; None means this package's.
+        version: the present revision of the schema; None means that of this package.
 
     Raises:
-        CycleError: an engine goes on for minutes with a job that it was told to end.
+        CycleError: an engine still works on a job minutes after it was asked to end it.
         EngineError: an engine cannot be reached.
     """
     if version is None or version >= _STEPS_SINCE:
@@ -317,7 +317,7 @@ def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
     for (cycle_name, name), engine_jobs in by_engine.items():
         try:
             risk_engine = engine(name, jobs_of(settings.cycle_dir(get_current_schema(), cycle_name)))
-        except EngineError:  # an engine that is not there does nothing
+        except EngineError:  # an engine that does not exist cannot be at work
             phases = {job.job_key: JobPhase.UNKNOWN for job in engine_jobs}
         else:
             phases = _cancelled(risk_engine, engine_jobs)
@@ -325,7 +325,7 @@ def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
 
 
 def _cancelled(risk_engine: RiskEngine, jobs: list[JobAtWork]) -> dict[str, JobPhase]:
-    """Have an engine end jobs, and return in which phase each has ended by its key."""
+    """Make an engine end jobs, and return the phase in which each has ended, by its key."""
     keys = [job.job_key for job in jobs]
     deadline = time.monotonic() + _ENGINE_SECONDS
     while True:
@@ -348,7 +348,7 @@ def _record_ends(why: str, jobs: list[JobAtWork], phases: Mapping[str, JobPhase]
     for job in jobs:
         by_batch[job.batch_id].append(job.id)
     for batch_id, job_ids in by_batch.items():
-        # A job that came to its end by itself keeps its result, where that can still be recorded.
+        # A job that ended by itself keeps its result, if that can still be recorded.
         with suppress(IrpError):
             track_jobs(batch_id, [job.id for job in jobs if phases[job.job_key] is not JobPhase.UNKNOWN])
         with transaction():
@@ -398,7 +398,7 @@ def _way_out(forced: bool) -> str:
 
 
 def end_batches(cycle_id: int, batch_type: str, patience: float = _PATIENCE_SECONDS) -> list[int]:
-    """End the jobs of all batches of a cycle that are under way, and wait until they have ended.
+    """End the jobs of all batches under way of a cycle, and wait until they have ended.
 
     Args:
         cycle_id: the cycle.

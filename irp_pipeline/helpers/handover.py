@@ -1,12 +1,11 @@
 """Handing jobs of a batch to their risk engines, following them there, and ending or replacing them.
 
-How many statements are sent does not depend on how many jobs there are. Whoever changes a job holds the lock on its
-batch, so that changes to one batch come one after the other. The request of a job is written down before it goes to the
-engine, under a key that goes with it: after a crash at any point the same request is handed over again under the same
-key, and the engine has it once. A job whose request has changed until then gets another key.
+The number of statements does not depend on the number of jobs. Every change to a job holds its batch's lock, so that
+changes to a batch happen one after the other. The request of a job is recorded before it goes to the engine, together
+with its key: after a crash at any point, the same request is handed over again under the same key, and the engine has
+it once. A job whose request has changed since then gets another key.
 
-What a job is asked for is the business of :mod:`irp_pipeline.helpers.job_request`; one job at a time, that of
-:mod:`irp_pipeline.helpers.job`.
+:mod:`irp_pipeline.helpers.job_request` makes the request of a job; :mod:`irp_pipeline.helpers.job` handles single jobs.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _PERHAPS_AT_ENGINE: Final = frozenset({JobStatus.INITIATED, JobStatus.ERROR})
 
 UNDER_WAY: Final = "j.status NOT IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')"
 
-# What becomes of a job that its batch no longer counts: one that was under way has been ended.
+# Sets a job aside, so that its batch no longer counts it; if it was under way, it has been ended.
 SET_ASIDE = """
     skipped = true,
     status = CASE WHEN status IN ('INITIATED', 'FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
@@ -54,21 +53,21 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
 
     Args:
         batch_id: the batch.
-        job_ids: only these; those that are skipped or not INITIATED are left alone.
+        job_ids: only these; jobs that are skipped or not INITIATED stay as they are.
 
     Returns:
-        How many were handed over. One whose request cannot be made or that the engine refuses is ERROR. One with the
-        request of a finished job of the cycle has that one's result and is FINISHED.
+        How many were handed over. A job whose request cannot be made, or that the engine refuses, becomes ERROR. A job
+        with the same request as a finished job of the cycle gets that job's result and becomes FINISHED.
 
     Raises:
         JobError: there is no such batch.
         CycleError: its cycle is archived.
-        DatabaseError: the database refuses or is away. The same call finishes the work later.
+        DatabaseError: the database refuses or is away. Repeat the call later to finish the work.
     """
     batch = open_batch(batch_id)
     if batch is None:
         raise JobError(f"There is no batch with the id {batch_id}")
-    # Hashing may take long: nobody waits for it.
+    # Hashing may take long, so no lock is held here.
     waiting = select_jobs(batch_id, "j.status = 'INITIATED'", job_ids)
     requests, refused = requests_of(batch, {job.id: job.job_configuration_data for job in waiting})
     with lock_batch(batch_id) as batch:
@@ -93,14 +92,14 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
 
 
 def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
-    """Ask the engines how the unfinished jobs of a batch stand, and write down what has changed.
+    """Ask the engines for the status of the unfinished jobs of a batch, and record the changes.
 
-    A submitted job that its engine does not have is handed over again. One that is being cancelled is cancelled again,
-    in case that the first request did not arrive. Of two that track at once, one writes a change down.
+    A submitted job that its engine does not have is handed over again. A job that is being cancelled is cancelled
+    again, in case the first request did not arrive. If two callers track at once, only one records a change.
 
     Args:
         batch_id: the batch.
-        job_ids: only these; those that are skipped, INITIATED or have ended are left alone.
+        job_ids: only these; jobs that are skipped, INITIATED or have ended stay as they are.
 
     Raises:
         JobError: there is no such batch.
@@ -128,14 +127,14 @@ def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
 
 
 def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
-    """Ask for jobs of a batch to be ended; tracking tells when they have.
+    """Ask the engines to end jobs of a batch; tracking records when they have ended.
 
     Args:
         batch_id: the batch.
-        job_ids: only these; those that are skipped or have ended are left alone.
+        job_ids: only these; jobs that are skipped or have ended stay as they are.
 
     Returns:
-        How many were asked to end. Those that were not handed over yet are CANCELLED at once.
+        How many the engines were asked to end. Jobs that were not handed over yet become CANCELLED at once.
 
     Raises:
         JobError: there is no such batch.
@@ -156,7 +155,7 @@ def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
             if job.status not in BEING_CANCELLED
         ]
         record(batch, changes)
-    # Written down first: should the engine not hear of it, tracking tells it again.
+    # Recorded first: if the request does not reach the engine, tracking repeats it.
     for engine_jobs in _by_engine([job for job in jobs if job not in waiting]).values():
         batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
     return len(jobs)
@@ -170,16 +169,16 @@ def replace_jobs(
     *,
     recompute: bool = False,
 ) -> list[int]:
-    """Make a new job in place of each, and the batch ACTIVE again; to be called under :func:`lock_batch`.
+    """Replace each job by a new one, and make the batch ACTIVE again; call it under :func:`lock_batch`.
 
-    The old ones are kept and skipped, and ended if they are under way.
+    The old jobs are kept and skipped, and ended if they are under way.
 
     Args:
         batch: the locked batch.
-        reasons: why, by job; kept in the tracking log of the old ones.
-        jobs: unskipped jobs of it, as they stand under the lock.
-        job_configuration_id: the job configuration of the new ones; None means that of the old.
-        recompute: the engine is to compute them even if their request is that of a finished job.
+        reasons: why, by job; recorded in the tracking log of the old jobs.
+        jobs: unskipped jobs of the batch, read under the lock.
+        job_configuration_id: the job configuration of the new jobs; None means that of the old ones.
+        recompute: whether the engine must compute them even if a finished job had the same request.
 
     Returns:
         The ids of the new jobs, in the order of the old ones' ids.
@@ -232,7 +231,7 @@ def replace_jobs(
 
 
 def jobs_doing(batch_id: int) -> dict[str, str]:
-    """Return what engines say they are doing for jobs under way, by the name of the job's analysis; for people.
+    """Return what engines are doing for jobs under way, in words, by the name of the job's analysis.
 
     Raises:
         CycleError: the batch's cycle is archived.
@@ -253,7 +252,7 @@ def jobs_doing(batch_id: int) -> dict[str, str]:
 def requests_of(
     batch: BatchOfJobs, parameters: Mapping[int, Mapping[str, Any]]
 ) -> tuple[dict[int, dict[str, Any]], dict[int, JobError]]:
-    """Return the requests of jobs by their ids, and why others have none. Each portfolio is read once.
+    """Return the requests of jobs, and why some jobs have none, by the id of the job. Each portfolio is read once.
 
     Args:
         batch: the batch of the jobs.
@@ -276,7 +275,7 @@ def requests_of(
 def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
     """Give each job that waits to be handed over the result of a finished job with the same request, if there is one.
 
-    Where such a job's files are no longer as it left them, the work is done again.
+    If the files of the finished job have changed, the work is done again.
     """
     rows = fetch_all(
         f"""
@@ -311,7 +310,7 @@ def _done_before(batch: BatchOfJobs, job_ids: Collection[int]) -> list[Change]:
 def select_jobs(
     batch_id: int, condition: str, job_ids: Collection[int] | None, *, with_request: bool = False
 ) -> list[Job]:
-    """Return unskipped jobs of a batch; their requests, which are long, only if asked for."""
+    """Return unskipped jobs of a batch; with their requests, which are long, only on request."""
     rows = fetch_all(
         f"""
         SELECT {JOB_COLUMNS} {", j.request_data" if with_request else ""}
@@ -325,7 +324,7 @@ def select_jobs(
 
 
 def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) -> None:
-    """Keep what is about to be handed over. A job that may have gone to its engine with another request starts anew."""
+    """Record requests before the handover. A job that its engine may have with another request gets a new key."""
     rows = {"rows": [{"id": job_id, "request": request} for job_id, request in requests.items()]}
     changed = fetch_all(
         f"""
@@ -365,10 +364,10 @@ def _is_lost(job: Job, state: JobState) -> bool:
 
 
 def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Job]) -> None:
-    """End what the engines still do for jobs.
+    """Make the engines end their work on jobs.
 
-    A job that is INITIATED or ERROR may be at its engine all the same: whoever handed it over may have died before he
-    could write that down, or have had no answer.
+    Even an INITIATED or ERROR job may be at its engine: the process that handed it over may have died before it could
+    record that, or may have had no answer.
     """
     unfinished = [
         job for job in jobs if (job.has_request if job.status in _PERHAPS_AT_ENGINE else not job.status.is_terminal)
@@ -376,7 +375,7 @@ def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Job]) -> None:
     for engine_jobs in _by_engine(unfinished).values():
         try:
             risk_engine = batch.engine_of(engine_jobs[0])
-        except EngineError:  # an engine that is not there does nothing
+        except EngineError:  # an engine that does not exist cannot be at work
             continue
         states = risk_engine.states([job.job_key for job in engine_jobs])
         if at_work := [key for key, state in states.items() if is_at_work(state)]:

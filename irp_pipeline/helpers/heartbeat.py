@@ -1,4 +1,4 @@
-"""The lease of a tracked run, and the thread that renews it while the block of work runs."""
+"""The lease of a tracked run, and the thread that renews it during the block of work."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Heartbeat:
                     """,
                     (self._run.id, self._lease.token),
                 )
-            except Exception as error:  # only the end of the lease ends this thread
+            except Exception as error:  # only the end of the lease may end this thread
                 _log.warning("The lease of step run %s could not be renewed, trying again: %s", self._run.id, error)
                 pause = 1
                 continue

@@ -1,8 +1,9 @@
-"""Jobs, one at a time: each is one submission of a job configuration to a risk engine.
+"""Single jobs: each is one submission of a job configuration to a risk engine.
 
-Submitting, following, resubmitting, restoring, skipping and cancelling one; looking it up is the business of
-:mod:`irp_pipeline.helpers.job_lookup`, whose names are here too, and many jobs of one batch that of
-:mod:`irp_pipeline.helpers.handover`. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+Here: submitting, following, resubmitting, restoring, skipping and cancelling a job.
+:mod:`irp_pipeline.helpers.job_lookup` finds jobs; its names can also be imported from here.
+:mod:`irp_pipeline.helpers.handover` handles many jobs of a batch. Works in the schema of
+:mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ _SET_CONFIGURATION_ASIDE = "UPDATE irp_job_configuration SET skipped = true WHER
 
 
 def job_log(job_id: int) -> str:
-    """Return what the engine printed for a job so far; empty if there is nothing.
+    """Return what the engine has printed for a job so far; empty if nothing.
 
     Raises:
         JobError: there is no such job.
@@ -89,10 +90,10 @@ def job_log(job_id: int) -> str:
 
 
 def submit_job(job_id: int) -> JobStatus:
-    """Hand a job to its engine. Safe to repeat; a job that was handed over already is left as it is.
+    """Hand a job to its engine. Safe to repeat; a job that was already handed over stays as it is.
 
     Returns:
-        How it stands then: SUBMITTED, or ERROR if its request cannot be made or the engine refuses it.
+        Its status after that: SUBMITTED, or ERROR if its request cannot be made or the engine refuses it.
 
     Raises:
         JobError: there is no such job, or it is skipped.
@@ -107,7 +108,7 @@ def submit_job(job_id: int) -> JobStatus:
 
 
 def track_job_status(job_id: int) -> JobStatus:
-    """Ask the engine how a job stands, write it down, and return it.
+    """Ask the engine for the status of a job, record it, and return it.
 
     Raises:
         JobError: there is no such job.
@@ -121,24 +122,24 @@ def track_job_status(job_id: int) -> JobStatus:
 def resubmit_job(
     job_id: int, job_configuration_data: Mapping[str, Any] | None = None, override_reason: str | None = None
 ) -> int:
-    """Make a new job in place of one, to be submitted; the old one is kept and skipped.
+    """Replace a job by a new one, which can then be submitted; the old job is kept and skipped.
 
-    The engine computes it again, even if its request is the same. Other parameters stay when steps run again, until
-    :func:`restore_job`. The batch becomes ACTIVE again. Of two that resubmit a job at once, one does it and the other
-    is refused.
+    The engine computes it again, even if its request is the same. New parameters stay in force when steps run again,
+    until :func:`restore_job`. The batch becomes ACTIVE again. If two callers resubmit a job at once, one succeeds and
+    the other is refused.
 
     Args:
         job_id: a job that has ended, or was not handed over yet.
-        job_configuration_data: parameters that replace those of the job; those that are not named stay. They follow
-            the rules of the workbook, and become a job configuration of their own.
-        override_reason: why; needed with other parameters.
+        job_configuration_data: parameters that replace those of the job; the others stay. They follow the rules of the
+            workbook, and become a new job configuration.
+        override_reason: why; needed with new parameters.
 
     Returns:
         The id of the new job, which is INITIATED.
 
     Raises:
-        JobError: there is no such job; it is under way; it is skipped or resubmitted already; other parameters without
-            a reason; another batch of the same kind is under way.
+        JobError: there is no such job; it is under way; it is already skipped or resubmitted; new parameters have no
+            reason; another batch of the same kind is under way.
         WorkbookError: a parameter is unknown, cannot be changed, or breaks a rule of the workbook.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
@@ -181,13 +182,13 @@ def restore_job(job_id: int, reason: str | None = None) -> int:
 
     Args:
         job_id: a job with other parameters than the workbook's, or one that is skipped.
-        reason: why; kept in its tracking log.
+        reason: why; recorded in its tracking log.
 
     Returns:
         The id of the new job, which has the workbook's parameters and is INITIATED.
 
     Raises:
-        JobError: there is no such job; it is under way; another took its place; it is as the workbook says.
+        JobError: there is no such job; it is under way; another job replaced it; or it is already as in the workbook.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
@@ -204,24 +205,24 @@ def restore_job(job_id: int, reason: str | None = None) -> int:
         )
         execute_command(_SET_CONFIGURATION_ASIDE, (job.job_configuration_id,))
         why = "restored to the workbook" + (f": {storable_text(reason)}" if reason else "")
-        # A skipped job is no longer counted; for a moment it is, so that it can be replaced like any other.
+        # A skipped job does not count. Unskip it for a moment, so that it can be replaced like any other.
         execute_command("UPDATE irp_job SET skipped = false WHERE id = %s", (job_id,))
         [new_id] = replace_jobs(batch, {job_id: why}, [job], configuration_id)
     return new_id
 
 
 def skip_job(job_id: int, reason: str | None = None) -> None:
-    """Do without a job: its batch no longer waits for it, nor for its configuration.
+    """Skip a job: its batch no longer waits for it, nor for its configuration.
 
-    A job that is under way is ended. Skipping a skipped job changes nothing. It stays skipped when steps run again,
+    If it is under way, it is ended. Skipping a skipped job changes nothing. It stays skipped when steps run again,
     until :func:`restore_job`.
 
     Args:
         job_id: the job.
-        reason: why; kept in its tracking log.
+        reason: why; recorded in its tracking log.
 
     Raises:
-        JobError: there is no such job, or another took its place.
+        JobError: there is no such job, or another job replaced it.
         CycleError: its cycle is archived.
         EngineError: the engine cannot be reached to end the job.
     """
@@ -252,10 +253,11 @@ def skip_job(job_id: int, reason: str | None = None) -> None:
 
 
 def cancel_job(job_id: int) -> JobStatus:
-    """Ask for a job to be ended. One that has ended is left as it is.
+    """Ask the engine to end a job. A job that has ended stays as it is.
 
     Returns:
-        How it stands then: CANCELLED, CANCEL_REQUESTED while the engine is still at it, or what it had ended as.
+        Its status after that: CANCELLED, CANCEL_REQUESTED while the engine is still ending it, or the status with which
+        it had already ended.
 
     Raises:
         JobError: there is no such job, or it is skipped.
@@ -277,7 +279,7 @@ def _require_job(job_id: int) -> JobInCycle:
 
 
 def _require_idle(job_id: int) -> JobInCycle:
-    """Return a job that can be replaced: one that has ended, or was not handed over yet."""
+    """Return a job if it can be replaced: if it has ended, or was not handed over yet."""
     job = _require_job(job_id)
     if not job.skipped and not job.status.is_terminal and job.status is not JobStatus.INITIATED:
         raise JobError(
@@ -287,7 +289,7 @@ def _require_idle(job_id: int) -> JobInCycle:
 
 
 def _workbook_parameters(job: Job) -> dict[str, Any]:
-    """Return the parameters that the workbook gives for a job, whatever a person gave since."""
+    """Return the workbook's parameters of a job, whatever a person has changed since."""
     if not job.overridden:
         return dict(job.job_configuration_data)
     if job.workbook_data is None:

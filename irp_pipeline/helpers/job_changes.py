@@ -1,6 +1,6 @@
-"""What becomes of a job: from which status to which, and why; written down with a row in its tracking log.
+"""Changes of a job's status, with the reason; each is recorded with a row in the job's tracking log.
 
-Asking the engines is the business of :mod:`irp_pipeline.helpers.handover`.
+:mod:`irp_pipeline.helpers.handover` asks the engines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BEING_CANCELLED: Final = frozenset({JobStatus.CANCEL_REQUESTED, JobStatus.CANCEL
 
 @dataclass(frozen=True)
 class Change:
-    """A job that was seen in one status and goes to another."""
+    """A job's change from the status in which it was seen to another."""
 
     job_id: int
     seen: JobStatus
@@ -42,7 +42,7 @@ class Change:
 
 
 def change_of(job: Job, state: JobState) -> Change | None:
-    """Return what an engine's answer changes; None if it changes nothing."""
+    """Return the change that an engine's answer makes; None if it changes nothing."""
     status = job.status
     if status in BEING_CANCELLED and is_at_work(state):
         return None
@@ -65,7 +65,7 @@ def is_at_work(state: JobState) -> bool:
 
 
 def record(batch: BatchOfJobs, changes: Iterable[Change]) -> None:
-    """Write changes down, each with a row in the tracking log, if the job still stands as it was seen."""
+    """Record changes, each with a row in the tracking log, if the job still has the status that was seen."""
     rows = [
         {
             "id": change.job_id,

@@ -1,7 +1,6 @@
-"""Looking jobs up: one, those of a cycle, one with all that it came from and that came from it.
+"""Finding jobs: one job, those of a cycle, and a job with its predecessors and successors.
 
-Here also: what is read beside the record of a job. What is done to jobs is the business of
-:mod:`irp_pipeline.helpers.job`.
+Here also: what is read along with the record of a job. :mod:`irp_pipeline.helpers.job` changes jobs.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ class JobInCycle(Job):
     Attributes:
         configuration_id: the configuration that asks for it.
         cycle_name: its cycle.
-        work_key: the key by which the engine knows the job that did the work: its own, or that of ``work_job_id``.
-        result_data: what came back; None also where nobody asked for it, since it is long.
+        work_key: the engine's key of the job that did the work: its own, or that of ``work_job_id``.
+        result_data: what came back; also None if it was not asked for, since it is long.
     """
 
     configuration_id: int
@@ -67,7 +66,7 @@ class JobInCycle(Job):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackingEntry:
-    """A line of the tracking log of a job: what it became, why, and when."""
+    """A line of the tracking log of a job: its new status, why, and when."""
 
     status: JobStatus
     message: str | None
@@ -76,7 +75,7 @@ class TrackingEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobHistory:
-    """A job, and what became of it, the oldest first."""
+    """A job, and the entries of its tracking log, the oldest first."""
 
     job: Job
     tracking: tuple[TrackingEntry, ...]
@@ -91,9 +90,9 @@ def read_job(job_id: int) -> dict[str, Any] | None:
 
     Returns:
         id, batch_id, job_configuration_id, parent_job_id, job_key, status, skipped, created_ts, submitted_ts,
-        completed_ts, error_message, work_job_id (the job whose result this one has, since it had the same request),
+        completed_ts, error_message, work_job_id (the job whose result this one has, since their requests are the same),
         recompute, job_configuration_data, overridden, override_reason, workbook_data (the workbook's parameters, if a
-        person gave others), request_data (what the engine was given), result_data (what came back), batch_type,
+        person changed them), request_data (what the engine was given), result_data (what came back), batch_type,
         configuration_id, cycle_name, folder (where the engine keeps its files; None if there is no such engine).
     """
     job = find_job(job_id, with_data=True)
@@ -101,7 +100,7 @@ def read_job(job_id: int) -> dict[str, Any] | None:
 
 
 def job_as_dict(job: JobInCycle) -> dict[str, Any]:
-    """Return a job as :func:`read_job` does; to be found with its data."""
+    """Return a job as :func:`read_job` does; it must have been found with its data."""
     return as_dict(job, _READ)
 
 
@@ -110,7 +109,7 @@ def find_job(job_id: int, *, with_data: bool = False) -> JobInCycle | None:
 
     Args:
         job_id: the job.
-        with_data: also what its engine was given, and what came back.
+        with_data: whether to read also what its engine was given, and what came back.
     """
     row = fetch_one(
         f"""
@@ -125,7 +124,7 @@ def find_job(job_id: int, *, with_data: bool = False) -> JobInCycle | None:
 
 
 def list_jobs(cycle_id: int, status: str | None = None) -> list[dict[str, Any]]:
-    """Return the jobs of all batches of a cycle in the order they were made, skipped ones too.
+    """Return the jobs of all batches of a cycle in the order they were made, including skipped ones.
 
     Args:
         cycle_id: the cycle; an unknown one has no jobs.
@@ -140,7 +139,7 @@ def list_jobs(cycle_id: int, status: str | None = None) -> list[dict[str, Any]]:
 
 
 def jobs_of_cycle(cycle_id: int, status: str | None = None) -> list[Job]:
-    """Return the jobs of all batches of a cycle in the order they were made, skipped ones too.
+    """Return the jobs of all batches of a cycle in the order they were made, including skipped ones.
 
     Args:
         cycle_id: the cycle; an unknown one has no jobs.
@@ -160,11 +159,11 @@ def jobs_of_cycle(cycle_id: int, status: str | None = None) -> list[Job]:
 
 
 def job_history(job_id: int) -> list[dict[str, Any]]:
-    """Return a job with those it came from and those that came from it, the oldest first.
+    """Return a job with the jobs that it replaced and those that replaced it, the oldest first.
 
     Returns:
-        The columns of :func:`list_jobs` without ``batch_type``, and ``tracking``: what became of the job, the oldest
-        first, as dicts of status, message, logged_ts.
+        The columns of :func:`list_jobs` without ``batch_type``, and ``tracking``: the tracking log of the job, the
+        oldest entry first, as dicts of status, message, logged_ts.
 
     Raises:
         JobError: there is no such job.
@@ -173,7 +172,7 @@ def job_history(job_id: int) -> list[dict[str, Any]]:
 
 
 def history_of_job(job_id: int) -> list[JobHistory]:
-    """Return a job with those it came from and those that came from it, the oldest first.
+    """Return a job with the jobs that it replaced and those that replaced it, the oldest first.
 
     Raises:
         JobError: there is no such job.
@@ -209,5 +208,5 @@ def history_of_job(job_id: int) -> list[JobHistory]:
 
 
 def no_job(job_id: int) -> JobError:
-    """Return the error for a job that is not there."""
+    """Return the error for a job that does not exist."""
     return JobError(f"There is no job with the id {job_id} in schema {get_current_schema()!r}")

@@ -1,7 +1,6 @@
-"""What a job is: the record of one, and what reads it. What becomes of jobs is the business of others.
+"""The record of a job, and the SQL that reads it. Other modules change jobs.
 
-``job`` does something with one job, ``handover`` with many of a batch, ``job_changes`` says what an engine's answer
-means.
+``job`` handles single jobs, ``handover`` many jobs of a batch; ``job_changes`` interprets an engine's answer.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ class Job:
         id: the job's id.
         batch_id: its batch.
         job_configuration_id: its job configuration.
-        parent_job_id: the job in whose place it is.
-        job_key: by what its engine knows it.
-        status: how it stands.
+        parent_job_id: the job that it replaced.
+        job_key: its key at the engine.
+        status: its status.
         skipped: whether its batch does without it.
         created_ts: when it was made.
         submitted_ts: when it was handed over, if it was.
         completed_ts: when it ended, if it has.
         error_message: why it failed.
-        work_job_id: the job whose result it has, since that had the same request.
-        recompute: whether the engine is to compute it even if its request is that of a finished job.
+        work_job_id: the job whose result it has, since their requests are the same.
+        recompute: whether the engine must compute it even if a finished job had the same request.
         job_configuration_data: its parameters.
-        overridden: whether a person gave other parameters than the workbook's.
+        overridden: whether a person changed the workbook's parameters.
         override_reason: why.
         batch_type: what it does.
-        workbook_data: the workbook's parameters, where a person gave others.
-        has_request: whether a request for it is kept, so that it may be at its engine.
-        request_data: what its engine was given; None also where nobody asked for it, since it is long.
+        workbook_data: the workbook's parameters, if a person changed them.
+        has_request: whether its request is recorded, so that it may be at its engine.
+        request_data: what its engine was given; also None if it was not asked for, since it is long.
     """
 
     id: int
@@ -96,9 +95,9 @@ class FinishedJob:
 
     Attributes:
         id: the job's id.
-        work_key: the key by which its engine knows the job that did the work.
+        work_key: the engine's key of the job that did the work.
         job_configuration_data: its parameters.
-        result_data: what its engine reported, if that is kept.
+        result_data: what its engine reported, if recorded.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""What a risk engine is given for a job: all that its result depends on, known by hashes, and where that is.
+"""What a risk engine is given for a job: everything that its result depends on, with hashes and paths.
 
 Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
@@ -29,7 +29,7 @@ from irp_pipeline.helpers.step import step_output
 from irp_pipeline.postgres.parameters import json_value
 
 REFUSED_PORTFOLIOS: Final = "refused portfolios"
-"""What the step that validates the exposure calls, in its output, the portfolios with errors, with the reasons."""
+"""The name of the portfolios with errors, and the reasons, in the output of the step that validates the exposure."""
 
 
 class JobError(IrpError):
@@ -38,19 +38,19 @@ class JobError(IrpError):
 
 @dataclass(frozen=True)
 class _Exposure:
-    """The OED files of a portfolio, and the hash of them all."""
+    """The OED files of a portfolio, and one hash of all of them."""
 
     files: tuple[Path, ...]
     hash: str
 
 
 class Requests:
-    """Makes the requests of a batch's jobs. Each portfolio, model and settings file is looked at once.
+    """Makes the requests of a batch's jobs. Each portfolio, model and settings file is read once.
 
     Args:
         cycle_id: the cycle.
         cycle_name: its name.
-        data_folder: what the file names of its configuration start from.
+        data_folder: the folder to which the file names of its configuration are relative.
         portfolios: names of the configuration's portfolios.
         needs_portfolio: whether each job is for one of them; else it gets no exposure.
     """
@@ -84,7 +84,7 @@ class Requests:
         Returns:
             ``analysis``, the parameters; if the jobs need a portfolio, ``inputs``, the absolute paths of the OED files
             by name, and ``exposure_hash`` of those files; the absolute paths of the files that the engine declares and
-            the analysis names, with their hashes: of Oasis LMF ``model``, ``model_hash``, ``settings``,
+            the analysis names, with their hashes: for Oasis LMF ``model``, ``model_hash``, ``settings``,
             ``settings_hash``.
 
         Raises:
@@ -119,7 +119,7 @@ class Requests:
         return found
 
     def _read_exposure(self, portfolio: str) -> _Exposure:
-        """Find the files of a portfolio: those that are recorded, checked; else those that somebody put there."""
+        """Find the files of a portfolio: the recorded ones, after a check; else those that a person put there."""
         if portfolio in self._refused:
             raise JobError(f"The portfolio {portfolio!r} has errors. {self._refused[portfolio]}")
         folder = settings.cycle_dir(get_current_schema(), self._cycle_name) / portfolio_key(portfolio)
@@ -135,7 +135,7 @@ class Requests:
             raise JobError(f"The portfolio {portfolio!r} cannot be used. {error}") from error
         except OSError as error:
             raise JobError(f"The portfolio {portfolio!r} cannot be read: {error}") from error
-        # What the cycle built was checked for what its engines need, which need not be locations.
+        # A portfolio that the cycle built was checked against the needs of its engines, which may not need locations.
         if not recorded and OedTable.LOCATION.value not in digests:
             raise JobError(
                 f"The portfolio {portfolio!r} has no location.csv in {folder}: run the Process stage of the cycle "
@@ -144,9 +144,9 @@ class Requests:
         return _Exposure(files, exposure_hash(digests))
 
     def _named_files(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """Return where the files are that the job names, and their hashes; nothing of what it does not name."""
+        """Return the paths and hashes of the files that the job names."""
         declaration = engines.declared(parameters)
-        if declaration is None:  # handing over tells that there is no such engine
+        if declaration is None:  # the handover reports that there is no such engine
             return {}
         rules = chain(declaration.columns.broken_rules(parameters), declaration.checks(parameters, self._folders))
         for column, message in rules:
@@ -175,7 +175,7 @@ class Requests:
 
 
 def places() -> str:
-    """Return the entries of a request that say where something is, as SQL; what it is, the hashes say."""
+    """Return, as SQL, the entries of a request that are paths; the content is in the hashes."""
     return "ARRAY[" + ", ".join(f"'{name}'" for name in ("inputs", *engines.named_files())) + "]"
 
 

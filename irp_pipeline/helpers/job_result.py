@@ -1,6 +1,6 @@
-"""What a finished job left: its result files, and whether they are still as it left them.
+"""The result files of a finished job, and whether they have changed since.
 
-How a result's figures are recorded is the business of :mod:`irp_pipeline.helpers.result`.
+:mod:`irp_pipeline.helpers.result` records the figures of a result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ResultFile:
 
     Attributes:
         path: where it is on this machine, or should be.
-        sha256: of its bytes; None for a job that ended before hashes were kept.
+        sha256: of its bytes; None for a job that ended before hashes were recorded.
         bytes: its size; likewise.
     """
 
@@ -45,7 +45,7 @@ def result_files(result: Mapping[str, Any], folder: Path) -> dict[str, ResultFil
         folder: where the engine keeps the job's files.
 
     Raises:
-        ValueError: a file is outside of the folder.
+        ValueError: a file is outside the folder.
     """
     files = {}
     for name, entry in (result.get("files") or {}).items():

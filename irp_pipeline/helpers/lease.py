@@ -1,8 +1,8 @@
 """Tracked step runs: a block of work under a fenced lease.
 
-:func:`track_step` refuses a second start, skips what is done already, notices dead workers, and never records the
-result of a worker that lost its lease. Whether there is anything to do is the business of
-:mod:`irp_pipeline.helpers.decision`; what a file is, of :mod:`irp_pipeline.helpers.artefact`.
+:func:`track_step` refuses a second start, skips work that is done, notices dead workers, and never records the result
+of a worker that lost its lease. :mod:`irp_pipeline.helpers.decision` decides whether there is anything to do;
+:mod:`irp_pipeline.helpers.artefact` describes files.
 
 Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
@@ -59,34 +59,34 @@ def track_step(
 ) -> Iterator[TrackedRun]:
     """Run a block of work as one run of a step.
 
-    The run is recorded as ACTIVE before the block and as COMPLETED after it; as FAILED with the error if the block
-    raises, which goes on. The newest tracked run of the step that is not SKIPPED decides what happens at the start:
-    COMPLETED with the same fingerprint, and with all that it wrote still there as recorded, and this one is SKIPPED;
-    ACTIVE with its worker alive, and this one is refused; ACTIVE with its worker dead, and that one becomes FAILED
-    ("worker lost") and this one works.
+    The run is recorded as ACTIVE before the block and as COMPLETED after it. If the block raises, the run is recorded
+    as FAILED with the error, and the error is raised again. The newest tracked run of the step that is not SKIPPED
+    decides what happens at the start. If it is COMPLETED with the same fingerprint, and its output is still as
+    recorded, the new run is SKIPPED. If it is ACTIVE and its worker is alive, the new run is refused. If it is ACTIVE
+    and its worker is dead, it becomes FAILED ("worker lost"), and the new run works.
 
-    While the block runs, a thread renews the lease. Every later write is fenced by it: a worker that was taken for
-    dead and comes back cannot record a result over the run that took its place, nor publish a file.
+    During the block, a thread renews the lease. The lease fences every later write: a worker that was taken for dead
+    and comes back can neither overwrite the result of the run that replaced it, nor publish a file.
 
     Args:
         step_id: the step.
         started_by: who started it; None means the user of the operating system.
-        fingerprint: stands for everything the result depends on. None is a fingerprint too: work that depends on
+        fingerprint: a hash of everything the result depends on. None is also a fingerprint: the work depends on
             nothing, unless ``inputs`` are given.
-        rerun: work even if it is done already.
+        rerun: work even if it is already done.
         dagster_run_id: the Dagster run that this belongs to, if any.
-        inputs: everything that the result depends on, as plain data by name. Recorded, so that people see which one
-            changed; the fingerprint is made of it if none is given.
-        records: gives the content of the records that the step keeps in the database, by name, as they are when it is
-            called. A step whose records are no longer as it left them works again.
-        pending: what is waiting to be done, whatever was done before; None if nothing is.
+        inputs: everything that the result depends on, as plain data by name. They are recorded, so that people see
+            which one changed. If no fingerprint is given, it is made of them.
+        records: returns the present content of the records that the step keeps in the database, by name. If they have
+            changed since the last run, the step works again.
+        pending: work that waits to be done, whatever was done before; None if there is none.
 
     Yields:
         The run. Check ``skipped`` first, and put results into ``output``; declare files by ``add_file``.
 
     Raises:
-        StepError: there is no such step, the step is at work elsewhere, the lease was lost, the output has no JSON
-            form, a file cannot be published, or the fingerprint is not text.
+        StepError: there is no such step, the step is already at work, the lease was lost, the output has no JSON form,
+            a file cannot be published, or the fingerprint is not text.
         DatabaseError: the database refuses or is away.
 
     Example:
@@ -130,12 +130,12 @@ def track_step(
 
 
 def _is_owner(lease: Lease) -> bool:
-    """Tell whether this process holds the lease: a forked child that walks out of the block has nothing to say."""
+    """Tell whether this process holds the lease: a forked child that leaves the block must record nothing."""
     return os.getpid() == lease.owner.pid
 
 
 def _check_fingerprint(fingerprint: object) -> None:
-    """Refuse now what could not be recorded, or compared with what is recorded, when the work is done."""
+    """Refuse a fingerprint now that could not be recorded or compared after the work."""
     if fingerprint is not None and (not isinstance(fingerprint, str) or fingerprint != as_stored(fingerprint)):
         raise StepError(f"A fingerprint is text that PostgreSQL can hold, or None, and not {fingerprint!r}")
 
@@ -157,7 +157,7 @@ def _complete(run: TrackedRun, lease: Lease, start: Start) -> None:
 
 
 def _write_completion(run: TrackedRun, lease: Lease, start: Start) -> bool:
-    """Publish and record what the run produced if the lease is still held; return whether it was."""
+    """Publish and record the output of the run if the lease is still held; return whether it was."""
     with schema_context(lease.schema):
         if start.records is None and not run.outputs:
             return _end(run, lease, start, {}) or _has_ended_as(run, lease, StepStatus.COMPLETED)
@@ -211,7 +211,7 @@ def _end(run: TrackedRun, lease: Lease, start: Start, records: Mapping[str, str]
 
 
 def _has_ended_as(run: TrackedRun, lease: Lease, status: StepStatus) -> bool:
-    """Tell whether an earlier try was written although its answer was lost."""
+    """Tell whether an earlier try was recorded although its answer was lost."""
     recorded: str | None = execute_scalar(
         "SELECT status FROM irp_step_run WHERE id = %s AND lease_token = %s", (run.id, lease.token)
     )
@@ -219,7 +219,7 @@ def _has_ended_as(run: TrackedRun, lease: Lease, status: StepStatus) -> bool:
 
 
 def _fail(run: TrackedRun, lease: Lease, error: BaseException) -> None:
-    """Record how the block failed. What goes wrong here is logged: the block's own error must go on."""
+    """Record how the block failed. Errors here are only logged: the block's own error must be raised."""
     try:
         message = _in_words(error) if isinstance(error, Exception) else f"{CANCELLED} ({type(error).__name__})"
         if not _insist(lambda: _write_failure(run, lease, message), LEASE_SECONDS):
@@ -244,13 +244,13 @@ def _write_failure(run: TrackedRun, lease: Lease, message: str) -> bool:
 
 
 def _insist(write: Callable[[], _R], patience: float) -> _R:
-    """Call ``write``, which must be safe to repeat, until the server is there to answer it.
+    """Call ``write``, which must be safe to repeat, until the server answers.
 
-    A restart of the server takes seconds; the work that it would throw away may have taken hours.
+    A restart of the server takes seconds; the work that would be lost may have taken hours.
 
     Args:
         write: what to call.
-        patience: for how many seconds a server that is away is tried again.
+        patience: for how many seconds to try again while the server is away.
     """
     deadline = time.monotonic() + patience
     while True:

@@ -1,4 +1,4 @@
-"""The leases of runs at work as they are recorded; telling that a worker is gone, and closing its run."""
+"""The recorded leases of runs at work; detecting dead workers, and closing their runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEASE_COLUMNS: Final = """
     r.id AS run_id, r.run_num, r.host, r.pid, r.pid_started, r.heartbeat_ts, r.lease_token,
     r.heartbeat_ts < clock_timestamp() - make_interval(secs => %s) AS expired
 """
-"""What :func:`lease_of` reads of a run ``r``; the placeholder is for :data:`LEASE_SECONDS`."""
+"""The columns of a run ``r`` for :func:`lease_of`; the placeholder is for :data:`LEASE_SECONDS`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,9 +29,9 @@ class HeldLease:
     Attributes:
         run_id: the run.
         run_num: its number within the step.
-        token: what every write of the run's worker is fenced by.
+        token: fences every write of the run's worker.
         worker: the process that works.
-        heartbeat_ts: when it was last heard of.
+        heartbeat_ts: its last heartbeat.
         expired: whether that is longer ago than :data:`LEASE_SECONDS`, by the server's clock.
     """
 
@@ -47,7 +47,7 @@ class HeldLease:
         return self.expired or self.worker.is_gone()
 
     def close(self) -> bool:
-        """Record the run as FAILED, "worker lost", unless it has ended or is another's meanwhile.
+        """Record the run as FAILED, "worker lost", unless it has ended or another worker has its lease.
 
         Returns:
             Whether it was recorded.
@@ -70,11 +70,11 @@ class HeldLease:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LostRun:
-    """A run that was closed since its worker is dead.
+    """A run that was closed because its worker is dead.
 
     Attributes:
         step_name: its step.
-        lease: what it held.
+        lease: the lease that it held.
     """
 
     step_name: str
@@ -83,11 +83,11 @@ class LostRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatestRun:
-    """The step run that a Dagster run began last.
+    """The latest step run of a Dagster run.
 
     Attributes:
         id: the step run's id.
-        status: how it stands.
+        status: its status.
         completed_ts: when it ended, if it has.
         lost: whether it was closed because its worker was lost.
     """
@@ -99,7 +99,7 @@ class LatestRun:
 
 
 def lease_of(row: Mapping[str, Any]) -> HeldLease:
-    """Return the lease of a row with :data:`LEASE_COLUMNS`, whatever else is in it."""
+    """Return the lease of a row with :data:`LEASE_COLUMNS`; other columns are ignored."""
     return HeldLease(
         run_id=row["run_id"],
         run_num=row["run_num"],
@@ -111,7 +111,7 @@ def lease_of(row: Mapping[str, Any]) -> HeldLease:
 
 
 def close_lost_runs() -> list[LostRun]:
-    """Record every tracked run as FAILED whose worker is dead, in the current schema.
+    """In the current schema, record every tracked run whose worker is dead as FAILED.
 
     Returns:
         The runs that were closed.
@@ -129,7 +129,7 @@ def close_lost_runs() -> list[LostRun]:
 
 
 def latest_run_of_dagster_run(dagster_run_id: str) -> LatestRun | None:
-    """Return the step run that a Dagster run began last, in the current schema, or None if it began none."""
+    """Return the latest step run of a Dagster run in the current schema, or None."""
     row = fetch_one(
         """
         SELECT id, status, completed_ts, status = 'FAILED' AND error_message LIKE 'worker lost%' AS lost

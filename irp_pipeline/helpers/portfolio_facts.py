@@ -1,8 +1,7 @@
-"""What the steps of Extract and Process record of each portfolio, as typed facts.
+"""What the steps of Extract and Process record about each portfolio, as typed facts.
 
-The output data of a step is flat, so that people read it as metadata of the op: ``main TIV GB GBP`` is the insured
-value of the portfolio ``main`` in one country and currency. Here are these names, to write by and to read by, so that
-nobody else puts them together or takes them apart.
+The output data of a step is flat, so that it is readable as metadata of the op: ``main TIV GB GBP`` is the insured
+value of the portfolio ``main`` in one country and currency. Only this module composes and parses these names.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _INSURED_VALUE: Final = "TIV"
 
 
 class Fact(StrEnum):
-    """What is recorded of a portfolio, in the words of the output data."""
+    """The facts recorded about a portfolio, as named in the output data."""
 
     LOCATIONS = "locations"
     BUILDINGS = "buildings"
@@ -48,7 +47,7 @@ class InsuredValue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PortfolioTotals:
-    """The control totals of a portfolio over everything in it.
+    """The control totals of a whole portfolio.
 
     Attributes:
         locations: how many locations.
@@ -62,7 +61,7 @@ class PortfolioTotals:
 
     @classmethod
     def of(cls, totals: Iterable[ControlTotal]) -> PortfolioTotals:
-        """Add control totals up, of which none counts a location twice."""
+        """Add up control totals that do not count any location twice."""
         found = list(totals)
         amounts: dict[tuple[str, str], float] = {}
         for total in found:
@@ -91,14 +90,14 @@ class PortfolioTotals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PortfolioFacts:
-    """What is on record of a portfolio; None for what no step has recorded yet.
+    """What is recorded about a portfolio; None for what no step has recorded yet.
 
     Attributes:
-        locations: how many locations, of the control totals.
+        locations: the number of locations, from the control totals.
         account_records: how many account records were extracted.
-        insured_values: by country and currency, of the control totals.
-        warnings: how many findings against the OED standard were no errors.
-        exposure_hash: stands for the OED files as the model reads them.
+        insured_values: by country and currency, from the control totals.
+        warnings: how many findings against the OED standard were not errors.
+        exposure_hash: of the OED files as the model reads them.
     """
 
     locations: int | None
@@ -119,11 +118,11 @@ def records_key(portfolio: str, table: OedTable) -> str:
 
 
 def facts_of(portfolio: str, output: Mapping[str, Any]) -> PortfolioFacts:
-    """Return what is on record of a portfolio.
+    """Return what is recorded about a portfolio.
 
     Args:
         portfolio: its name, which has no blanks.
-        output: the output data of the steps, put together.
+        output: the combined output data of the steps.
     """
     return PortfolioFacts(
         locations=output.get(fact_key(portfolio, Fact.LOCATIONS)),

@@ -1,7 +1,7 @@
-"""Records: what the database holds, as typed and frozen values; and plain dicts of them for notebooks.
+"""Records: rows of the database as typed, frozen values, and as plain dicts for notebooks.
 
-Within the package a row of a table is a record: a frozen dataclass in the module of its concept, whose fields have the
-names of the columns. The functions that notebooks call return plain dicts, which :func:`as_dict` makes.
+Within the package, a row of a table is a record: a frozen dataclass in the module of its concept, whose fields have the
+names of the columns. The functions for notebooks return plain dicts, which :func:`as_dict` makes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _R = TypeVar("_R")
 
 INTERNAL: Final = MappingProxyType({"internal": True})
-"""The metadata of a field that is none of a notebook's business."""
+"""The metadata of a field that notebooks do not see."""
 
 
 def record_of(kind: type[_R], row: Mapping[str, Any]) -> _R:
-    """Return a row as a record. A word becomes a status where the field is one.
+    """Return a row as a record. A word becomes a status if the field is a status.
 
     Args:
         kind: the record's dataclass.
@@ -39,7 +39,7 @@ def record_or_none(kind: type[_R], row: None) -> None: ...
 @overload
 def record_or_none(kind: type[_R], row: Mapping[str, Any] | None) -> _R | None: ...
 def record_or_none(kind: type[_R], row: Mapping[str, Any] | None) -> _R | None:
-    """Return a row as a record; None where there is no row."""
+    """Return a row as a record; None if there is no row."""
     return None if row is None else record_of(kind, row)
 
 
@@ -50,7 +50,7 @@ def as_dict(record: DataclassInstance, names: Sequence[str] | None = None) -> di
 @overload
 def as_dict(record: DataclassInstance | None, names: Sequence[str] | None = None) -> dict[str, Any] | None: ...
 def as_dict(record: DataclassInstance | None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """Return a record as a dict of plain Python values, as notebooks know rows.
+    """Return a record as a dict of plain Python values, for notebooks.
 
     Args:
         record: the record; None gives None.
@@ -64,7 +64,7 @@ def as_dict(record: DataclassInstance | None, names: Sequence[str] | None = None
 
 @cache
 def _statuses(kind: Any) -> dict[str, type[StrEnum]]:
-    """Return the fields of a record that hold a word of a fixed list, with the list."""
+    """Return the fields of a record that hold a word from a fixed list, with the list."""
     return {
         name: possible
         for name, hint in get_type_hints(kind).items()

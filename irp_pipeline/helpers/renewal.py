@@ -20,12 +20,12 @@ def outdated_jobs(batch_id: int) -> dict[int, str]:
     """Return which jobs :func:`renew_batch` would resubmit, and why.
 
     Returns:
-        The reason by the id of the unskipped job, in order: it ended without a result, or it was handed over with
-        another request than it would be given now, or a file of its result is missing on this machine or differs.
+        The reason by the id of the unskipped job, in order: it ended without a result; its request would now be
+        different; or a file of its result is missing on this machine or differs.
 
     Raises:
         BatchError: there is no such batch.
-        JobError: the request of a job that was handed over cannot be made now, so that nobody can tell.
+        JobError: the request of a job that was handed over cannot be made now, so that it cannot be compared.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
@@ -38,7 +38,7 @@ def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
 
     Args:
         batch_id: the batch.
-        everything: resubmit all of its jobs that were handed over, to be computed again.
+        everything: resubmit all of its jobs that were handed over, so that they are computed again.
 
     Returns:
         The ids of the new jobs, which are INITIATED: :func:`submit_batch` hands them over. The batch is ACTIVE again if
@@ -53,7 +53,7 @@ def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
         DatabaseError: the database refuses or is away.
     """
     open_batch = require_open_batch(batch_id)
-    # Hashing may take long: nobody waits for it.
+    # Hashing may take long, so no lock is held here.
     requests, changed = _requests_now(open_batch), _changed_files(open_batch)
     with lock_batch(batch_id) as batch:
         outdated = _outdated(batch, requests, changed, everything=everything)
@@ -62,7 +62,7 @@ def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
 
 
 def _requests_now(batch: BatchOfJobs) -> dict[int, dict[str, Any]]:
-    """Return what the jobs of a batch that may have a result would be given now."""
+    """Return the requests that the jobs of a batch would have now, for jobs that may have a result."""
     jobs = fetch_all(
         f"""
         SELECT j.id, c.job_configuration_data
@@ -74,12 +74,12 @@ def _requests_now(batch: BatchOfJobs) -> dict[int, dict[str, Any]]:
     )
     requests, refused = requests_of(batch, {job["id"]: job["job_configuration_data"] for job in jobs})
     for job_id, error in refused.items():
-        raise JobError(f"Whether the job {job_id} is up to date cannot be told. {error}") from error
+        raise JobError(f"It cannot be decided whether the job {job_id} is up to date. {error}") from error
     return requests
 
 
 def _changed_files(batch: BatchOfJobs) -> dict[int, str]:
-    """Say of each finished job which file of its result is missing on this machine or differs, if one does."""
+    """Say which result file is missing on this machine or differs, for each finished job with such a file."""
     rows = fetch_all(
         """
         SELECT j.id, coalesce(w.job_key, j.job_key) AS work_key, j.result_data, c.job_configuration_data

@@ -25,7 +25,7 @@ class Stage:
         cycle_id: its cycle.
         stage_num: its number within the cycle.
         stage_name: its name.
-        stage_key: says which stage is meant, whatever its number; None for a stage of notebooks.
+        stage_key: identifies the stage, whatever its number; None for a stage of notebooks.
         created_ts: when it was made.
     """
 
@@ -40,15 +40,14 @@ class Stage:
 def get_or_create_stage(cycle_id: int, stage_num: int, stage_name: str, *, stage_key: str | None = None) -> int:
     """Return the id of a cycle's stage, making the stage if it is missing.
 
-    An existing stage comes back as it is, whatever name is given. Safe from any number of callers at once.
+    An existing stage without a key keeps its name, whatever name is given. Safe for any number of callers at once.
 
     Args:
         cycle_id: the cycle.
-        stage_num: number of the stage within the cycle, from 0. Without a key it says which stage is meant; with one
-            it is only the order in which stages are shown.
+        stage_num: number of the stage within the cycle, from 0. Without a key it identifies the stage; with a key it
+            only sets the order in which stages are shown.
         stage_name: its name, if it is new.
-        stage_key: says which stage is meant, whatever its number. A stage with a key takes the number and the name
-            that are given.
+        stage_key: identifies the stage, whatever its number. A stage with a key gets the given number and name.
 
     Raises:
         StageError: there is no such cycle.

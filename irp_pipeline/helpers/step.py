@@ -1,8 +1,8 @@
 """Steps and their runs.
 
-Two ways to record a run. :func:`create_step_run` and :func:`update_step_run` are bookkeeping: they write what they are
-told, and nobody judges those rows. :func:`track_step`, of :mod:`irp_pipeline.helpers.lease`, runs a block of work under
-a fenced lease, and skips what is done already.
+There are two ways to record a run. :func:`create_step_run` and :func:`update_step_run` only write what the caller says;
+no decision depends on those rows. :func:`track_step`, of :mod:`irp_pipeline.helpers.lease`, runs a block of work under
+a fenced lease, and skips work that is done.
 
 Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
@@ -45,15 +45,15 @@ _RUN_COLUMNS = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A numbered unit of work, and where it belongs.
+    """A numbered unit of work, with its stage and cycle.
 
     Attributes:
         id: the step's id.
         stage_id: its stage.
         step_num: its number within the stage.
         step_name: its name.
-        step_key: says which step is meant, whatever its number; None for a step of notebooks.
-        notebook_path: the notebook that does the work, if one does.
+        step_key: identifies the step, whatever its number; None for a step of notebooks.
+        notebook_path: the notebook that does the work, if any.
         created_ts: when it was made.
         stage_num: number of its stage.
         stage_name: name of its stage.
@@ -76,26 +76,26 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRun:
-    """One execution of a step, as it is recorded.
+    """The record of one execution of a step.
 
     Attributes:
         id: the run's id.
         step_id: its step.
         run_num: its number within the step.
-        status: how it stands.
+        status: its status.
         started_ts: when it began.
         completed_ts: when it ended, if it has.
         started_by: who started it.
         error_message: why it failed.
         output_data: what it produced.
-        tracked: whether it has a lease, or is bookkeeping.
-        heartbeat_ts: when its worker was last heard of.
-        host: where its worker is.
-        pid: which process that is.
-        input_hash: stands for everything that the result depends on.
+        tracked: whether it has a lease; else it is only recorded.
+        heartbeat_ts: the last heartbeat of its worker.
+        host: the host of its worker.
+        pid: the process id of its worker.
+        input_hash: of everything that the result depends on.
         work_run_num: number of the run that did the work.
         dagster_run_id: the Dagster run that it belongs to.
-        output_hash: stands for the content of what it left.
+        output_hash: of the content of its output.
         reason: why it ran, or why it was skipped.
     """
 
@@ -127,16 +127,16 @@ def get_or_create_step(
 ) -> int:
     """Return the id of a stage's step, making the step if it is missing.
 
-    An existing step comes back as it is, whatever name and path are given. Safe from any number of callers at once.
+    An existing step without a key keeps its name and path, whatever is given. Safe for any number of callers at once.
 
     Args:
         stage_id: the stage.
-        step_num: number of the step within the stage, from 0. Without a key it says which step is meant; with one it
-            is only the order in which steps are shown.
+        step_num: number of the step within the stage, from 0. Without a key it identifies the step; with a key it only
+            sets the order in which steps are shown.
         step_name: its name, if it is new.
-        notebook_path: the notebook that does the work, if one does.
-        step_key: says which step is meant, whatever its number: a release that puts a step between two others leaves
-            their records where they are. A step with a key takes the number and the name that are given.
+        notebook_path: the notebook that does the work, if any.
+        step_key: identifies the step, whatever its number: a release can insert a step between two others, and they
+            keep their records. A step with a key gets the given number and name.
 
     Raises:
         StepError: there is no such stage.
@@ -178,7 +178,7 @@ def get_or_create_step(
 
 
 def find_step(cycle_id: int, step_key: str) -> int | None:
-    """Return the id of the step of a cycle that has a key, or None."""
+    """Return the id of a cycle's step with this key, or None."""
     step_id: int | None = execute_scalar(
         """
         SELECT st.id FROM irp_stage sg JOIN irp_step st ON st.stage_id = sg.id
@@ -206,7 +206,7 @@ def step_output(cycle_id: int, step_key: str) -> dict[str, Any]:
 
 
 def get_step_info(step_id: int) -> dict[str, Any] | None:
-    """Return a step and where it belongs, or None.
+    """Return a step with its stage and cycle, or None.
 
     Returns:
         id, stage_id, step_num, step_name, step_key, notebook_path, created_ts, stage_num, stage_name, cycle_id,
@@ -224,7 +224,7 @@ def get_step_info(step_id: int) -> dict[str, Any] | None:
     return as_dict(record_or_none(Step, row))
 
 
-# --- step runs as bookkeeping -------------------------------------------------------------------------------------
+# --- step runs that are only recorded -----------------------------------------------------------------------------
 
 
 def get_last_step_run(step_id: int) -> dict[str, Any] | None:
@@ -274,13 +274,13 @@ def create_step_run(step_id: int, started_by: str) -> tuple[int, int]:
 def update_step_run(
     run_id: int, status: str, error_message: str | None = None, output_data: dict[str, Any] | None = None
 ) -> bool:
-    """Record how a step run stands.
+    """Record the status of a step run.
 
     Args:
         run_id: the run.
-        status: ACTIVE, COMPLETED, FAILED or SKIPPED. The last three are for good; saying the same again is allowed.
-        error_message: why it failed; None keeps what is there.
-        output_data: what it produced; None keeps what is there.
+        status: ACTIVE, COMPLETED, FAILED or SKIPPED. The last three are final; repeating the same one is allowed.
+        error_message: why it failed; None keeps the recorded one.
+        output_data: what it produced; None keeps the recorded data.
 
     Returns:
         Whether there is such a run.

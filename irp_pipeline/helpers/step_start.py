@@ -1,7 +1,7 @@
-"""Beginning a tracked run: under the lock of its step, new, in the place of a lost one, or skipped.
+"""Beginning a tracked run under the lock of its step: a new run, one that replaces a lost run, or a skipped one.
 
-Here: one try to begin, which is safe to repeat. What becomes of the run afterwards is the business of
-:mod:`irp_pipeline.helpers.lease`, and whether there is anything to do that of :mod:`irp_pipeline.helpers.decision`.
+Here: one try to begin, which is safe to repeat. :mod:`irp_pipeline.helpers.lease` follows the run after that;
+:mod:`irp_pipeline.helpers.decision` decides whether there is anything to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _START_LOCK_SECONDS: Final = 30
 
 @dataclass(frozen=True)
 class Start:
-    """What :func:`track_step` was asked for."""
+    """The arguments of :func:`track_step`."""
 
     step_id: int
     started_by: str
@@ -54,7 +54,7 @@ class Start:
 
 
 def begin(start: Start, lease: Lease) -> TrackedRun:
-    """Begin or skip a run. Files are hashed before the step is locked; whoever changes it meanwhile is judged anew."""
+    """Begin or skip a run. Files are hashed before the step is locked; if the step changes in between, decide again."""
     while True:
         verdict = start.decide()
         run = _begin_as_decided(start, lease, verdict)
@@ -65,8 +65,8 @@ def begin(start: Start, lease: Lease) -> TrackedRun:
 def _begin_as_decided(start: Start, lease: Lease, verdict: Verdict) -> TrackedRun | None:
     """Begin or skip a run under the lock of its step; None if the verdict no longer holds."""
     with transaction():
-        # One start at a time for each step: whoever comes second sees what the first one did. A starter that is
-        # stopped here, or whose host is lost, must not keep the others out, nor a worker from renewing its lease.
+        # One start at a time for each step: a second caller sees the result of the first. A caller that is stopped
+        # here, or whose host is lost, must neither keep others out, nor keep a worker from renewing its lease.
         step = fetch_one(
             """
             SELECT step_name, set_config('idle_in_transaction_session_timeout', %s, true)
@@ -76,12 +76,12 @@ def _begin_as_decided(start: Start, lease: Lease, verdict: Verdict) -> TrackedRu
         )
         if step is None:
             raise no_step(start.step_id)
-        # The lock waits for a worker that is just recording how it ended.
+        # The lock waits for a worker that is recording its end.
         newest = _newest_work(start.step_id)
         reason = verdict.reason
         seen = (newest.id, newest.status) if newest else (None, None)
         if newest and newest.lease:
-            if newest.lease.token == lease.token:  # our own, of a try whose answer was lost
+            if newest.lease.token == lease.token:  # our own: an earlier try whose answer was lost
                 return _begun(newest.id, newest.run_num, start, lease, verdict, newest.reason)
             _take_over(newest.lease, step["step_name"])
             reason = f"the worker of run {newest.run_num} was lost"
@@ -218,5 +218,5 @@ def _take_over(active: HeldLease, step_name: str) -> None:
 
 
 def no_step(step_id: int) -> StepError:
-    """Return the error for a step that is not there."""
+    """Return the error for a step that does not exist."""
     return StepError(f"There is no step with the id {step_id} in schema {get_current_schema()!r}")

@@ -1,7 +1,7 @@
-"""A tracked run as the block of work sees it: scratch space, files that it publishes, records that it leaves.
+"""A tracked run inside the block of work: its scratch space, the files that it publishes, its records.
 
-Here: the run, and its outputs until they are published and recorded. Who may start a run and when it counts is the
-business of :mod:`irp_pipeline.helpers.lease`.
+Here: the run, and its outputs until they are published and recorded. :mod:`irp_pipeline.helpers.lease` decides whether
+a run may start, and whether its result counts.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class StepError(IrpError):
 
 @dataclass(kw_only=True)
 class TrackedRun:
-    """A tracked run, as the block of work sees it.
+    """A tracked run inside the block of work.
 
     Attributes:
         id: the run's id.
         step_id: the step's id.
         run_num: the run's number within the step.
-        skipped: the work was done before: do nothing. ``output`` is then what that run produced.
+        skipped: whether the work was done before: do nothing. ``output`` is then the output of that run.
         work_run_num: number of the run that did the work; ``run_num`` itself unless skipped.
         reason: why it runs, or why it is skipped.
-        output: what the work produces, JSON-like; recorded when the block ends well.
-        lease_lost: whether the lease was seen to be lost. Long work may look here and give up early.
-        outputs: the files and records that it leaves: what the methods below write down.
+        output: what the work produces, JSON-like; recorded when the block succeeds.
+        lease_lost: whether the lease is known to be lost. Long work may check this and stop early.
+        outputs: the files and records that the methods below declare.
     """
 
     id: int
@@ -51,10 +51,10 @@ class TrackedRun:
 
     @property
     def scratch(self) -> Path:
-        """A folder for the files of this run. What :meth:`add_file` names in it is published when the run completes.
+        """A folder for the files of this run. Files in it that :meth:`add_file` declares are published on completion.
 
         ``scratch / "results" / "losses.csv"`` becomes ``results/losses.csv`` among the files of the cycle. Everything
-        else in it is thrown away.
+        else in it is deleted.
         """
         return self.outputs.scratch
 
@@ -67,20 +67,20 @@ class TrackedRun:
         sha256: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Artefact:
-        """Declare a file that the run wrote. It is published, whole, when the run completes with its lease.
+        """Declare a file that the run wrote. It is published, complete, when the run completes with its lease.
 
         Args:
             path: the file: in :attr:`scratch`, from where it is moved into its place; among the files of the cycle,
                 where it stays; or anywhere else, from where it is copied.
             key: its place among the files of the cycle. None: its place in the scratch space or the cycle's folder;
                 for a file from elsewhere ``files/<name>``.
-            content: plain data that stands for what matters in it, where that is not every byte. None: the cells of a
-                Parquet file, else the bytes.
-            sha256: of its bytes in hexadecimal, if that is known already.
-            metadata: what Dagster shows of it.
+            content: plain data that represents its content, if not every byte matters. None: the cells of a Parquet
+                file, else the bytes.
+            sha256: of its bytes in hexadecimal, if already known.
+            metadata: what Dagster shows about it.
 
         Returns:
-            What is recorded of it.
+            What is recorded about it.
 
         Raises:
             StepError: there is no such file, or it cannot have that key.
@@ -88,10 +88,10 @@ class TrackedRun:
         return self.outputs.add_file(path.absolute(), key, content, sha256, metadata)
 
     def remove_file(self, key: str) -> None:
-        """Declare that a file no longer belongs to the cycle: it goes away when the run completes.
+        """Declare that a file no longer belongs to the cycle: it is deleted when the run completes.
 
         Args:
-            key: its place among the files of the cycle; it need not be there.
+            key: its place among the files of the cycle; it need not exist.
         """
         self.outputs.removed.add(key)
 
@@ -100,33 +100,33 @@ class TrackedRun:
 
         Args:
             name: what they are.
-            content: plain data that stands for them: figures, parameters, hashes; no ids, times or places.
-            write: changes them. It is called in the transaction that completes the run, if it holds its lease.
+            content: plain data that represents them: figures, parameters, hashes; no ids, times or paths.
+            write: changes them. It is called in the transaction that completes the run, if the run holds its lease.
         """
         self.outputs.records[name] = json_value(content)
         if write is not None:
             self.when_complete(write)
 
     def when_complete(self, write: Callable[[], None]) -> None:
-        """Have the database changed in the transaction that completes the run, if it holds its lease.
+        """Change the database in the transaction that completes the run, if the run holds its lease.
 
         Args:
-            write: changes it. It must be safe to repeat: a transaction that is lost with its connection is tried again.
+            write: makes the change. It must be safe to repeat: if the connection is lost, the transaction is repeated.
         """
         self.outputs.writes.append(write)
 
 
 class Outputs:
-    """What a run leaves: files and records, declared while it works, in their places when it completes.
+    """The files and records of a run: declared while it works, published when it completes.
 
     Attributes:
-        removed: the keys of files that go away.
-        records: the content of the records that it leaves, by name.
-        writes: what changes the database in the transaction that completes the run.
+        removed: the keys of files to delete.
+        records: the content of its records, by name.
+        writes: functions that change the database in the transaction that completes the run.
     """
 
     def __init__(self, schema: str, cycle_name: str, step_id: int, token: str) -> None:
-        """Begin without any.
+        """Begin without files and records.
 
         Args:
             schema: the schema of the run.
@@ -147,7 +147,7 @@ class Outputs:
 
     @property
     def scratch(self) -> Path:
-        """The scratch space of the run, made when it is first asked for."""
+        """The scratch space of the run, made at the first access."""
         if self._scratch is None:
             self._scratch = make_scratch(self._folder, self._step_id, self._token)
         return self._scratch
@@ -160,7 +160,7 @@ class Outputs:
     def add_file(
         self, path: Path, key: str | None, content: Any, sha256: str | None, metadata: Mapping[str, Any] | None
     ) -> Artefact:
-        """Declare a file; as :meth:`TrackedRun.add_file`, of an absolute path."""
+        """Declare a file; as :meth:`TrackedRun.add_file`, with an absolute path."""
         folder = self._folder
         is_scratch = self._scratch is not None and path.is_relative_to(self._scratch)
         if key is None:
@@ -177,7 +177,7 @@ class Outputs:
         return artefact
 
     def publish(self) -> None:
-        """Put the files into their places. Those that an earlier try put there stay.
+        """Put the files in their places. Files from an earlier try stay.
 
         Raises:
             StepError: somebody changed a file while the run was at work.
@@ -195,10 +195,10 @@ class Outputs:
             (self._folder / key).unlink(missing_ok=True)
 
     def content_hash(self, records: Mapping[str, str]) -> str | None:
-        """Return what stands for the content of files and records; None if there are none.
+        """Return a hash of the content of files and records; None if there are none.
 
         Args:
-            records: what stands for the records, by name.
+            records: the hashes of the records, by name.
         """
         if not self._files and not records:
             return None

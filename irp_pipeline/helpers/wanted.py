@@ -1,8 +1,7 @@
-"""What a batch is to have: the jobs that a transformer makes of a workbook, and what a person changed of them.
+"""The jobs that a batch must have: those that a transformer makes from a workbook, with the changes of a person.
 
-There is one transformer for each batch type, which a distribution declares by an entry point of the group
-``irp_pipeline.batch_types``; :data:`BATCH_TYPES` has them all. Making a batch of them is the business of
-:mod:`irp_pipeline.helpers.batch`.
+Each batch type has one transformer, which a distribution declares by an entry point of the group
+``irp_pipeline.batch_types``; :data:`BATCH_TYPES` has them all. :mod:`irp_pipeline.helpers.batch` makes the batch.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ class BatchTypeDeclaration:
     Attributes:
         name: of the type; also the name of the entry point.
         help: one sentence on what its jobs do.
-        transform: takes the data of a configuration and gives the parameters of each job. Each names its ``engine``, a
-            ``name`` of its own, and the ``currency`` of its losses.
+        transform: takes the data of a configuration and returns the parameters of each job. Each names its ``engine``,
+            a unique ``name``, and the ``currency`` of its losses.
         needs_portfolio: whether each job is for a ``portfolio`` of the configuration, and gets its OED files.
-        requirements: what its jobs need of this machine, beside what their engine needs.
+        requirements: what its jobs need on this machine, besides the needs of their engine.
     """
 
     name: str
@@ -52,7 +51,7 @@ def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
         batch_type: the type; a later registration replaces an earlier one.
 
     Returns:
-        A decorator for a function that takes the data of a configuration and gives the parameters of each job.
+        A decorator for a function that takes the data of a configuration and returns the parameters of each job.
     """
 
     def register(function: Transformer) -> Transformer:
@@ -63,7 +62,7 @@ def transformer(batch_type: str) -> Callable[[Transformer], Transformer]:
 
 
 def one_job_for_each_analysis(configuration: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """Give the analyses of a workbook, each with the currency that its results are in."""
+    """Return the analyses of a workbook, each with the currency of its results."""
     currency = configuration["metadata"].get("currency")
     for analysis in configuration["analyses"]:
         yield {"currency": currency, **analysis}
@@ -76,7 +75,7 @@ ANALYSES: Final = BatchTypeDeclaration(
 
 @dataclass(frozen=True)
 class Wish:
-    """What a job configuration says: what the workbook asks for, and what a person made of it."""
+    """The content of a job configuration: what the workbook asks for, and what a person changed."""
 
     parameters: Mapping[str, Any]
     workbook: Mapping[str, Any] | None = None
@@ -85,7 +84,7 @@ class Wish:
     skipped_reason: str | None = None
 
     def over(self, wanted: Mapping[str, Any]) -> Wish:
-        """Return what remains of it over other parameters of the workbook."""
+        """Return the same changes of a person, applied to other parameters of the workbook."""
         before = self.parameters if self.workbook is None else self.workbook
         kept = {name: value for name, value in wanted.items() if name in self.parameters or name not in before}
         changed = {
@@ -98,7 +97,7 @@ class Wish:
 
 
 def wishes_of(batch_id: int) -> dict[str, Wish]:
-    """Return what holds for each named analysis of a batch now."""
+    """Return what applies to each named analysis of a batch now."""
     rows = fetch_all(
         """
         SELECT DISTINCT ON (name) coalesce(workbook_data, job_configuration_data) ->> 'name' AS name,
@@ -130,7 +129,7 @@ def declared_batch_type(batch_type: str) -> BatchTypeDeclaration:
     """Return the declaration of a batch type.
 
     Raises:
-        BatchError: there is no such type, or what a distribution declares of it cannot be used.
+        BatchError: there is no such type, or its declaration cannot be used.
     """
     try:
         declaration = BATCH_TYPES.get(batch_type)

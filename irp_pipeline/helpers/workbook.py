@@ -1,4 +1,4 @@
-"""The configuration workbook under the name that it had: all of it is in :mod:`irp_pipeline.workbook`."""
+"""The configuration workbook under its old name: all of it is now in :mod:`irp_pipeline.workbook`."""
 
-from irp_pipeline.workbook import *  # noqa: F403 - whatever is public there
+from irp_pipeline.workbook import *  # noqa: F403 - everything public
 from irp_pipeline.workbook import __all__ as __all__

@@ -89,7 +89,7 @@ class Health:
         seconds: how long that took.
         version: the revision of the schema; None if there is none.
         wanted_version: the one that this package works with.
-        open_cycles: the names of the ACTIVE cycles, the youngest first.
+        open_cycles: the names of the ACTIVE cycles, the newest first.
         steps: the steps at work.
         batches: how many batches of open cycles are under way, by status.
         jobs: how many jobs of open cycles there are, by status; skipped ones not.

@@ -1,14 +1,14 @@
-"""Results: the figures of a batch's analyses and groups, and the files that go with them.
+"""Results: the figures of a batch's analyses and groups, and their files.
 
-The figures of an analysis are those of its job; the figures of a group are computed here, from the period losses of
-its analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+The figures of an analysis come from its job; the figures of a group are computed here, from the period losses of its
+analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 ``errors``, ``finished``
-    what goes wrong, and what the finished jobs of a batch left.
+    the exception of this package, and the finished jobs of a batch.
 ``declared``
-    the metrics that distributions declare, of single analyses.
+    the metrics that distributions declare, for single analyses.
 ``groups``, ``recording``, ``recorded``
-    the figures of groups; computing all figures of a batch and saving them; reading those that are saved.
+    the figures of groups; computing and saving all figures of a batch; reading saved figures.
 ``exporting``
     the saved figures and the loss tables as files.
 """

@@ -1,4 +1,4 @@
-"""Declared metrics: the figures that distributions add to those which a risk engine reports.
+"""Declared metrics: the figures that distributions add to those of a risk engine.
 
 Here: reading the period losses of a job for them. Not here: what a metric is (:mod:`irp_pipeline.losses.metrics`), and
 the metrics of groups, which are computed with their other figures.
@@ -19,7 +19,7 @@ from irp_pipeline.vocabulary import Perspective
 
 
 def faulty_metrics() -> list[str]:
-    """Return why metrics that distributions declare cannot be used."""
+    """Return the reasons why declared metrics cannot be used."""
     return [fault.message for fault in DECLARED_METRICS.faults()]
 
 
@@ -27,7 +27,7 @@ def declared_figures_of(job: JobResult) -> list[Figure]:
     """Compute the declared metrics of an analysis; none if it does not keep its period losses.
 
     Raises:
-        ResultError: a file is not as the job left it.
+        ResultError: a file has changed since the job wrote it.
         LossError: a metric cannot be computed; the message names the analysis.
     """
     if not DECLARED_METRICS.declared():

@@ -1,4 +1,4 @@
-"""What goes wrong with results: the one exception of this package."""
+"""Errors about results: the one exception of this package."""
 
 from irp_pipeline.errors import IrpError
 

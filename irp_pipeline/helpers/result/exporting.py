@@ -1,7 +1,7 @@
 """Exporting: the saved figures of a batch, and the loss tables of its jobs, as files.
 
-Here: which files there are, their columns and how each is written. Not here: where they belong, which the caller says,
-and computing anything.
+Here: which files there are, their columns and how each is written. Not here: the folder, which the caller chooses, and
+computing anything.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class ExportedFile:
 
     Attributes:
         path: the file.
-        content: plain data that stands for what matters in it; None for the cells of a table.
-        sha256: of its bytes, where that is known.
+        content: plain data that represents its content; None for the cells of a table.
+        sha256: of its bytes, if known.
     """
 
     path: Path
@@ -50,26 +50,26 @@ def export_results(batch_id: int, folder: Path) -> list[Path]:
 
     Parquet and CSV: ``results`` (all figures), ``ept`` and ``palt`` (exceedance curves and averages, with the columns
     of the Open Results Data standard), ``location_losses`` (deterministic losses by location and loss factor). JSON:
-    ``provenance``. In ``analyses/<name>``: the period and event losses of each job, as links to the job's files where
-    the file system can, else as copies. Every file appears whole.
+    ``provenance``. In ``analyses/<name>``: the period and event losses of each job, as links to the job's files if the
+    file system allows, else as copies. No file is ever seen incomplete.
 
     Args:
         batch_id: a batch whose results are saved.
-        folder: where to; made if it is missing, files of the same names are replaced.
+        folder: the target; made if it is missing. Files of the same names are replaced.
 
     Returns:
         The files.
 
     Raises:
-        ResultError: no results are saved for the batch, or not those of its present jobs; a file of a job is missing or
-            is not as the job left it.
+        ResultError: no results are saved for the batch, or only those of earlier jobs; a file of a job is missing or
+            has changed.
         DatabaseError: the database refuses or is away.
     """
     return [file.path for file in exported_files(batch_id, folder)]
 
 
 def exported_files(batch_id: int, folder: Path) -> list[ExportedFile]:
-    """Write the files of :func:`export_results`, and say of each what matters in it."""
+    """Write the files of :func:`export_results`, and return each with its content."""
     results = get_results(batch_id)
     jobs = finished_jobs(batch_id)
     if results.empty:
@@ -78,7 +78,7 @@ def exported_files(batch_id: int, folder: Path) -> list[ExportedFile]:
         raise ResultError(f"Jobs of the batch {batch_id} changed after its results were saved: save_results again")
     written: list[ExportedFile] = []
     for name, table in _exported_tables(results, jobs):
-        # The numbers of the jobs stand beside the figures, and are none.
+        # The ids of the jobs are beside the figures, but are not part of them.
         content = saved_content(batch_id) if name == "results" else None
         parquet, as_text = _write_parquet(table, folder / f"{name}.parquet"), _write_csv(table, folder / f"{name}.csv")
         written += [ExportedFile(parquet, content), ExportedFile(as_text, content)]
@@ -109,7 +109,7 @@ def _exported_tables(results: pd.DataFrame, jobs: Sequence[JobResult]) -> Iterat
     by = {job.name: str(job.provenance.get("losses_by", "samples")) for job in jobs}
 
     def losses_by(names: pd.Series[Any]) -> pd.Series[Any]:
-        return names.map(by).fillna("samples")  # a group is made of sampled losses
+        return names.map(by).fillna("samples")  # a group is computed from sampled losses
 
     curves = curves.assign(
         SummaryId=_SUMMARY,

@@ -1,7 +1,7 @@
-"""The finished jobs of a batch, with the figures and files that they left.
+"""The finished jobs of a batch, with their figures and files.
 
-Here: reading what jobs reported, and checking that it is a result and that its files are as the job left them. Not
-here: what is made of several jobs (:mod:`irp_pipeline.helpers.result.groups`), and jobs that are at work
+Here: reading what jobs reported, and checking that it is a result and that its files have not changed. Not here:
+figures of several jobs (:mod:`irp_pipeline.helpers.result.groups`), and jobs that are at work
 (:mod:`irp_pipeline.helpers.job_result`).
 """
 
@@ -24,18 +24,18 @@ from irp_pipeline.postgres.running import fetch_all, fetch_one
 from irp_pipeline.settings import cycle_dir
 
 _CIRCUMSTANCES = frozenset({"host", "seconds", "model_folder", "notes"})
-"""What of a job's provenance may differ between two runs of the same request."""
+"""The parts of a job's provenance that may differ between two runs of the same request."""
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """The finished job of an analysis, with what it left.
+    """The finished job of an analysis, with its figures and files.
 
     Attributes:
         job_id: the job.
-        job_key: the key by which the risk engine knows the job that did the work.
+        job_key: the risk engine's key of the job that did the work.
         folder: the job's folder.
-        analysis: the parameters that it was made with; ``name`` among them.
+        analysis: its parameters, including ``name``.
         figures: the figures.
         currency: of the figures.
         files: the result files by name.
@@ -59,7 +59,7 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultBatch:
-    """A batch whose results are asked for.
+    """A batch whose results are wanted.
 
     Attributes:
         id: the batch's id.
@@ -73,7 +73,7 @@ class ResultBatch:
 
 
 def finished_jobs(batch_id: int) -> list[JobResult]:
-    """Return the finished jobs of a batch with what they left, skipped ones not; the newest of each analysis.
+    """Return the newest finished job of each analysis of a batch, with its result; without skipped jobs.
 
     Raises:
         ResultError: there is no such batch, or what a job reported is not a result.
@@ -97,7 +97,7 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
 
 
 def existing_file(job: JobResult, name: str) -> Path:
-    """Return where a file of a job is, checked against what the job left."""
+    """Check a file of a job against what the job recorded, and return its path."""
     file = job.files[name]
     if (differs := file.difference()) is not None:
         raise ResultError(
@@ -108,7 +108,7 @@ def existing_file(job: JobResult, name: str) -> Path:
 
 
 def provenance_content(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where figures come from, without on which machine and how long it took."""
+    """Return the provenance of figures, without the machine and the running time."""
     return {name: value for name, value in provenance.items() if name not in _CIRCUMSTANCES}
 
 
@@ -117,7 +117,7 @@ def require_batch(batch_id: int) -> ResultBatch:
     batch = fetch_one(
         """
         SELECT b.id, c.cycle_name,
-               -- The workbook may have changed since, in other things than its analyses.
+               -- The workbook may have changed since then, except for its analyses.
                coalesce(active.configuration_data, f.configuration_data) AS configuration_data
           FROM irp_batch b
           JOIN irp_configuration f ON f.id = b.configuration_id
@@ -140,7 +140,7 @@ def _job_result(job: FinishedJob, jobs_folder: Path) -> JobResult:
         raise ResultError(f"The parameters of job {job.id} do not name its analysis: resubmit it with a 'name'")
     folder = jobs_folder / job.work_key
     try:
-        # A standard deviation that is not defined has no loss, and is no figure.
+        # An undefined standard deviation has no loss, and is not a figure.
         figures = tuple(Figure.from_json(figure) for figure in result["figures"] if figure["loss"] is not None)
         files = result_files(result, folder)
         found = JobResult(

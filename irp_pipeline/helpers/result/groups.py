@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def missing_of_groups(workbook: Workbook, analyses: Iterable[str]) -> dict[str, str | None]:
-    """Say of each group of a workbook why it cannot have figures.
+    """Say why groups of a workbook cannot have figures.
 
     Args:
         workbook: the workbook.
         analyses: names of the analyses that have a finished job.
 
     Returns:
-        The reason by group, in the order of the groups; None where there is none.
+        The reason by group, in the order of the groups; None for a group that can have figures.
     """
     there = set(analyses)
     reasons: dict[str, str | None] = {}
@@ -37,7 +37,7 @@ def missing_of_groups(workbook: Workbook, analyses: Iterable[str]) -> dict[str, 
 
 
 def group_figures(grouping: Grouping, members: Sequence[JobResult]) -> list[Figure]:
-    """Compute the figures of a group; a LossError says why its analyses do not go together."""
+    """Compute the figures of a group; a LossError says why its analyses cannot be combined."""
     from irp_pipeline.workbook import PeriodPairing
 
     return_periods = {years for job in members for years in job.analysis.get("return_periods") or ()}

@@ -1,6 +1,6 @@
 """Recorded figures: those that are saved in ``irp_analysis_result``.
 
-Here: reading them, of a batch or of the cycle before. Not here: saving them
+Here: reading them, for a batch or for the previous cycle. Not here: saving them
 (:mod:`irp_pipeline.helpers.result.recording`).
 """
 
@@ -27,7 +27,7 @@ _FIGURE_ORDER = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedFigure:
-    """A saved figure, and what it is of.
+    """A saved figure, with its analysis or group.
 
     Attributes:
         analysis_name: the analysis or group.
@@ -63,7 +63,7 @@ def get_results(batch_id: int) -> pd.DataFrame:
     """Return the saved figures of a batch.
 
     Returns:
-        One row a figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
+        One row per figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
         declared metrics that have them),
         loss_factor (of LOSS), loss, currency, job_ids. Analyses first, then groups.
 
@@ -77,7 +77,7 @@ def get_results(batch_id: int) -> pd.DataFrame:
 
 
 def analyses_by_means(batch_id: int) -> set[str]:
-    """Return the analyses of a batch whose saved figures are made without samples, of mean losses.
+    """Return the analyses of a batch whose saved figures are computed without samples, from mean losses.
 
     Args:
         batch_id: the batch.
@@ -98,10 +98,10 @@ def analyses_by_means(batch_id: int) -> set[str]:
 
 
 def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
-    """Return the figures of the latest earlier cycle of the schema that has some.
+    """Return the figures of the latest earlier cycle of the schema that has any.
 
     Args:
-        cycle_id: the cycle to compare with what was before it.
+        cycle_id: the cycle to compare with an earlier one.
 
     Returns:
         The columns of :func:`get_results`, and cycle_name before them; no rows if there is no such cycle.
@@ -130,7 +130,7 @@ def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
 
 
 def saved_content(batch_id: int) -> list[list[object]]:
-    """Return the saved figures of a batch as plain data without ids: what they say, in a fixed order."""
+    """Return the saved figures of a batch as plain data without ids, in a fixed order."""
     rows = fetch_all(
         """
         SELECT analysis_name, is_group, perspective, metric, return_period, loss_factor, loss, currency

@@ -1,4 +1,4 @@
-"""Recording figures: computing those of a batch, and saving them in place of earlier ones.
+"""Recording figures: computing those of a batch, and replacing earlier ones.
 
 Here: the figures of finished analyses and of the workbook's groups, and the transaction that replaces them. Not here:
 reading saved figures (:mod:`irp_pipeline.helpers.result.recorded`), and writing them into files
@@ -29,9 +29,9 @@ class SavedResults:
 
     Attributes:
         analyses: how many analyses have figures now.
-        groups: how many groups have.
+        groups: how many groups have figures now.
         figures: how many figures there are.
-        left_out: groups without figures because an analysis of theirs was skipped or is not finished, with the reason.
+        left_out: groups without figures because one of their analyses was skipped or is not finished, with the reason.
     """
 
     analyses: int
@@ -42,14 +42,14 @@ class SavedResults:
 
 @dataclass(frozen=True)
 class ComputedResults:
-    """The figures of a batch, computed and not saved yet.
+    """The figures of a batch, computed but not yet saved.
 
     Attributes:
         batch_id: the batch.
         job_ids: the jobs that they come from.
         figures: the figures.
-        summary: what is told of them.
-        refused: why groups have none, if their analyses do not go together, and why declared metrics are missing.
+        summary: their number, and what was left out.
+        refused: groups whose analyses cannot be combined, and missing declared metrics, with the reasons.
     """
 
     batch_id: int
@@ -59,29 +59,29 @@ class ComputedResults:
     refused: tuple[str, ...]
 
     def save(self) -> None:
-        """Put the figures in place of the saved ones, in one transaction: a reader sees the old ones or the new.
+        """Replace the saved figures in one transaction: a reader sees either the old ones or the new ones.
 
         Raises:
-            ResultError: jobs changed meanwhile. Nothing is saved.
+            ResultError: jobs have changed since the computation. Nothing is saved.
             DatabaseError: the database refuses or is away.
         """
         _replace(self.batch_id, self.figures, list(self.job_ids))
 
 
 def save_results(batch_id: int) -> SavedResults:
-    """Save the figures of a batch's finished analyses and of the workbook's groups, in place of earlier ones.
+    """Save the figures of a batch's finished analyses and of the workbook's groups, and replace earlier ones.
 
-    They are replaced in one transaction: a reader sees the old ones or the new. A group with an analysis that was
-    skipped or is not finished has no figures, and is named in what is returned.
+    One transaction replaces them: a reader sees either the old ones or the new ones. A group with an analysis that was
+    skipped or is not finished has no figures; the return value names it.
 
     Args:
         batch_id: a batch of analyses.
 
     Raises:
-        ResultError: there is no such batch, the result of a job cannot be read, or jobs changed meanwhile. Nothing is
-            saved.
-        LossError: the analyses of a group do not go together, or a declared metric cannot be computed. The figures of
-            everything else are saved before.
+        ResultError: there is no such batch, the result of a job cannot be read, or jobs changed during the call.
+            Nothing is saved.
+        LossError: the analyses of a group cannot be combined, or a declared metric cannot be computed. All other
+            figures are saved first.
         DatabaseError: the database refuses or is away.
     """
     computed = compute_results(batch_id)
@@ -98,7 +98,7 @@ def compute_results(batch_id: int) -> ComputedResults:
         batch_id: a batch of analyses.
 
     Raises:
-        ResultError: there is no such batch, or the result of a job cannot be read or is not as the job left it.
+        ResultError: there is no such batch, or the result of a job cannot be read or has changed.
         DatabaseError: the database refuses or is away.
     """
     batch = require_batch(batch_id)
@@ -175,7 +175,7 @@ def _row(batch_id: int, recorded: RecordedFigure) -> tuple[object, ...]:
 
 def _replace(batch_id: int, figures: Iterable[RecordedFigure], job_ids: list[int]) -> None:
     with transaction():
-        execute_scalar("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))  # one saving at a time
+        execute_scalar("SELECT id FROM irp_batch WHERE id = %s FOR NO KEY UPDATE", (batch_id,))  # one save at a time
         if [job.job_id for job in finished_jobs(batch_id)] != job_ids:
             raise ResultError(f"Jobs of the batch {batch_id} changed while its results were saved: do it again")
         execute_command("DELETE FROM irp_analysis_result WHERE batch_id = %s", (batch_id,))
