@@ -1,18 +1,18 @@
-"""Columns of a sheet: what one is, what its cells hold, and what may be wrong in it.
+"""Columns of a sheet: their declaration, the content of their cells, and what can be wrong in them.
 
-The sheets of the workbook are declared with it, and so are the columns that a risk engine adds to the sheet Analyses.
+The workbook uses this package to declare its sheets, and risk engines use it to declare columns of the sheet Analyses.
 It therefore lies below both. No sheet, no engine and no file format here.
 
 ``column``, ``kinds``
-    a :class:`Column` and what its cells hold.
+    a :class:`Column`, and the kinds of content of its cells.
 ``rows``
-    what every row does by its columns.
+    the rules that every row derives from its columns.
 ``values``
-    checks of one value that columns of several sheets and engines name.
+    checks of one value that columns of several sheets and engines use.
 ``paths``
     what cells may name: files and folders in the data folder or the models folder.
 ``problems``
-    what can be wrong with a workbook, and how a person is told.
+    what can be wrong with a workbook, and the messages.
 """
 
 from irp_pipeline.columns.column import Column

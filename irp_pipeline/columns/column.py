@@ -1,4 +1,4 @@
-"""What a column of a sheet is: its help text, how its cells are read, and when it must be filled."""
+"""The declaration of a column of a sheet: its help text, how its cells are read, and when it must be filled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ class Column:
     Attributes:
         help: what belongs in it; Markdown, one to three sentences.
         kind: how its cells are read and written.
-        examples: what would be typed into it, for each row of the example workbook; empty: left out. A column of an
-            engine has none: they are in the example rows that the engine declares.
-        selector: the column that decides whether this one is used, such as ``source``; empty: it always is.
-        only_for: the values of the selector with which it is used; with any other it must be empty. For a column of an
-            engine, selector and values follow from which engines declare it.
-        needed: whether it must be filled where it is used.
+        examples: what to type into it, for each row of the example workbook; empty: left out. A column of an engine has
+            none: they are in the example rows that the engine declares.
+        selector: the column that decides whether this one is used, such as ``source``; empty: it is always used.
+        only_for: the values of the selector for which it is used; for others it must be empty. For a column of an
+            engine, selector and values follow from the engines that declare it.
+        needed: whether it must be filled when it is used.
         options: what the drop-down offers.
         options_from: sheet and column whose values the drop-down offers.
         options_only: whether Excel refuses anything but an option.
         width: in characters.
-        of_results: for a column of an engine: whether it says which losses are wanted. It then stands after the column
+        of_results: for a column of an engine: whether it says which losses are wanted. If so, it comes after the column
             perspectives, else before it.
     """
 
@@ -47,10 +47,10 @@ class Column:
     of_results: bool = False
 
     def value_of(self, value: object) -> object:
-        """Read a value, whatever way it comes by: as a cell holds it, from JSON, or as a field holds it already.
+        """Read a value, wherever it comes from: a cell, JSON, or a field.
 
         Raises:
-            ValueError: it is none of this column; the message is for the user.
+            ValueError: it is not a value of this column; the message is for the user.
         """
         if value is None:
             return None
@@ -71,5 +71,5 @@ class Column:
         return read if isinstance(read, list) else [read]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
-        """Have the fields of a row read by their columns, so that all ways to a row are one."""
+        """Make the columns read the fields of a row, so that there is only one way to make a row."""
         return core_schema.no_info_before_validator_function(self.value_of, handler(source))

@@ -1,7 +1,7 @@
-"""What the cells of a column hold: how they become values, and values cells.
+"""Kinds of cell content: how cells become values, and values become cells.
 
-The ``read`` of a kind takes what Excel holds in a cell that is not empty, and raises ValueError with a message for
-the user. It says what a cell means, not whether the value is allowed there: that is for the annotation of the field.
+The ``read`` of a kind takes the content of a cell that is not empty, and raises ValueError with a message for the user.
+It only interprets the cell; the annotation of the field says whether the value is allowed there.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ class Kind:
     """How the cells of a column are read and written.
 
     Attributes:
-        description: what a cell holds, in the words of the documentation.
-        read: makes a value of a cell's; ValueError with a message for the user.
-        write: makes a cell's value of a field's.
-        as_text: whether Excel should keep what is typed as it is, and not make a number or a date of it.
-        several_numbers: whether what Excel took for one number may have been a list.
+        description: the content of a cell, in the words of the documentation.
+        read: turns the content of a cell into a value; ValueError with a message for the user.
+        write: turns the value of a field into the content of a cell.
+        as_text: whether Excel should keep the typed text, and not turn it into a number or a date.
+        several_numbers: whether a cell that Excel reads as one number may have been meant as a list.
         several: whether it holds several values.
         holds_object: whether it holds a JSON object.
     """
@@ -46,7 +46,7 @@ class Kind:
 
 
 def trimmed(text: str) -> str:
-    """``text`` without what surrounds it unseen, and with one kind of line break."""
+    """``text`` without invisible characters around it, and with one kind of line break."""
     return text.replace("\r\n", "\n").replace("\r", "\n").strip().strip(_INVISIBLE).strip()
 
 
@@ -143,7 +143,7 @@ def json_object(text: str) -> dict[str, object]:
     """Read ``text`` as a JSON object.
 
     Raises:
-        ValueError: it is none; the message ends a sentence that begins with what the text is.
+        ValueError: it is not one; the message completes a sentence whose subject is the text.
     """
     try:
         result = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats)
@@ -161,7 +161,7 @@ def _json_cell(value: object) -> dict[str, object]:
 
 
 def choice_of(value: object, choices: Iterable[str]) -> str:
-    """Read one of some words; capitals make no difference."""
+    """Read one of some words; they are not case-sensitive."""
     text = text_of(value)
     for choice in choices:
         if text.casefold() == choice.casefold():
@@ -170,7 +170,7 @@ def choice_of(value: object, choices: Iterable[str]) -> str:
 
 
 def joined(values: Iterable[object]) -> str:
-    """A list as it is written into one cell."""
+    """A list as the text of one cell."""
     return "; ".join(str(value) for value in values)
 
 
@@ -190,7 +190,7 @@ JSON = Kind(
 
 
 def one_of(choices: Iterable[str]) -> Kind:
-    """A column whose cells hold one of ``choices``; capitals make no difference."""
+    """A column whose cells hold one of ``choices``, which are not case-sensitive."""
     *others, last = (f"`{choice}`" for choice in choices)
     description = f"{', '.join(others)} or {last}" if others else last
     return Kind(description, lambda value: choice_of(value, choices), str)

@@ -1,7 +1,8 @@
 """What cells may name: files and folders, in the data folder or in the models folder.
 
-A workbook can come from anybody, so a path in it stays inside the folder it is relative to. :func:`resolve_path` is
-the only way from a workbook's path to a file: it checks when the workbook is read, and again when the file is used.
+A workbook can come from anybody, so a path in it must stay inside the folder to which it is relative.
+:func:`resolve_path` is the only way from a workbook's path to a file: it checks the path when the workbook is read, and
+again when the file is used.
 """
 
 import posixpath
@@ -21,7 +22,7 @@ _OUT_OF_FOLDERS = (
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the files are that the cells of a workbook name.
+    """The folders of the files that the cells of a workbook name.
 
     Attributes:
         data: the data folder.
@@ -32,19 +33,19 @@ class Folders:
     models: Path | None = None
 
     def find(self, path: str) -> Path:
-        """Return where a file or folder is, as :func:`resolve_model` does."""
+        """Return the path of a file or folder, as :func:`resolve_model` does."""
         return resolve_model(path, self.data, self.models)
 
 
 def leaves_folder(path: str) -> bool:
-    """Whether a path is absolute or goes up with ``..`` further than it went down."""
+    """Whether a path is absolute, or leads out of its folder with ``..``."""
     portable = path.replace("\\", "/")
     absolute = portable.startswith("/") or re.match(r"[A-Za-z]:", portable) is not None
     return absolute or posixpath.normpath(portable).split("/")[0] == ".."
 
 
 def path_problem(path: str) -> str | None:
-    """What is wrong with a path, as far as its text tells; None if nothing is."""
+    """What is wrong with the text of a path; None if nothing is."""
     if "://" in path:
         return "is an address, not a path in the data folder"  # may hold a password: not shown
     if "\n" in path or "\t" in path:
@@ -55,7 +56,7 @@ def path_problem(path: str) -> str | None:
 
 
 def texts_in(value: object) -> Iterator[str]:
-    """All texts of a JSON value, names too: each may be a path."""
+    """All texts in a JSON value, including names: each may be a path."""
     if isinstance(value, Mapping):
         yield from value
     if isinstance(value, Mapping | list | tuple):
@@ -66,14 +67,14 @@ def texts_in(value: object) -> Iterator[str]:
 
 
 def option_problem(text: str, model: str | None) -> str | None:
-    """What is wrong with a text in the options of a model, should it be a path; None if nothing is.
+    """What is wrong with a text in the options of a model, if it is a path; None if nothing is.
 
-    Models keep their data outside of the folder of their configuration, such as in ``../../model_data``, so a path may
-    lead out of that. It must not leave the folder of the data or of the models.
+    Models keep their data outside the folder of their configuration, such as in ``../../model_data``, so a path may
+    lead out of that folder. It must not leave the data folder or the models folder.
 
     Args:
         text: the text.
-        model: an analysis's ``model``, from whose folder the path goes.
+        model: an analysis's ``model``; the path is relative to its folder.
     """
     portable = (model or "").replace("\\", "/")
     folder = posixpath.dirname(portable) if portable.lower().endswith(".json") else portable
@@ -89,10 +90,10 @@ def options_problem(
 
     Args:
         options: an analysis's ``model_options``.
-        model: its ``model``, which is there.
+        model: its ``model``, which exists.
         data_dir: the data folder.
         models_dir: the models folder, if there is one.
-        only_links: leave out what :func:`option_problem` tells.
+        only_links: leave out the problems of :func:`option_problem`.
     """
     target = resolve_model(model, data_dir, models_dir)
     folder = target if target.is_dir() else target.parent
@@ -114,7 +115,7 @@ def resolve_path(folder: Path, path: str) -> Path:
 
     Args:
         folder: the data folder (for a model, also the models folder).
-        path: relative to it; ``\\`` separates like ``/``.
+        path: relative to it; ``\\`` is a separator like ``/``.
 
     Returns:
         The absolute path, links followed. It need not exist.
@@ -127,8 +128,8 @@ def resolve_path(folder: Path, path: str) -> Path:
     try:
         root = folder.resolve()
         target = root.joinpath(*path.replace("\\", "/").split("/")).resolve()
-        target.exists()  # raises if the name is too long or the folder closed to us
-    except (OSError, RuntimeError, ValueError) as error:  # the others: a circle of links, a NUL
+        target.exists()  # raises if the name is too long or the folder is not accessible
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError, ValueError: a circle of links, a NUL
         raise WorkbookError(f"{quoted(path)} cannot be used: {error}") from None
     if not target.is_relative_to(root):
         raise WorkbookError(f"{quoted(path)} leaves the folder {folder} through a link; copy the file into it")
@@ -144,11 +145,10 @@ def resolve_model(path: str, data_dir: Path, models_dir: Path | None = None) -> 
         models_dir: the models folder, if there is one.
 
     Returns:
-        The absolute path, links followed, of what is there: for a model its folder, or its configuration file if the
-        workbook names that.
+        The absolute path, links followed: for a model its folder, or its configuration file if the workbook names that.
 
     Raises:
-        WorkbookError: the path leaves these folders, or is in neither.
+        WorkbookError: the path leaves these folders, or exists in neither.
     """
     folders = [folder for folder in (data_dir, models_dir) if folder is not None]
     for folder in folders:
@@ -160,7 +160,7 @@ def resolve_model(path: str, data_dir: Path, models_dir: Path | None = None) -> 
 
 
 def file_problem(folder: Path, path: str) -> str | None:
-    """Why ``path`` is no file in ``folder``; None if it is one."""
+    """Why ``path`` is not a file in ``folder``; None if it is one."""
     try:
         target = resolve_path(folder, path)
         if target.is_dir():
@@ -171,7 +171,7 @@ def file_problem(folder: Path, path: str) -> str | None:
 
 
 def settings_problem(path: str, data_dir: Path, models_dir: Path | None) -> str | None:
-    """Why ``path`` is no analysis settings file; None if it is one. Arguments as for :func:`resolve_model`."""
+    """Why ``path`` is not an analysis settings file; None if it is one. Arguments as for :func:`resolve_model`."""
     try:
         target = resolve_model(path, data_dir, models_dir)
         if target.is_dir():

@@ -1,4 +1,4 @@
-"""What can be wrong with a workbook, and how it is told to the person who can mend it."""
+"""Problems of a workbook, and their messages for the person who can correct them."""
 
 import difflib
 import re
@@ -14,11 +14,11 @@ _FEW_OPTIONS = 12
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend in a workbook.
+    """One thing to correct in a workbook.
 
     Attributes:
-        sheet: the sheet's name; None when the file as a whole is meant.
-        cell: the cell (``D7``) or range; None when a sheet as a whole is meant.
+        sheet: the sheet's name; None for the whole file.
+        cell: the cell (``D7``) or range; None for a whole sheet.
         column: the column's header, or the setting's name on the Metadata sheet.
         message: what is wrong, with the value, and what to do; one line.
     """
@@ -49,7 +49,7 @@ class Problem:
 
 
 class WorkbookError(IrpError):
-    """A workbook cannot be read, written or used. ``problems`` holds everything that is wrong with it."""
+    """A workbook cannot be read, written or used. ``problems`` lists everything that is wrong with it."""
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         found = [Problem(None, None, None, problems)] if isinstance(problems, str) else list(problems)
@@ -58,13 +58,13 @@ class WorkbookError(IrpError):
 
 
 def one_line(text: str) -> str:
-    """``text`` as it can be shown anywhere: one line, what a terminal would obey or hide made visible."""
+    """``text`` in a form that is safe to show: one line, with control and invisible characters made visible."""
     visible = "".join(char if char.isprintable() or char.isspace() else "\ufffd" for char in text)
     return _cut(" ".join(visible.split()), _MAX_MESSAGE)
 
 
 def quoted(text: object) -> str:
-    """``text`` in quotes, cut when it is long, for a message."""
+    """``text`` in quotes, shortened if it is long, for a message."""
     return f"'{_cut(' '.join(str(text).split()), _MAX_QUOTED)}'"
 
 
@@ -73,7 +73,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def suggestion(text: str, options: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word: the likely one, or all of them when they are few."""
+    """The end of a sentence about an unknown word: the most similar word, or all of them if they are few."""
     by_key = {option.casefold(): option for option in options}
     close = difflib.get_close_matches(text[:_MAX_MESSAGE].casefold(), by_key, n=1)
     if close:

@@ -1,6 +1,6 @@
 """A row of a sheet, whatever its columns are.
 
-Here: what every row does by the declarations of its columns. Not here: the columns of the sheets
+Here: the rules that every row derives from the declarations of its columns. Not here: the columns of the sheets
 (:mod:`irp_pipeline.workbook.sheets`), and those that a risk engine declares.
 """
 
@@ -30,7 +30,7 @@ class Row(BaseModel):
 
     @classmethod
     def columns(cls) -> dict[str, Column]:
-        """The columns (on the Metadata sheet: the settings) by name, in their order."""
+        """The columns (on the Metadata sheet: the settings) by name, in order."""
         return {
             name: next(item for item in info.metadata if isinstance(item, Column))
             for name, info in cls.model_fields.items()
@@ -38,12 +38,12 @@ class Row(BaseModel):
 
     @classmethod
     def optional_columns(cls) -> set[str]:
-        """The columns that a sheet may do without: a missing one counts as empty, as in a workbook of last year."""
+        """The columns that a sheet may lack: a missing one counts as empty, as in a workbook of last year."""
         return {name for name, info in cls.model_fields.items() if not info.is_required()}
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """``fields`` with those that follow from others, and without empty ones."""
+        """``fields`` with defaults that follow from other fields, and without empty ones."""
         return {
             name: value
             for name, value in fields.items()
@@ -52,7 +52,7 @@ class Row(BaseModel):
 
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What is wrong between the fields of one row, as field and message. A missing field is not judged."""
+        """Broken rules between the fields of one row, as field and message. A missing field is not checked."""
         for name, column in cls.columns().items():
             if not column.only_for or name not in fields:
                 continue
@@ -67,7 +67,7 @@ class Row(BaseModel):
 
 
 def _is_empty(value: object) -> bool:
-    """Whether a field is as an empty cell leaves it."""
+    """Whether a field has the value of an empty cell."""
     return value is None or value is False or (isinstance(value, str | tuple | list | Mapping) and not value)
 
 

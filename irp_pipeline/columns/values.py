@@ -1,4 +1,4 @@
-"""What one cell may hold: the checks of one value that several sheets and engines name in annotations.
+"""Checks of single values, which several sheets and engines use in annotations.
 
 They raise ValueError with a message for the user.
 """

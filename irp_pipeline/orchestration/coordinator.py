@@ -1,9 +1,9 @@
 """The run coordinator that ``dagster.yaml`` names: one run at a time for each cycle of each schema.
 
-Dagster can limit runs by tag but not by config, and the schema of a run is config. So the schema is read from it
-when the run is submitted, and the run is tagged. Runs that bypass the queue (``dagster job execute``) bypass this too:
-the leases of the steps have the last word. ``irp run`` bypasses the queue and is counted by it: its run has the tag,
-and :mod:`irp_pipeline.orchestration.occupancy` lets one of the two go.
+Dagster can limit runs by tag but not by config, and the schema of a run is config. So this coordinator reads the schema
+from the config of a submitted run, and tags the run. Runs that bypass the queue (``dagster job execute``) also bypass
+this limit; then the leases of the steps decide. ``irp run`` bypasses the queue, but its run has the tag, so that the
+queue counts it; :mod:`irp_pipeline.orchestration.occupancy` lets only one of two runs start.
 
 https://docs.dagster.io/guides/operate/managing-concurrency
 """
@@ -22,13 +22,13 @@ LOCK_TAG = "irp/lock"
 
 
 class RunCoordinator(QueuedRunCoordinator):
-    """Dagster's queue, with runs tagged by schema and by what they must not run beside."""
+    """Dagster's queue, with tags for the schema of a run and for the cycle that it has to itself."""
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Tag the run ``irp/schema`` and ``irp/lock``, and put it into the queue."""
         run = context.dagster_run
         self._instance.add_run_tags(run.run_id, run_tags(run.run_config, run.tags))
-        # Here, since it brings dagster_postgres, which the definitions do without.
+        # Imported here, since it loads dagster_postgres, which the definitions do not need.
         from irp_pipeline.orchestration.storage import sole_decision
 
         with sole_decision(self._instance):

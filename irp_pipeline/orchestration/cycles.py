@@ -1,6 +1,6 @@
-"""Opening and archiving a cycle, as jobs: how a user of the Dagster UI does it.
+"""Opening and archiving a cycle, as jobs for users of the Dagster UI.
 
-The partitions of Dagster follow at once for the default schema; for whatever else changes the cycles there is a sensor.
+These jobs update Dagster's partitions at once for the default schema; a sensor follows all other changes of cycles.
 """
 
 from dagster import Config, OpExecutionContext, graph, op
@@ -14,17 +14,17 @@ from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 
 
 class CycleConfig(Config):
-    """Which cycle is meant."""
+    """Which cycle to open."""
 
     name: str = Field(description="Name of the cycle, for example Q1-2024.")
 
 
 class ArchivedCycleConfig(CycleConfig):
-    """Which cycle is to be archived, and how."""
+    """Which cycle to archive, and how."""
 
     force: bool = Field(
         default=False,
-        description="End the steps and jobs first that are at work for it, and wait until they have ended.",
+        description="First end the steps and jobs that are at work for it, and wait until they have ended.",
     )
 
 
@@ -32,7 +32,7 @@ class ArchivedCycleConfig(CycleConfig):
 def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: DatabaseResource) -> None:
     """Open a cycle: create it, and archive the one that was active before, if it is not at work.
 
-    The archived one is named in the metadata. To take its archiving back: irp cycle reopen.
+    The metadata name the archived cycle. To reopen it: irp cycle reopen.
     """
     try:
         with database.entered() as schema:
@@ -56,7 +56,7 @@ def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: Da
 
 @op(name="archive_cycle")
 def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, database: DatabaseResource) -> None:
-    """Archive a cycle: it takes no more work, and its records stay. Refused while steps or jobs are at work."""
+    """Archive a cycle: it takes no more work, and its records stay. The op refuses while steps or jobs are at work."""
     try:
         with database.entered() as schema:
             found = cycle.require_open_cycle(config.name)
@@ -68,7 +68,7 @@ def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, d
     context.add_output_metadata({"cycle": config.name, "schema": schema})
 
 
-# A graph must not have the name of an op in it.
+# A graph must not have the same name as one of its ops.
 @graph(name="opening")
 def open_cycle_graph() -> None:
     """Open a cycle: create it, and archive the one that was active before, if it is not at work."""
@@ -77,7 +77,7 @@ def open_cycle_graph() -> None:
 
 @graph(name="archiving")
 def archive_cycle_graph() -> None:
-    """Archive a cycle: it takes no more work, and its records stay. Refused while steps or jobs are at work."""
+    """Archive a cycle: it takes no more work, and its records stay. The op refuses while steps or jobs are at work."""
     archive_cycle_op()
 
 

@@ -1,7 +1,7 @@
-"""Executors: where the steps of a run are carried out, chosen by ``IRP_EXECUTOR``.
+"""Executors: where the steps of a run are executed, chosen by ``IRP_EXECUTOR``.
 
-``in_process`` runs them one after the other in the run's own process, which suits steps that are cheap or wait for
-others. ``multiprocess`` gives each step a process of its own, forked from a server that has everything imported.
+``in_process`` runs them one after the other in the process of the run, which suits steps that are cheap or mostly wait.
+``multiprocess`` runs each step in its own process, forked from a server that has imported everything.
 
 https://docs.dagster.io/guides/operate/run-executors
 """
@@ -32,10 +32,10 @@ def executor(kind: Literal["in_process", "multiprocess"]) -> ExecutorDefinition:
 
 
 def end_with_parent() -> None:
-    """In the worker process of a single step: be told to end, as by SIGTERM, when the run's process dies.
+    """In the worker process of a single step: end, as on SIGTERM, when the run's process dies.
 
-    A worker whose run is gone would go on to the end of its step for nobody, and hold the step's lease. In any other
-    process this does nothing, and a second call does nothing.
+    A worker whose run is gone would uselessly continue to the end of its step, and hold the step's lease. In any other
+    process this does nothing; nor does a second call.
     """
     parent = multiprocessing.parent_process()
     target = getattr(multiprocessing.current_process(), "_target", None)

@@ -1,6 +1,6 @@
 """Explaining a cycle: which steps would run now and why, without running anything.
 
-The verdict on each step is that of :mod:`irp_pipeline.helpers.decision`, which a launch stands on too.
+The verdict on each step comes from :mod:`irp_pipeline.helpers.decision`, which a launch uses too.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Explanation:
 
     Attributes:
         step: the key of the step, such as ``extract.extract_exposure``.
-        foresight: whether it would run. DEPENDS: an earlier step runs first, and what it ends with decides.
+        foresight: whether it would run. DEPENDS: an earlier step runs first, and its output decides.
         reason: why, as a sentence without its full stop.
     """
 

@@ -1,6 +1,6 @@
-"""The Dagster instance: where it is.
+"""The place of the Dagster instance.
 
-``DAGSTER_HOME`` names the instance, as everywhere in Dagster. Without it the instance is in ``IRP_HOME``, with the
+``DAGSTER_HOME`` names the instance, as everywhere in Dagster. Without it, the instance is in ``IRP_HOME``, with the
 ``dagster.yaml`` of this project.
 
 https://docs.dagster.io/deployment/oss/oss-instance-configuration
@@ -23,11 +23,11 @@ from irp_pipeline.files import write_atomically
 from irp_pipeline.orchestration.storage import dagster_files, records_error
 
 CODE_LOCATION = "irp_pipeline.definitions"
-"""The name under which the UI loads the definitions: runs of the command line carry it to be found there."""
+"""The name under which the UI loads the definitions. Runs of the command line use it, so that the UI finds them."""
 
 # Dagster loads these when they are first used, in the middle of a run.
 _PARTS = ("run_launcher", "run_coordinator", "compute_log_manager")
-_LONGEST = 500  # characters of what Dagster says
+_LONGEST = 500  # characters of a message from Dagster
 
 _CONFIGURATION = "dagster.yaml"
 
@@ -37,7 +37,7 @@ class InstanceError(IrpError):
 
 
 def use_dagster_home() -> Path:
-    """Make sure that ``DAGSTER_HOME`` names an instance, for this process and those it starts.
+    """Make sure that ``DAGSTER_HOME`` names an instance, for this process and its children.
 
     Returns:
         The folder, with a ``dagster.yaml`` in it.
@@ -75,7 +75,7 @@ def opened_instance() -> Iterator[DagsterInstance]:
         raise records_error(
             error.__cause__ or error if isinstance(error, DagsterPostgresException) else error
         ) from error
-    except Exception as error:  # whatever Dagster and the modules that dagster.yaml names make of a wrong file
+    except Exception as error:  # a wrong file can raise anything in Dagster and in the modules that dagster.yaml names
         said = " ".join(str(error).split()) or type(error).__name__
         raise InstanceError(
             f"The Dagster instance in {home} cannot be opened: {said[:_LONGEST]}. Correct {home / _CONFIGURATION}, or "
@@ -86,7 +86,7 @@ def opened_instance() -> Iterator[DagsterInstance]:
 
 
 def shipped_configuration() -> Path:
-    """Return the ``dagster.yaml`` of this project: inside of an installed package, beside the package in a checkout."""
+    """Return the ``dagster.yaml`` of this project: inside an installed package, or beside the package in a checkout."""
     package = Path(irp_pipeline.__file__).parent
     inside = package / _CONFIGURATION
     return inside if inside.is_file() else package.parent / _CONFIGURATION

@@ -1,10 +1,10 @@
-"""The private parts of Dagster that this package uses, each with what it is for. No other module names one.
+"""The private parts of Dagster that this package uses, each with its purpose. No other module imports any.
 
-Dagster promises nothing about them, so each release may move or change them. They were last tried with
+Dagster makes no promise about them: each release may move or change them. They were last tested with
 :data:`TRIED_WITH`; ``pyproject.toml`` allows no later minor version, and ``make test-newest`` runs the suite with the
-newest release of all, to see what a later cap would need.
+newest release, to see what a later cap would need.
 
-Here belong names only. What is done with them stays where it is done.
+Only names belong here; the code that uses them is elsewhere.
 """
 
 import re
@@ -13,30 +13,30 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-# `irp run` executes a run that it has made itself, event by event. The public execute_job makes a run of its own.
+# `irp run` makes a run and executes it event by event. The public execute_job makes its own run.
 from dagster._core.execution.api import execute_run_iterator as execute_run_iterator
 
-# The base of a run launcher's health check: RunLauncher is public, what its method takes and returns is not.
+# The base of a run launcher's health check: RunLauncher is public, but not the types of its method.
 from dagster._core.launcher import CheckRunHealthResult as CheckRunHealthResult
 from dagster._core.launcher import LaunchRunContext as LaunchRunContext
 from dagster._core.launcher import WorkerStatus as WorkerStatus
 
-# Without its origin and its partition set, the UI shows a run of `irp run` neither under its job nor its partition.
+# Without origin and partition set, the UI shows a run of `irp run` neither under its job nor under its partition.
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 
-# The local log manager and file storage, which take their folder from run config only; ours take it from IRP_HOME.
+# The local log manager and file storage, which take their folder only from config; ours take it from IRP_HOME.
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage as LocalArtifactStorage
 
-# The tags by which Dagster knows the partition of a run.
+# The tags with which Dagster marks the partition of a run.
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
 from dagster._core.storage.tags import PARTITION_SET_TAG as PARTITION_SET_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-# What a class that dagster.yaml names is made with: the public from_config_value has it in its signature.
+# The argument for classes that dagster.yaml names: it is in the signature of the public from_config_value.
 from dagster._serdes import ConfigurableClassData as ConfigurableClassData
 
-# A run in this process is cancelled by Ctrl-C only with the handlers that Dagster's own commands set up.
+# Ctrl-C cancels a run in this process only with the handlers that Dagster's own commands set up.
 from dagster._utils.interrupts import setup_interrupt_handlers as setup_interrupt_handlers
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from dagster._core.remote_origin import RemoteJobOrigin
 
 TRIED_WITH: Final = "1.13.27"
-"""The version of Dagster with which all of this was last seen to work."""
+"""The version of Dagster with which all of this was last tested."""
 
 NOT_EXECUTED: Final = re.compile(r"Dependencies for step \S+ (?:failed|were not executed): .* Not executing\.")
 """What Dagster logs for each step that comes after a failed one."""
 
 STEP_WORKER_MODULE: Final = "dagster._core.executor.child_process_executor"
-"""Where the target of a step's process comes from, by which such a process is known."""
+"""The module of the target of a step's process, which identifies such a process."""
 
 MODULES_OF_STEP_WORKER: Final = (
     "dagster._cli.job",
@@ -60,11 +60,11 @@ MODULES_OF_STEP_WORKER: Final = (
     "dagster._core.utility_ops",
     "dagster._core.workspace.autodiscovery",
 )
-"""What a step's process would import at its start; the forkserver imports it once for all."""
+"""The modules that a step's process would import at its start; the forkserver imports them once for all steps."""
 
 
 def origin_of_job(module: str, repository: str, job: str) -> "RemoteJobOrigin":
-    """Return the origin that a run has which was launched from the code location of a module."""
+    """Return the origin of a run that was launched from the code location of a module."""
     location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), module)
     return RemoteRepositoryOrigin(location, repository).get_job_origin(job)
 
@@ -77,21 +77,21 @@ def partition_set_of_job(job: str) -> str:
 
 
 def serve_code(options: Sequence[str]) -> None:
-    """Be a code server; ``dagster api grpc`` is an option of the command line only."""
+    """Run a code server in this process; Dagster offers ``dagster api grpc`` only as a command."""
     from dagster._cli.api import api_cli
 
     api_cli(["grpc", *options])
 
 
 def run_daemon(options: Sequence[str]) -> None:
-    """Be Dagster's daemon, in this process, which can be watched and ended as one."""
+    """Run Dagster's daemon in this process, so that there is only one process to watch and end."""
     from dagster._daemon.cli import cli
 
     cli(["run", *options])
 
 
 def workspace(instance: "DagsterInstance", file: Path, version: str) -> AbstractContextManager[Any]:
-    """Return what the webserver's application is made from: the code locations of a ``workspace.yaml``.
+    """Return the workspace for the webserver's application: the code locations of a ``workspace.yaml``.
 
     Args:
         instance: the instance.

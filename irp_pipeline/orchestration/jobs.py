@@ -15,13 +15,13 @@ from irp_pipeline.orchestration.stages.submit import submit
 from irp_pipeline.orchestration.tracking import STEP_TAG
 
 STAGES = (setup, extract_stage, process, submit, monitor, report_stage)
-"""The graphs of the stages, in their order."""
+"""The graphs of the stages, in order."""
 
 _OPS = {f"{stage.name}.{node.name}": node for stage in STAGES for node in stage.nodes_in_topological_order}
 STEPS = {node.name: name for name, node in _OPS.items() if STEP_TAG in node.definition.tags}
-"""The tracked steps by name, as Dagster names them within ``run_cycle``."""
+"""The tracked steps by name, with their names within ``run_cycle``."""
 _PARTS = [name for name, node in _OPS.items() if STEP_TAG not in node.definition.tags]
-"""The other ops: parts of the step of their stage, to be run with it."""
+"""The other ops: parts of the step of their stage, which run with it."""
 
 
 @graph(name="run_cycle")
@@ -33,14 +33,14 @@ def _all_stages() -> None:
 
 run_cycle = _all_stages.to_job(
     partitions_def=cycles,
-    description="Run all stages of a cycle. What is done already and unchanged is skipped.",
+    description="Run all stages of a cycle. Steps that are done and unchanged are skipped.",
 )
 
 stage_jobs = [stage.to_job(partitions_def=cycles, description=stage.description) for stage in STAGES]
 
 
 def selection(from_stage: str | None = None, only_step: str | None = None) -> list[str] | None:
-    """Return the part of ``run_cycle`` that is meant, as Dagster selects ops.
+    """Return a part of ``run_cycle`` as Dagster's op selection.
 
     Args:
         from_stage: name of the first stage to run, such as ``extract``.
@@ -50,7 +50,7 @@ def selection(from_stage: str | None = None, only_step: str | None = None) -> li
         Names for ``op_selection``; None for all of it.
 
     Raises:
-        ValueError: there is no such stage or step; the message lists those there are.
+        ValueError: there is no such stage or step; the message lists the existing ones.
     """
     names = [stage.name for stage in STAGES]
     if only_step is not None:

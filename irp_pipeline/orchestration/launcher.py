@@ -1,8 +1,9 @@
-"""The run launcher that ``dagster.yaml`` names: Dagster's own, able to tell whether a run's process still lives.
+"""The run launcher that ``dagster.yaml`` names: Dagster's own, with a check whether a run's process is alive.
 
-Without that, a run whose process was killed together with its code server stays STARTED for ever. A process can be
-looked for only where it runs, so a run carries where it was launched. Of one that was launched elsewhere the check says
-RUNNING, since Dagster fails a run of which it says UNKNOWN; what is lost there is found by the leases of its steps.
+Without the check, a run whose process was killed together with its code server stays STARTED for ever. A process can
+only be found on its own machine, so a run has a tag that says where it was launched. For a run that was launched
+elsewhere, the check returns RUNNING, since Dagster fails a run for UNKNOWN; the leases of its steps show whether it is
+lost.
 
 https://docs.dagster.io/deployment/execution/run-monitoring
 """
@@ -31,13 +32,13 @@ _CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class RunLauncher(DefaultRunLauncher):
-    """Dagster's launcher with a health check: is there such a process, and is it that one?"""
+    """Dagster's launcher with a health check: does the process exist, and is it the process of the run?"""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run from the queue, with a tag that says where.
 
         Raises:
-            BusyError: an ``irp run`` got the cycle of the run while the queue let it go.
+            BusyError: an ``irp run`` took the cycle while the queue released the run.
         """
         run = context.dagster_run
         cycle = run.tags.get(PARTITION_NAME_TAG)
@@ -53,7 +54,7 @@ class RunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return FAILED once the run's process is gone; RUNNING also while none is known yet, or it is elsewhere."""
+        """Return FAILED once the run's process is gone; else RUNNING, even if its process is unknown or elsewhere."""
         if run.tags.get(LAUNCHED_ON_TAG, _here()) != _here():
             return CheckRunHealthResult(
                 WorkerStatus.RUNNING, f"Launched on {run.tags[LAUNCHED_ON_TAG]}: its process cannot be seen from here"
@@ -74,14 +75,14 @@ class RunLauncher(DefaultRunLauncher):
         )
 
     def _can_be(self, run: DagsterRun, process: psutil.Process, said_at: float) -> bool:
-        """Tell whether a process began after the launch of a run and before it said so, or only has the number."""
+        """Tell whether a process can be that of a run: it began after the launch and before it reported its number."""
         began = process.create_time()
         launched = self._instance.get_run_stats(run.run_id).launch_time
         is_older = launched is not None and began < launched - _CLOCK_TOLERANCE_SECONDS
         return not is_older and began <= said_at + _CLOCK_TOLERANCE_SECONDS
 
     def _worker_of(self, run_id: str) -> tuple[int, float] | None:
-        """Return the pid of the newest process of a run, and when it said so (seconds since the epoch)."""
+        """Return the pid of the newest process of a run, and when it was reported (seconds since the epoch)."""
         logs = self._instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT)
         for entry in reversed(logs):
             match = _PROCESS_STARTED.search(entry.user_message or entry.message or "")
@@ -96,7 +97,7 @@ def _here() -> str:
 
 
 def _refuse_beside_command_line(instance: DagsterInstance, schema: str, cycle: str) -> None:
-    """Raise if a run of the command line has a cycle: the queue may have looked before that run began."""
+    """Raise if a run of the command line has a cycle: it may have begun after the queue checked."""
     record = run_in_the_way(instance, schema, cycle, IN_PROGRESS, only_command_line=True)
     if record is not None:
         raise busy(record, schema, cycle)

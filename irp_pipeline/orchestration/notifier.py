@@ -1,4 +1,4 @@
-"""Telling people about failed runs: in the log, and to a webhook if ``IRP_WEBHOOK_URL`` names one."""
+"""Announcing failed runs: in the log, and to a webhook if ``IRP_WEBHOOK_URL`` names one."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A failed run, as it is announced."""
+    """The announcement of a failed run."""
 
     run_id: str
     job: str
@@ -28,7 +28,7 @@ class FailedRun:
 
 
 class Notifier(Protocol):
-    """Announces a failed run. What it raises is shown in the tick of the sensor, which tries again."""
+    """Announces a failed run. The tick of the sensor shows an error, and the sensor tries again."""
 
     def __call__(self, failed: FailedRun) -> None:
         """Announce it."""
@@ -46,8 +46,8 @@ def post_to_webhook(failed: FailedRun) -> None:
     """Send the failure as JSON to ``IRP_WEBHOOK_URL``.
 
     Raises:
-        OSError: the address does not answer, or answers with an error. The message does not hold the address, which may
-            be a secret.
+        OSError: the address does not answer, or answers with an error. The message does not contain the address, which
+            may be secret.
     """
     url = settings.webhook_url()
     if url is None:
@@ -73,5 +73,5 @@ def post_to_webhook(failed: FailedRun) -> None:
 
 
 def notifiers() -> list[Notifier]:
-    """Return who is told: the log, and the webhook if there is one."""
+    """Return the notifiers: the log, and the webhook if there is one."""
     return [log, post_to_webhook] if settings.webhook_url() else [log]

@@ -1,11 +1,11 @@
 """Which run has a cycle: one at a time for each cycle of each schema, wherever it was started.
 
-Runs of the UI wait in the queue (:mod:`irp_pipeline.orchestration.coordinator`), which counts the others by their tag
-``irp/lock``. ``irp run`` is past the queue, so it looks here first. Both decide under one lock of the database that
-holds Dagster's records (:func:`irp_pipeline.orchestration.storage.sole_decision`): of two that come at once, one goes.
+Runs of the UI wait in the queue (:mod:`irp_pipeline.orchestration.coordinator`), which counts other runs by their tag
+``irp/lock``. ``irp run`` bypasses the queue, so it checks here first. Both decide under one lock in the database with
+Dagster's records (:func:`irp_pipeline.orchestration.storage.sole_decision`): if two runs come at once, only one starts.
 
-A run that was killed stays STARTED in Dagster for ever, and must not keep others out for as long. Its process tells if
-it was on this host, else the leases of its steps and how long it has said nothing.
+A run that was killed stays STARTED in Dagster for ever, but must not keep others out. On the same host, its process
+shows whether it is lost; on another host, the leases of its steps and the age of its last log entry do.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG, WorkerStatu
 from irp_pipeline.worker import Worker, this_worker
 
 PROCESS_TAG = "irp/process"
-"""The process that a run of the command line is, as ``<host>/<pid>/<start>``."""
+"""The process of a run of the command line, as ``<host>/<pid>/<start>``."""
 
 IN_PROGRESS = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 _UNFINISHED = (DagsterRunStatus.QUEUED, *IN_PROGRESS)
@@ -39,7 +39,7 @@ class BusyError(IrpError):
 
 
 def process_tag() -> dict[str, str]:
-    """Return the tag by which others can tell whether a run of this process still goes on."""
+    """Return the tag by which others can tell whether a run of this process is still alive."""
     worker = this_worker()
     return {PROCESS_TAG: f"{worker.host}/{worker.pid}/{worker.started}"}
 
@@ -51,13 +51,13 @@ def run_in_the_way(
     statuses: Sequence[DagsterRunStatus] = _UNFINISHED,
     only_command_line: bool = False,
 ) -> RunRecord | None:
-    """Return the oldest run that has a cycle or waits for it, or None. Those that are lost are failed on the way.
+    """Return the oldest run that has a cycle or waits for it, or None. Lost runs are recorded as failed.
 
     Args:
         instance: where the runs are recorded.
         schema: the PostgreSQL schema of the cycle.
         cycle: the cycle's name.
-        statuses: only runs that stand like this.
+        statuses: only runs with these statuses.
         only_command_line: only runs of ``irp run``.
     """
     found = instance.get_run_records(RunsFilter(tags={PARTITION_NAME_TAG: cycle}, statuses=list(statuses)))
@@ -87,11 +87,11 @@ def busy(record: RunRecord, schema: str, cycle: str) -> BusyError:
 
 
 def is_lost(instance: DagsterInstance, run: DagsterRun, schema: str) -> bool:
-    """Tell whether nobody works on an unfinished run any more.
+    """Tell whether no process works on an unfinished run any more.
 
     Args:
         instance: where the run is recorded.
-        run: the run; one that is QUEUED waits, and is not lost.
+        run: the run; a QUEUED run is waiting, not lost.
         schema: the PostgreSQL schema that it works in.
     """
     if run.status not in IN_PROGRESS:
@@ -111,7 +111,7 @@ def is_lost(instance: DagsterInstance, run: DagsterRun, schema: str) -> bool:
                 return False
             hosted_here = any(worker.is_here() for worker in workers_of(run.run_id))
     except (DatabaseError, ValueError):
-        return False  # nothing is known of it
+        return False  # nothing is known about it
     return (hosted_here and _executor_is_gone(instance, run)) or _is_silent(instance, run)
 
 
@@ -122,21 +122,21 @@ def is_over(instance: DagsterInstance, run_id: str, schema: str) -> bool:
 
 
 def process_of(run: DagsterRun) -> Worker | None:
-    """Return the process that a run of the command line is, or None for another run."""
+    """Return the process of a run of the command line, or None for another run."""
     host, _, rest = run.tags.get(PROCESS_TAG, "").partition("/")
     pid, _, started = rest.partition("/")
     return Worker(host, int(pid), started) if pid.isdecimal() else None
 
 
 def _executor_is_gone(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Tell whether the process that executes a run, and whose number its log tells, is not on this host."""
+    """Tell whether the process that executes a run, according to its log, no longer exists on this host."""
     events = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
     found = [match[1] for event in events if (match := _EXECUTING.search(event.user_message or event.message or ""))]
     return bool(found) and not psutil.pid_exists(int(found[-1]))
 
 
 def _is_silent(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Tell whether a run has said nothing in its log for long."""
+    """Tell whether a run has logged nothing for a long time."""
     newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     if not newest:
         return False

@@ -1,4 +1,4 @@
-"""Partitions: each cycle of the default schema is one.
+"""Partitions: each cycle of the default schema is a partition.
 
 https://docs.dagster.io/guides/build/partitions-and-backfills/partitioning-assets#dynamic-partitions
 """

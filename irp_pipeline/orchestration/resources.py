@@ -1,7 +1,7 @@
 """Resources: the database, which picks the PostgreSQL schema of a run.
 
-A resource says which schema a run works in; it opens nothing. Entering the schema is the business of the steps
-(:mod:`irp_pipeline.orchestration.tracking`), since in a subprocess only an op's own body is sure to be inside it.
+A resource says which schema a run works in; it opens nothing. The steps enter the schema
+(:mod:`irp_pipeline.orchestration.tracking`), since in a subprocess only the body of an op is sure to run inside it.
 
 https://docs.dagster.io/guides/build/external-resources
 """
@@ -18,19 +18,19 @@ from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.postgres.schemas import require_this_version
 
 PROBLEMS = "problems"
-"""Under this name a failed op carries the mistakes of a workbook."""
+"""The name of the metadata in which a failed op has the mistakes of a workbook."""
 
 
 def failure_of(error: IrpError) -> Failure:
-    """Return how an op fails with what a person can act on; mistakes of a workbook are its metadata, for programs."""
+    """Return the failure of an op for an error that a user can correct; mistakes of a workbook are its metadata."""
     problems = [problem.as_dict() for problem in getattr(error, "problems", ())]
     return Failure(description=str(error), metadata={PROBLEMS: MetadataValue.json(problems)} if problems else {})
 
 
 class DatabaseResource(ConfigurableResource[None]):
-    """Where a run keeps its records, and how it treats what is done already.
+    """Where a run keeps its records, and whether it repeats steps that are done.
 
-    There is no URL here: run config is stored as it is and shown to everybody. The server comes from the environment.
+    There is no URL here: run config is stored in plain text and shown to everybody. The environment names the server.
     """
 
     db_schema: str | None = Field(
@@ -41,10 +41,10 @@ class DatabaseResource(ConfigurableResource[None]):
         default=None, description="Who is recorded as having started the steps. Empty: the user of the system."
     )
     rerun_completed: bool = Field(
-        default=False, description="Do every selected step again, also those that are done and unchanged."
+        default=False, description="Run every selected step again, even if it is done and unchanged."
     )
     auto_init: bool = Field(
-        default=False, description="Make the schema and its tables if they are missing, or bring them up to date."
+        default=False, description="Make the schema and its tables if they are missing, or upgrade them."
     )
 
     @contextmanager

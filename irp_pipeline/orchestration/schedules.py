@@ -1,4 +1,4 @@
-"""Schedules: the quarterly cycle, which opens by itself.
+"""Schedules: the quarterly cycle, which opens automatically.
 
 https://docs.dagster.io/guides/automate/schedules
 """
@@ -23,7 +23,7 @@ from irp_pipeline.orchestration.jobs import run_cycle
 from irp_pipeline.orchestration.partitions import CYCLES
 
 FIRST_DAYS_OF_QUARTERS = "0 6 1-3 1,4,7,10 *"
-"""Six in the morning on the days among which the first weekday of a quarter is."""
+"""Six in the morning on the first three days of a quarter, one of which is its first weekday."""
 
 _SATURDAY = 5
 
@@ -34,7 +34,7 @@ def cycle_of_quarter(day: dt.date) -> str:
 
 
 def is_first_weekday_of_quarter(day: dt.date) -> bool:
-    """Tell whether a day is the first from Monday to Friday of its quarter. Holidays are not known here."""
+    """Tell whether a day is the first weekday (Monday to Friday) of its quarter. Holidays are ignored."""
     first = dt.date(day.year, 3 * ((day.month - 1) // 3) + 1, 1)
     while first.weekday() >= _SATURDAY:
         first += dt.timedelta(days=1)
@@ -47,9 +47,9 @@ def quarterly_schedule(
     """Make the schedule that opens and runs the cycle of each quarter in the default schema.
 
     Args:
-        cron_schedule: when to look whether it is time.
+        cron_schedule: when to check whether the cycle is due.
         time_zone: the zone of ``cron_schedule`` and of the days, such as ``Europe/London``.
-        is_due: tells whether a day is the one.
+        is_due: tells whether the cycle is due on a day.
     """
 
     @schedule(

@@ -1,4 +1,4 @@
-"""Sensors: partitions follow the cycles, lost workers are noticed, batches followed, failed runs announced.
+"""Sensors: they keep partitions up to date, detect lost workers, follow batches, and announce failed runs.
 
 https://docs.dagster.io/guides/automate/sensors
 """
@@ -43,7 +43,7 @@ _RUNS_LOOKED_AT = 100
 
 @sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
 def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult | SkipReason:
-    """Make every cycle of the default schema a partition, archived ones too, and remove those of deleted cycles."""
+    """Make every cycle of the default schema a partition, even if archived, and remove those of deleted cycles."""
     schema = get_schema_from_env()
     try:
         with schema_context(schema):
@@ -61,7 +61,7 @@ def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult |
 
 @sensor(minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
 def lost_workers(context: SensorEvaluationContext) -> SkipReason:
-    """Close the step runs of dead workers in every schema, and fail the Dagster runs that nobody works on any more."""
+    """Close the step runs of dead workers in every schema, and fail the Dagster runs that no process works on."""
     closed = [
         f"{schema}: run {run.lease.run_num} of step {run.step_name!r}"
         for schema in list_initialised_schemas()
@@ -83,7 +83,7 @@ def _close_in(schema: str) -> list[LostRun]:
 def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
     """Fail each started run whose process is gone, or whose newest step run was closed as lost a while ago.
 
-    A run whose own process lives reports the failure of a step by itself, within seconds.
+    A run whose process is alive reports the failure of a step itself, within seconds.
     """
     for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS))):
         process = process_of(run)
@@ -97,7 +97,7 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
             with schema_context(schema_of_run(run.run_config)):
                 latest = latest_run_of_dagster_run(run.run_id)
         except (DatabaseError, ValueError):
-            continue  # a schema that is gone, was never made or cannot be one has nothing to say of the run
+            continue  # there is no such schema, or its name is invalid, so it has no records of the run
         if latest is None or not latest.lost or latest.completed_ts is None:
             continue
         if dt.datetime.now(dt.UTC) - latest.completed_ts < _LOST_FOR:
@@ -108,9 +108,9 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
 
 @sensor(job_name="run_cycle", minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
 def follow_batches(context: SensorEvaluationContext) -> SensorResult:
-    """Follow the batches whose run has ended before their jobs, in every schema, and continue their cycles.
+    """In every schema, follow the batches whose run ended before their jobs, and continue their cycles.
 
-    A cycle continues when its batch is complete and its last run was one of the whole cycle that nobody cancelled.
+    A cycle continues when its batch is complete and its last run covered the whole cycle and was not cancelled.
     """
     requests: list[RunRequest] = []
     told: list[str] = []
@@ -119,7 +119,7 @@ def follow_batches(context: SensorEvaluationContext) -> SensorResult:
             with schema_context(schema):
                 for batch in batches_under_way():
                     requests += _follow(context.instance, schema, batch, told)
-        except IrpError as error:  # one schema that cannot be read, or an engine that is away, is no harm to others
+        except IrpError as error:  # an unreadable schema, or an engine that is away, must not stop the others
             told.append(f"{schema}: its batches cannot be followed. {error}")
     for line in told:
         context.log.info(line)
@@ -131,7 +131,7 @@ def _follow(instance: DagsterInstance, schema: str, batch: Batch, told: list[str
     """Track and reconcile a batch that no run follows; ask for a run if its cycle can continue."""
     last = _last_run(instance, schema, batch.cycle_name)
     if last is not None and not last.is_finished:
-        return  # it follows the batch itself
+        return  # that run follows the batch
     track_batch(batch.id)
     status = recon_batch(batch.id)
     told.append(f"{schema}: batch {batch.id} of cycle {batch.cycle_name} is {status}")
@@ -152,7 +152,7 @@ def _may_continue(last: DagsterRun) -> bool:
 
 def _continuation(schema: str, batch: Batch, last: DagsterRun) -> RunRequest:
     return RunRequest(
-        # Once for this end of the batch: it can be mended and end again, but then another run came before it.
+        # One request for each end of the batch. It can be repaired and end again, but only after another run.
         run_key=f"{schema}/{batch.id}/{last.run_id}",
         run_config=_without_rerun(last.run_config),
         tags={PARTITION_NAME_TAG: batch.cycle_name},
@@ -160,7 +160,7 @@ def _continuation(schema: str, batch: Batch, last: DagsterRun) -> RunRequest:
 
 
 def _without_rerun(run_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's config for the run that goes on from it, and so does nothing twice."""
+    """Return a run's config for the run that continues it, without the request to repeat steps."""
     config: dict[str, Any] = deepcopy(dict(run_config))
     database = config.setdefault("resources", {}).setdefault("database", {}).setdefault("config", {})
     database.pop("rerun_completed", None)

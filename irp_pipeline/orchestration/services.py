@@ -1,12 +1,12 @@
 """The processes that ``irp ui`` starts and watches: ``python -m irp_pipeline.orchestration.services ROLE …``.
 
 ===============  ======================================================================================================
-``code-server``  knows the definitions and starts the runs, for the other two
+``code-server``  loads the definitions and starts the runs, for the other two
 ``daemon``       Dagster's daemon: queue, schedules, sensors, run monitoring
 ``webserver``    the UI, behind the door of :mod:`irp_pipeline.orchestration.webserver`
 ===============  ======================================================================================================
 
-Each has a session of its own, and ends, with all that it started, when the process that watches it is gone.
+Each has its own session. It ends, with everything it started, when the process that watches it is gone.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LOCATION = "irp_pipeline.definitions"
-"""The module of the definitions, which is what the UI calls the code location too."""
+"""The module of the definitions, which is also the name of the code location in the UI."""
 
 _SECONDS_TO_END = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Be one of the processes."""
+    """Run one of the processes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("role", choices=["code-server", "daemon", "webserver"])
     parser.add_argument("--watched-by", type=int, required=True, help="a pipe that ends when we are to end")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def socket_in(place: Path) -> Path:
-    """Return where the code server listens. Whoever reaches it can run anything as its user."""
+    """Return the socket of the code server. Anyone who can reach it can run anything as its user."""
     return place / "code"
 
 
@@ -57,7 +57,7 @@ def workspace_in(place: Path) -> Path:
 
 
 def workspace_text(place: Path) -> str:
-    """Return what is in it, as JSON, which is YAML.
+    """Return the content of the ``workspace.yaml``, as JSON, which is also YAML.
 
     https://docs.dagster.io/deployment/code-locations/workspace-yaml
     """
@@ -68,9 +68,9 @@ def workspace_text(place: Path) -> str:
 def _serve_code(path: Path) -> None:
     from irp_pipeline.orchestration import internals
 
-    path.unlink(missing_ok=True)  # of one that was killed
+    path.unlink(missing_ok=True)  # left by a process that was killed
     options = ["--socket", str(path), "--module-name", LOCATION, "--location-name", LOCATION]
-    # Without a folder of its own to import from, whatever the working folder is.
+    # It must not import from a folder of its own, whatever the working folder is.
     options += ["--empty-working-directory", "--use-python-environment-entry-point", "--log-level", "warning"]
     internals.serve_code(options)
 
@@ -82,9 +82,9 @@ def _run_daemon(workspace: Path) -> None:
 
 
 def _end_with_watcher(pipe: int, place: Path) -> None:
-    """End this process and its group when the other end of a pipe is closed: whoever watches us was killed.
+    """End this process and its group when the other end of a pipe closes: the process that watches us was killed.
 
-    Its folder, which it would have removed, goes too.
+    Also remove the folder that it would have removed.
     """
 
     def watch() -> None:

@@ -1,8 +1,8 @@
-"""Where Dagster keeps its own records and files: what ``dagster.yaml`` names under storage and logs.
+"""Where Dagster keeps its own records and files: the classes that ``dagster.yaml`` names under storage and logs.
 
-The addresses come from :mod:`irp_pipeline.settings`, so that one choice of server and folder serves both the pipeline
-and Dagster, and ``dagster.yaml`` names neither. (An ``env:`` in that file fails when the variable is unset, before any
-code of ours could fall back.) Dagster's records are in a database of their own.
+The addresses come from :mod:`irp_pipeline.settings`, so that the pipeline and Dagster share one choice of server and
+folder, and ``dagster.yaml`` names neither. (An ``env:`` in that file fails if the variable is unset, before any code of
+ours could use a default.) Dagster's records are in their own database.
 
 https://docs.dagster.io/deployment/oss/oss-instance-configuration
 """
@@ -25,7 +25,7 @@ from irp_pipeline.files import make_folder
 from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage, LocalComputeLogManager
 from irp_pipeline.postgres.errors import DatabaseError, database_error
 
-# Any number that is the same in every process.
+# Any number, but the same in every process.
 _DECISIONS_LOCK = 7_391_645_221
 
 
@@ -35,11 +35,11 @@ def dagster_files() -> Path:
 
 
 class Storage(DagsterPostgresStorage):
-    """Dagster's runs, events and ticks in PostgreSQL, at the address that the settings give."""
+    """Dagster's runs, events and ticks in PostgreSQL, at the address from the settings."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Return that there is nothing to configure."""
+        """Return an empty schema: there is nothing to configure."""
         return {}
 
     @classmethod
@@ -47,7 +47,7 @@ class Storage(DagsterPostgresStorage):
         """Make the storage, and its database if this is the first use.
 
         Raises:
-            DatabaseError: the server is away, or does not let us make the database.
+            DatabaseError: the server is away, or refuses to make the database.
         """
         url = settings.dagster_database_url()
         ensure_database(url)
@@ -59,7 +59,7 @@ class ComputeLogs(LocalComputeLogManager):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Return that there is nothing to configure."""
+        """Return an empty schema: there is nothing to configure."""
         return {}
 
     @classmethod
@@ -73,7 +73,7 @@ class Artifacts(LocalArtifactStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Return that there is nothing to configure."""
+        """Return an empty schema: there is nothing to configure."""
         return {}
 
     @classmethod
@@ -83,12 +83,12 @@ class Artifacts(LocalArtifactStorage):
 
 
 def ensure_database(url: URL) -> None:
-    """Make the database that a URL names, unless it is there.
+    """Make the database that a URL names, unless it exists.
 
-    Safe from any number of processes at once.
+    Safe for any number of processes at once.
 
     Raises:
-        DatabaseError: the server is away, or the user may not make databases; the message says how to go on.
+        DatabaseError: the server is away, or the user may not make databases; the message says what to do.
     """
     try:
         _connect(url).close()
@@ -105,7 +105,7 @@ def ensure_database(url: URL) -> None:
                 raise refusal
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(url.database or "")))
     except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
-        pass  # somebody else was faster, which is as good
+        pass  # another process was faster, which is just as good
     except psycopg2.Error as error:
         problem = database_error(error)
         problem.add_note(
@@ -119,7 +119,7 @@ def ensure_database(url: URL) -> None:
 
 
 def records_error(error: BaseException, url: URL | None = None) -> DatabaseError:
-    """Return our error for one of the database that holds Dagster's records.
+    """Return our error for an error of the database with Dagster's records.
 
     Args:
         error: what SQLAlchemy or the driver raised.
@@ -142,10 +142,10 @@ def records_error(error: BaseException, url: URL | None = None) -> DatabaseError
 
 @contextmanager
 def sole_decision(instance: DagsterInstance) -> Iterator[None]:
-    """Decide within the block which run gets a cycle; everybody else who decides waits.
+    """Decide within the block which run gets a cycle; other processes that decide must wait.
 
-    The lock belongs to a transaction, and so to nobody who was killed. Where Dagster keeps its records in no
-    PostgreSQL, there is no lock, and two that come at once are told apart by the leases of their steps alone.
+    The lock belongs to a transaction, so a killed process cannot keep it. If Dagster's records are not in PostgreSQL,
+    there is no lock; if two runs then start at once, only the leases of their steps keep them apart.
 
     Raises:
         DatabaseError: the database with Dagster's records is away.
@@ -164,7 +164,7 @@ def sole_decision(instance: DagsterInstance) -> Iterator[None]:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_DECISIONS_LOCK,))
         except psycopg2.Error as error:
             raise records_error(error, make_url(url)) from error
-        yield  # the end of the connection is the end of the lock
+        yield  # the lock ends with the connection
 
 
 def _connect(url: URL) -> psycopg2.extensions.connection:

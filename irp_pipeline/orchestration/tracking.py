@@ -1,6 +1,6 @@
 """Ops that are tracked steps.
 
-:func:`step` turns a plain function into an op. The function says what is done; the op adds, around each execution: the
+:func:`step` turns a plain function into an op. The function does the work. Around each execution, the op adds the
 schema of the run, the cycle of the partition, one tracked step run (:func:`irp_pipeline.helpers.step.track_step`) with
 all inputs that the result depends on, and the output data as op metadata.
 
@@ -48,7 +48,7 @@ class StageSpec:
 
     Attributes:
         number: its place among the stages; may change from release to release.
-        name: what people call it. In lower case it is the key by which its records are found.
+        name: its name for people. In lower case, it is the key of its records.
     """
 
     number: int
@@ -56,18 +56,18 @@ class StageSpec:
 
     @property
     def key(self) -> str:
-        """By what the records of the stage are found."""
+        """The key of the stage's records."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class CycleOfRun:
-    """What a step sees of the cycle it works for.
+    """The cycle that a step works for.
 
     Attributes:
         id: the cycle's id in the schema of the run.
         name: its name, which is the partition key.
-        schema: the PostgreSQL schema of the run; set already.
+        schema: the PostgreSQL schema of the run; it is already set as the context.
         folder: the cycle's files.
     """
 
@@ -77,13 +77,13 @@ class CycleOfRun:
     folder: Path
 
     def artefacts(self, folder: str) -> dict[str, Path]:
-        """Return the files that earlier steps left in a folder of the cycle, checked against their recorded hashes.
+        """Check the files of earlier steps in a folder of the cycle against their recorded hashes, and return them.
 
         Args:
             folder: within the files of the cycle, such as ``extracts/main``.
 
         Returns:
-            The paths by file name, or by the rest of the key for files further down.
+            The paths by file name, or by the rest of the key for files in subfolders.
 
         Raises:
             ArtefactError: a file is missing on this machine or differs.
@@ -100,12 +100,12 @@ Records = Callable[[CycleOfRun], Mapping[str, Any]]
 Pending = Callable[[CycleOfRun], str | None]
 
 SPECS: dict[str, "Spec"] = {}
-"""What is declared of each step, by its key."""
+"""The declaration of each step, by its key."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is declared of a step; the attributes are those of :func:`step`."""
+    """The declaration of a step; the attributes are those of :func:`step`."""
 
     stage: StageSpec
     function: StepFunction
@@ -123,11 +123,11 @@ class Spec:
 
     @property
     def key(self) -> str:
-        """By what the records of the step are found: stage and op, as Dagster names them within ``run_cycle``."""
+        """The key of the step's records: stage and op, as Dagster names them within ``run_cycle``."""
         return f"{self.stage.key}.{self.function.__name__}"
 
     def inputs_now(self, cycle: CycleOfRun, config: Config | None) -> dict[str, Any]:
-        """Return all inputs that the result of the step depends on, by name, as they are now.
+        """Return the present inputs that the result of the step depends on, by name.
 
         Args:
             cycle: the cycle.
@@ -154,12 +154,12 @@ class Spec:
         return get_or_create_step(stage_id, self.number, self.name, step_key=self.key)
 
     def records_of(self, cycle: CycleOfRun) -> Callable[[], Mapping[str, Any]] | None:
-        """Return what gives the records that the step keeps in the database, as they are when it is called."""
+        """Return a function that returns the present records that the step keeps in the database."""
         records = self.records
         return None if records is None else lambda: json_value(dict(records(cycle)))
 
     def verdict(self, cycle: CycleOfRun) -> Verdict:
-        """Say whether the step would run now, with the default config, or be skipped. Nothing is run or changed."""
+        """Say whether the step would run now, with the default config, or be skipped, without running anything."""
         inputs = self.inputs_now(cycle, self.config() if self.config is not None else None)
         waiting = (ask(cycle) for ask in (self.foreseen, self.pending) if ask is not None)
         pending = next((what for what in waiting if what is not None), None)
@@ -197,30 +197,30 @@ def step(
     The function may take any of: ``cycle`` (a :class:`CycleOfRun`), ``run`` (its step run: scratch space, files,
     records), ``step_id``, ``context`` (the op's), ``config`` (a ``dagster.Config``), and resources by annotation, as in
     any op.
-    What it returns is the output data of the step: recorded with the run, shown as metadata of the op. It hands nothing
-    to the next op: steps read what earlier ones left in the database and among the files of the cycle.
+    It returns the output data of the step, which is recorded with the run and shown as metadata of the op. It passes
+    nothing to the next op: steps read the output of earlier ones from the database and the files of the cycle.
 
-    A step is known by its key, which is made of the names of its stage and its function. Inserting a step before
-    another one, or giving it another number, leaves the records of both where they are.
+    The key of a step is made from the names of its stage and its function. Inserting a step before another one, or
+    renumbering it, does not affect the records of either.
 
     Args:
         stage: the stage it belongs to.
         number: number of the step within the stage, from 1. Steps are shown in this order.
-        version: raise it when the function gives other results than before, and cycles run it again.
-        name: what people call it; default: the function's name as words.
+        version: raise it when the results of the function change; cycles then run it again.
+        name: its name for people; default: the function's name as words.
         workbook: the parts of the cycle's workbook that the result depends on, such as ``portfolios`` or
             ``metadata.currency``.
-        after: keys of the steps whose outputs the result depends on, such as ``extract.extract_exposure``. They count
-            by their content: one that runs again and ends with the same leaves this step as it is.
+        after: keys of the steps whose outputs the result depends on, such as ``extract.extract_exposure``. Only their
+            content counts: if one runs again and its output is the same, this step need not run.
         inputs: called with the cycle and the op's config (None without one); returns what else the result depends
             on, JSON-like, by name, such as the hash of a file.
         records: called with the cycle; returns the content of the records that the step keeps in the database,
-            JSON-like, by name. The step runs again when they are no longer as it left them.
-        pending: called with the cycle; says what is waiting to be done, whatever was done before, or None.
+            JSON-like, by name. If they have changed since the last run, the step runs again.
+        pending: called with the cycle; returns work that waits to be done, whatever was done before, or None.
         foreseen: called with the cycle to explain the step without running it; says what earlier ops of a launch would
             find to do, or None.
-        without_config: fields of the config that make no difference to the result, such as how long to wait.
-        retry_policy: Dagster's; each retry is a step run of its own.
+        without_config: fields of the config that do not affect the result, such as how long to wait.
+        retry_policy: Dagster's; each retry is a new step run.
 
     Returns:
         A decorator that returns the op.
@@ -288,8 +288,8 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                     run.output.update(spec.function(**arguments) or {})
         _report(context, run)
 
-    # Dagster reads which resources and config an op takes from its signature. It is given as evaluated types, since
-    # the annotations of a module with postponed evaluation are only strings.
+    # Dagster reads from the signature which resources and config an op takes. The signature needs evaluated types,
+    # since the annotations of a module with postponed evaluation are only strings.
     functools.update_wrapper(run_step, spec.function)
     del run_step.__wrapped__  # type: ignore[attr-defined]
     config = [parameters.pop("config")] if "config" in parameters else []
@@ -307,7 +307,7 @@ def _tracked(spec: Spec) -> Callable[..., None]:
 
 
 def started_by(context: OpExecutionContext, database: DatabaseResource) -> str | None:
-    """Return who started the run that an op belongs to, as far as the run says; None for the user of the system."""
+    """Return who started the run of an op, if the run says so; None for the user of the system."""
     return database.started_by or context.run.tags.get(STARTED_BY_TAG)
 
 
@@ -316,7 +316,7 @@ def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResour
     """Work within an op that is only a part of a step, such as one of many that share its work.
 
     Args:
-        key: of the step. What goes wrong in the block is recorded as a failed run of that step.
+        key: of the step. An error in the block is recorded as a failed run of that step.
         context: the op's.
         database: the run's.
 
@@ -339,9 +339,9 @@ def part_of_step(key: str, context: OpExecutionContext, database: DatabaseResour
 
 @contextmanager
 def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Iterator[CycleOfRun]:
-    """Work in the schema of a run, for the cycle that its partition names; nothing is created if there is none.
+    """Work in the schema of a run, for the cycle that its partition names; a missing cycle is not created.
 
-    Every step does. An op that is only a part of one, such as one of many that share its work, does so itself.
+    Every step does this automatically. An op that is only a part of a step must do it itself.
 
     Args:
         context: the op's.
@@ -351,8 +351,8 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
         The cycle.
 
     Raises:
-        Failure: the run has no partition, or its partition is no open cycle of the schema; and for whatever a person
-            can act on within the block.
+        Failure: the run has no partition, or its partition is not an open cycle of the schema; or the block raises an
+            error that a user can correct.
     """
     from irp_pipeline import settings
 
@@ -372,7 +372,7 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
 
 
 def _report(context: OpExecutionContext, run: TrackedRun) -> None:
-    # As metadata and not as messages of the log, each of which costs as much as tracking the step.
+    # As metadata, not as log messages, each of which costs as much as tracking the step.
     about: dict[str, Any] = {
         "run": run.run_num,
         "skipped": run.skipped,
@@ -384,7 +384,7 @@ def _report(context: OpExecutionContext, run: TrackedRun) -> None:
 
 
 def _metadata(value: Any) -> Any:
-    """Return a JSON value as Dagster metadata, which knows no empty value and no bare list."""
+    """Return a JSON value as Dagster metadata, which has no empty values and no bare lists."""
     if value is None:
         return MetadataValue.null()
     if isinstance(value, list | dict):

@@ -1,8 +1,8 @@
-"""Dagster's webserver behind a door that only its own pages and the programs of its user come through.
+"""Dagster's webserver behind a door that only lets in its own pages and the programs of its user.
 
-Dagster's webserver answers under any Host name, takes mutations by GET and in the body of a form, and knows no Origin:
-any page that is open in the user's browser could launch runs with it. The door stands in front of the application, for
-HTTP and websockets:
+Dagster's webserver answers to any Host name, takes mutations by GET and in the body of a form, and does not check the
+Origin: any page that is open in the user's browser could use it to launch runs. The door is in front of the
+application, for HTTP and websockets:
 
 ===================================  =========================  ====================================================
 request                              answer                     against
@@ -15,7 +15,7 @@ data, from another page's Origin
 websocket of another page            refused at the handshake   a script of another page
 ===================================  =========================  ====================================================
 
-A request without Origin comes from a program, and is let in: a browser always sends one with what changes something.
+A request without Origin comes from a program, and is let in: a browser always sends one with a request for a change.
 
 https://fetch.spec.whatwg.org/#origin-header, https://w3c.github.io/webappsec-fetch-metadata/
 """
@@ -36,14 +36,14 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _JSON: Final = frozenset({"application/json", "application/graphql"})
 _OF_OTHER_PAGES: Final = frozenset({"cross-site", "same-site"})
-"""``Sec-Fetch-Site`` of requests that another origin makes; another port of this machine is of the same site."""
+"""``Sec-Fetch-Site`` of requests from another origin; another port of this machine is the same site."""
 _DATA: Final = ("/graphql", "/notebook", "/dagit", "/download_debug", "/logs", "/report_")
-"""Where the paths begin that give data, or run what is in a file: nobody comes there from another page."""
+"""Prefixes of paths that return data, or run the content of a file: other pages have no reason to request them."""
 _PORT_OF_SCHEME: Final = {"http": 80, "https": 443}
 
 
 def own_hosts(port: int, more: Collection[str] = ()) -> frozenset[str]:
-    """Return the values of the header Host under which the webserver is asked for.
+    """Return the values of the header Host to which the webserver answers.
 
     Args:
         port: where it listens on this machine.
@@ -60,11 +60,11 @@ def own_hosts(port: int, more: Collection[str] = ()) -> frozenset[str]:
 
 
 class Door:
-    """An ASGI application that hands on to another one what its own pages and programs ask for.
+    """An ASGI application that passes requests of its own pages, and of programs, to another application.
 
     Args:
-        application: what is behind the door.
-        hosts: the values of the header Host that are answered, in small letters.
+        application: the application behind the door.
+        hosts: the accepted values of the header Host, in lower case.
     """
 
     def __init__(self, application: Application, hosts: Collection[str]) -> None:
@@ -72,7 +72,7 @@ class Door:
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Refuse a request, or pass it on."""
         if scope["type"] not in {"http", "websocket"}:
             await self._application(scope, receive, send)
             return
@@ -138,7 +138,7 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
         with internals.workspace(instance, workspace, __version__) as context:
             application = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
             config = uvicorn.Config(Door(application, hosts), log_level="warning", timeout_graceful_shutdown=3)
-            with suppress(KeyboardInterrupt):  # uvicorn has ended in good order, and tells how it was told to
+            with suppress(KeyboardInterrupt):  # uvicorn has shut down properly, and raises to report the signal
                 uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -151,7 +151,7 @@ def _is_json(content_types: list[str]) -> bool:
 
 
 def _asks_for_change(scope: Scope) -> bool:
-    """Tell whether the address holds a GraphQL document with anything but queries, wherever it goes."""
+    """Tell whether the URL contains a GraphQL document with anything but queries, whatever its path."""
     from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
@@ -159,7 +159,7 @@ def _asks_for_change(scope: Scope) -> bool:
             try:
                 document = parse(value, no_location=True)
             except GraphQLError:
-                continue  # whoever understands it as something else: it is no GraphQL
+                continue  # it is not GraphQL
             except RecursionError:
                 return True
             operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
@@ -169,7 +169,7 @@ def _asks_for_change(scope: Scope) -> bool:
 
 
 def _unframed(send: Send) -> Send:
-    """Add to every answer that no other page may show it in a frame, and have the user click on it unknowingly."""
+    """Forbid other pages to show an answer in a frame, where users might click on it without knowing."""
 
     async def with_header(message: Message) -> None:
         if message["type"] == "http.response.start":

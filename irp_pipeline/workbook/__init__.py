@@ -1,25 +1,24 @@
 """The configuration workbook: the xlsx file that says what a cycle analyses.
 
-Here belongs all that is known about the file itself: its sheets and columns, reading and checking it, writing an
-empty one. No database and no Dagster; keeping a configuration in ``irp_configuration`` is the task of
-:mod:`irp_pipeline.helpers.configuration`.
+Here: everything about the file itself: its sheets and columns, reading and checking it, writing an empty one. No
+database and no Dagster; :mod:`irp_pipeline.helpers.configuration` keeps configurations in ``irp_configuration``.
 
 ``sheets``, ``analyses``
-    the one table of columns: each field of a row carries a :class:`Column`, from which header, note, drop-down,
-    parsing, checks and the documentation follow. A new column is a new field there, and nothing else. The sheet
-    Analyses has those that the risk engines declare, too.
+    the one table of columns: each field of a row has a :class:`Column`, which determines header, note, drop-down,
+    parsing, checks and documentation. To add a column, only add a field there. The sheet Analyses also has the columns
+    that the risk engines declare.
 ``choices``, ``values``
-    the words that cells may choose from, and checks of one value. What a column is, :mod:`irp_pipeline.columns` says.
+    the words that cells may contain, and checks of one value. :mod:`irp_pipeline.columns` defines columns.
 ``content``
-    the sheets together, as a cycle uses them.
+    all sheets together, as a cycle uses them.
 ``fields``
-    the fields of one row checked, whatever way they come by: also an override of a job's parameters.
+    checks of the fields of one row, wherever they come from: also for an override of a job's parameters.
 ``notes``
-    what a valid workbook asks for and will not get.
+    requests of a valid workbook that have no effect.
 ``rules``, ``sources``
-    what must hold between rows and sheets; which files, tables and models cells may name.
+    rules between rows and sheets; which files, tables and models cells may name.
 ``xlsx``, ``reading``, ``writing``
-    from a file that nobody vouches for to its filled cells, from cells to a :class:`Workbook`, and back.
+    from an untrusted file to its filled cells, from cells to a :class:`Workbook`, and back.
 """
 
 from irp_pipeline.columns import Column, Kind, Problem, WorkbookError

@@ -1,7 +1,7 @@
 """The sheet Analyses: the columns that every analysis has, and between them those that the risk engines declare.
 
-Not here: which columns an engine has. It declares them (:mod:`irp_pipeline.engines.declaration`), and they are put
-together here when this module is imported.
+Not here: which columns an engine has. It declares them (:mod:`irp_pipeline.engines.declaration`); this module combines
+them when it is imported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ class _FirstColumns(Row):
 
     @model_serializer(mode="wrap")
     def _without_columns_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what other distributions add for other engines: installing one changes no analysis of these."""
+        """Leave out columns of other distributions' engines, so that installing one does not change these analyses."""
         fields: dict[str, Any] = serialize(self)
         kept = _OWN_COLUMNS.union(OF_ALL_ENGINES, _ENGINES[self.engine].columns.model_fields)
         return {name: value for name, value in fields.items() if name in kept}
@@ -86,7 +86,7 @@ class _FirstColumns(Row):
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().broken_rules(fields)
         declaration = declared(fields)
-        rules = _ENGINES.values() if declaration is None else (declaration,)  # whichever it will be, if that is broken
+        rules = _ENGINES.values() if declaration is None else (declaration,)  # any engine, if that cell is broken
         yield from dict.fromkeys(found for engine in rules for found in engine.columns.broken_rules(fields))
 
 
@@ -106,7 +106,7 @@ _Perspectives = Annotated[
 
 
 def _columns_of_engines() -> dict[str, FieldInfo]:
-    """Return the columns of all engines; one that several declare stands where it is in order for each."""
+    """Return the columns of all engines, in an order that agrees with the order of each engine."""
     order: list[str] = []
     for declaration in _ENGINES.values():
         own = list(declaration.columns.model_fields)

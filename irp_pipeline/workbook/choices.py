@@ -1,4 +1,4 @@
-"""The words that cells may choose from."""
+"""The words that cells may contain."""
 
 from enum import StrEnum
 from typing import Final
@@ -15,7 +15,7 @@ class PortfolioSource(StrEnum):
 
 
 class Delimiter(StrEnum):
-    """What stands between the cells of a CSV file."""
+    """The character between the cells of a CSV file."""
 
     COMMA = "comma"
     SEMICOLON = "semicolon"
@@ -38,7 +38,7 @@ class Engine(StrEnum):
 
 
 class PeriodPairing(StrEnum):
-    """How the periods of analyses with different occurrence sets are put together."""
+    """How the periods of analyses with different occurrence sets are combined."""
 
     BY_NUMBER = "by_number"
 
@@ -52,4 +52,4 @@ def _delimiter(value: object) -> str:
 
 
 DELIMITER: Final = Kind("`comma`, `semicolon`, `tab` or `pipe`", _delimiter, str, as_text=True)
-"""A column that holds a delimiter: the word or the sign itself."""
+"""A column that holds a delimiter: the word or the character itself."""

@@ -1,8 +1,7 @@
-"""The content of a workbook: its sheets together, as a cycle uses them.
+"""The content of a workbook: all its sheets, as a cycle uses them.
 
-Here: the workbook as a value, and what is asked of it. Not here: the columns of its sheets
-(:mod:`irp_pipeline.workbook.sheets`), the rules between them (:mod:`irp_pipeline.workbook.rules`), and the file that it
-is read from.
+Here: the workbook as a value, with its queries. Not here: the columns of its sheets
+(:mod:`irp_pipeline.workbook.sheets`), the rules between them (:mod:`irp_pipeline.workbook.rules`), and the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ class Workbook(BaseModel):
         return self
 
     def _table(self, spec: SheetSpec) -> Table:
-        """The rows under the numbers that they have when written."""
+        """The rows by the numbers that they have in the written file."""
         return {row: dict(item) for row, item in enumerate(getattr(self, spec.field), start=HEADER_ROW + 1)}
 
     def to_json(self) -> dict[str, Any]:
@@ -46,11 +45,11 @@ class Workbook(BaseModel):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` gave.
+        """Read the values of :meth:`to_json`.
 
         Raises:
-            WorkbookError: an engine that it names is not installed here, or cannot be used; it holds something that
-                this version does not know.
+            WorkbookError: an engine that it names is not installed here, or cannot be used; or it contains something
+                that this version does not know.
         """
         try:
             return cls.model_validate(data)
@@ -89,7 +88,7 @@ class Workbook(BaseModel):
 
 
 def example_workbook() -> Workbook:
-    """A small valid workbook, made of the columns' examples. The files it names do not exist."""
+    """A small valid workbook, made from the examples of the columns. The files that it names do not exist."""
     content: dict[str, Sequence[Mapping[str, Any]]] = {}
     for spec in SHEETS:
         columns = spec.row.columns()

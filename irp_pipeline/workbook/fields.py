@@ -1,7 +1,7 @@
-"""The fields of one row, checked: in a workbook, in an override of a job's parameters, and wherever they come from.
+"""Checks of the fields of one row, wherever they come from: a workbook, or an override of a job's parameters.
 
-One model holds for all ways: :mod:`irp_pipeline.workbook.sheets` says which values a field takes, its column
-how they are read. What is wrong is told in the same sentences everywhere.
+There is one model for all sources: :mod:`irp_pipeline.workbook.sheets` says which values a field takes, and its column
+says how they are read. The messages are the same everywhere.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ from irp_pipeline.workbook.sheets import Portfolio
 
 EMPTY: Final = "is empty, but must be filled"
 _OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
-"""Parameters of a job that say which analysis it is: another value would be another analysis."""
+"""Parameters of a job that identify its analysis: another value would mean another analysis."""
 
 
 def check_fields(
@@ -29,12 +29,12 @@ def check_fields(
     """Check the fields of one row.
 
     Args:
-        row: what it is a row of.
+        row: the type of the row.
         typed: the fields that are filled.
-        broken: fields that could not be read; that is known already.
+        broken: fields that could not be read, which is already reported.
 
     Returns:
-        The fields that can be relied on, and what is wrong as field and message.
+        The valid fields, and the mistakes as field and message.
     """
     fields = row.with_defaults(typed)
     faults: list[tuple[str, str]] = []
@@ -73,15 +73,15 @@ def check_override(
         parameters: those of the job: a row of the sheet Analyses, and the currency of its losses.
         changes: the parameters to replace. Values as in the workbook: ``"0.1; 0.5"`` and ``[0.1, 0.5]`` are the same;
             None or an empty text empties the cell.
-        portfolio: the portfolio of the analysis; without it nobody looks whether it has the tables for the losses.
-        data_dir: the data folder; without it nobody looks whether models and settings are there.
+        portfolio: the portfolio of the analysis; None: do not check that it has the tables for the losses.
+        data_dir: the data folder; None: do not check that models and settings exist.
         models_dir: the models folder, if there is one.
 
     Returns:
         All parameters, as plain JSON values.
 
     Raises:
-        WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` names everything.
+        WorkbookError: a name is unknown or cannot be changed, or a value breaks a rule; ``problems`` lists all of them.
     """
     columns = Analysis.columns()
     has_rules = not {changes.get("engine"), parameters.get("engine")}.isdisjoint(

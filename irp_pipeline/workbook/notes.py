@@ -1,4 +1,4 @@
-"""What a valid workbook asks for and will not get: no mistake, but nobody should learn it from a report."""
+"""Requests of a valid workbook that have no effect: not mistakes, but nobody should first learn it from a report."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from irp_pipeline.workbook.sheets import ANALYSES
 
 
 def workbook_notes(workbook: Workbook, data_dir: Path, models_dir: Path | None = None) -> Iterator[Problem]:
-    """Tell which parts of the analyses have no effect.
+    """Say which parts of the analyses have no effect.
 
     Args:
         workbook: the workbook.
@@ -19,7 +19,7 @@ def workbook_notes(workbook: Workbook, data_dir: Path, models_dir: Path | None =
         models_dir: the models folder, if there is one.
 
     Returns:
-        For each, the analysis and the column. A model that is not there tells nothing: that is an error elsewhere.
+        A problem for each, with analysis and column. A missing model gives none: that is an error elsewhere.
     """
     folders = Folders(data_dir, models_dir)
     for analysis in workbook.analyses:

@@ -39,18 +39,18 @@ def read_workbook(
 
     Args:
         path: the xlsx file.
-        data_dir: the folder that its paths are relative to; the workbook's own folder if not given.
-        models_dir: a second folder in which models are looked for.
+        data_dir: the folder to which its paths are relative; default: the workbook's own folder.
+        models_dir: a second folder for models.
         cycle: the cycle it is read for; a workbook that names another one is refused.
-        check_files: whether the files and models it names must exist. False looks at nothing on disk but the
-            workbook; paths that are wrong in themselves are errors all the same.
+        check_files: whether the files and models it names must exist. If False, only the workbook itself is read; paths
+            that are wrong in themselves are errors all the same.
 
     Returns:
         The valid workbook.
 
     Raises:
-        WorkbookError: it cannot be read, or something in it is wrong; ``problems`` names everything at once, in the
-            order of sheets, rows and columns.
+        WorkbookError: it cannot be read, or it has mistakes; ``problems`` lists all of them in the order of sheets,
+            rows and columns.
     """
     path = Path(path)
     reader = _Reader(read_grids(path, {key(spec.name) for spec in SHEETS}))
@@ -70,7 +70,7 @@ def read_workbook(
 
 
 class _Reader:
-    """Reads the sheets of one workbook, and keeps every problem with its place.
+    """Reads the sheets of one workbook, and collects every problem with its place.
 
     Attributes:
         metadata: the settings that could be read.
@@ -93,11 +93,11 @@ class _Reader:
                 self.tables[field] = self._read_table(_SPECS[field], grid)
 
     def problems(self) -> list[Problem]:
-        """What was found so far, in the order of sheets, rows and columns."""
+        """The problems found so far, in the order of sheets, rows and columns."""
         return [problem for _, problem in sorted(self._found, key=lambda found: found[0])]
 
     def add(self, finding: BrokenRule) -> None:
-        """Keep a problem whose cell follows from its row and column."""
+        """Add a problem; its cell follows from its row and column."""
         letter = self._letters.get(finding.sheet, {}).get(finding.column or "")
         cell = f"{letter}{finding.row}" if letter and finding.row else None
         message = finding.message
@@ -106,7 +106,7 @@ class _Reader:
         self._note(_SPECS[finding.sheet], cell, finding.column, message)
 
     def add_setting(self, name: str, message: str) -> None:
-        """Keep a problem of a setting of the Metadata sheet."""
+        """Add a problem of a setting of the Metadata sheet."""
         self.add(BrokenRule(METADATA.field, self._setting_rows.get(name), name, message))
 
     def _note(self, sheet: SheetSpec | str, cell: str | None, column: str | None, message: str) -> None:
@@ -143,7 +143,7 @@ class _Reader:
             return None
         self._letters[spec.field] = {header: get_column_letter(number) for number, header in headers.items()}
         absent = columns.keys() - headers.values()
-        # One of them may be there under a misspelt name, whose cells are not empty.
+        # A missing column may be there under a misspelt name, with cells that are not empty.
         unreadable = absent if spec.field in self._with_unknown_header else absent - spec.row.optional_columns()
         table: dict[int, dict[str, Any]] = {}
         for row, cells in self._rows(grid, headers).items():
@@ -235,7 +235,7 @@ class _Reader:
         return found
 
     def _rows(self, grid: Grid, headers: Mapping[int, str]) -> dict[int, dict[str, Cell]]:
-        """The rows below the header that are filled somewhere, by their number."""
+        """The rows below the header with at least one filled cell, by their number."""
         rows: dict[int, dict[str, Cell]] = {}
         for (row, number), cell in sorted(grid.cells.items()):
             if row > HEADER_ROW and number in headers:
@@ -249,12 +249,12 @@ class _Reader:
 
         Args:
             spec: their sheet.
-            typed: what the filled cells hold.
-            broken: fields whose cell cannot be read, which is noted already.
+            typed: the content of the filled cells.
+            broken: fields whose cell cannot be read, which is already noted.
             rows: the row of each field.
 
         Returns:
-            The fields that can be relied on.
+            The valid fields.
         """
         usable, faults = check_fields(spec.row, typed, broken)
         for name, message in faults:

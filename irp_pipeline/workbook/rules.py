@@ -1,7 +1,7 @@
-"""What must hold between the rows and sheets of a workbook.
+"""The rules between the rows and sheets of a workbook.
 
-The rules look at fields by name and skip those that are missing, so that one unreadable cell does not hide what is
-wrong elsewhere, and is not complained about twice. They serve a workbook being read as well as a complete one.
+The rules look at fields by name and skip missing ones, so that one unreadable cell does not hide mistakes elsewhere,
+and is not reported twice. They apply to a workbook that is being read and to a complete one.
 """
 
 from collections import defaultdict
@@ -31,11 +31,11 @@ _LISTED_NAMES = 5
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """A problem that knows sheet, row and column, not yet its cell.
+    """A problem with sheet, row and column, but not yet its cell.
 
     Attributes:
         sheet: the field of the workbook that the sheet fills.
-        row: the row in the sheet; None when the sheet as a whole is meant.
+        row: the row in the sheet; None for the whole sheet.
         column: the field.
         message: as in :class:`~irp_pipeline.columns.Problem`.
     """
@@ -47,7 +47,7 @@ class BrokenRule:
 
 
 def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[BrokenRule]:
-    """Everything wrong between rows and sheets. A sheet that could not be read is None, and not judged."""
+    """All broken rules between rows and sheets. A sheet that could not be read is None, and is not checked."""
     portfolios, analyses, groupings = (tables[sheet] for sheet in _ROW_NAMES)
     for sheet, row_name in _ROW_NAMES.items():
         if (table := tables[sheet]) is not None:
@@ -94,15 +94,15 @@ def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[BrokenRu
 
 
 def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None = None) -> Iterator[tuple[str, str]]:
-    """Tables that the analysis needs, as its engine says, and its portfolio lacks, as column and message.
+    """Tables that the analysis needs according to its engine, but its portfolio lacks, as column and message.
 
     Args:
         analysis: a row of the sheet Analyses.
         portfolio: its portfolio.
-        folders: where the files are that it names, such as its model; None: they are not looked at.
+        folders: where its files are, such as its model; None: they are not read.
 
     Raises:
-        WorkbookError: a file that it names is not there.
+        WorkbookError: a file that it names does not exist.
     """
     name = quoted(portfolio["name"])
     lacks = {table for table in OedTable if table in portfolio and not portfolio[table]}
@@ -135,7 +135,7 @@ def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[BrokenRule
     within: dict[str, tuple[str, ...]] = {}
     for name in order:
         if any(member in members and member not in within for member in members[name]):
-            continue  # it holds a group that is wrong or part of a circle, which is enough to say
+            continue  # it contains a group that is wrong or part of a circle, which is reported already
         leaves, twice = analyses_below(members[name], known, within)
         messages = list(_unaddable([known[leaf] for leaf in leaves]))
         if twice:
@@ -164,10 +164,10 @@ def members_first(members: Mapping[str, Sequence[str]]) -> tuple[list[str], list
     """Order groups so that each comes after those it contains.
 
     Args:
-        members: the members of each group; a name that is no key is an analysis.
+        members: the members of each group; a name that is not a key is an analysis.
 
     Returns:
-        The groups in order, and the circles met on the way, each with its first name repeated at the end.
+        The groups in order, and the circles among them, each with its first name repeated at the end.
     """
     order: list[str] = []
     circles: list[list[str]] = []
@@ -194,12 +194,12 @@ def members_first(members: Mapping[str, Sequence[str]]) -> tuple[list[str], list
 def analyses_below(
     members: Sequence[str], analyses: Mapping[str, object], within: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The analyses that ``members`` lead to, and those of them that are reached more than once.
+    """The analyses that ``members`` contain, directly or through groups, and those contained more than once.
 
     Args:
         members: analyses and groups.
         analyses: all analyses by name.
-        within: the analyses below each group that ``members`` may hold.
+        within: the analyses in each group that ``members`` may contain.
     """
     leaves: dict[str, None] = {}
     twice: dict[str, None] = {}
@@ -217,7 +217,7 @@ def _unaddable(analyses: Sequence[Fields]) -> Iterator[str]:
     modelled: list[Fields] = []
     for item in analyses:
         declaration = engines.declared(item)
-        if declaration is None:  # its cell is broken, which is told
+        if declaration is None:  # its cell is broken, which is reported already
             continue
         if declaration.in_groups is None:
             reasons[f"{declaration.name} has no simulated years, so it cannot be part of a group"].append(item["name"])
@@ -243,7 +243,7 @@ def _some(names: Sequence[str]) -> str:
 def findings_on_disk(
     tables: Mapping[str, Table | None], data_dir: Path, models_dir: Path | None
 ) -> Iterator[BrokenRule]:
-    """Files and models that are missing or lead out of their folder; paths wrong in themselves are left out.
+    """Files and models that are missing or outside their folder, except for paths that are wrong in themselves.
 
     Args:
         tables: as for :func:`findings_between_rows`.
@@ -264,11 +264,11 @@ def findings_on_disk(
 
 
 def _missing_with_files(analysis: Fields, portfolio: Fields, folders: Folders) -> Iterator[tuple[str, str]]:
-    """The tables of which only the files of an analysis, such as its model, tell that it needs them."""
+    """The missing tables that an analysis needs only according to its files, such as its model."""
     told = set(missing_tables(analysis, portfolio))
     try:
         yield from (found for found in missing_tables(analysis, portfolio, folders) if found not in told)
-    except WorkbookError:  # a file is not there, which the checks of the engine tell
+    except WorkbookError:  # a file does not exist, which the checks of the engine report
         return
 
 

@@ -1,10 +1,10 @@
-"""The sheets and columns of a workbook, and what each field may hold.
+"""The sheets and columns of a workbook, and the values that each field may have.
 
-This is the one table of columns. A field's annotation says which values it takes, its :class:`Column` what the sheet
-and the documentation say about it, its default whether the cell may stay empty.
+This is the one table of columns. The annotation of a field says which values it takes; its :class:`Column`, what the
+sheet and the documentation say about it; its default, whether the cell may stay empty.
 
 Not here: the sheet Analyses, part of which the engines declare (:mod:`irp_pipeline.workbook.analyses`), the checks that
-annotations name (:mod:`irp_pipeline.workbook.values`), and what the sheets hold together
+annotations name (:mod:`irp_pipeline.workbook.values`), and the content of all sheets together
 (:mod:`irp_pipeline.workbook.content`).
 """
 
@@ -28,13 +28,13 @@ from irp_pipeline.workbook.values import (
 )
 
 MAX_CELL_TEXT = 32_767
-"""Characters that a cell of Excel may hold."""
+"""The largest number of characters in a cell of Excel."""
 HEADER_ROW = 1
-"""The row of every sheet that names its columns."""
+"""The row with the column names, in every sheet."""
 
 
 class Metadata(Row):
-    """What holds for the cycle as a whole."""
+    """Settings of the whole cycle."""
 
     currency: Annotated[
         Text,
@@ -84,7 +84,7 @@ class Metadata(Row):
 
 
 class Portfolio(Row):
-    """An exposure in OED: where its tables are."""
+    """An exposure in OED: the places of its tables."""
 
     name: Annotated[Name, Column(f"Name of the portfolio. {NAME_RULE}", TEXT, ("property", "commercial"))]
     source: Annotated[
@@ -239,8 +239,8 @@ class SheetSpec:
     Attributes:
         name: the sheet's name.
         field: the field of :class:`Workbook` that it fills.
-        row: what a row of it is; for the Metadata sheet, what all rows together are.
-        help: what it is for.
+        row: the type of a row; for the Metadata sheet, of all rows together.
+        help: its purpose.
     """
 
     name: str

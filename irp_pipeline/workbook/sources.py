@@ -1,6 +1,6 @@
 """What the cells of the sheet Portfolios may name: files, database tables and queries.
 
-Paths, and where they lead, are the business of :mod:`irp_pipeline.columns.paths`.
+:mod:`irp_pipeline.columns.paths` checks paths.
 """
 
 import re
@@ -34,7 +34,7 @@ def _query_problem(text: str) -> str | None:
 
 
 def table_problem(source: str, text: str) -> str | None:
-    """What is wrong with the place of an OED table, as far as its text tells; None if nothing is."""
+    """What is wrong with the text that names an OED table; None if nothing is."""
     if source == PortfolioSource.SQL:
         return _query_problem(text) if is_query(text) else None
     if problem := path_problem(text):

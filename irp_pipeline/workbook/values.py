@@ -1,8 +1,8 @@
-"""What one cell of the sheets Metadata and Portfolios may hold: the checks of one value.
+"""Checks of single values in the sheets Metadata and Portfolios.
 
-Here: the checks that a field's annotation in :mod:`irp_pipeline.workbook.sheets` names. They raise ValueError with a
-message for the user. Not here: checks that columns of an engine name too (:mod:`irp_pipeline.columns.values`), reading
-the text of a cell (:mod:`irp_pipeline.columns.kinds`), and what must hold between cells
+Here: the checks that annotations of fields in :mod:`irp_pipeline.workbook.sheets` name. They raise ValueError with a
+message for the user. Not here: checks that columns of engines also use (:mod:`irp_pipeline.columns.values`), reading
+the text of a cell (:mod:`irp_pipeline.columns.kinds`), and the rules between cells
 (:mod:`irp_pipeline.columns.rows`, :mod:`irp_pipeline.workbook.rules`).
 """
 
@@ -19,7 +19,7 @@ _FIRST_DATE, _LAST_DATE = dt.date(1950, 1, 1), dt.date(2199, 12, 31)
 
 def part_of_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,49}", name):
-        raise ValueError(  # without the text, which may be an address with its password
+        raise ValueError(  # without the text, which may be an address with a password
             "is not a short name of up to 50 letters, digits and '_'; the address belongs into the environment"
         )
     return name.upper()
@@ -27,7 +27,7 @@ def part_of_variable(name: str) -> str:
 
 def checked_encoding(name: str) -> str:
     try:
-        "".encode(codecs.lookup(name).name)  # not for what Python calls an encoding too, such as base64
+        "".encode(codecs.lookup(name).name)  # fails for what Python also calls an encoding, such as base64
     except (LookupError, ValueError):
         raise ValueError(f"{quoted(name)} is no encoding{suggestion(name, _USUAL_ENCODINGS)}") from None
     return name.lower()

@@ -1,4 +1,4 @@
-"""From a :class:`Workbook`, or from nothing, to an xlsx file that a person fills in."""
+"""Writing a :class:`Workbook`, or an empty one, as an xlsx file that a person fills in."""
 
 import contextlib
 import datetime as dt
@@ -36,19 +36,19 @@ _FIRST_ROW, _LAST_ROW = HEADER_ROW + 1, HEADER_ROW + MAX_ROWS
 _TEXT_FORMAT = "@"
 _DATE_FORMAT = "yyyy-mm-dd"
 _AUTHOR = "irp_pipeline"
-_WRITTEN = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # always: the same content is the same file
+_WRITTEN = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)  # a fixed time, so that the same content gives the same file
 _NOTE_WIDTH, _NOTE_LINE_HEIGHT, _NOTE_LINE_CHARACTERS = 360, 18, 48
 
 
 def write_template(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Write an empty workbook, with drop-downs and a note on every header that says what belongs there.
+    """Write an empty workbook, with drop-downs, and a note on every header that explains the column.
 
     Args:
         path: the file to write; must end in ``.xlsx``.
         overwrite: whether an existing file is replaced.
 
     Returns:
-        The path written. The file is there completely or not at all.
+        The path of the file, which is written completely or not at all.
 
     Raises:
         WorkbookError: the file exists already, or cannot be written.
@@ -57,9 +57,9 @@ def write_template(path: str | os.PathLike[str], overwrite: bool = False) -> Pat
 
 
 def write_workbook(path: str | os.PathLike[str], workbook: Workbook, overwrite: bool = False) -> Path:
-    """Write ``workbook`` as a file that ``read_workbook`` reads as an equal one.
+    """Write ``workbook`` as a file from which ``read_workbook`` reads an equal one.
 
-    The same workbook always gives the same bytes, and so the same ``workbook_hash``.
+    The same workbook always gives the same bytes, and therefore the same ``workbook_hash``.
 
     Args:
         path: the file to write; must end in ``.xlsx``.
@@ -67,10 +67,10 @@ def write_workbook(path: str | os.PathLike[str], workbook: Workbook, overwrite: 
         overwrite: whether an existing file is replaced.
 
     Returns:
-        The path written. The file is there completely or not at all.
+        The path of the file, which is written completely or not at all.
 
     Raises:
-        WorkbookError: the file exists already, cannot be written, or the workbook holds more than a sheet can.
+        WorkbookError: the file exists already or cannot be written, or the workbook has more rows than a sheet can.
     """
     content: dict[str, Sequence[Row]] = {spec.field: getattr(workbook, spec.field) for spec in TABLES}
     for spec in TABLES:
@@ -184,16 +184,16 @@ def _write_value(cell: Any, column: Column, value: Any) -> None:
     if not isinstance(written, str):
         cell.value = written
         return
-    text = re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", written)  # so that it is not read as an escape
+    text = re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", written)  # otherwise Excel reads it as an escape
     if len(text) > MAX_CELL_TEXT:
         message = f"{len(text):,} characters are more than the {MAX_CELL_TEXT:,} that a cell may hold"
         raise WorkbookError([Problem(cell.parent.title, cell.coordinate, None, message)])
     cell.value = text
-    cell.data_type = "s"  # a text that begins with '=' is no formula
+    cell.data_type = "s"  # a text that begins with '=' is not a formula
 
 
 def _packed(book: Any) -> bytes:
-    """The workbook as xlsx, the same bytes whenever it is written."""
+    """The workbook as xlsx, always with the same bytes."""
     raw, packed = io.BytesIO(), io.BytesIO()
     book.properties.creator = _AUTHOR
     book.properties.created = _WRITTEN.replace(tzinfo=None)
@@ -232,12 +232,12 @@ def _write_atomically(path: Path, data: bytes, overwrite: bool) -> None:
 
 
 def _move_to_new(temporary: Path, path: Path) -> None:
-    """Give the file its name, unless another one took it in the meantime: FileExistsError."""
+    """Give the file its name; FileExistsError if another file has that name by now."""
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links, where there is no way to rename without replacing
+    except OSError:  # a file system without hard links, where renaming always replaces
         if path.exists():
             raise FileExistsError from None
         temporary.replace(path)

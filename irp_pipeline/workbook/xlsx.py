@@ -1,8 +1,8 @@
-"""From a file that nobody vouches for to the filled cells of its sheets.
+"""From an untrusted file to the filled cells of its sheets.
 
-Everything here treats the file as hostile: its size is limited before anything is unpacked, the work of parsing is
-limited before it begins, and whatever goes wrong becomes a :class:`WorkbookError` of one plain sentence. What the
-cells mean is not known here.
+Everything here treats the file as hostile: the size is limited before unpacking, the work of parsing is limited before
+it begins, and any error becomes a :class:`WorkbookError` of one plain sentence. The meaning of the cells is not known
+here.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ MAX_ROWS = 10_000
 """Rows of a sheet below its header; a value further down is an error."""
 MAX_FILE_BYTES = 16 * 2**20
 MAX_UNPACKED_BYTES = 32 * 2**20
-"""What all parts of a file may hold when unpacked; 2,000 analyses need about one megabyte."""
+"""The limit for all parts of a file when unpacked; 2,000 analyses need about one megabyte."""
 
 _MAX_COLUMNS = 256
 _MAX_PARTS = 2_000
-_MAX_TAGS = 3_000_000  # XML tags in all parts together, which decide how long parsing takes
+_MAX_TAGS = 3_000_000  # XML tags in all parts together; they determine how long parsing takes
 _EXCEL_ROWS = 1_048_576
 _OLE_SIGNATURE = bytes.fromhex("d0cf11e0a1b11ae1")  # of Office files before 2007, and of encrypted ones since
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
@@ -48,8 +48,8 @@ class Cell:
     """A filled cell.
 
     Attributes:
-        value: what Excel shows as its content, texts trimmed; None if there is an ``error``.
-        thousands: whether it is a number that is shown with a thousands separator.
+        value: its content as Excel shows it, with text trimmed; None if there is an ``error``.
+        thousands: whether it is a number shown with a thousands separator.
         error: why its value cannot be used.
     """
 
@@ -65,7 +65,7 @@ class Grid:
     Attributes:
         title: its name.
         cells: its filled cells by row and column, both counted from 1.
-        faults: what is wrong with it as such, each as a cell or range and a message.
+        faults: what is wrong with the sheet itself, each as a cell or range and a message.
     """
 
     title: str
@@ -87,13 +87,13 @@ def read_grids(path: Path, titles: Collection[str]) -> list[Grid]:
 
     Args:
         path: the file.
-        titles: the sheets whose cells are wanted, as :func:`key` writes them; of others only the name is read.
+        titles: the sheets whose cells to read, as :func:`key` writes them; for others, only the name is read.
 
     Returns:
-        All sheets in their order, charts and hidden sheets included.
+        All sheets in order, including charts and hidden sheets.
 
     Raises:
-        WorkbookError: there is no such file, it is no xlsx file, or it is larger than a workbook can be.
+        WorkbookError: there is no such file, it is not an xlsx file, or it is larger than a workbook can be.
     """
     archive = _open_archive(path, data := _file_bytes(path))
     try:
@@ -107,14 +107,14 @@ def read_grids(path: Path, titles: Collection[str]) -> list[Grid]:
                     _read_grid(archive, sheets[title]) if title in sheets else Grid(title, {}, [])
                     for title in book.sheetnames
                 ]
-    # A damaged or malicious file makes the parsers of zip, XML and xlsx raise nearly anything.
+    # A damaged or malicious file can make the parsers of zip, XML and xlsx raise almost anything.
     except Exception as error:
         reason = one_line(str(error) or repr(error))
         raise WorkbookError(f"{path} cannot be read as an Excel workbook: {reason}") from error
 
 
 def key(text: str) -> str:
-    """A header's or sheet's name without what people write differently: capitals, spaces, hyphens."""
+    """The name of a header or sheet, without differences in spelling: capitals, spaces, hyphens."""
     return re.sub(r"[\s_-]+", "_", trimmed(text)).casefold()
 
 
@@ -138,7 +138,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _open_archive(path: Path, data: bytes) -> zipfile.ZipFile:
-    """The parts of the file, once all is checked that can be known without unpacking them."""
+    """The parts of the file, after all checks that are possible without unpacking them."""
     if not data:
         raise WorkbookError(f"{path} is empty (0 bytes); save it again.")
     if data.startswith(_OLE_SIGNATURE):
@@ -186,11 +186,11 @@ def _limit_markup(archive: zipfile.ZipFile) -> None:
 
 
 def _read_grid(archive: zipfile.ZipFile, sheet: Any) -> Grid:
-    with archive.open(sheet._worksheet_path) as markup:  # openpyxl has no public name for it
+    with archive.open(sheet._worksheet_path) as markup:  # openpyxl has no public name for this
         scan = _scan_sheet(markup)
     cells: dict[tuple[int, int], Cell] = {}
     if scan.last_row:
-        # With its own bounds, since what a file says about its size can be wrong.
+        # With explicit bounds, since the size that the file states can be wrong.
         rows = sheet.iter_rows(max_row=scan.last_row, max_col=scan.last_column)
         for row_number, row in enumerate(rows, start=1):
             for column_number, cell in enumerate(row, start=1):
@@ -216,14 +216,14 @@ def _read_cell(cell: Any) -> Cell | None:
 
 
 def _unescaped(escape: re.Match[str]) -> str:
-    """The character that xlsx writes as ``_x000D_``; what could not be typed stays as it is."""
+    """The character that xlsx writes as ``_x000D_``; a character that cannot be typed stays escaped."""
     char = chr(int(escape[1], 16))
     return char if char.isprintable() or char in "\n\r\t" else escape[0]
 
 
 @dataclass
 class _Scan:
-    """What is found in a sheet's markup before openpyxl reads its cells."""
+    """The findings in a sheet's markup before openpyxl reads its cells."""
 
     last_row: int = 0
     last_column: int = 0
@@ -255,7 +255,7 @@ def _scan_sheet(markup: IO[bytes]) -> _Scan:
                 hidden_columns.update(range(first, last + 1))
         elif tag == "mergeCell":
             cells = element.get("ref", "")
-            coordinate_to_tuple(cells.partition(":")[0])  # refuses what is no cell
+            coordinate_to_tuple(cells.partition(":")[0])  # raises if it is not a cell
             scan.faults.append((cells, "these cells are merged; unmerge them and fill each one"))
         elif tag == "c":
             reference = element.get("r")

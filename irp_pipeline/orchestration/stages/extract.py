@@ -1,4 +1,4 @@
-"""Extract: the exposure of each portfolio, copied from its source, and the proof that all of it arrived."""
+"""Extract: copy the exposure of each portfolio from its source, and prove that it is complete."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def portfolio_sources(cycle: CycleOfRun) -> dict[str, dict[OedTable, Source]]:
 
 
 def extracted_tables(cycle: CycleOfRun, portfolio: str) -> dict[OedTable, Path]:
-    """Return the extracted tables of a portfolio, checked against what their step recorded.
+    """Return the extracted tables of a portfolio, after a check against the records of their step.
 
     Raises:
         ExposureError: the portfolio has not been extracted.
@@ -73,7 +73,7 @@ def extracted_tables(cycle: CycleOfRun, portfolio: str) -> dict[OedTable, Path]:
 
 
 def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
-    """Return what the source files hold, so that a changed one is extracted again. Databases are not asked."""
+    """Return the hashes of the source files, so that a changed file is extracted again. Databases are not queried."""
     if find_active_configuration(cycle.id) is None:
         return {}
     return {
@@ -86,7 +86,7 @@ def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
 
 @step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
 def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
-    """Copy the OED tables of each portfolio to Parquet, with the control totals of the source of that moment."""
+    """Copy the OED tables of each portfolio to Parquet, with the control totals of the source at that moment."""
     extracted: dict[str, Any] = {}
     for portfolio, sources in portfolio_sources(cycle).items():
         key = extracts_key(portfolio)
@@ -118,7 +118,7 @@ def control_totals(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
         files = cycle.artefacts(extracts_key(portfolio.name))
         if not files:
             raise ExposureError(f"The portfolio {portfolio.name} has not been extracted: run extract_exposure first")
-        if _TOTALS_FILE not in files:  # accounts alone have no insured values by location
+        if _TOTALS_FILE not in files:  # a portfolio without locations has no insured values by location
             continue
         source = totals_from_json(files[_TOTALS_FILE].read_text())
         extracted = extract_totals(files[f"{OedTable.LOCATION}.parquet"])

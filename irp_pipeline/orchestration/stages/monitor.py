@@ -1,4 +1,4 @@
-"""Monitor: jobs are followed until they end, the batch is reconciled, and the losses of analyses are grouped."""
+"""Monitor: follow jobs until they end, reconcile the batch, and group the losses of analyses."""
 
 import time
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ class TrackingConfig(Config):
     patience_minutes: float | None = Field(
         default=None,
         ge=0,
-        description="How long to wait for jobs under way. Empty: as long as they take. A run that ends before them "
-        "leaves them at work, and the sensor follow_batches continues the cycle when they have ended well.",
+        description="How long to wait for jobs under way. Empty: as long as they take. Jobs continue if the run ends "
+        "before them; when they have succeeded, the sensor follow_batches continues the cycle.",
     )
 
 
 def _results(cycle: CycleOfRun) -> dict[str, Any]:
-    """What came back of the jobs."""
+    """The results of the jobs."""
     batch = find_current_batch(cycle.id)
     return {"results": None if batch is None else job_contents(batch.id)}
 

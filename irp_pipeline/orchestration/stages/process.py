@@ -1,4 +1,4 @@
-"""Process: the extracted exposure, checked against the OED standard and written as a model reads it."""
+"""Process: check the extracted exposure against the OED standard, and write it as a model reads it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ STAGE = StageSpec(3, "Process")
 
 
 def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
-    """What the engines need of each portfolio: a model that looks locations up in another way needs other columns."""
+    """What the engines need of each portfolio: models with other lookups of locations need other columns."""
     if find_active_configuration(cycle.id) is None:
         return {}
     workbook, folder = active_workbook(cycle.id)
@@ -64,7 +64,7 @@ def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionCo
         text = "".join(f"{finding}\n" for finding in result.findings)
         write_atomically(run.scratch / key, text)
         run.add_file(run.scratch / key)
-        if result.errors:  # a run that fails publishes nothing, and people need them all
+        if result.errors:  # a failed run publishes no file, and people need all findings
             write_atomically(cycle.folder / key, text)
         figures[fact_key(portfolio.name, Fact.ERRORS)] = len(result.errors)
         warnings = sum(item.severity is Severity.WARNING for item in result.findings)
@@ -85,7 +85,7 @@ def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionCo
     after=("extract.extract_exposure", "process.validate_exposure"),
 )
 def build_portfolios(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
-    """Write the OED files of each portfolio as a model reads them, and record what they hold.
+    """Write the OED files of each portfolio as a model reads them, and record their content.
 
     A portfolio with errors is left out, and so are its analyses.
     """
@@ -138,7 +138,7 @@ def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
 
 
 def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
-    """Ask the engines of a portfolio's analyses what these need of it."""
+    """Ask the engines of a portfolio's analyses what they need of it."""
     folders = Folders(data_folder, models_folder())
     needed = Needs()
     for analysis in _analyses_of(workbook, portfolio):

@@ -1,4 +1,4 @@
-"""Report: the results in files of the open standards, and the report of the cycle."""
+"""Report: the results as files in the open standards, and the report of the cycle."""
 
 import base64
 from typing import Any
@@ -26,7 +26,7 @@ def export_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
 
 
 def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
-    """What the report would say now."""
+    """The content that the report would have now."""
     from irp_pipeline.report import collect
 
     return {"content of the report": collect(cycle.name).content()}

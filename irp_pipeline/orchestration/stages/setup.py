@@ -37,7 +37,7 @@ class ConfigurationConfig(Config):
 
 
 def chosen_workbook(cycle: CycleOfRun, config: ConfigurationConfig) -> Path:
-    """Return the path of the workbook that a run means, whether or not it is there."""
+    """Return the path of the workbook for a run, whether or not the file exists."""
     return Path(config.workbook).expanduser() if config.workbook else workbook_of(cycle.folder)
 
 
@@ -63,7 +63,7 @@ def _workbook_hash(cycle: CycleOfRun, config: ConfigurationConfig) -> dict[str, 
 
 
 def _configuration(cycle: CycleOfRun) -> dict[str, Any]:
-    """The configuration that the cycle works with."""
+    """The active configuration of the cycle."""
     configuration = find_active_configuration(cycle.id)
     return {"configuration": configuration.data if configuration else None}
 
@@ -75,7 +75,7 @@ def _batch(cycle: CycleOfRun) -> dict[str, str | None]:
 
 @step(stage=STAGE, number=1)
 def initialize_environment(cycle: CycleOfRun) -> dict[str, Any]:
-    """Make the cycle's folder and record which software the cycle began with."""
+    """Make the cycle's folder and record the software with which the cycle began."""
     settings.make_irp_home()
     make_folder(cycle.folder)
     return {
@@ -119,9 +119,9 @@ def validate_configuration(
     records=_batch,
 )
 def create_batches(cycle: CycleOfRun, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
-    """See that there is a batch of the jobs that the workbook asks for; nothing is submitted yet.
+    """Make sure that there is a batch with the jobs that the workbook asks for; it is not submitted yet.
 
-    Jobs that are still at work for a workbook of before are ended.
+    Jobs that are still at work for an earlier workbook are ended.
     """
     configuration = require_active_configuration(cycle.id)
     if find_current_batch(cycle.id) is None:

@@ -1,4 +1,4 @@
-"""Submit: the jobs of the analysis batch go to their risk engines, and those that need it go again."""
+"""Submit: hand the jobs of the analysis batch to their risk engines, and resubmit those that need it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,12 +19,12 @@ STAGE = StageSpec(4, "Submit")
 
 _STEP = "submit.submit_jobs"
 _CHUNKS = 20
-"""At most so many ops share the jobs of a batch: an op costs a second, handing over a job some milliseconds."""
+"""The largest number of ops that share the jobs of a batch: an op takes a second, a handover some milliseconds."""
 
 
 @op(ins={"start": In(Nothing)}, out=DynamicOut(list))
 def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> Iterator[DynamicOutput[list[int]]]:
-    """Resubmit what failed or has other inputs now, and share out all jobs that wait to be handed over."""
+    """Resubmit jobs that failed or whose inputs changed, and share out all jobs that wait to be handed over."""
     with part_of_step(_STEP, context, database) as cycle:
         batch_id = analysis_batch(cycle).id
         renewed = renew_batch(batch_id, everything=database.rerun_completed)
@@ -48,7 +48,7 @@ def _waiting(batch_id: int) -> list[Job]:
 
 
 def _jobs(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
-    """What the jobs are to compute, with what a person changed on purpose."""
+    """What the jobs compute, including the changes of a person."""
     batch = find_current_batch(cycle.id)
     return {"jobs": None if batch is None else wanted_jobs(batch.id)}
 
@@ -70,7 +70,7 @@ def _handed_over_or_waiting(cycle: CycleOfRun) -> str | None:
 
 
 def _to_resubmit(cycle: CycleOfRun) -> str | None:
-    """What sharing out the jobs would find."""
+    """The jobs that ``share_out_jobs`` would resubmit, in words."""
     batch = find_current_batch(cycle.id)
     if batch is None:
         return None
@@ -94,7 +94,7 @@ def _to_resubmit(cycle: CycleOfRun) -> str | None:
     foreseen=_to_resubmit,
 )
 def submit_jobs(cycle: CycleOfRun) -> dict[str, Any]:
-    """See that every job of the batch is with its engine."""
+    """Make sure that every job of the batch is with its engine."""
     batch_id = analysis_batch(cycle).id
     submit_batch(batch_id)
     batch = find_batch(batch_id)
