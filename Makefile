@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 # What mkdocs-material says of its end is known: CONTRIBUTING.md, "The documentation site".
 export NO_MKDOCS_2_WARNING := 1
+# How many tests run at once: one more than the two processors of CI, since many tests wait for processes they start.
+WORKERS ?= 3
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
@@ -30,7 +32,7 @@ demo: $(VENV)/installed ## run a cycle on a made-up portfolio and show what is r
 	$(BIN)/irp demo
 
 test: $(VENV)/installed ## run the suite on a PostgreSQL of its own; Oasis LMF runs uncompiled
-	$(BIN)/python -m pytest -m 'not engine' -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS)
+	$(BIN)/python -m pytest -m 'not engine' -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@echo "Branch coverage: $$($(BIN)/coverage report --format=total) %. What is not covered: make coverage"
 
 coverage: ## show the lines and branches that the last make test did not reach
