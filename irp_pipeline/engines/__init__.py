@@ -1,13 +1,13 @@
-"""Risk engines: what computes losses. No database here, and no Dagster.
+"""Risk engines, which compute losses. No database here, and no Dagster.
 
 ``protocol``, ``declaration``
     what an engine does with jobs, and what it declares: its columns, checks, requirements and hashes.
 ``columns``, ``model_check``
-    columns that several engines can declare, and how an engine looks at its models.
+    columns that several engines can declare, and how an engine checks its models.
 ``local``, ``program``, ``supervisor``, ``folders``, ``environment``
     engines that are programs on this machine.
 ``oasis``
-    Oasis LMF. Nothing outside of it knows of it: it is found by its entry points, as any other engine is.
+    Oasis LMF. No other module imports it: like any other engine, it is found by its entry points.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -48,10 +48,10 @@ def register_engine(name: str, factory: EngineFactory, needs_of_analysis: NeedsO
     """Make an engine known to this process. Engines that a workbook can name are found by entry point.
 
     Args:
-        name: what the parameter ``engine`` of a job calls it. An engine of that name is replaced, and the rest of what
-            it declares stays.
-        factory: makes the engine for the folder that holds a cycle's jobs.
-        needs_of_analysis: says what an analysis needs of its portfolio; as :func:`needs`, which asks it.
+        name: its name in the parameter ``engine`` of a job. It replaces an engine of that name, whose other
+            declarations stay.
+        factory: makes the engine for the folder with a cycle's jobs.
+        needs_of_analysis: says what an analysis needs of its portfolio; :func:`needs` calls it.
     """
     known = ENGINES.declared().get(name)
     if known is not None:
@@ -69,18 +69,18 @@ def declared(analysis: Mapping[str, Any]) -> EngineDeclaration | None:
 
 
 def checks(analysis: Mapping[str, Any], folders: Folders | None = None) -> Iterable[ColumnRemark]:
-    """Ask the engine of an analysis what is wrong with it beside its row, as column and message.
+    """Ask the engine of an analysis for mistakes beyond the rules of its row, as column and message.
 
     Args:
         analysis: a row of the sheet Analyses.
-        folders: where the files are that it names; None: nobody looks for files.
+        folders: where the files that it names are; None: files are not checked.
     """
     declaration = declared(analysis)
     return () if declaration is None else declaration.checks(analysis, folders)
 
 
 def options_problem(analysis: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with the names in ``model_options`` of an analysis; None if nothing is, or nobody knows.
+    """Say what is wrong with the names in ``model_options`` of an analysis; None if nothing is, or it is unknown.
 
     Args:
         analysis: a row of the sheet Analyses.
@@ -93,13 +93,13 @@ def needs(analysis: Mapping[str, Any], folders: Folders | None = None) -> Needs:
 
     Args:
         analysis: a row of the sheet Analyses.
-        folders: where the files are that it names, such as its model; None: they are not looked at.
+        folders: where the files that it names are, such as its model; None: they are not read.
 
     Returns:
-        The needs; of an engine that declares none, those of the perspectives, and that the rest is not known.
+        The needs. If the engine declares none: those of the perspectives, and that the rest is unknown.
 
     Raises:
-        WorkbookError: a file that it names is not there.
+        WorkbookError: a file that it names does not exist.
     """
     declaration = declared(analysis)
     if declaration is not None and declaration.needs is not None:
@@ -109,7 +109,7 @@ def needs(analysis: Mapping[str, Any], folders: Folders | None = None) -> Needs:
 
 
 def named_files() -> list[str]:
-    """Return the columns that name files on which losses depend, of all engines."""
+    """Return the columns of all engines that name files on which losses depend."""
     names = dict.fromkeys(name for declaration in ENGINES.declared().values() for name in declaration.files)
     return sorted(names)
 
@@ -118,7 +118,7 @@ def engine(name: str, jobs_folder: Path) -> RiskEngine:
     """Return the engine of that name for the jobs in a folder.
 
     Raises:
-        EngineError: there is no such engine, or what a distribution declares of it cannot be used.
+        EngineError: there is no such engine, or its declaration cannot be used.
     """
     try:
         declaration = ENGINES.get(name)

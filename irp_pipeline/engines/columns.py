@@ -1,8 +1,8 @@
 """Columns that more than one engine can declare: those of losses by simulated year.
 
-An engine that has them writes, for each perspective, the period losses of the Open Results Data standard (SPLT) as a
-result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` into its provenance: then
-its analyses can be part of groups, and metrics are computed of them.
+For each perspective, an engine that has them writes the period losses of the Open Results Data standard (SPLT) to a
+result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` to its provenance. Then
+its analyses can be part of groups, and metrics are computed from them.
 """
 
 from typing import Annotated, Final
@@ -13,7 +13,7 @@ from irp_pipeline.columns import WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, as
 from irp_pipeline.columns.kinds import joined
 
 USUAL_RETURN_PERIODS: Final = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
-"""Return periods in years of a stochastic analysis that asks for none."""
+"""The default return periods of a stochastic analysis, in years."""
 
 
 def _checked_samples(value: int) -> int:

@@ -1,7 +1,7 @@
-"""What a risk engine declares: all that is its own, so that nothing else knows of it.
+"""What a risk engine declares: everything specific to it, so that no other module needs to know it.
 
-The sheet Analyses, its checks and its help texts, the reference in the documentation, what ``irp doctor`` looks for and
-what of a job is hashed follow from the declarations. An engine is found by an entry point of the group
+The declarations determine the sheet Analyses, its checks and help texts, the reference in the documentation, what
+``irp doctor`` looks for, and which files of a job are hashed. An engine is found by an entry point of the group
 ``irp_pipeline.engines``, which names an :class:`EngineDeclaration`; :data:`ENGINES` has them all.
 
 Here: what can be declared. Not here: what an engine does with jobs (:mod:`irp_pipeline.engines.protocol`).
@@ -22,9 +22,9 @@ from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.plugins import Registry, Requirement
 
 Analysis = Mapping[str, Any]
-"""A row of the sheet Analyses, or as much of it as could be read: a missing field is not judged."""
+"""A row of the sheet Analyses, or its readable part: a missing field is not checked."""
 ColumnRemark = tuple[str, str]
-"""A column, and what is wrong or to note there."""
+"""A column, and a mistake or a note about it."""
 
 OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
 """The columns of the sheet Analyses that every analysis has."""
@@ -35,12 +35,12 @@ _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 @dataclass(frozen=True)
 class NamedFile:
-    """What is done with a column that names a file or a folder on which losses depend.
+    """How to hash a column that names a file or a folder on which losses depend.
 
     The request of a job has the absolute path under the column's name, and the hash under that name and ``_hash``.
 
     Attributes:
-        hash: makes the hash, of the path and the analysis. It may raise an IrpError or OSError.
+        hash: computes the hash from the path and the analysis. It may raise an IrpError or OSError.
         depends_on: other columns on which the hash depends.
     """
 
@@ -50,26 +50,26 @@ class NamedFile:
 
 @dataclass(frozen=True)
 class EngineDeclaration:
-    """All that is an engine's own.
+    """Everything specific to an engine.
 
     Attributes:
-        name: what the column ``engine`` calls it; also the name of the entry point.
+        name: its name in the column ``engine``; also the name of the entry point.
         help: one sentence on what it computes, for the help of the column ``engine``.
-        make: makes the engine for the folder that holds a cycle's jobs.
+        make: makes the engine for the folder with a cycle's jobs.
         columns: the columns that it uses, beyond :data:`OF_ALL_ENGINES`: a :class:`~irp_pipeline.columns.Row` whose
             fields are annotated with their types, checks and a :class:`~irp_pipeline.columns.Column`, and have a
-            default. Its ``with_defaults`` and ``broken_rules`` hold for the analyses of this engine. Two engines may
-            share a column if they declare it alike.
-        examples: rows for the example workbook, as they would be typed: all cells by column.
-        requirements: what it needs of this machine.
-        needs: says what an analysis needs of its portfolio; the folders are None while the files do not matter yet.
+            default. Its ``with_defaults`` and ``broken_rules`` apply to the analyses of this engine. Two engines may
+            share a column if their declarations of it are equal.
+        examples: rows for the example workbook, as a user would type them: all cells by column.
+        requirements: what it needs on this machine.
+        needs: says what an analysis needs of its portfolio; the folders are None as long as files do not matter.
         files: the columns that name files on which losses depend.
         checks: says what else is wrong with an analysis: options that the engine does not know, and, if folders are
             given, files in them.
-        notes: says what a valid analysis asks for and will not get.
+        notes: says which requests of a valid analysis have no effect.
         in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
             losses. None: no analysis of this engine can, since it has no simulated years.
-        converts_to: the currency that an analysis converts all amounts to; None if it takes them as they are.
+        converts_to: the currency to which an analysis converts all amounts; None if it does not convert.
         models: how ``irp model check`` examines and tries a model; None if the engine has no models.
     """
 
@@ -89,7 +89,7 @@ class EngineDeclaration:
 
 
 def _problem(declaration: EngineDeclaration, others: Mapping[str, EngineDeclaration]) -> str | None:
-    """Say what is wrong with an engine's name, help and columns, beside those of others."""
+    """Say what is wrong with an engine's name, help and columns, also in comparison with those of other engines."""
     columns: Any = declaration.columns
     told: Any = declaration.help
     if not (isinstance(columns, type) and issubclass(columns, Row)):

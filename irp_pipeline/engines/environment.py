@@ -1,12 +1,12 @@
-"""What a job's program and its supervisor get of the environment: names on a list, and nothing else.
+"""The environment of a job's program and of its supervisor: only variables on a list.
 
-It is the environment of whoever submits a job that counts. A supervisor may have been started by another process, and
-hands on nothing of its own.
+A job gets the environment of the process that submits it. Another process may have started the supervisor, which
+therefore passes on nothing from its own environment.
 
-On the list is what a program needs to find its way and to use the machine as it was told: paths, language, time zone,
-certificates, numbers of threads, and the variables that the engine itself names. Not on it: everything about Python (a
-folder of somebody's modules, a start-up file), addresses, proxies and passwords. Whoever needs more of it for a model
-names it in ``IRP_JOB_ENV``, such as ``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
+The list has what a program needs to find files and to use the machine as configured: paths, language, time zone,
+certificates, numbers of threads, and the variables that the engine itself names. It leaves out everything about Python
+(a folder of somebody's modules, a start-up file), addresses, proxies and passwords. If a model needs more, name it in
+``IRP_JOB_ENV``, such as ``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
 """
 
 import os
@@ -41,17 +41,16 @@ _NAMES: Final = frozenset(
 _PREFIXES: Final = ("LC_", "OMP_", "OPENBLAS_")
 _OF_SUPERVISORS: Final = ("IRP_JOB_SLOTS",)
 _OF_PYTHON: Final = {
-    "PYTHONSAFEPATH": "1",  # or a file in the working folder would be executed in place of a module of the same name
-    "PYTHONUNBUFFERED": "1",  # or the log would show errors before what was printed earlier
+    "PYTHONSAFEPATH": "1",  # or a file in the working folder would be executed instead of a module of the same name
+    "PYTHONUNBUFFERED": "1",  # or the log would show errors before earlier output
 }
 
 
 def job_environment(of_engine: Collection[str] = ()) -> dict[str, str]:
-    """Return what the program of a job that this process submits is to have in its environment.
+    """Return the environment for the program of a job that this process submits.
 
     Args:
-        of_engine: more names, of variables that the engine's program reads; with ``*`` at the end, what names begin
-            with.
+        of_engine: names of more variables, which the engine's program reads; ``*`` at the end makes it a prefix.
 
     Raises:
         SettingsError: ``IRP_JOB_ENV`` is not a list of names.
@@ -69,7 +68,7 @@ def supervisor_environment() -> dict[str, str]:
 
 
 def of_this_project() -> dict[str, str]:
-    """Return what every process of a job has besides: where this project keeps its files, and a safe start."""
+    """Return the additional variables of every process of a job: the folders of this project, and a safe start."""
     return {"IRP_HOME": str(settings.irp_home())} | _OF_PYTHON
 
 

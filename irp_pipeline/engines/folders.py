@@ -1,28 +1,28 @@
-"""The folder of a job on this machine, and the queue and slots that its jobs share.
+"""The folder of a job on this machine, and the queue and slots that all jobs share.
 
-All state is files, so that it outlives whoever submits, and any number of processes may submit, look and cancel at
-once:
+All state is in files, so that it outlives the submitting process, and any number of processes can submit, track and
+cancel jobs at once:
 
 ====================  ================================================================================================
-``request.json``      the program, its limits and what is asked of it; written once, before the job is queued
-``environment.json``  the environment that the program gets, of whoever submitted the job; there may be secrets in it,
+``request.json``      the program, its limits and its request; written once, before the job is queued
+``environment.json``  the environment of the program, from the process that submitted the job; it may contain secrets,
                       so it is removed as soon as the job begins or ends
 ``inputs/``           the files named in the request, as hard links: replacing the original does not touch the job
 ``lock``              locked by the supervisor as long as the job is at work
-``started.json``      who supervises; there is at most one for each job, for a job is never begun twice
+``started.json``      the supervisor; there is at most one for each job, since no job begins twice
 ``doing.txt``         what the program says it is doing, in one line
 ``log.txt``           what it printed
-``cancel``            somebody wants the job to end
+``cancel``            a request to end the job
 ``outcome.json``      written by the program: the result; its ``files`` are relative paths by name
-``error.txt``         written by the program: why there is none, in one line
-``result.json``       written by the supervisor, by rename: the end of the job, whatever it is, and the result with the
-                      hash and the size of each of its files
+``error.txt``         written by the program: why there is no result, in one line
+``result.json``       written by the supervisor, by rename: how the job ended, and the result with the hash and the
+                      size of each of its files
 ====================  ================================================================================================
 
-A job is never begun twice, whatever happens: once there is a ``started.json`` only its end can follow.
+A job never begins twice, whatever happens: once there is a ``started.json``, it can only end.
 
-The program may write anything anywhere in the folder, so all of it is read as what comes from a stranger: a bounded
-number of bytes, of files only, and nothing that PostgreSQL cannot store.
+The program may write anything anywhere in the folder, so its content is untrusted: this module reads only files, a
+bounded number of bytes, and nothing that PostgreSQL cannot store.
 """
 
 import contextlib
@@ -48,9 +48,9 @@ from irp_pipeline.storable import read_json as storable_json
 from irp_pipeline.worker import this_worker
 
 MARK: Final = "IRP_JOB_FOLDER"
-"""In the environment of every process of a job; it tells them from others wherever they went."""
+"""Set in the environment of every process of a job, so that all of them can be found."""
 LONGEST_MESSAGE: Final = 2000
-"""How many characters are kept of why a job failed."""
+"""The largest number of characters of the reason why a job failed."""
 
 _MOST_BYTES: Final = 64 * 2**20
 _MOST_BYTES_OF_LINE: Final = 65_536
@@ -59,11 +59,11 @@ _ENVIRONMENT: Final = "environment.json"
 
 
 class UnreadableError(Exception):
-    """A file of a job is not what it must be; the message names it and says why, in one line."""
+    """A file of a job is not as it must be; the message names it and says why, in one line."""
 
 
 def end(folder: Path, phase: JobPhase, message: str | None, result: dict[str, Any] | None = None) -> None:
-    """Record the end of a job, for good. The caller holds its lock."""
+    """Record the end of a job, which is final. The caller holds its lock."""
     said = None if message is None else one_line(message, LONGEST_MESSAGE)
     content = {"phase": phase, "message": said, "result": result, "ended": time.time()}
     path = folder / "result.json"
@@ -74,10 +74,10 @@ def end(folder: Path, phase: JobPhase, message: str | None, result: dict[str, An
 
 
 def begin(folder: Path) -> dict[str, str]:
-    """Record that this process supervises a job. The caller holds its lock, and nobody began it before.
+    """Record that this process supervises a job. The caller holds its lock, and the job has not begun before.
 
     Returns:
-        The environment of whoever submitted it, which is kept no longer.
+        The environment of the process that submitted it; its file is removed.
     """
     environment = read_json(folder / _ENVIRONMENT) or {}
     write_atomically(folder / "started.json", json.dumps({"supervisor": asdict(this_worker()), "at": time.time()}))
@@ -86,7 +86,7 @@ def begin(folder: Path) -> dict[str, str]:
 
 
 def keep_environment(folder: Path, environment: dict[str, str]) -> None:
-    """Keep the environment for a job until it begins; the folder is its owner's alone."""
+    """Keep the environment for a job until it begins; only the owner can read the folder."""
     write_atomically(folder / _ENVIRONMENT, json.dumps(environment))
 
 
@@ -106,7 +106,7 @@ def queue_entry(folder: Path) -> Path:
 
 
 def waiting() -> Iterator[Path]:
-    """The entries of the queue, oldest first; those of deleted jobs leave."""
+    """The entries of the queue, oldest first; those of deleted jobs are removed."""
     entries: list[tuple[int, Path]] = []
     for entry in queue().iterdir():
         with suppress(FileNotFoundError):
@@ -120,7 +120,7 @@ def waiting() -> Iterator[Path]:
 
 @contextmanager
 def slot(patience: float = 0) -> Iterator[bool]:
-    """Hold one of the slots, if one is free, or becomes so within some seconds; yields whether it is held."""
+    """Hold one of the slots, if one is free or becomes free within some seconds; yield whether one is held."""
     deadline = time.monotonic() + patience
     with contextlib.ExitStack() as stack:
         while not (mine := any(stack.enter_context(_lock(path, patience=0)) for path in _slot_files())):
@@ -136,13 +136,13 @@ def _slot_files() -> list[Path]:
 
 
 def locked(folder: Path, patience: float) -> contextlib.AbstractContextManager[bool]:
-    """Try for some seconds to lock a job for the block; yields whether it is."""
+    """Try for some seconds to lock a job for the block; yield whether it is locked."""
     return _lock(folder / "lock", patience)
 
 
 @contextmanager
 def _lock(path: Path, patience: float) -> Iterator[bool]:
-    """Try to lock a file for the block; yields whether it is."""
+    """Try to lock a file for the block; yield whether it is locked."""
     deadline = time.monotonic() + patience
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
@@ -179,7 +179,7 @@ def kill_what_is_left(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file of ours, or None if there is none."""
+    """Return the JSON object in a file of our own, or None if there is none."""
     try:
         content = json.loads(read_bytes(path, _MOST_BYTES) or b"")
     except (UnreadableError, ValueError, RecursionError):
@@ -188,10 +188,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object that a program wrote, all of which can be stored; None if there is no such file.
+    """Return the JSON object that a program wrote; None if there is no such file.
 
     Raises:
-        UnreadableError: it is something else.
+        UnreadableError: it is something else, or PostgreSQL cannot store it.
     """
     content = read_bytes(path, _MOST_BYTES)
     if content is None:
@@ -216,7 +216,7 @@ def result_file(folder: Path, path: str) -> dict[str, Any]:
         ``path``, ``sha256`` in hex and ``bytes``.
 
     Raises:
-        UnreadableError: there is no such file in the folder; the message goes on from the path.
+        UnreadableError: there is no such file in the folder; the message continues after the path.
     """
     file = folder / path
     if not is_inside_path(path) or not file.resolve().is_relative_to(folder.resolve()):
@@ -235,7 +235,7 @@ def result_file(folder: Path, path: str) -> dict[str, Any]:
 
 
 def text(path: Path) -> str | None:
-    """Return what a text file says in one line, or None if there is none, or nothing readable in it."""
+    """Return the content of a text file in one line, or None if there is no file, or nothing readable in it."""
     try:
         content = read_bytes(path, _MOST_BYTES_OF_LINE, whole=False)
     except UnreadableError:
@@ -261,10 +261,10 @@ def read_bytes(path: Path, most: int, whole: bool = True) -> bytes | None:
     Args:
         path: the file.
         most: how many bytes to read.
-        whole: refuse a longer file, instead of reading its beginning only.
+        whole: refuse a longer file, instead of reading only its beginning.
 
     Raises:
-        UnreadableError: it is no file, or a longer one.
+        UnreadableError: it is not a file, or it is longer.
     """
     try:
         with contextlib.closing(_opened(path)) as file:
@@ -277,7 +277,7 @@ def read_bytes(path: Path, most: int, whole: bool = True) -> bytes | None:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file in a job's folder for reading; nothing that would wait, or lead elsewhere."""
+    """Open a file in a job's folder for reading; refuse anything that would block, or lead elsewhere."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

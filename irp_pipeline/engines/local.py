@@ -1,8 +1,8 @@
 """A risk engine that is a program on this machine.
 
-A job is a program that runs in its own folder, in a session of its own, to the end of which it writes
-``outcome.json``. Nothing here knows what it computes. What is in the folder, the queue and the slots:
-:mod:`irp_pipeline.engines.folders`; running jobs: :mod:`irp_pipeline.engines.supervisor`.
+A job is a program that runs in its own folder and its own session, and writes ``outcome.json`` at the end. This module
+does not know what it computes. :mod:`irp_pipeline.engines.folders` describes the folder, the queue and the slots;
+:mod:`irp_pipeline.engines.supervisor` runs jobs.
 """
 
 import json
@@ -45,7 +45,7 @@ _LOG_BYTES: Final = 16 * 2**20
 _SUPERVISOR: Final = "irp_pipeline.engines.supervisor"
 
 _starts: dict[Path, deque[float]] = defaultdict(deque)
-"""When this process started supervisors lately, by the folder of the slots."""
+"""When this process recently started supervisors, by the folder of the slots."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LocalEngine:
     """A risk engine that is a program on this machine; see :class:`irp_pipeline.engines.protocol.RiskEngine`.
 
     Args:
-        jobs_folder: holds a folder for each job, named by its key.
+        jobs_folder: has a folder for each job, named by its key.
         program: the command; the job's folder is its last argument and its working folder.
         limits: what each job may use; default: the settings.
         environment: names of variables that the program reads, as for
@@ -93,24 +93,24 @@ class LocalEngine:
         return self._jobs / key
 
     def submit(self, key: str, request: Mapping[str, Any]) -> None:
-        """Queue a job. Whatever an earlier call for the same key did not get to is done now.
+        """Queue a job. If an earlier call for the same key was interrupted, complete it.
 
-        Its program gets the environment of the process that submits, as far as
-        :mod:`irp_pipeline.engines.environment` lets it, whoever starts the program.
+        Whoever starts the program, it gets the environment of the process that submits, as far as
+        :mod:`irp_pipeline.engines.environment` allows.
 
         Args:
             key: names the job.
-            request: what is asked of the program; ``inputs`` in it are files by the name they shall have.
+            request: the request to the program; its ``inputs`` are files by their name in the job's folder.
 
         Raises:
-            EngineError: a file of ``inputs`` is not there, or the job's folder cannot be written.
+            EngineError: a file of ``inputs`` does not exist, or the job's folder cannot be written.
         """
         folder = self.folder(key)
         try:
             if not (folder / "request.json").exists():
                 make_folder(folder.parent)
                 folder.mkdir(exist_ok=True, mode=0o700)
-                folder.chmod(0o700)  # whatever existed before: the environment may hold secrets
+                folder.chmod(0o700)  # even if it existed before: the environment may contain secrets
                 keep_environment(folder, job_environment(self._environment))
                 _link_inputs(folder / "inputs", request.get("inputs", {}))
                 content = {"program": self._program, "limits": asdict(self._limits), "request": dict(request)}
@@ -123,9 +123,9 @@ class LocalEngine:
         ensure_supervisor()
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Tell how jobs stand; jobs whose supervisor is gone are ended as FAILED, with what they left running.
+        """Return the states of jobs; end jobs whose supervisor is gone as FAILED, and kill their processes.
 
-        A job whose folder cannot be read or written counts as RUNNING and says so; the others are told all the same.
+        A job whose folder cannot be read or written counts as RUNNING, with a message; the others are still reported.
         """
         states = {key: self._state(key) for key in keys}
         if any(state.phase is JobPhase.QUEUED for state in states.values()):
@@ -140,7 +140,7 @@ class LocalEngine:
             return JobState(JobPhase.RUNNING, f"How it stands cannot be read from {folder}: {error.strerror or error}")
 
     def cancel(self, keys: Collection[str]) -> None:
-        """Ask for jobs to be ended: one at work within a second, one that waits at once."""
+        """Ask jobs to end: a job at work ends within a second, a waiting job at once."""
         for key in keys:
             folder = self.folder(key)
             if (folder / "request.json").exists() and not (folder / "result.json").exists():
@@ -151,14 +151,14 @@ class LocalEngine:
                         queue_entry(folder).unlink(missing_ok=True)
 
     def log(self, key: str) -> str:
-        """Return what the job's program printed so far, without control characters; of a long log its end."""
+        """Return what the job's program has printed so far, without control characters; only the end of a long log."""
         path = self.folder(key) / "log.txt"
         said, before = end_of_text(path, _LOG_BYTES)
         return f"[{before:,} bytes before this are in {path}]\n{said}" if before else said
 
 
 def ensure_supervisor() -> None:
-    """Start a supervisor if a slot is free. One too many ends by itself."""
+    """Start a supervisor if a slot is free. A superfluous one ends by itself."""
     with slot() as free:
         if not free:
             return
@@ -166,11 +166,11 @@ def ensure_supervisor() -> None:
     now, starts = time.monotonic(), _starts[slots]
     while starts and now - starts[0] > _STARTING_SECONDS:
         starts.popleft()
-    if len(starts) >= settings.job_slots():  # those are on their way to their slots
+    if len(starts) >= settings.job_slots():  # the recently started ones are about to take their slots
         return
     starts.append(now)
     log = slots.parent / "supervisors.log"
-    # The shell ends at once, so the supervisor is nobody's child here: it outlives us, and leaves no zombie.
+    # The shell ends at once, so the supervisor is not our child: it outlives us, and leaves no zombie.
     subprocess.run(  # noqa: S603 - the command is this project's own
         ["/bin/sh", "-c", '"$@" </dev/null >>"$0" 2>&1 &', str(log), sys.executable, "-m", _SUPERVISOR],
         cwd="/",
@@ -182,7 +182,7 @@ def ensure_supervisor() -> None:
 
 
 def _state(folder: Path) -> JobState:
-    for _ in range(2):  # a job that begins just now may be gone from the queue and not yet be seen as begun
+    for _ in range(2):  # a job that is just beginning may have left the queue but not yet appear as begun
         queued = queue_entry(folder).is_symlink()
         if ended := _end_of(folder):
             return ended
@@ -194,7 +194,7 @@ def _state(folder: Path) -> JobState:
 
 
 def _end_of(folder: Path) -> JobState | None:
-    """Return how a job has ended; None if it has not, or if what says so is not ours."""
+    """Return how a job has ended; None if it has not, or if the file that says so is not ours."""
     try:
         ended = read_result(folder / "result.json")
     except UnreadableError:
@@ -212,12 +212,12 @@ def _end_of(folder: Path) -> JobState | None:
 def _state_of_begun(folder: Path) -> JobState:
     supervisor = _supervisor_of(folder)
     if supervisor is not None and not supervisor.is_here():
-        # The lock of another host may not be seen from here, its heartbeat is.
+        # A lock of another host may not be visible here, but its heartbeat is.
         with suppress(FileNotFoundError):
             if time.time() - (folder / "started.json").stat().st_mtime < _LOST_AFTER_SECONDS:
                 return JobState(JobPhase.RUNNING, text(folder / "doing.txt"))
     with locked(folder, patience=0) as mine:
-        if mine:  # nobody supervises it; unless it ended in this moment, nobody ever will again
+        if mine:  # it has no supervisor; unless it has just ended, it never will have one again
             if _end_of(folder) is None:
                 kill_what_is_left(folder)
                 machine = "its machine" if supervisor is None else f"the machine {supervisor.host}"

@@ -1,6 +1,6 @@
-"""Looking at a catastrophe model before a cycle runs it: what an engine that has models says of one.
+"""Checking a catastrophe model before a cycle runs it: what an engine reports about one of its models.
 
-``irp model check`` shows it.
+``irp model check`` shows the report.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ class NeededPackage(Protocol):
 
     @property
     def package(self) -> str:
-        """What it is imported as."""
+        """The name under which it is imported."""
 
     @property
     def why(self) -> str:
@@ -31,20 +31,20 @@ class NeededPackage(Protocol):
 
 @dataclass(frozen=True)
 class Examination:
-    """What a model says about itself, and what was seen of it.
+    """What a model says about itself, and what was found in its files.
 
     Attributes:
-        name: what it calls itself.
-        version: its version, if it says one.
+        name: its own name.
+        version: its version, if it states one.
         folder: where its configuration is.
-        hash: of all that its losses depend on.
-        files: how many files that is, and how many bytes.
-        perils: those that it says it supports.
-        choices: what its settings let choose, such as event sets, with the default.
+        hash: of everything that its losses depend on.
+        files: the number and the bytes of these files.
+        perils: the perils that it says it supports.
+        choices: the options of its settings, such as event sets, with the default.
         columns: the columns of the location table that its lookup names.
         needs: the Python packages that it needs.
         unused: entries of its configuration that have no effect.
-        problems: what keeps it from running, as far as that can be seen without running it.
+        problems: what keeps it from running, if that is visible without running it.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Examination:
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """How an engine looks at its models.
+    """How an engine checks its models.
 
     Attributes:
-        examine: says what the model at a path has and needs; all its files are read.
+        examine: says what the model at a path has and needs; it reads all files of the model.
         trial: runs it on a few locations: of the location table at a path, or its own if that is None. The third
-            argument is told what happens. Returns ``figures`` and ``currency`` as the result of a job has them, and the
-            ``provenance`` with ``periods``, ``checked`` and, if the model did not take all locations,
+            argument is called with what happens. Returns ``figures`` and ``currency`` as in the result of a job, and
+            the ``provenance`` with ``periods``, ``checked`` and, if the model did not take all locations,
             ``not_modelled_totals`` and ``not_modelled``.
     """
 

@@ -1,4 +1,4 @@
-"""What the program of a job does besides its work: end with its supervisor, and say what it is doing."""
+"""What the program of a job does besides its work: it ends with its supervisor, and reports what it is doing."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ _POLL_SECONDS = 0.2
 
 
 def end_with_supervisor() -> None:
-    """In the program of a job: kill its whole process group when its supervisor is gone."""
+    """In the program of a job: kill its process group when its supervisor is gone."""
     supervisor = os.getppid()
 
     def watch() -> None:
@@ -24,5 +24,5 @@ def end_with_supervisor() -> None:
 
 
 def say(folder: Path, doing: str) -> None:
-    """In the program of a job: tell in one line what it is doing."""
+    """In the program of a job: report in one line what it is doing."""
     write_atomically(folder / "doing.txt", doing)

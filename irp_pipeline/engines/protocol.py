@@ -1,7 +1,7 @@
-"""What a risk engine does for this project, whichever it is.
+"""What every risk engine does for this project.
 
-A job is known to its engine by a key, which this project chooses. Everything is asked for by key, and asking twice is
-the same as asking once: whoever does not know whether a request arrived repeats it.
+A key, which this project chooses, identifies a job at its engine. Every request names the key, and repeating a request
+changes nothing: repeat it if it is not known whether it arrived.
 """
 
 import math
@@ -18,7 +18,7 @@ from irp_pipeline.storable import unstorable
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 _WITHOUT_LOSS: Final = (Metric.STD_DEV,)
-"""What is not defined for a single year, and has no loss then."""
+"""Metrics that are undefined for a single year; their loss is then None."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MOST_FIGURES: Final = 1_000_000
@@ -30,7 +30,7 @@ class EngineError(IrpError):
 
 
 class JobPhase(StrEnum):
-    """How far an engine is with a job. UNKNOWN: it has no such job, or lost it before it began."""
+    """The phase of a job at its engine. UNKNOWN: the engine has no such job, or lost it before it began."""
 
     UNKNOWN = "UNKNOWN"
     QUEUED = "QUEUED"
@@ -42,18 +42,18 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True)
 class JobState:
-    """How a job stands.
+    """The state of a job at its engine.
 
     Attributes:
-        phase: how far the engine is.
+        phase: the phase.
         message: why it failed, in one line; while it runs, what it is doing, if the engine says so.
         result: of a FINISHED job: ``figures``, a list of ``{"perspective": "GUL" | "IL" | "RI", "metric": "AAL" |
             "STD_DEV" | "OEP" | "AEP" | "LOSS", "return_period": years or None, "loss_factor": share or None, "loss":
-            amount, or None for a STD_DEV that is not defined}``, where the metric may also be one that a distribution
+            amount, or None for an undefined STD_DEV}``, where the metric may also be one that a distribution
             declares (:mod:`irp_pipeline.losses.metrics`); ``currency`` of the amounts; ``files``, the result
             files by name: ``{"path": relative to the folder of :meth:`RiskEngine.folder`, "sha256": digest in hex,
-            "bytes": size}``; ``provenance``, where the figures come from. It comes from outside:
-            :func:`check_result` says whether it is one.
+            "bytes": size}``; ``provenance``, where the figures come from. It is untrusted: :func:`check_result`
+            checks it.
     """
 
     phase: JobPhase
@@ -62,39 +62,39 @@ class JobState:
 
 
 class RiskEngine(Protocol):
-    """One engine, bound to the folder that holds a cycle's jobs."""
+    """An engine for the jobs in a cycle's folder."""
 
     def submit(self, key: str, request: Mapping[str, Any]) -> None:
-        """Hand over a job. A key that the engine has already is left as it is.
+        """Hand over a job. If the engine already has the key, nothing changes.
 
         Raises:
             EngineError: the request cannot be carried out, or the engine cannot be reached.
         """
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
-        """Tell how jobs stand, each of ``keys``."""
+        """Return the state of each job of ``keys``."""
 
     def cancel(self, keys: Collection[str]) -> None:
-        """Ask for jobs to be ended; those that have ended are left as they are."""
+        """Ask the engine to end jobs; jobs that have ended stay as they are."""
 
     def folder(self, key: str) -> Path:
         """Return the folder where the files of a job are."""
 
     def log(self, key: str) -> str:
-        """Return what the engine printed for a job so far; empty if there is nothing."""
+        """Return what the engine has printed for a job so far; empty if nothing."""
 
 
 def check_result(result: object, *, currency: str | None = None) -> str | None:
     """Say what is wrong with the result of a job, whichever engine it comes from.
 
-    Checked are its shape, that every number is finite, that PostgreSQL can store all of it, that perspectives, metrics
-    and the currency are known, that no loss is below zero and no figure there twice, that each has the return period or
-    loss factor that belongs to its metric and no other, and that files are named inside of the job's folder. Whether
-    the figures are right is the engine's own to check.
+    This checks its shape, that every number is finite, that PostgreSQL can store all of it, that perspectives, metrics
+    and the currency are known, that no loss is below zero and no figure occurs twice, that each has the return period
+    or loss factor of its metric and no other, and that files are inside the job's folder. The engine itself must check
+    whether the figures are right.
 
     Args:
-        result: what :attr:`JobState.result` holds.
-        currency: the currency that the losses were asked for in; None: any.
+        result: the value of :attr:`JobState.result`.
+        currency: the wanted currency of the losses; None: any.
 
     Returns:
         The first fault with its place, such as ``figures[3].loss is -1.0``, in one line; None if there is none.
@@ -103,7 +103,7 @@ def check_result(result: object, *, currency: str | None = None) -> str | None:
 
 
 def is_inside_path(path: str) -> bool:
-    """Tell whether a path is relative and stays in its folder, whatever links there are."""
+    """Tell whether a path is relative and stays in its folder; links are not followed."""
     parts = PurePosixPath(path).parts
     return bool(parts) and not path.startswith("/") and ".." not in parts
 
@@ -153,7 +153,7 @@ def _faults_of_figures(figures: object) -> Iterator[str]:
 def _faults_of_figure(
     place: str, figure: object, metrics: Collection[str], metrics_with: Mapping[str, Collection[str]]
 ) -> Iterator[str]:
-    """Say what is wrong with a figure, given which metrics there are and which of them have each parameter."""
+    """Say what is wrong with a figure, given the known metrics and those that have each parameter."""
     if not isinstance(figure, dict):
         yield f"{place} is no object but {_kind(figure)}"
         return

@@ -1,8 +1,8 @@
 """Supervising jobs: ``python -m irp_pipeline.engines.supervisor`` takes a slot and works through the queue.
 
-The oldest job comes first, and the supervisor ends when there are none. There are never more than slots, so a thousand
-waiting jobs cost a thousand small files and no process. If one is killed its job counts as lost, and whoever looks next
-starts another for the queue.
+The oldest job comes first, and the supervisor ends when the queue is empty. There are never more supervisors than
+slots, so a thousand waiting jobs cost a thousand small files and no process. If a supervisor is killed, its job counts
+as lost, and the next process that tracks jobs starts another supervisor for the queue.
 """
 
 import os
@@ -42,19 +42,19 @@ _LONGEST_LAST_WORDS: Final = 500
 
 
 def supervise() -> None:
-    """Take a free slot and run queued jobs until there are none; return at once if every slot is taken."""
+    """Take a free slot and run queued jobs until there are none; return at once if no slot is free."""
     while True:
         with slot(_LOOKERS_PATIENCE_SECONDS) as mine:
             if not mine:
                 return
             while _run_next():
                 pass
-        if not any(waiting()):  # whoever queued a job meanwhile may have found the slots taken
+        if not any(waiting()):  # a process that has just queued a job may have found all slots taken
             return
 
 
 def _run_next() -> bool:
-    """Run the oldest job that nobody else runs; return whether there was one."""
+    """Run the oldest job that no other supervisor runs; return whether there was one."""
     for entry in waiting():
         folder = entry.readlink()
         with locked(folder, patience=_LOOKERS_PATIENCE_SECONDS) as mine:
@@ -108,7 +108,7 @@ def _run(folder: Path, environment: Mapping[str, str]) -> None:
 
 
 def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tuple[JobPhase, str] | None:
-    """Wait until a job ends by itself (None), or return why it must be ended."""
+    """Wait until a job ends by itself (return None), or return why it must be ended."""
     began = last_check = last_heartbeat = time.monotonic()
     while True:
         with suppress(subprocess.TimeoutExpired):
@@ -152,7 +152,7 @@ def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict
 
 
 def _hashed_files(folder: Path, named: object) -> dict[str, dict[str, Any]]:
-    """Turn the result files that a program names, as name and relative path, into what they are.
+    """Describe the result files that a program lists by name and relative path.
 
     Raises:
         UnreadableError: one of them is missing, or not a file in the job's folder.
@@ -181,7 +181,7 @@ def _size(folder: Path) -> int:
 
 
 def _memory(pid: int) -> int:
-    """The memory in bytes of a process and all that it started; what several of them share is divided among them."""
+    """The memory of a process and its descendants in bytes; shared memory is divided among them."""
     import psutil
 
     total = 0
@@ -190,12 +190,12 @@ def _memory(pid: int) -> int:
         for process in (program, *program.children(recursive=True)):
             with suppress(psutil.Error):
                 memory = process.memory_full_info()
-                total += getattr(memory, "pss", memory.rss)  # the proportional set size is Linux's
+                total += getattr(memory, "pss", memory.rss)  # only Linux has the proportional set size
     return total
 
 
 def _last_line(path: Path) -> str | None:
-    """The last line of a log that says something."""
+    """The last line of a log that is not empty."""
     said, _ = end_of_text(path, _LAST_WORDS_BYTES)
     lines = ("".join(filter(str.isprintable, line)).strip() for line in reversed(said.splitlines()))
     return next((line[:_LONGEST_LAST_WORDS] for line in lines if line), None)

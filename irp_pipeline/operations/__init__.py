@@ -1,14 +1,14 @@
-"""Running an installation: backup and restore, removing files that nobody needs, and telling whether all is well.
+"""Operating an installation: backup and restore, removing unneeded files, and checking its health.
 
-Here belongs what an operator does to a whole schema and its files. Each command of ``irp`` for operators is one
-function here. What happens within a cycle belongs in :mod:`irp_pipeline.helpers`.
+Here: what an operator does with a whole schema and its files. Each operator command of ``irp`` is one function here.
+What happens within a cycle belongs in :mod:`irp_pipeline.helpers`.
 
 ``backup``, ``restore``
-    a schema's rows and its cycles' files, in one archive and back.
+    saving a schema's rows and its cycles' files in one archive, and restoring them.
 ``archive``, ``packing``, ``records``, ``swap``
-    the archive; putting files into it; the rows of a schema; changing the files of a schema for others.
+    the archive; packing files; the rows of a schema; replacing the files of a schema.
 ``pruning``
     files that no record refers to.
 ``health``
-    what monitoring wants to know.
+    the checks for monitoring.
 """

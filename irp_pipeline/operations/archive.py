@@ -1,14 +1,14 @@
 """The archive of a backup: a ZIP file with the rows of each table, the files of the cycles, and a manifest.
 
 ====================  ================================================================================================
-``manifest.json``     what the backup is, and each member with its size and SHA-256; written last. Its own SHA-256 is
-                      the comment of the archive
+``manifest.json``     describes the backup, and lists each member with its size and SHA-256; written last. Its own
+                      SHA-256 is the comment of the archive
 ``tables/NAME.copy``  the rows of a table as text of PostgreSQL's COPY, which every version of the server reads
 ``files/PATH``        a file, by its place below ``IRP_HOME/cycles/<schema>``
 ====================  ================================================================================================
 
-A member that the manifest does not name does not count: a file was packed anew since it had changed. Any program that
-reads ZIP can look into a backup. Nothing here knows of the database, nor where the files come from.
+Only members in the manifest count: a file that changed during the backup is packed again, under another name. Any
+program that reads ZIP can open a backup. This module knows neither the database nor where the files come from.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import IO, Any, Final
 from irp_pipeline.errors import IrpError
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how many bytes of how many are done."""
+"""A function to call with the present action, the bytes done, and the total bytes."""
 
 FORMAT: Final = 1
 _MANIFEST: Final = "manifest.json"
 _CHUNK: Final = 2**20
-_COMPRESSION: Final = 1  # a tenth larger than the best, in a fifth of the time
+_COMPRESSION: Final = 1  # ten percent larger than with the best compression, in a fifth of the time
 _COMPRESSED_ALREADY: Final = frozenset({".parquet", ".xlsx", ".png", ".gz", ".zip", ".zst", ".bz2", ".xz", ".jpg"})
 _NAMED: Final = 5
 
@@ -42,7 +42,7 @@ class BackupError(IrpError):
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the archive: its name, its size unpacked, and the SHA-256 of that."""
+    """A member of the archive: its name, and the size and SHA-256 of its unpacked content."""
 
     name: str
     bytes: int
@@ -54,11 +54,11 @@ class Table:
     """The rows of a table.
 
     Attributes:
-        name: the table's.
-        columns: in the order of the rows' values.
-        rows: how many there are.
-        member: where they are.
-        next_values: the next value of each column that counts by itself.
+        name: the name of the table.
+        columns: in the order of the values in a row.
+        rows: the number of rows.
+        member: the member with the rows.
+        next_values: the next value of each identity column.
     """
 
     name: str
@@ -74,11 +74,11 @@ class Entry:
 
     Attributes:
         path: where it is below the folder of the schema's cycles, with ``/`` between the parts.
-        executable: whether its owner can run a file.
+        executable: whether the owner can execute the file.
         mtime_ns: when it last changed, in nanoseconds since 1970.
         member: the content of a file.
-        same_as: a file is this other one too, as a hard link.
-        target: what a symbolic link says.
+        same_as: the other file of which this one is a hard link.
+        target: the target of a symbolic link.
     """
 
     path: str
@@ -91,11 +91,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Difference:
-    """A file that is not as the records say.
+    """A file that differs from its record.
 
     Attributes:
         path: where it is below the folder of the schema's cycles.
-        how: in which way, going on from the path.
+        how: how it differs, as the continuation of a sentence that begins with the path.
     """
 
     path: str
@@ -104,16 +104,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup is.
+    """The description of a backup.
 
     Attributes:
         made_by: the version of irp-pipeline that made it.
         made_ts: when its rows were read, in ISO 8601.
-        schema: the schema that it was made of.
+        schema: the schema that was backed up.
         version: the revision of the schema.
         cycles: the names of its cycles.
-        tables, entries: what is in it.
-        differences: files that were not as the records said; they are in the backup as they were.
+        tables, entries: its content.
+        differences: files that differed from their records; the backup has them as they were.
     """
 
     made_by: str
@@ -132,34 +132,34 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """How large everything is, unpacked."""
+        """The size of everything, unpacked."""
         return sum(member.bytes for member in self.members())
 
     @property
     def rows(self) -> int:
-        """How many rows there are in all tables."""
+        """The number of rows in all tables."""
         return sum(table.rows for table in self.tables)
 
     @property
     def files(self) -> int:
-        """How many files there are, links among them."""
+        """The number of files, including links."""
         return sum(entry.member is not None or bool(entry.same_as) or bool(entry.target) for entry in self.entries)
 
 
 class Sink:
-    """A member that is being written; it counts and hashes what goes into it."""
+    """A member that is being written; it counts and hashes its content."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._hash, self._bytes = file, hashlib.sha256(), 0
 
     def write(self, content: bytes) -> int:
-        """Write more of it."""
+        """Write the next part."""
         self._hash.update(content)
         self._bytes += len(content)
         return self._file.write(content)
 
     def member(self, name: str) -> Member:
-        """Return what was written."""
+        """Return the description of what was written."""
         return Member(name, self._bytes, self._hash.hexdigest())
 
 
@@ -184,7 +184,7 @@ class Writer:
         """Add a member.
 
         Args:
-            name: what to call it; a name that is taken, or that ZIP cannot hold, is changed a little.
+            name: its name; a name that is in use, or that ZIP cannot store, is slightly changed.
             write: writes its content.
         """
         name = self._free_name(name)
@@ -197,13 +197,13 @@ class Writer:
         return sink.member(name)
 
     def finish(self, manifest: Manifest) -> None:
-        """Write the manifest, which makes the archive a whole one."""
+        """Write the manifest, which completes the archive."""
         content = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1).encode()
         self._zip.writestr(_MANIFEST, content)
         self._zip.comment = hashlib.sha256(content).hexdigest().encode()
 
     def _free_name(self, wanted: str) -> str:
-        """Return a name that is free; a file's name need not be UTF-8."""
+        """Return an unused name; the name of a file need not be UTF-8."""
         wanted = wanted.encode("utf-8", errors="backslashreplace").decode()
         name, number = wanted, 1
         while name in self._names:
@@ -220,7 +220,7 @@ class Reader:
         path: the file.
 
     Raises:
-        BackupError: it is no whole backup, or one of a format of a later version.
+        BackupError: it is not a complete backup, or has the format of a later version.
         OSError: it cannot be read.
     """
 
@@ -259,7 +259,7 @@ class Reader:
         """Read everything and compare it with the manifest.
 
         Raises:
-            BackupError: members are missing or differ; the message names the first of them.
+            BackupError: members are missing or differ; the message names the first ones.
         """
         wrong, done, total = [], 0, self.manifest.bytes
         for member in self.manifest.members():
@@ -306,7 +306,7 @@ class Reader:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the manifest of a backup, without verifying the rest. Errors as :class:`Reader`."""
+    """Return the manifest of a backup, without verifying the rest. Raises the same errors as :class:`Reader`."""
     with Reader(path) as archive:
         return archive.manifest
 
@@ -315,7 +315,7 @@ def verify_backup(path: Path, progress: Progress | None = None) -> Manifest:
     """Read a whole backup and compare it with its hashes; return its manifest.
 
     Raises:
-        BackupError: it is no backup, or damaged.
+        BackupError: it is not a backup, or is damaged.
         OSError: it cannot be read.
     """
     with Reader(path) as archive:
@@ -324,7 +324,7 @@ def verify_backup(path: Path, progress: Progress | None = None) -> Manifest:
 
 
 def copy(source: IO[bytes], target: Sink | IO[bytes]) -> None:
-    """Copy all that is left of a file."""
+    """Copy the rest of a file."""
     while chunk := source.read(_CHUNK):
         target.write(chunk)
 

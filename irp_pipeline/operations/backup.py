@@ -1,10 +1,10 @@
 """Making a backup: the rows of a schema and the files of its cycles, consistent with each other, in one archive.
 
-Files are packed first. Then the rows are read in one REPEATABLE READ snapshot. Where a file that the snapshot's records
-name is not the packed one, a step completed in between: what changed is packed anew, and a new snapshot is taken. What
-still differs then was changed or removed by somebody else, and is told.
+Files are packed first. Then the rows are read in one REPEATABLE READ snapshot. If a packed file differs from its record
+in the snapshot, a step has completed in between: changed files are packed again, and a new snapshot is taken. Files
+that still differ were changed or removed by somebody else; the manifest lists them.
 
-The archive appears under its name when it is whole. Nobody is kept from working meanwhile.
+The archive gets its name when it is complete. Steps and jobs can work during a backup.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from irp_pipeline.postgres.schemas import current_version, latest_version, versi
 _Found = tuple[str, int] | None  # hash and size of a packed file
 
 _TRIES: Final = 5
-_PAUSE_SECONDS: Final = 0.5  # a step puts its files into their places just before it records them
+_PAUSE_SECONDS: Final = 0.5  # a step publishes its files just before it records them
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def back_up(path: Path, progress: Progress | None = None) -> MadeBackup:
     """Back up the current schema with the files of its cycles.
 
     Args:
-        path: the archive. A backup of that name is replaced, when the new one is whole.
-        progress: told how far it is.
+        path: the archive. A backup of that name is replaced once the new one is complete.
+        progress: called with the progress.
 
     Raises:
-        BackupError: the schema holds no tables of ours, or of a newer version; a restore of it is unfinished; ``path``
-            is a file that is no backup, or among the files of the cycles.
+        BackupError: the schema has no tables of ours, or those of a newer version; a restore of it is unfinished;
+            ``path`` is a file that is not a backup, or is among the files of the cycles.
         DatabaseError: the database refuses or is away.
-        OSError: a file cannot be read, or the archive not be written.
+        OSError: a file cannot be read, or the archive cannot be written.
     """
     path, schema = path.absolute(), get_current_schema()
     folder = settings.cycles_dir(schema)
@@ -102,7 +102,7 @@ def _pack_until_consistent(schema: str, packer: Packer, archive: Writer, progres
 
 
 def _differences(packer: Packer, version: str) -> dict[RecordedFile, _Found]:
-    """Return the files that are not packed as the snapshot's records have them, each with what is packed."""
+    """Return the recorded files that differ from the packed ones, each with what is packed."""
     found = {recorded: packer.find(recorded.path) for recorded in recorded_files(version)}
     return {recorded: packed for recorded, packed in found.items() if packed != (recorded.sha256, recorded.bytes)}
 

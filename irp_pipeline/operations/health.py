@@ -1,7 +1,7 @@
-"""Whether an installation works, in a few quick statements: for probes, monitoring, and people who look in.
+"""Whether an installation works, in a few quick statements: for probes, monitoring and people.
 
-It asks the database alone. Dagster's processes are not needed, and nothing is changed. What is installed and what each
-setting means is the business of ``irp doctor``.
+It asks only the database. It does not need Dagster's processes, and changes nothing. ``irp doctor`` checks what is
+installed, and the settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_all, transaction
 from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version, version_problem
 
-# A probe that waits is no use: tables are locked while a schema is upgraded or restored.
+# A probe must not wait: tables are locked while a schema is upgraded or restored.
 _LIMITS: Final = ("SET LOCAL lock_timeout TO '2s'", "SET LOCAL statement_timeout TO '10s'")
 
 _STEPS: Final = """
@@ -60,11 +60,11 @@ class StepAtWork:
     """A step that holds a lease.
 
     Attributes:
-        cycle, step, run_num: which run of which step.
-        host, pid: the process that does it.
-        seconds: since when.
-        heartbeat_seconds: how long ago it was last heard of.
-        is_lost: its lease has run out: its worker is dead or cut off.
+        cycle, step, run_num: the step and the number of its run.
+        host, pid: the process that works.
+        seconds: how long it has worked.
+        heartbeat_seconds: the age of its last heartbeat.
+        is_lost: whether its lease has expired: its worker is dead or cut off.
     """
 
     cycle: str
@@ -79,11 +79,11 @@ class StepAtWork:
 
 @dataclass(frozen=True)
 class Health:
-    """How an installation stands.
+    """The health of an installation.
 
     Attributes:
         problems: what is wrong, each in a sentence; empty if all is well.
-        schema: the schema that was looked at.
+        schema: the schema that was checked.
         database: where it is, without a password.
         is_reachable: whether the database answered.
         seconds: how long that took.
@@ -92,9 +92,9 @@ class Health:
         open_cycles: the names of the ACTIVE cycles, the newest first.
         steps: the steps at work.
         batches: how many batches of open cycles are under way, by status.
-        jobs: how many jobs of open cycles there are, by status; skipped ones not.
-        oldest_waiting_seconds: how long the job has waited for its engine that has waited longest; None if none does.
-        is_restoring: a restore changes the files of the schema, or was interrupted while it did.
+        jobs: how many jobs of open cycles there are, by status, without skipped ones.
+        oldest_waiting_seconds: the longest time that a job has been waiting for its engine; None if none is waiting.
+        is_restoring: whether a restore is changing the files of the schema, or was interrupted while it did.
     """
 
     problems: tuple[str, ...]
@@ -118,10 +118,10 @@ class Health:
 
 
 def check_health(max_wait_seconds: float | None = None) -> Health:
-    """Look at the current schema.
+    """Check the current schema.
 
     Args:
-        max_wait_seconds: a job that waits longer for its engine is a problem; None: however long it waits, it is not.
+        max_wait_seconds: a job that waits longer for its engine is a problem; None: no limit.
 
     Raises:
         SettingsError: the environment names no usable database.

@@ -1,8 +1,8 @@
-"""Putting the files of a schema's cycles into an archive, each as it is on the disk, and packing anew what changed.
+"""Packing the files of a schema's cycles into an archive, and packing changed files again.
 
-Left out is what has no meaning elsewhere or must not leave: scratch space of steps, half-written files, and the
-environment that is kept for a job that waits, which may hold secrets. What the records say of the files is the business
-of :mod:`irp_pipeline.operations.records`.
+Files that are useless elsewhere, or must not leave the machine, are left out: scratch space of steps, incomplete files,
+and the stored environment of a waiting job, which may contain secrets. :mod:`irp_pipeline.operations.records` reads
+what the records say about the files.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Packer:
     """Packs the files below a folder.
 
     Args:
-        folder: that of the schema's cycles; it need not exist.
+        folder: the folder of the schema's cycles; it need not exist.
         writer: the archive.
-        progress: told of each file.
+        progress: called for each file.
     """
 
     def __init__(self, folder: Path, writer: Writer, progress: Progress | None = None) -> None:
@@ -41,7 +41,7 @@ class Packer:
         self._packed: dict[str, _Packed] = {}
 
     def update(self) -> None:
-        """Pack what is new or has changed since it was packed; forget what is gone.
+        """Pack new and changed files; drop files that no longer exist.
 
         Raises:
             OSError: a file cannot be read.
@@ -61,7 +61,7 @@ class Packer:
             elif (new := self._pack(path, status)) is not None:
                 self._packed[path] = new
             packed = self._packed.get(path)
-            # One that was replaced since it was found is another file.
+            # A file that was replaced since it was found is another file.
             if packed is not None and packed.entry.member is not None and packed.identity == _identity(status):
                 linked.setdefault(inode, path)
             if stat.S_ISREG(status.st_mode):
@@ -70,7 +70,7 @@ class Packer:
                     self._progress("Packing files", done, total)
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return what is packed, in the order of the paths."""
+        """Return the packed entries, in the order of the paths."""
         return tuple(self._packed[path].entry for path in sorted(self._packed))
 
     def find(self, path: str) -> tuple[str, int] | None:
@@ -84,7 +84,7 @@ class Packer:
         return None if member is None else (member.sha256, member.bytes)
 
     def _pack(self, path: str, status: os.stat_result) -> _Packed | None:
-        """Pack what is at a path now; None if nothing is there any more."""
+        """Pack the file at a path; None if it no longer exists."""
         place = self._folder / path
         try:
             if stat.S_ISLNK(status.st_mode):
@@ -104,7 +104,7 @@ class Packer:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files, links and empty folders below a folder, with the paths from there."""
+    """Yield the files, links and empty folders below a folder, with their relative paths."""
     for root, folders, names in os.walk(folder, onerror=_raise):
         here = PurePosixPath(Path(root).relative_to(folder).as_posix())
         links = [name for name in folders if Path(root, name).is_symlink()]

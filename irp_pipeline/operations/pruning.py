@@ -1,8 +1,8 @@
-"""Removing files that no record refers to: what dead steps left, jobs that are no longer on record, deleted cycles.
+"""Removing files that no record refers to: those of dead steps, of jobs that are no longer recorded, of deleted cycles.
 
-Removed is only what the pipeline itself makes, in folders that it made. Workbooks, sources and whatever else lies in a
-cycle's folder stay, those of a deleted cycle too. So does what changed within a grace time, and what belongs to a step
-or job at work. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
+Only files that the pipeline itself makes, in folders that it made, are removed. Workbooks, sources and all other files
+in a cycle's folder stay, even if the cycle was deleted. Files that changed within a grace time, and files of a step or
+job at work, also stay. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from irp_pipeline.operations.swap import refuse_while_swapping
 from irp_pipeline.postgres.running import fetch_all
 
 GRACE_HOURS: Final = 24.0
-"""What changed within this time is never removed."""
+"""Files that changed within this time are never removed."""
 
 _MADE: Final = (EXTRACTS, PORTFOLIOS, RESULTS, REPORT)
 _WAITS: Final = "environment.json"  # a job has it until it begins
@@ -39,7 +39,7 @@ class PruneError(IrpError):
 
 
 class Reason(StrEnum):
-    """Why something can go."""
+    """Why a folder can be removed."""
 
     SCRATCH = "scratch of a dead step"
     JOB = "job not on record"
@@ -48,14 +48,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Prunable:
-    """A folder that can go.
+    """A folder that can be removed.
 
     Attributes:
         path: where it is.
         cycle: the cycle whose folder it is in.
-        reason: why it can go.
+        reason: why it can be removed.
         files: how many files it has.
-        bytes: what removing it frees.
+        bytes: how much space its removal frees.
         changed: when something in it last changed, in seconds since 1970.
     """
 
@@ -68,15 +68,15 @@ class Prunable:
 
 
 def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS) -> list[Prunable]:
-    """Return what can go, in the order of the paths. Removes nothing.
+    """Return what can be removed, in the order of the paths, without removing it.
 
     Args:
-        cycles: only in the folders of these cycles, on record or not; none means all.
+        cycles: only in the folders of these cycles, recorded or not; empty means all.
         grace_hours: what changed within this time stays.
 
     Raises:
-        PruneError: a cycle is neither on record nor has a folder; or no folder at all belongs to a cycle on record, and
-            none was named: this may be the wrong database.
+        PruneError: a cycle has neither a record nor a folder; or no cycles were named, and no folder belongs to a
+            recorded cycle: this may be the wrong database.
         BackupError: a restore of the schema is unfinished.
         DatabaseError: the database refuses or is away.
         OSError: a folder cannot be read.
@@ -84,7 +84,7 @@ def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS
     schema = get_current_schema()
     refuse_while_swapping(schema)
     root = settings.cycles_dir(schema)
-    # Folders first, records after: what is made in between is on record or was not seen.
+    # Folders first, then records: a folder made in between is either recorded or was not seen.
     folders = {path.name: path for path in _folders_in(root) if not cycles or path.name in cycles}
     found = [(path, name, part) for name, folder in folders.items() for path, part in _parts(folder)]
     known = set(list_cycle_names())
@@ -102,7 +102,7 @@ def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS
 
 
 def prune(shown: Collection[Prunable], grace_hours: float = GRACE_HOURS) -> list[Prunable]:
-    """Remove what was found, as far as it can still go; return what was removed.
+    """Remove what was found, if it can still be removed; return what was removed.
 
     Args:
         shown: what :func:`find_prunable` returned.
@@ -120,7 +120,7 @@ def prune(shown: Collection[Prunable], grace_hours: float = GRACE_HOURS) -> list
 
 
 def _parts(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the folders below one of a cycle that the pipeline made, each with what it is a part of."""
+    """Yield the folders that the pipeline made in a cycle's folder, each with what it is a part of."""
     for part in (SCRATCH, JOBS):
         for path in _folders_in(folder / part):
             yield path, part
@@ -142,7 +142,7 @@ def _reason(
 
 
 def _is_at_engine(folder: Path) -> bool:
-    """Tell whether a job waits for its engine or is supervised, whatever the records say."""
+    """Tell whether a job is waiting for its engine or is supervised, whatever the records say."""
     if (folder / _WAITS).exists():
         return True
     if not (folder / "lock").exists():
@@ -152,7 +152,7 @@ def _is_at_engine(folder: Path) -> bool:
 
 
 def _measured(path: Path, cycle: str, reason: Reason) -> Prunable | None:
-    """Measure a folder; None if it is gone by now. Files that are elsewhere, too, free nothing."""
+    """Measure a folder; None if it no longer exists. Files with other hard links elsewhere free no space."""
     try:
         files, size, changed = 0, 0, path.stat().st_ctime
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def _remove(candidate: Prunable) -> bool:
         if not mine:
             return False
         shutil.rmtree(candidate.path)
-    # That of all jobs or scratch spaces, and that of a deleted cycle, if they are empty now.
+    # Also the folder of all jobs or scratch spaces, and that of a deleted cycle, if they are now empty.
     with suppress(OSError):
         while above != settings.cycles_dir(get_current_schema()):
             above.rmdir()

@@ -1,7 +1,7 @@
-"""The rows of a schema: reading all of them as they were at one moment, and loading them into empty tables.
+"""The rows of a schema: reading all of them in one snapshot, and loading them into empty tables.
 
-Which tables and columns there are is asked from the database, so that a schema of any version can be read. What rows
-say of files is here too, since only the snapshot knows. Nothing here knows of archives on the disk.
+The database says which tables and columns there are, so that a schema of any version can be read. What the rows say
+about files is also read here, since it must come from the same snapshot. This module knows nothing about archives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from irp_pipeline.postgres.transactions import with_cursor
 _ARTEFACTS_SINCE: Final = "0006"
 _JOBS_SINCE: Final = "0005"
 
-# What COPY writes must be read the same way by every server, whatever its settings.
+# Every server must read the output of COPY in the same way, whatever its settings.
 _FORMATS: Final = (
     "SET LOCAL DateStyle TO 'ISO, YMD'",
     "SET LOCAL IntervalStyle TO 'postgres'",
@@ -55,7 +55,7 @@ _REFERENCES: Final = """
 """
 _NEXT_VALUE: Final = "SELECT last_value + is_called::integer FROM {}"
 
-# Of two steps that wrote one file, the later one counts.
+# If two steps wrote the same file, the later one counts.
 _ARTEFACTS: Final = """
     SELECT DISTINCT ON (c.id, a.artefact_key)
            c.cycle_name || '/' || a.artefact_key AS path, a.sha256, a.bytes
@@ -80,7 +80,7 @@ _RESULTS: Final = """
 
 @dataclass(frozen=True)
 class RecordedFile:
-    """A file that the records name: its place below the folder of the schema's cycles, its SHA-256 and its size."""
+    """A recorded file: its place below the folder of the schema's cycles, its SHA-256 and its size."""
 
     path: str
     sha256: str
@@ -89,7 +89,7 @@ class RecordedFile:
 
 @contextmanager
 def snapshot() -> Iterator[None]:
-    """Read the current schema as it is at one moment, until the block ends.
+    """Read the current schema in one snapshot until the block ends.
 
     Raises:
         DatabaseError: the database refuses or is away.
@@ -102,7 +102,7 @@ def snapshot() -> Iterator[None]:
 
 
 def read_version() -> str:
-    """Return the revision of the current schema, as a snapshot sees it."""
+    """Return the revision of the current schema, within a snapshot."""
     return str(execute_scalar(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a name of ours
 
 
@@ -131,7 +131,7 @@ def read_tables(schema: str, add: Callable[[str, Callable[[Sink], object]], Any]
 
     Args:
         schema: its name.
-        add: adds a member to an archive, given its name and what writes it.
+        add: adds a member to an archive, given its name and a function that writes it.
     """
     return tuple(_read_table(schema, table, add) for table in fetch_all(_TABLES, (schema, VERSION_TABLE)))
 
@@ -156,7 +156,7 @@ def _read_table(schema: str, table: Mapping[str, Any], add: Callable[[str, Calla
 
 
 def _next_value(schema: str, table: str, column: str) -> int:
-    """Return which value a column that counts by itself takes next. Read after the rows, it is above all of them."""
+    """Return the next value of an identity column. Since it is read after the rows, it is above all of theirs."""
     qualified = f"{quote_identifier(schema)}.{quote_identifier(table)}"
     sequence = execute_scalar("SELECT pg_catalog.pg_get_serial_sequence(%s, %s)", (qualified, column))
     return int(execute_scalar(_NEXT_VALUE.format(sequence)))
@@ -171,13 +171,13 @@ def load_tables(
     """Load rows into the empty tables of a schema, in a transaction.
 
     Args:
-        connection: with the transaction open.
-        schema: a schema of the version that the rows are from.
+        connection: with an open transaction.
+        schema: a schema of the same version as the rows.
         tables: what to load.
         content: opens the rows of a table, as a context manager.
 
     Returns:
-        The names of tables that the schema does not have: somebody else made them, and their rows are not loaded.
+        The names of tables that the schema does not have: irp did not make them, and their rows are not loaded.
 
     Raises:
         DatabaseError: the server refuses rows.
@@ -196,17 +196,17 @@ def load_tables(
 
 
 def replace_rows(connection: sa.Connection, schema: str, source: str) -> None:
-    """Put the rows of one schema in place of those of another of the same version, in a transaction.
+    """Replace the rows of a schema by those of another schema of the same version, in a transaction.
 
-    The tables themselves stay, and with them the rights that others have on them and the views that others made.
+    The tables themselves stay, with the rights of other roles and the views that depend on them.
 
     Args:
-        connection: with the transaction open.
-        schema: whose rows go.
-        source: whose rows come.
+        connection: with an open transaction.
+        schema: the schema whose rows are replaced.
+        source: the schema with the new rows.
 
     Raises:
-        DatabaseError: the server refuses; a table of somebody else refers to rows that are to go.
+        DatabaseError: the server refuses; or a table that irp did not make refers to rows that would be removed.
     """
     known = table_names(connection, source)
     listed = ", ".join(_qualified(schema, name) for name in known)
@@ -221,7 +221,7 @@ def replace_rows(connection: sa.Connection, schema: str, source: str) -> None:
 
 
 def set_next_values(connection: sa.Connection, schema: str, table: str, next_values: Mapping[str, int]) -> None:
-    """Say which values the columns of a table take next that count by themselves; undone by a rollback."""
+    """Set the next values of the identity columns of a table; a rollback undoes this."""
     for column, value in next_values.items():
         _execute(
             connection,
@@ -255,7 +255,7 @@ def _counters(connection: sa.Connection, schema: str, table: Mapping[str, Any]) 
 
 @contextmanager
 def _without_triggers(connection: sa.Connection, schema: str, tables: Iterable[str]) -> Iterator[None]:
-    """Let rows in as they were: what a trigger checks or fills, it did when they were written."""
+    """Load rows unchanged: triggers already checked and filled them when they were first written."""
     names = list(tables)
     for name in names:
         _execute(connection, f"ALTER TABLE {_qualified(schema, name)} DISABLE TRIGGER USER")

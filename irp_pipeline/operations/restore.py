@@ -1,9 +1,9 @@
 """Restoring a backup: its rows into a schema and its files into that schema's folder, both or neither.
 
-The backup is verified before anything is changed. Its files are unpacked aside, and its rows are loaded in one
-transaction: into new tables of the version that they are from, which are then brought up to date. A schema that is
-replaced keeps its tables, and with them the rights and views that others have on them; its rows change.
-:mod:`irp_pipeline.operations.swap` makes the two one.
+The backup is verified before anything is changed. Its files are unpacked to a separate folder. Its rows are loaded in
+one transaction, into new tables of the same version, which are then upgraded. A replaced schema keeps its tables, with
+the rights and views on them; only its rows change. :mod:`irp_pipeline.operations.swap` makes rows and files change
+together.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Restored:
     """What a restore did.
 
     Attributes:
-        schema: the schema that holds the rows now.
-        folder: the folder that holds the files now.
+        schema: the schema with the restored rows.
+        folder: the folder with the restored files.
         manifest: of the backup.
-        version: the revision that the schema is at.
+        version: the present revision of the schema.
         replaced: whether there was a schema of that name.
-        finished: an interrupted restore of this backup was finished, and nothing else was to do.
-        left_out: tables of the backup that somebody else had made; their rows were not restored.
+        finished: whether it only had to finish an interrupted restore of this backup.
+        left_out: tables of the backup that irp did not make; their rows were not restored.
     """
 
     schema: str
@@ -60,16 +60,16 @@ def restore(
     Args:
         path: the archive.
         schema: the schema to restore into; None means that of the backup.
-        replace: put rows and files in place of those of an existing schema.
-        force: end steps and jobs first that are at work in the schema that is replaced.
-        progress: told how far it is.
+        replace: whether to replace the rows and files of an existing schema.
+        force: first end the steps and jobs that are at work in the replaced schema.
+        progress: called with the progress.
 
     Raises:
         BackupError: the backup is damaged, or of a newer version; the schema or its files exist, and ``replace`` is not
-            said; another restore is under way.
+            set; another restore is under way.
         DatabaseError: steps or jobs are at work in the schema; the database refuses or is away.
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
-        OSError: the archive cannot be read or a file not be written.
+        OSError: the archive cannot be read, or a file cannot be written.
         ValueError: not a schema name.
     """
     with Reader(path) as archive:
@@ -92,7 +92,7 @@ def restore(
                     progress("Loading records", 0, 0)
                 left_out = _load(archive, swap, replace)
             except BaseException as error:
-                # Whether the rows were committed decides. The server may have done it, and its answer was lost.
+                # The commit of the rows decides. The server may have committed although its answer was lost.
                 if swap.finish() != archive.id or not isinstance(error, DatabaseError):
                     raise
             else:
@@ -101,13 +101,13 @@ def restore(
 
 
 def finish_restore(schema: str) -> bool:
-    """Finish or undo a restore that was interrupted; return whether its rows and files are there now.
+    """Finish or undo an interrupted restore; return whether its rows and files are now in place.
 
     Args:
-        schema: the schema that it was into.
+        schema: the schema to which it restored.
 
     Raises:
-        BackupError: nobody can tell how it stands, or one is under way.
+        BackupError: it is unknown whether its rows were committed, or a restore is under way.
         DatabaseError: the database is away.
     """
     with only_restore(check_schema_name(schema)) as swap:
@@ -124,7 +124,7 @@ def _refuse_newer(path: Path, manifest: Manifest) -> None:
 
 
 def _refuse_existing(swap: Swap, replace: bool) -> bool:
-    """Refuse to replace anything without being told to; return whether there is something to replace."""
+    """Refuse to replace anything unless asked to; return whether there is something to replace."""
     exists = current_version(swap.schema) is not None
     has_files = swap.target.is_dir() and any(swap.target.iterdir())
     if (exists or has_files) and not replace:
@@ -137,7 +137,7 @@ def _refuse_existing(swap: Swap, replace: bool) -> bool:
 
 
 def _refuse_at_work(schema: str) -> None:
-    """Refuse before the files are unpacked; what begins meanwhile is refused when the rows are loaded."""
+    """Refuse before the files are unpacked; work that begins later makes the loading of the rows refuse."""
     with changing_schemas() as connection:
         if (current := version_of(connection, schema)) is not None:
             ending.refuse_in_schema(connection, schema, current, "replaced")
@@ -163,7 +163,7 @@ def _load(archive: Reader, swap: Swap, replace: bool) -> list[str]:
 
 
 def _load_into(connection: sa.Connection, schema: str, archive: Reader) -> list[str]:
-    """Make tables of the version that the rows are from, load these, and bring both up to date."""
+    """Make tables of the version of the rows, load the rows, and upgrade both."""
     manifest = archive.manifest
     migrate(connection, schema, manifest.version)
     left_out = load_tables(connection, schema, manifest.tables, lambda table: archive.open(table.member))

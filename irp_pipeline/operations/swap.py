@@ -1,11 +1,12 @@
-"""Changing all files of a schema for those of a backup, together with its rows.
+"""Replacing all files of a schema by those of a backup, together with its rows.
 
-Rows change in one transaction, files by renaming folders: two steps. So the new files are unpacked aside first. Just
-before its commit, the transaction's number is written into a journal. Whoever finds a journal asks PostgreSQL whether
-that transaction was committed. If it was, the folders are changed for good; if it was not, what lies aside is removed.
+Rows change in one transaction, files by renaming folders: these are two steps. So the new files are first unpacked to a
+separate folder. Just before its commit, the transaction's number is written into a journal. A process that finds a
+journal asks PostgreSQL whether that transaction was committed. If so, the folders are swapped; if not, the separate
+folder is removed.
 
-``IRP_HOME/cycles/.restoring/<schema>/``: ``new`` has the files of the backup, ``old`` those from before,
-``journal.json`` says which transaction decides.
+``IRP_HOME/cycles/.restoring/<schema>/``: ``new`` has the files of the backup, ``old`` the previous ones,
+``journal.json`` names the transaction that decides.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _JOURNAL: Final = "journal.json"
 
 @dataclass(frozen=True)
 class _Journal:
-    """What decides whether the files change: a transaction of one database."""
+    """The transaction, and its database, that decides whether the files change."""
 
     backup: str
     system: str
@@ -42,7 +43,7 @@ class _Journal:
 
 
 class Swap:
-    """The files of a schema, and those that are to take their place.
+    """The files of a schema, and those that will replace them.
 
     Args:
         schema: the schema.
@@ -55,7 +56,7 @@ class Swap:
         self._new, self._old = self._aside / "new", self._aside / "old"
 
     def unpack(self, archive: Reader, progress: Progress | None = None) -> None:
-        """Put the files of a backup aside, whole and on the disk.
+        """Unpack the files of a backup to the separate folder, completely written to disk.
 
         Raises:
             BackupError: there is not enough room, or a file of the backup is damaged.
@@ -83,7 +84,7 @@ class Swap:
         """Write the journal: if the transaction of a connection is committed, the files change.
 
         Args:
-            connection: about to be committed.
+            connection: with the transaction that is about to be committed.
             backup: the id of the backup.
         """
         transaction = connection.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar()
@@ -91,13 +92,13 @@ class Swap:
         write_atomically(self._aside / _JOURNAL, json.dumps(asdict(journal)))
 
     def finish(self) -> str | None:
-        """Finish or undo what an interrupted restore left.
+        """Finish or undo an interrupted restore.
 
         Returns:
-            The id of the backup that was restored by it; None if there was none, or it was undone.
+            The id of the backup that it restored; None if there was no such restore, or it was undone.
 
         Raises:
-            BackupError: nobody can tell whether its rows were committed, or somebody made files meanwhile.
+            BackupError: it is unknown whether its rows were committed, or somebody has made files since.
             DatabaseError: the database is away.
         """
         journal = self._read_journal()
@@ -109,8 +110,8 @@ class Swap:
         return None
 
     def remove_aside(self) -> None:
-        """Remove what lies aside."""
-        # The journal first: without it, the rest is rubbish.
+        """Remove the separate folder."""
+        # The journal first: without it, the rest has no meaning.
         (self._aside / _JOURNAL).unlink(missing_ok=True)
         if self._aside.is_dir():
             sync_folder(self._aside)
@@ -156,7 +157,7 @@ class Swap:
         return _Journal(**found)
 
     def _is_committed(self, journal: _Journal) -> bool:
-        with changing_schemas() as connection:  # a transaction that was cut off has ended, since it held the lock
+        with changing_schemas() as connection:  # an interrupted transaction has ended, since it held this lock
             here = _database(connection)
             if here != (journal.system, journal.database):
                 raise BackupError(
@@ -178,10 +179,10 @@ class Swap:
 
 @contextmanager
 def only_restore(schema: str) -> Iterator[Swap]:
-    """Keep other restores in this ``IRP_HOME`` away, for a block.
+    """Keep other restores in this ``IRP_HOME`` out during the block.
 
     Raises:
-        BackupError: one is under way.
+        BackupError: another restore is under way.
     """
     settings.make_irp_home()
     cycles = make_folder(settings.cycles_dir(schema).parent)
@@ -197,7 +198,7 @@ def only_restore(schema: str) -> Iterator[Swap]:
 
 
 def is_swapping(schema: str) -> bool:
-    """Tell whether a restore changes the files of a schema, or was interrupted while it did."""
+    """Tell whether a restore is changing the files of a schema, or was interrupted while it did."""
     return (_aside(schema) / _JOURNAL).exists()
 
 
@@ -205,7 +206,7 @@ def refuse_while_swapping(schema: str) -> None:
     """Refuse to touch the files of a schema whose restore is unfinished.
 
     Raises:
-        BackupError: it is.
+        BackupError: it is unfinished.
     """
     if is_swapping(schema):
         raise BackupError(
@@ -220,7 +221,7 @@ def _aside(schema: str) -> Path:
 
 
 def _database(connection: sa.Connection) -> tuple[str, str]:
-    """Return what tells a database from all others: its cluster's number, and its name there."""
+    """Return what identifies a database: the number of its cluster, and its name."""
     row = connection.exec_driver_sql(
         "SELECT system_identifier::text, current_database()::text FROM pg_control_system()"
     ).one()

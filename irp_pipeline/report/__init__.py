@@ -1,15 +1,15 @@
 """The report of a cycle: one page that says what was computed, from what, and whether it is complete.
 
-No Dagster here: the report is made of the records, at any time. Rendering knows nothing of the database.
+No Dagster here: the report can be made from the records at any time. Rendering does not use the database.
 
 ``records``, ``collecting``
-    what a report says, and collecting it from the database.
+    the content of a report, and collecting it from the database.
 ``completeness``, ``notes``
-    whether it is all, and what a reader should know besides.
+    whether it is complete, and what else a reader should know.
 ``charts``
     exceedance curves: as an interactive chart for the page and as a picture.
 ``page``, ``summary``
-    the HTML page, and the same in short as Markdown; ``display`` says how values are shown in both.
+    the HTML page, and a short version as Markdown; ``display`` formats values for both.
 """
 
 from irp_pipeline.report.collecting import collect

@@ -1,6 +1,6 @@
 """Exceedance curves: an interactive chart for the page, and a picture.
 
-Altair describes the charts; vl-convert holds the JavaScript that draws them and draws pictures without a browser.
+Altair describes the charts; vl-convert contains the JavaScript that draws them, and draws pictures without a browser.
 Neither needs the network.
 """
 
@@ -15,16 +15,16 @@ from irp_pipeline.report.records import Subject, curve_figures
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 COLOURS = {Perspective.GUL: "#0072B2", Perspective.IL: "#D55E00", Perspective.RI: "#009E73"}
-"""The colour of each perspective; told apart with every kind of colour vision (Okabe and Ito)."""
+"""The colour of each perspective; distinct for every kind of colour vision (Okabe and Ito)."""
 LABELS = {
     Perspective.GUL: "GUL ground-up",
     Perspective.IL: "IL insured",
     Perspective.RI: "RI net of reinsurance",
 }
-"""What each perspective is called in a chart."""
+"""The name of each perspective in a chart."""
 
 CURVE_LABELS = {Metric.OEP: "OEP largest event", Metric.AEP: "AEP whole year"}
-"""What each curve is called in a chart; the second is drawn dashed."""
+"""The name of each curve in a chart; the second is drawn dashed."""
 _HEIGHT = 340
 _PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
 _PICTURE_COLUMNS = 2
@@ -33,20 +33,20 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 
 
 def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]:
-    """Describe a chart of the curves of one subject: that of its parameter ``subject``, for which the page has a list.
+    """Describe a chart of the curves of one subject, which its parameter ``subject`` selects; the page has a list.
 
     Args:
         subjects: those that have curves.
         first: name of the subject shown first.
 
     Returns:
-        A Vega-Lite specification, data included.
+        A Vega-Lite specification, including the data.
     """
     import altair as alt
 
     chosen = alt.param(name="subject", value=first)
     pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
-    encodings = _encodings(subjects, subjects, with_legend=False)  # the page has one of its own, which wraps
+    encodings = _encodings(subjects, subjects, with_legend=False)  # the page has its own legend, which wraps
     base = alt.Chart(alt.InlineData(values=_points(subjects))).transform_filter("datum.subject == subject")
     lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
     points = base.mark_point(filled=True, opacity=1).encode(
@@ -61,7 +61,7 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
         of_return_period = of_return_period.transform_calculate(
             **{f"{name} shown": f"isValid(datum['{name}']) ? format(datum['{name}'], ',.0f') : '\u2013'"}
         )
-    # One tooltip for all curves, on a wide invisible line: that of Vega-Lite's "nearest" lacks the texts.
+    # One tooltip for all curves, on a wide invisible line: the one of Vega-Lite's "nearest" lacks the texts.
     target = of_return_period.mark_rule(strokeWidth=28, opacity=0.001).encode(
         x=encodings["x"],
         tooltip=[
@@ -79,11 +79,11 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
 
 
 def picture(subjects: Sequence[Subject], title: str) -> bytes:
-    """Draw the curves of several subjects beside each other.
+    """Draw the curves of several subjects side by side.
 
     Args:
-        subjects: those that have curves; of more than six the last six, where the groups are.
-        title: what is above them.
+        subjects: those that have curves; if there are more than six, only the last six (groups come last).
+        title: the title above them.
 
     Returns:
         A PNG image.
@@ -107,7 +107,7 @@ def _small_chart(subject: Subject, among: Sequence[Subject]) -> Any:
     base = alt.Chart(alt.InlineData(values=_points([subject])))
     encodings = _encodings([subject], among)
     lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
-    # Points that are dashed too would leave the legend of the curves without its lines.
+    # If points were also dashed, the legend of the curves would lose its lines.
     points = base.mark_point(size=22, filled=True, opacity=1).encode(
         **{channel: encoding for channel, encoding in encodings.items() if channel != "strokeDash"}
     )

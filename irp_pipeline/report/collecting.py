@@ -1,7 +1,7 @@
-"""Collecting what a report says from the records of a cycle. Nothing is changed here.
+"""Collecting the content of a report from the records of a cycle. Nothing is changed here.
 
-Here: reading the database, and putting its rows together for a reader. Not here: what is missing
-(:mod:`irp_pipeline.report.completeness`), and what deserves a word although it is as it should be
+Here: reading the database, and combining its rows for a reader. Not here: what is missing
+(:mod:`irp_pipeline.report.completeness`), and notes on what is intended
 (:mod:`irp_pipeline.report.notes`).
 """
 
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
 
 def collect(cycle_name: str) -> Report:
-    """Collect what is recorded of a cycle, in the schema of :mod:`irp_pipeline.helpers.db_context`.
+    """Collect what is recorded about a cycle, in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
-    A cycle that is not finished, or failed, gives what there is: the figures of finished jobs before results are saved.
+    For an unfinished or failed cycle, it collects what there is, such as the figures of finished jobs.
 
     Raises:
         ReportError: there is no such cycle.
@@ -110,7 +110,7 @@ def collect(cycle_name: str) -> Report:
 
 
 def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
-    """Return the stages with each step's newest run, and all output data of the steps put together."""
+    """Return the stages with each step's newest run, and the combined output data of all steps."""
     rows = fetch_all(
         """
         SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name, r.status, r.run_num, r.started_ts,
@@ -121,7 +121,7 @@ def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
           JOIN irp_step st ON st.stage_id = sg.id
           LEFT JOIN LATERAL (SELECT * FROM irp_step_run
                               WHERE step_id = st.id ORDER BY run_num DESC LIMIT 1) r ON true
-          -- A skipped run says which one did the work.
+          -- A skipped run says which run did the work.
           LEFT JOIN irp_step_run done ON done.step_id = st.id AND done.run_num = r.work_run_num
                                      AND r.status = 'SKIPPED'
          WHERE sg.cycle_id = %s
@@ -179,7 +179,7 @@ def _subjects(
     finished: Sequence[JobResult],
     previous: Sequence[RecordedFigure],
 ) -> Iterator[Subject]:
-    """Give the analyses in the workbook's order, then the groups, those within others first."""
+    """Yield the analyses in the workbook's order, then the groups, each after the groups that it contains."""
     if workbook is None:
         return
     figures = _figures_by_name(saved)
@@ -237,7 +237,7 @@ def _about(workbook: Workbook | None) -> dict[str, str]:
 
 
 def _portfolios(workbook: Workbook | None, outputs: Mapping[str, Any]) -> Iterator[PortfolioRecord]:
-    """Give the portfolios of the workbook, with what the stages Extract and Process recorded of each."""
+    """Yield the portfolios of the workbook, with what the stages Extract and Process recorded about each."""
     for portfolio in workbook.portfolios if workbook else ():
         facts = facts_of(portfolio.name, outputs)
         yield PortfolioRecord(

@@ -1,4 +1,4 @@
-"""Is it complete: what a cycle's figures lack, and whether that is a failure.
+"""Completeness: what is missing from a cycle's figures, and whether that is a failure.
 
 Here: judging what was collected, in words for a reader. Not here: reading it
 (:mod:`irp_pipeline.report.collecting`).
@@ -29,7 +29,7 @@ def state_of(
     batch: Batch | None,
     missing: Sequence[str],
 ) -> State:
-    """Tell whether the figures are all there, are still to come, or something failed."""
+    """Tell whether the figures are complete, are still to come, or something failed."""
     failed = (
         any(step.status is StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step))
         or bool(failures)
@@ -54,12 +54,12 @@ def missing_steps(stages: Iterable[StageRecord]) -> Iterator[str]:
 
 
 def _is_report(stage: StageRecord, step: StepRecord) -> bool:
-    """Tell whether a step is the one that writes the report, which says nothing of itself."""
+    """Tell whether a step is the one that writes the report, which does not report on itself."""
     return (stage.name, step.number) == _REPORT_STEP
 
 
 def missing_work(workbook: Workbook | None, batch: Batch | None, jobs: Sequence[JobRecord]) -> Iterator[str]:
-    """Say how far the batch of jobs is, unless it is completed."""
+    """Describe the progress of the batch of jobs, unless it is completed."""
     if workbook is None:
         yield "No workbook has been validated for this cycle"
     elif batch is None:
@@ -104,6 +104,6 @@ def missing_figures(
 
 
 def skipped_analyses(workbook: Workbook, jobs: Iterable[JobRecord]) -> list[str]:
-    """Return the analyses that somebody decided to do without."""
+    """Return the analyses that a person skipped."""
     current = {job.analysis for job in jobs if not job.skipped}
     return [analysis.name for analysis in workbook.analyses if analysis.name not in current]

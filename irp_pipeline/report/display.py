@@ -1,4 +1,4 @@
-"""How values are shown, and which of them come first: the same on the page and in the summary."""
+"""How values are formatted, and which come first: the same for the page and the summary."""
 
 import re
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ _HASH_CHARACTERS = 12
 
 @dataclass(frozen=True)
 class Headline:
-    """One of the few figures that stand for a cycle.
+    """One of the main figures of a cycle.
 
     Attributes:
-        words: what it is.
-        subject: the analysis or group it is of.
+        words: its name in words.
+        subject: its analysis or group.
         figure: the figure.
-        currency: of it.
-        change: against the previous cycle.
+        currency: its currency.
+        change: its change from the previous cycle.
     """
 
     words: str
@@ -36,7 +36,7 @@ class Headline:
 
 
 def headline_figures(report: Report) -> list[Headline]:
-    """Return the figures that stand for a cycle: of its widest group, in the perspective closest to the insurer."""
+    """Return the main figures of a cycle: those of its largest group, in the perspective closest to the insurer."""
     subject = report.headline_subject
     if subject is None:
         return []
@@ -54,25 +54,25 @@ def headline_figures(report: Report) -> list[Headline]:
 
 
 def perspectives_of(subjects: Iterable[Subject]) -> list[Perspective]:
-    """Return the perspectives that any of these has figures of."""
+    """Return the perspectives for which any of these has figures."""
     return Perspective.among(perspective for subject in subjects for perspective in subject.perspectives)
 
 
 def metric_title(name: str) -> str:
-    """Return what tables call a metric that a distribution declares; its name if that is not installed here."""
+    """Return the title in tables of a metric that a distribution declares; its name if that is not installed here."""
     declaration = DECLARED_METRICS.declared().get(name)
     return name if declaration is None else declaration.title
 
 
 def amount(value: float | None) -> str:
-    """Show an amount of money: with thousands separators, and cents only if it is small."""
+    """Format an amount of money: with thousands separators, and with cents only if it is small."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:,.2f}"
 
 
 def change(value: Change | None) -> str:
-    """Show a change against the previous cycle as a percentage."""
+    """Format a change from the previous cycle as a percentage."""
     if value is None:
         return ""
     if value.share is None:
@@ -82,22 +82,22 @@ def change(value: Change | None) -> str:
 
 
 def number(value: object) -> str:
-    """Show a count with thousands separators; anything else as it is."""
+    """Format a count with thousands separators; anything else unchanged."""
     return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
 
 
 def years(value: float) -> str:
-    """Show a return period."""
+    """Format a return period."""
     return f"{value:,.10g}"
 
 
 def moment(value: datetime | None) -> str:
-    """Show a moment in UTC: readers of a page sit in many zones."""
+    """Format a time in UTC, since readers of a page are in many time zones."""
     return "" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def duration(seconds: float | None) -> str:
-    """Show a length of time in the units that matter."""
+    """Format a length of time in suitable units."""
     return duration_in_words(seconds) if isinstance(seconds, int | float) else ""
 
 

@@ -1,6 +1,6 @@
-"""Notes: what a reader should know although it is as somebody wished.
+"""Notes: what a reader should know although it is intended.
 
-Here: what was skipped or changed on purpose, and what an engine's account means for the figures. Not here: what is
+Here: what was skipped or changed on purpose, and what an engine's provenance means for the figures. Not here: what is
 missing (:mod:`irp_pipeline.report.completeness`).
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequence[JobRecord]) -> Iterator[str]:
-    """Say what was skipped, changed or assumed, and what engines say of their figures."""
+    """Say what was skipped, changed or assumed, and what engines say about their figures."""
     if workbook is None or not jobs:
         return
     if skipped := skipped_analyses(workbook, jobs):
@@ -38,7 +38,7 @@ def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequen
 
 
 def _notes_of(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Say what an engine's account of a job means for its figures."""
+    """Say what the provenance of a job means for its figures."""
     unplaced = provenance.get("not_modelled")
     if isinstance(unplaced, Mapping) and unplaced:
         reasons = "; ".join(f"{reason}: {count:,}" for reason, count in unplaced.items())

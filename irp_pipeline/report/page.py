@@ -1,7 +1,7 @@
 """The page: rendering of a :class:`~irp_pipeline.report.records.Report`, and writing it.
 
-The page is one file that loads nothing: its content security policy forbids the network, and lets no script run but
-its own. Every value is escaped, since names and messages come from anybody.
+The page is one file that loads nothing: its content security policy forbids network access and all scripts except its
+own. Every value is escaped, since names and messages are untrusted.
 """
 
 import secrets
@@ -17,16 +17,16 @@ from irp_pipeline.report.records import Report, Subject, curve_figures, first_li
 from irp_pipeline.report.summary import render_summary
 
 _MANY_SUBJECTS = 8
-"""With more subjects than this, the tables of analyses are folded up."""
+"""With more subjects than this, the tables of analyses are collapsed."""
 
 
 def write_report(cycle_name: str, folder: Path) -> Path:
-    """Write the report of a cycle from its records, as they are now.
+    """Write the report of a cycle from its present records.
 
     Args:
         cycle_name: the cycle, in the schema of :mod:`irp_pipeline.helpers.db_context`.
-        folder: where to: ``report.html``, ``report.md`` and, if there are curves, ``ep_curves.png``. Each file appears
-            whole and replaces an earlier one.
+        folder: the target of ``report.html``, ``report.md`` and, if there are curves, ``ep_curves.png``. Each file
+            replaces an earlier one, and is never seen incomplete.
 
     Returns:
         The path of the page.
@@ -40,9 +40,9 @@ def write_report(cycle_name: str, folder: Path) -> Path:
 
 
 def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
-    """Write a report among the files of its cycle, unless what the cycle's step wrote there says the same.
+    """Write a report among the files of its cycle, unless the report of the cycle's step has the same content.
 
-    A file that a step wrote and somebody replaced would make the step run again.
+    If a file of a step is replaced, the step runs again.
 
     Args:
         report: the report.
@@ -65,7 +65,7 @@ def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write a report that was collected; otherwise as :func:`write_report`."""
+    """Write a collected report; otherwise as :func:`write_report`."""
     from irp_pipeline.report.charts import picture
 
     page, summary = render_page(report), render_summary(report)

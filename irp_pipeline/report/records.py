@@ -1,8 +1,8 @@
-"""What a report says: the records of a cycle as typed values.
+"""The content of a report: the records of a cycle as typed values.
 
-Here: what is known, and what follows from it alone. Not here: where it is read from
-(:mod:`irp_pipeline.report.collecting`), whether it is all (:mod:`irp_pipeline.report.completeness`), and how it is
-shown (:mod:`irp_pipeline.report.display`).
+Here: the values, and what follows from them alone. Not here: reading them
+(:mod:`irp_pipeline.report.collecting`), whether they are complete (:mod:`irp_pipeline.report.completeness`), and how
+they are formatted (:mod:`irp_pipeline.report.display`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ReportError(IrpError):
 
 
 class State(StrEnum):
-    """Whether a cycle's figures are all there."""
+    """Whether a cycle's figures are complete."""
 
     COMPLETED = "COMPLETED"
     UNFINISHED = "UNFINISHED"
@@ -71,15 +71,15 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class PortfolioRecord:
-    """A portfolio: what arrived of it, and whether it is valid.
+    """A portfolio: what was extracted, and whether it is valid.
 
     Attributes:
         name: its name.
         source: where it comes from.
-        locations: how many locations, of the control totals.
+        locations: the number of locations, from the control totals.
         accounts: how many account records were extracted.
-        insured_values: total insured value by country and currency, of the control totals.
-        warnings: how many findings against the OED standard were no errors.
+        insured_values: total insured value by country and currency, from the control totals.
+        warnings: how many findings against the OED standard were not errors.
         exposure_hash: SHA-256 of the OED files as the model read them.
     """
 
@@ -99,10 +99,10 @@ class PortfolioRecord:
 
 @dataclass(frozen=True)
 class Change:
-    """A figure of the previous cycle, and what became of it.
+    """The change of a figure from the previous cycle.
 
     Attributes:
-        before: the amount then.
+        before: the previous amount.
         share: the change as a share of it; None if it was zero.
     """
 
@@ -120,7 +120,7 @@ class Subject:
         currency: of the figures.
         members: the analyses of a group.
         figures: the figures.
-        changes: what they were in the previous cycle, where they were.
+        changes: their changes from the previous cycle, if it had them.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Subject:
 
     @property
     def perspectives(self) -> tuple[Perspective, ...]:
-        """The perspectives that it has figures of."""
+        """The perspectives for which it has figures."""
         return tuple(Perspective.among(figure.perspective for figure in self.figures))
 
     @property
@@ -165,7 +165,7 @@ class Subject:
         return_period: float | None = None,
         loss_factor: float | None = None,
     ) -> Figure | None:
-        """Return one figure, or None if there is no such."""
+        """Return one figure, or None if there is no such figure."""
         wanted = (perspective, metric, return_period, loss_factor)
         for item in self.figures:
             if (item.perspective, item.metric, item.return_period, item.loss_factor) == wanted:
@@ -175,7 +175,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where the figures of an analysis come from: the job, and what its risk engine says of it."""
+    """Where the figures of an analysis come from: the job, and its provenance from the risk engine."""
 
     analysis: str
     job_id: int
@@ -192,11 +192,11 @@ class JobRecord:
     Attributes:
         id: the job's id.
         analysis: the name of its analysis.
-        status: how it stands.
-        skipped: whether the batch does without it.
+        status: its status.
+        skipped: whether the batch does not count it.
         error: why it failed.
-        override_reason: why a person gave other parameters than the workbook's.
-        skipped_reason: why a person did without it.
+        override_reason: why a person changed the workbook's parameters.
+        skipped_reason: why a person skipped it.
     """
 
     id: int
@@ -220,17 +220,17 @@ class JobFailure:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says.
+    """Everything that a report says.
 
     Attributes:
         cycle: the cycle's name.
         schema: the PostgreSQL schema that it is in.
         cycle_status: ACTIVE or ARCHIVED.
         written: when these records were read.
-        state: whether the figures are all there.
+        state: whether the figures are complete.
         missing: what is missing, or went wrong, in words; empty if the state is COMPLETED.
-        notes: what a reader should know although it is as somebody wished.
-        about: the facts of the sheet Metadata, by the words to show.
+        notes: what a reader should know although it is intended.
+        about: the facts of the sheet Metadata, by the label to show.
         workbook: the workbook's file, folder and hash; empty if none is valid.
         stages: the stages that have begun.
         portfolios: the portfolios.
@@ -239,7 +239,7 @@ class Report:
         failures: the jobs that ended without a result.
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
-        previous_cycle: the cycle that figures are compared with.
+        previous_cycle: the cycle with which figures are compared.
     """
 
     cycle: str
@@ -261,9 +261,9 @@ class Report:
     previous_cycle: str | None
 
     def content(self) -> dict[str, Any]:
-        """Return what the report says as plain data, without ids, times, places and hosts.
+        """Return the content of the report as plain data, without ids, times, paths and hosts.
 
-        What says the same has the same content, whenever and wherever it was computed.
+        Equal reports have the same content, whenever and wherever they were computed.
         """
         return {
             "state": self.state.value,
@@ -294,7 +294,7 @@ class Report:
 
     @property
     def headline_subject(self) -> Subject | None:
-        """The subject that stands for the cycle: the last group, which contains most; else the only analysis."""
+        """The main subject of the cycle: the last group, which contains the most; else the only analysis."""
         stochastic = [subject for subject in self.subjects if subject.is_stochastic]
         groups = [subject for subject in stochastic if subject.is_group]
         if groups:
@@ -308,5 +308,5 @@ def first_line(text: str | None) -> str:
 
 
 def curve_figures(subject: Subject) -> Iterator[Figure]:
-    """Give the points of a subject's curves."""
+    """Yield the points of a subject's curves."""
     return (figure for figure in subject.figures if figure.metric in CURVES)

@@ -1,4 +1,4 @@
-"""The report in short, as Markdown: for the metadata of an op, a mail or a ticket."""
+"""A short version of the report as Markdown: for the metadata of an op, a mail or a ticket."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +18,12 @@ from irp_pipeline.vocabulary import Metric, Perspective
 
 
 def render_summary(report: Report) -> str:
-    """Return the report as Markdown: its state, the figures that matter most, and what failed."""
+    """Return the report as Markdown: its state, the main figures, and what failed."""
     return "\n".join(_lines(report)) + "\n"
 
 
 def escaped(value: object) -> str:
-    """Escape text for one line of Markdown, so that it means nothing but itself."""
+    """Escape text for one line of Markdown, so that it is shown literally."""
     line = " ".join(str("" if value is None else value).split())
     return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
 
@@ -103,7 +103,7 @@ def _heading(words: str) -> Iterator[str]:
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> Iterator[str]:
-    """Give the lines of a table whose first ``words`` columns are words, and the others numbers."""
+    """Yield the lines of a table whose first ``words`` columns are words, and the others numbers."""
     yield ""
     yield f"| {' | '.join(headers)} |"
     yield f"| {' | '.join('---' if number < words else '---:' for number in range(len(headers)))} |"

@@ -1,25 +1,25 @@
 """The risk engine Oasis LMF: deterministic and stochastic losses of an OED portfolio, on this machine.
 
 ``declaration``, ``columns``
-    what it declares of itself, which is all that others know of it; its columns of the sheet Analyses.
+    its declaration, which is all that other code uses; its columns of the sheet Analyses.
 ``__main__``
-    the program of a job; all of Oasis LMF happens in its process and those it starts.
+    the program of a job; Oasis LMF only runs in its process and in those it starts.
 ``model``, ``hashes``, ``needs``, ``examine``
-    what a model folder says about itself, what its losses depend on, which packages it needs, and a trial of it.
+    what a model folder says about itself, what its losses depend on, what it needs of a portfolio, and a trial of it.
 ``options``
     which entries the column ``model_options`` may have.
 ``analysis``
-    the analysis settings that Oasis LMF is given.
+    the analysis settings for Oasis LMF.
 ``compilation``
-    what of Oasis LMF is compiled before a job.
+    the parts of Oasis LMF that are compiled before a job.
 ``portfolio``, ``run_facts``
-    what the portfolio says, and what the run used: the two sides that are compared.
+    what the portfolio says, and what the run used: the two sides of the comparison.
 ``deterministic``, ``streams``, ``figures``
     from its output files to losses and figures.
 ``checks``
     whether figures are what they must be.
 ``failures``
-    the one line that says why it failed.
+    the one line that says why Oasis LMF failed.
 
 https://oasislmf.github.io/
 """

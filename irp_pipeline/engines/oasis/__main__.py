@@ -1,8 +1,8 @@
 """The program of a job: ``python -m irp_pipeline.engines.oasis FOLDER``.
 
-It prepares what Oasis LMF reads, runs it as from a command line, and writes the figures to ``outcome.json``, or to
-``error.txt`` why there are none. Oasis LMF changes the folder and the logging of the process it runs in, and its tools
-are killed as a group when one fails: hence a process of its own, in the session of the job.
+It prepares the input of Oasis LMF, runs it as a command, and writes the figures to ``outcome.json``, or the reason why
+there are none to ``error.txt``. Oasis LMF changes the folder and the logging of its process, and kills its tools as a
+group when one fails. Therefore it gets its own process, in the session of the job.
 """
 
 import json
@@ -29,8 +29,8 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
 
-"""A path that a shell takes as it is."""
-"""The tables whose files Oasis LMF names otherwise than its settings do."""
+"""A path that needs no quotation marks in a shell."""
+"""The tables whose files have other names than in the settings of Oasis LMF."""
 
 
 def main(folder: Path) -> int:

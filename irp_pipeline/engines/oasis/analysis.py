@@ -1,4 +1,4 @@
-"""The analysis settings that Oasis LMF is given for a row of the workbook.
+"""The analysis settings for Oasis LMF, made from a row of the workbook.
 
 https://github.com/OasisLMF/ODS_Tools/blob/main/ods_tools/data/analysis_settings_schema.json
 """
@@ -13,18 +13,18 @@ from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
 
 _EP_CURVES: Final = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True, "return_period_file": True}
-# Settings of a model that choose among its files, and without which Oasis LMF looks for one without suffix.
+# Settings that choose among the files of a model. Without them, Oasis LMF looks for a file without suffix.
 _CHOICES_OF_FILES: Final = ("event_set", "event_occurrence_id", "footprint_set", "vulnerability_set")
 _PERSPECTIVES: Final = ("gul", "il", "ri")
 _NEARLY: Final = 0.85
-"""How alike two names are, from 0 to 1, of which one is probably the other misspelt (``difflib``)."""
+"""Two names at least this similar (0 to 1, ``difflib``) are probably one name and its misspelling."""
 _OURS: Final = 1
-"""The summary over the whole portfolio, from which the figures are."""
+"""The summary over the whole portfolio, from which the figures come."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What Oasis LMF is given, and what of a settings file it is not.
+    """The settings for Oasis LMF, and the unused entries of a settings file.
 
     Attributes:
         chosen: the analysis settings.
@@ -40,16 +40,16 @@ class Settings:
 def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[str, Any]) -> Settings:
     """Return the settings for one stochastic analysis.
 
-    The figures come from a summary of ours over the whole portfolio. What the settings file asks for over the whole
-    portfolio is added to it; its summaries by OED fields are computed beside it.
+    The figures come from our own summary over the whole portfolio. What the settings file asks for over the whole
+    portfolio is added to it; its summaries by OED fields are computed in addition.
 
     Args:
         analysis: a row of the sheet Analyses.
-        model: the model; its defaults fill what nobody chose.
-        base: a settings file; the columns of the sheet win over it.
+        model: the model; its defaults apply where nothing is chosen.
+        base: a settings file; the columns of the sheet override it.
 
     Raises:
-        OasisError: the analysis has none of the perspectives that settings can ask for; the settings file has
+        OasisError: the analysis has none of the perspectives that settings can have; or the settings file has
             something that Oasis LMF does not know.
     """
     perspectives = [str(perspective) for perspective in analysis["perspectives"]]
@@ -111,7 +111,7 @@ def _as_parquet(output: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _replaced(analysis: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[str]:
-    """The entries that a column replaces by another value."""
+    """The entries whose value a column overrides."""
     for entry, column in (("number_of_samples", "samples"), ("analysis_tag", "name")):
         if entry in base and base[entry] != analysis[column]:
             yield f"{entry} {base[entry]!r}: the column {column} says {analysis[column]!r}"
@@ -121,9 +121,9 @@ def _replaced(analysis: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[
 
 
 def _refuse_misspelt(settings: Mapping[str, Any], model: Model) -> None:
-    """Refuse a name that is nearly one that the model declares.
+    """Refuse a name that is almost equal to one that the model declares.
 
-    Other names are passed on: a model's own module may read what its settings do not declare.
+    Other names are passed on: a module of the model may read entries that its settings do not declare.
     """
     declared = {*_CHOICES_OF_FILES, *model.section("model_settings")}
     for content in model.section("model_settings").values():
@@ -138,7 +138,7 @@ def _refuse_misspelt(settings: Mapping[str, Any], model: Model) -> None:
 
 
 def _refuse_unknown(base: Mapping[str, Any]) -> None:
-    """Refuse what Oasis LMF would pass over without a word, and what it does not take."""
+    """Refuse entries that Oasis LMF would silently ignore, and those that it rejects."""
     import json
     from importlib.resources import files
 
@@ -150,7 +150,7 @@ def _refuse_unknown(base: Mapping[str, Any]) -> None:
     if unknown := sorted(base.keys() - known):
         raise OasisError(f"The settings file has {', '.join(unknown)}, which Oasis LMF does not know")
     for error in Draft4Validator(schema).iter_errors(dict(base)):
-        if error.validator != "required":  # the columns say the rest
+        if error.validator != "required":  # the columns provide the rest
             place = ".".join(map(str, error.absolute_path))
             raise OasisError(f"The settings file has a wrong value of {place}: {error.message}")
     for perspective in (*_PERSPECTIVES, "rl"):

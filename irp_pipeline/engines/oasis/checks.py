@@ -1,7 +1,7 @@
-"""Whether figures are what they must be, by what is known without the engine.
+"""Checks of figures against what is known without the engine.
 
-A check that fails is a :class:`FigureError`, whose one line has the numbers. What could not be checked is named, with
-the reason, for the provenance. ``docs/figures.md`` says the same for users.
+A failed check raises a :class:`FigureError`, whose one line has the numbers. Checks that are not possible are listed
+with the reason, for the provenance. ``docs/figures.md`` says the same for users.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _CENT: Final = 0.01
 _SINGLE_PRECISION: Final = 1e-6
 _SUMS_OF_SINGLE_PRECISION: Final = 1e-5
-"""For sums that Oasis LMF adds up in single precision over years and samples."""
+"""For sums over years and samples that Oasis LMF computes in single precision."""
 _ORDER: Final = ((Perspective.IL, Perspective.GUL), (Perspective.RI, Perspective.IL))
 _WORDS: Final[Mapping[str, str]] = {
     Perspective.GUL: "ground-up loss",
@@ -37,7 +37,7 @@ class FigureError(OasisError):
 
 
 def tolerance(figure: float, items: int = 1) -> float:
-    """By how much a figure may differ that the kernel computed in single precision: a cent an item, or a millionth."""
+    """The allowed difference of a figure that the kernel computed in single precision: a cent per item, or 1e-6."""
     return max(_CENT * max(items, 1), _SINGLE_PRECISION * abs(figure))
 
 
@@ -129,11 +129,11 @@ def _check_order_by_account(
 def check_order(figures: Iterable[Mapping[str, Any]], is_above: bool) -> list[str]:
     """Check that insured losses are at most ground-up ones, and net losses at most insured ones.
 
-    Standard deviations are left out, since they need not be.
+    Standard deviations are left out, since this need not hold for them.
 
     Args:
         figures: those of one analysis.
-        is_above: some account's insured loss may be above its ground-up loss.
+        is_above: whether some account's insured loss may be above its ground-up loss.
 
     Returns:
         What was checked, in words.
@@ -166,14 +166,14 @@ def check_curves(figures: Iterable[Mapping[str, Any]], *, is_weighted: bool) -> 
 
     Args:
         figures: those of one analysis.
-        is_weighted: years have different weights. Then both curves are interpolated between other points, and may cross
-            by a little.
+        is_weighted: whether years have different weights. Then the two curves are interpolated between different
+            points, and may cross slightly.
 
     Returns:
         What was checked, in words.
 
     Raises:
-        FigureError: a loss is below the one of a shorter return period, or an AEP below the OEP.
+        FigureError: a loss is below that of a shorter return period, or an AEP is below the OEP.
     """
     curves: defaultdict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     for figure in figures:
@@ -203,15 +203,15 @@ def _is_above(loss: float, other: float) -> bool:
 
 
 def check_values(tiv: Mapping[int, float], locations: Locations, rates: Mapping[int, float]) -> None:
-    """Check that a model insures no location for more than the portfolio says.
+    """Check that a model does not insure any location for more than the portfolio says.
 
     Args:
         tiv: by row of the location table, the insured value that went into the model.
         locations: what is insured.
-        rates: by row, the exchange rate by which the run converted amounts; 1 if it is missing.
+        rates: by row, the exchange rate with which the run converted amounts; 1 if it is missing.
 
     Raises:
-        FigureError: it does.
+        FigureError: it insures a location for more.
     """
     for row, modelled in tiv.items():
         value = locations.value(row) * rates.get(row, 1.0)
@@ -230,22 +230,22 @@ def check_period_losses(
     samples: int,
     most: float | None,
 ) -> list[str]:
-    """Check the figures of one perspective against the losses of each sampled year, and those against what is insured.
+    """Check the figures of one perspective against its period losses, and these against what is insured.
 
     Args:
         path: the table of period losses (``plt_sample``).
         figures: the figures of the analysis.
-        perspective: whose losses they are.
+        perspective: the perspective of the losses.
         periods: number of simulated years.
-        samples: number of samples of each.
-        most: what one occurrence can cost at most; None if that is not known.
+        samples: number of samples of each year.
+        most: the largest possible loss of one occurrence; None if unknown.
 
     Returns:
         What was checked, in words.
 
     Raises:
-        FigureError: a figure is another one than the period losses give; a loss is above what is insured.
-        LossError: the period losses are no such table.
+        FigureError: a figure does not agree with the period losses; or a loss is above what is insured.
+        LossError: the file is not a table of period losses.
     """
     from irp_pipeline.losses import figures as figures_of
     from irp_pipeline.losses import period_losses
@@ -280,7 +280,7 @@ def check_period_losses(
 
 
 def _check_occurrences(path: Path, perspective: str, samples: int) -> None:
-    """Check that each loss of an occurrence is one, and of a sample that was asked for."""
+    """Check that each loss of an occurrence is a valid number, and belongs to a requested sample."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -302,16 +302,16 @@ def _key(figure: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def check_currency(used: Mapping[str, Collection[str]], wanted: str, how: str, *, can_convert: bool = True) -> None:
-    """Refuse figures in another currency than the workbook's.
+    """Refuse figures in a currency other than that of the workbook.
 
     Args:
-        used: the currencies of amounts by OED column, as the run (or the portfolio) has them.
+        used: the currencies of amounts by OED column, in the run or in the portfolio.
         wanted: the currency of the workbook.
-        how: where the currencies are from, such as ``The run of Oasis LMF``.
+        how: where the currencies come from, such as ``The run of Oasis LMF``.
         can_convert: whether the engine can convert them.
 
     Raises:
-        FigureError: there is another one; the message says both.
+        FigureError: there is another currency; the message names both.
     """
     others: Sequence[str] = sorted({code for codes in used.values() for code in codes} - {wanted})
     if others:

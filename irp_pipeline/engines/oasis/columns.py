@@ -1,4 +1,4 @@
-"""The columns of the sheet Analyses that the engines of Oasis LMF use, and what must hold in a row."""
+"""The columns of the sheet Analyses that the engines of Oasis LMF use, and the rules within a row."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ _ModelOptions = Annotated[
 
 
 class DeterministicColumns(Row):
-    """What an analysis with given loss factors has."""
+    """The columns of an analysis with given loss factors."""
 
     loss_factor: Annotated[
         tuple[Annotated[float, AfterValidator(_checked_loss_factor)], ...],
@@ -70,7 +70,7 @@ class DeterministicColumns(Row):
 
 
 class StochasticColumns(Row):
-    """What an analysis with a catastrophe model has."""
+    """The columns of an analysis with a catastrophe model."""
 
     model: Annotated[
         Text | None,

@@ -65,10 +65,10 @@ def run_oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) 
 
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder for what a run needs for a while, in the job's folder; yield a path to it.
+    """Make a temporary folder for a run, in the job's folder; yield a path to it.
 
-    Oasis LMF writes the path into a shell script without quotation marks, also behind ``rm -R -f``. A path with a blank
-    or another sign of the shell would let the run fail, and might remove a folder of somebody's. Then it gets a link.
+    Oasis LMF writes the path into a shell script without quotation marks, even after ``rm -R -f``. A path with a blank
+    or another special character could make the run fail, or remove somebody's folder. Then the path is that of a link.
     """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""Compiling Oasis LMF, which it does by itself the first time each of its tools runs.
+"""Compiling Oasis LMF before a job. Without this, each of its tools compiles itself when it first runs.
 
-Tools that compile at once get into each other's way, and jobs that run at once would do the same work twice. So the
-parts that a job needs are compiled before it, by one process for all jobs of this environment, a few at a time. A part
-that fails or takes too long is tried once more and then left to the first run: it never fails a job.
+Tools that compile at the same time obstruct each other, and jobs that run at the same time would do the same work
+twice. So one process compiles the parts that a job needs before the job, for all jobs of this environment, a few at a
+time. A part that fails or takes too long is tried once more, and then left to the first run: it never fails a job.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from irp_pipeline.files import write_atomically
 from irp_pipeline.vocabulary import Perspective
 
 PART_SECONDS: Final = 900.0
-"""How long one part may take before it is left."""
+"""How long one part may take before it is left to the first run."""
 
 _TRIES: Final = 2
 _POLL_SECONDS: Final = 0.2
@@ -41,9 +41,9 @@ _OF_OASIS: Final = {
     "tables": "katpy",
     "amplification": "plapy",
 }
-"""What a part is called here, and in ``oasislmf.warmup.ALL_SILENT_TASKS``."""
+"""The name of a part here, and in ``oasislmf.warmup.ALL_SILENT_TASKS``."""
 _ONE_TASK: Final = "from oasislmf import warmup; warmup.ALL_SILENT_TASKS[{task!r}]()"
-# The task of Oasis LMF for the kernel compiles two tools more, which it no longer uses for models by default.
+# Oasis LMF's own task for the kernel also compiles two tools that it no longer uses for models by default.
 _KERNEL: Final = """
 import pathlib, tempfile
 from oasislmf import warmup as w
@@ -57,7 +57,7 @@ with tempfile.TemporaryDirectory() as folder:
     w._run_stage(["evepy", "1", "1"], stdout_path=events, cwd=work, timeout=3600)
     w._run_stage(["gulmc", "-a1", "-S1", "-L0", "--random-generator=2"], stdin_path=events, cwd=work, timeout=3600)
 """
-# The task of Oasis LMF for terms compiles step policies too, which takes half as long again and few portfolios have.
+# Oasis LMF's own task for terms also compiles step policies, which takes half as long again; few portfolios have them.
 _TERMS: Final = """
 import tempfile
 from oasislmf import warmup as w
@@ -67,7 +67,7 @@ with tempfile.TemporaryDirectory() as folder:
                 output_file=folder + "/losses.csv", fmpy_sort_output=True, kernel_alloc_rule_il=2,
                 kernel_alloc_rule_ri=2, intermediary_csv=True, model_perils_covered=["WTC"]).run()
 """
-# The task of Oasis LMF for curves compiles six kinds of them more.
+# Oasis LMF's own task for curves compiles six more kinds of curves.
 _CURVES: Final = """
 import pathlib, tempfile
 from oasislmf import warmup as w
@@ -88,7 +88,7 @@ def parts_of_deterministic() -> tuple[str, ...]:
 
 
 def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, period_losses: bool) -> tuple[str, ...]:
-    """The parts that an analysis with a model needs, those that take longest first."""
+    """The parts that an analysis with a model needs, the slowest first."""
     wanted = ["terms"] if set(perspectives) & {Perspective.IL, Perspective.RI} else []
     wanted += ["kernel", "curves", "averages", "summaries"]
     if period_losses:
@@ -101,9 +101,9 @@ def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, perio
 def compiled_folder() -> Path:
     """Return the folder of compiled code, made if it is missing.
 
-    ``NUMBA_CACHE_DIR`` names it; else it is one for each Python environment in the user's cache folder, so that all
-    checkouts, demonstrations and tests of an environment share it. Compiled code is run: a folder that others may
-    write to is not used, but one in ``IRP_HOME``.
+    ``NUMBA_CACHE_DIR`` names it. By default, each Python environment has one in the user's cache folder, which all
+    checkouts, demonstrations and tests of the environment share. Compiled code is executed, so a folder that others
+    can write to is not used; one in ``IRP_HOME`` is used instead.
     """
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         folder = Path(chosen)
@@ -125,14 +125,14 @@ def compiled_folder() -> Path:
 
 
 def compile_parts(folder: Path, parts: Iterable[str]) -> list[str]:
-    """Compile the parts that are not compiled yet; others that want to do so wait meanwhile.
+    """Compile the parts that are not compiled yet; other jobs wait until this is done.
 
     Args:
-        folder: the job's folder, for telling how far it is.
-        parts: what is needed, those that take longest first.
+        folder: the job's folder, where progress is written.
+        parts: the parts that are needed, the slowest first.
 
     Returns:
-        What went wrong, for the log. Those parts are left to the run, which compiles them too.
+        What went wrong, for the log. The run itself compiles those parts.
     """
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":
         return []
@@ -151,7 +151,7 @@ def _missing(cache: Path, parts: Iterable[str]) -> list[str]:
 
 
 def _mark(cache: Path, part: str) -> Path:
-    # The cache goes by the places of the sources as well.
+    # The cache also depends on the paths of the sources.
     place = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
     versions = f"{_version('oasislmf')}-{_version('numba')}-{platform.python_version()}"
     return cache / f"compiled-{part.replace(' ', '-')}-{versions}-{place}"
@@ -165,7 +165,7 @@ def _version(package: str) -> str:
 
 
 class _Compilation:
-    """One compilation of some parts, as many at once as there are processors."""
+    """A compilation of some parts, as many at a time as there are processors."""
 
     def __init__(self, folder: Path, cache: Path, parts: list[str]) -> None:
         self._folder = folder
@@ -251,7 +251,7 @@ class _Compilation:
         say(self._folder, f"compiles the engine, once: {len(self._done)} of {self._count} parts{now}{left}")
 
     def _seconds_left(self) -> float:
-        """By what each part usually takes, or took here before, and how much slower those done were now."""
+        """An estimate from the usual or previous times of the parts, scaled by those of the finished parts."""
         usual = {part: self._usual(part) for part in (*self._running, *(part for part, _ in self._waiting))}
         slower = 1.0
         if self._done:

@@ -39,11 +39,11 @@ REQUIREMENTS: Final = tuple(
 
 
 def _model_problem(path: str, has_options: bool, data_dir: Path, models_dir: Path | None) -> str | None:
-    """Why ``path`` is no model; None if it is one.
+    """Why ``path`` is not a model; None if it is one.
 
     Args:
         path: an analysis's ``model``.
-        has_options: whether the workbook itself holds entries of the model's configuration file.
+        has_options: whether the workbook itself has entries of the model's configuration file.
         data_dir: the data folder.
         models_dir: the models folder, if there is one.
     """
@@ -64,13 +64,13 @@ def _checks_of_options(analysis: Mapping[str, Any], folders: Folders | None) -> 
 
 
 def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[ColumnRemark]:
-    """What is wrong with options, model and settings; paths wrong in themselves are told by the rules of the row."""
+    """What is wrong with options, model and settings; the rules of the row check the paths themselves."""
     yield from _checks_of_options(analysis, folders)
     if folders is None:
         return
     model, settings = analysis.get("model"), analysis.get("settings")
     if model and not path_problem(model):
-        options = analysis.get("model_options", True)  # one that could not be read is there all the same
+        options = analysis.get("model_options", True)  # an unreadable cell is not empty
         if fault := _model_problem(model, bool(options), folders.data, folders.models):
             yield "model", fault
         elif fault := paths_problem(options, model, folders.data, folders.models, only_links=True):
@@ -90,7 +90,7 @@ def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRema
     try:
         model = folders.find(str(analysis["model"]))
         settings = folders.find(str(analysis["settings"])) if analysis.get("settings") else None
-    except WorkbookError:  # an error, told by the checks
+    except WorkbookError:  # an error, which the checks report
         return
     yield from notes(analysis, model, settings)
 

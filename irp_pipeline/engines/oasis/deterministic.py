@@ -1,6 +1,6 @@
 """Deterministic losses of a run folder: by location, as the kernel computed them, and their sums.
 
-Ground-up losses are those of ``guls.csv``, insured and net losses those of the kernel's streams. The table that
+Ground-up losses come from ``guls.csv``, insured and net losses from the kernel's streams. The table that
 ``oasislmf exposure run -o loc`` writes is not used: it counts ground-up losses once for each policy layer, and merges
 locations whose identifiers are equal as numbers.
 """
@@ -31,8 +31,8 @@ class DeterministicLosses:
     Attributes:
         factors: the loss factors.
         by_row: by perspective, the losses of each row of the location table (first axis) and factor (second axis).
-        totals: by perspective, the losses by factor, added up without looking at locations.
-        items: how many items, of peril and coverage, each row of the location table has.
+        totals: by perspective, the losses by factor, added up without regard to locations.
+        items: the number of items (peril and coverage) of each row of the location table.
     """
 
     factors: tuple[float, ...]
@@ -50,7 +50,7 @@ def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]
         factors: the loss factors, in the order in which they were given.
 
     Raises:
-        OasisError: a file is missing or cannot be read; there are losses of a location that the input does not have.
+        OasisError: a file is missing or cannot be read; or there are losses of a location that the input does not have.
     """
     import numpy as np
 
@@ -85,8 +85,8 @@ def location_table(losses: DeterministicLosses, locations: Locations) -> pa.Tabl
     """Return the losses of each location and loss factor.
 
     Returns:
-        loss_factor; PortNumber, AccNumber and LocNumber as they were read; gul, and il and ri as far as there are
-        terms. A location that has several rows in the location table has one for each factor here.
+        loss_factor; PortNumber, AccNumber and LocNumber as they were read; gul, and il and ri if there are terms. A
+        location with several rows in the location table has one row for each factor here.
     """
     import numpy as np
     import pyarrow as pa
@@ -113,7 +113,7 @@ def _ground_up(path: Path, factors: int) -> tuple[np.ndarray[Any, Any], np.ndarr
     except FileNotFoundError:
         raise OasisError("Oasis LMF wrote no guls.csv: it computed no losses") from None
     item = table["item_id"].to_numpy().astype(np.int64)
-    # With one factor only there is no column for it.
+    # With only one factor, there is no column for it.
     has_factor = factors > 1 and "loss_factor_idx" in table.column_names
     factor = table["loss_factor_idx"].to_numpy().astype(np.int64) + 1 if has_factor else np.ones_like(item)
     return item, factor, table["loss"].to_numpy()
@@ -123,7 +123,7 @@ def _rows_of(path: Path, key: str, locations: Locations) -> dict[int, int]:
     """Which row of the location table each item or output belongs to.
 
     Raises:
-        OasisError: the file is missing; its row and its identifiers are not those of the input.
+        OasisError: the file is missing; or a row and its identifiers do not agree with the input.
     """
     found: dict[int, int] = {}
     try:
@@ -152,5 +152,5 @@ def _streams(run: Path) -> dict[Perspective, Path]:
         layers = json.loads((run / "ri_layers.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return found
-    # Each inuring priority is applied to what the one before left: the last has the net loss.
+    # Each inuring priority applies to what the previous one leaves: the last has the net loss.
     return found | {Perspective.RI: output / f"ri{len(layers)}.bin"}

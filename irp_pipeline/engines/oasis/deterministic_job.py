@@ -104,7 +104,7 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
 def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, uncovered: Collection[int]) -> Path:
     """The folder of OED files for Oasis LMF.
 
-    It refuses a location of whose perils none is covered, and needs an account table for ground-up losses too.
+    Oasis LMF refuses a location without a covered peril, and needs an account table even for ground-up losses.
     """
     inputs = folder / "inputs"
     has_accounts = (inputs / "account.csv").is_file()
@@ -121,7 +121,7 @@ def _source(folder: Path, analysis: Mapping[str, Any], locations: Locations, unc
 
 
 def _uncovered(locations: Locations, perils: Sequence[str]) -> set[int]:
-    """The rows of locations of whose perils none is covered."""
+    """The rows of locations without a covered peril."""
     from oasislmf.utils.peril import get_peril_groups_df
 
     members = {

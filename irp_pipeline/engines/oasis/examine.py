@@ -73,7 +73,7 @@ def trial(
         options: entries that replace those of the configuration file.
         location: an OED location table as CSV, whose first ten locations are taken; None means the one that the
             model's configuration names (``oed_location_csv``).
-        tell: is told what happens.
+        tell: is called with what happens.
 
     Returns:
         The outcome of the job's program: figures, currency, files and provenance.
@@ -146,7 +146,7 @@ def _own_locations(path: Path, options: Mapping[str, Any] | None) -> Path:
 
 
 def _first_locations(source: Path, inputs: Path) -> str:
-    """Write the first ten locations of one currency; return the currency."""
+    """Write the first ten locations with the same currency; return the currency."""
     inputs.mkdir()
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:

@@ -1,4 +1,4 @@
-"""The one line that tells a person why Oasis LMF failed, which it says in different places."""
+"""The reason why Oasis LMF failed, in one line; Oasis LMF writes it to different places."""
 
 import re
 from collections import Counter
@@ -23,13 +23,13 @@ def reason(printed: str, errors: str, run: Path) -> str:
     Args:
         printed: its standard output.
         errors: its standard error.
-        run: the folder it ran in, with ``log/stderror.err`` of the kernel's tools and ``input/keys-errors.parquet`` of
+        run: the folder of the run, with ``log/stderror.err`` of the kernel's tools and ``input/keys-errors.parquet`` of
             the lookup; neither need exist.
 
     Returns:
-        The last error of the log with the lines that belong to it; if that only says that the kernel failed, the first
-        exception of the kernel's tools; if it says that no location could be looked up, the most frequent reason; if
-        there is no error in the log, the last line of standard error.
+        The last error of the log with the lines that belong to it. If it only says that the kernel failed: the first
+        exception of the kernel's tools. If it says that no location could be looked up: the most frequent reason. If
+        the log has no error: the last line of standard error.
     """
     said = _last_error(printed)
     if said is None or "kernel execution" in said.lower():
@@ -49,7 +49,7 @@ def reason(printed: str, errors: str, run: Path) -> str:
 
 
 def failed_lookups(run: Path) -> dict[str, int]:
-    """Count what the model's lookup could not place, by reason, the most frequent first.
+    """Count the failed lookups of a model, by reason, the most frequent first.
 
     Args:
         run: the folder of a run of Oasis LMF.

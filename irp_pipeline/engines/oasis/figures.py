@@ -1,4 +1,4 @@
-"""From the output files of Oasis LMF to figures, which are taken over to the last digit.
+"""From the output files of Oasis LMF to figures, which keep every digit.
 
 The tables and their codes are those of the Open Results Data standard:
 https://github.com/OasisLMF/ODS_OpenResultsData
@@ -19,8 +19,8 @@ from irp_pipeline.vocabulary import Metric
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
 
-# SampleType and EPCalc: by the sampled losses; without samples there are only the means, to which terms do not apply
-# truly.
+# SampleType and EPCalc: of the sampled losses. Without samples there are only means, and terms applied to means are not
+# exact.
 _SAMPLED: Final = (2, 2)
 _BY_MEANS: Final = (1, 1)
 _CURVES: Final = {1: Metric.OEP, 3: Metric.AEP}  # EPType; 2 and 4 are the tail conditional expectations
@@ -32,7 +32,7 @@ class StochasticFigures:
 
     Attributes:
         figures: the figures.
-        not_defined: what there is no figure of, each with the reason.
+        not_defined: what has no figure, each with the reason.
         beyond: the return periods that the simulated years do not support.
     """
 
@@ -51,11 +51,11 @@ def stochastic_figures(
         perspectives: ``GUL``, ``IL``, ``RI``.
         return_periods: those wanted, in years; empty means all that are in the files.
         periods: number of simulated years.
-        samples: number of samples of each; with 0 the figures are those of mean losses.
+        samples: number of samples of each year; with 0 the figures are those of mean losses.
 
     Raises:
-        OasisError: a file is missing, or a figure is missing.
-        FigureError: a figure is no number, or below zero.
+        OasisError: a file or a figure is missing.
+        FigureError: a figure is not a number, or is below zero.
     """
     figures: list[dict[str, Any]] = []
     not_defined: list[str] = []
@@ -107,7 +107,7 @@ def deterministic_figures(losses: "DeterministicLosses", perspectives: Sequence[
 
     Raises:
         OasisError: there are no losses of a perspective.
-        FigureError: a loss is no number.
+        FigureError: a loss is not a number.
     """
     figures = []
     for perspective in perspectives:
@@ -122,8 +122,8 @@ def occurrence(file: Path) -> tuple[str, int]:
     """Return the hash of an occurrence set and its number of periods.
 
     Args:
-        file: ``occurrence.bin`` as the kernel read it: two 4-byte integers, options and the number of periods, and
-            then the occurrences.
+        file: ``occurrence.bin`` as the kernel read it: two 4-byte integers (options and the number of periods), then
+            the occurrences.
     """
     content = file.read_bytes()
     _, periods = struct.unpack_from("<ii", content)

@@ -1,6 +1,6 @@
-"""The hash of all that a model's losses depend on: what its resolved configuration names, wherever it is.
+"""The hash of everything that a model's losses depend on: what its resolved configuration names, wherever it is.
 
-Large files are read once. After that :mod:`irp_pipeline.hashes` remembers their hash with size, time of change and
+Large files are read once. After that, :mod:`irp_pipeline.hashes` remembers their hash with size, modification time and
 inode, as it does for all files of an installation.
 """
 
@@ -26,15 +26,15 @@ _RUN_CONTROL: Final = frozenset(
 
 
 def model_hash(path: Path, options: Mapping[str, Any] | None = None, *, recheck: bool = False) -> str:
-    """Digest what a model's losses depend on.
+    """Hash what a model's losses depend on.
 
-    That is the resolved configuration, and every file and folder that it names, and that its lookup configuration and
+    This is the resolved configuration, every file and folder that it names, and those that its lookup configuration and
     its table of exchange rates name in turn, wherever they are. Other files in the model's folder do not count.
 
     Args:
         path: its folder, or its configuration file.
         options: entries that replace those of the configuration file.
-        recheck: read large files again, though size, time of change and inode are those remembered.
+        recheck: read large files again, even if size, modification time and inode have not changed.
 
     Returns:
         A hexadecimal digest. It stays the same when the model is moved as a whole.
@@ -81,7 +81,7 @@ def _named(model: Model) -> Iterator[tuple[str, Path]]:
             continue
         if path.exists():
             yield entry, path
-        elif entry != "analysis_settings_json":  # only a default for those who choose none
+        elif entry != "analysis_settings_json":  # only a default, for analyses without a settings file
             raise OasisError(f"The model has no {entry}: there is no {path}")
     for entry in ("lookup_config_json", "currency_conversion_json", "lookup_complex_config_json"):
         file = model.path(entry)
@@ -108,14 +108,14 @@ def _named(model: Model) -> Iterator[tuple[str, Path]]:
 
 
 def _named_in(entry: str, content: Mapping[str, Any], folder: Path, model: Model) -> Iterator[tuple[str, Path]]:
-    """What a configuration of the model names in its turn, wherever a text in it is the path of something there."""
+    """What a configuration of the model names in turn: every text in it that is an existing path."""
     keys_data = folder / str(content["keys_data_path"]) if content.get("keys_data_path") else folder
     # The folder of the whole model holds more than the lookup reads, such as its tests.
     if keys_data.is_dir() and not model.folder.resolve().is_relative_to(keys_data.resolve()):
         yield f"{entry}.keys_data_path", keys_data
     for place, text in _texts(content):
         path = Path(text.replace("%%KEYS_DATA_PATH%%", str(keys_data)))
-        # A bare word may be the name of a column, which by chance some file has too.
+        # A bare word may be the name of a column, and by chance also that of a file.
         if not path.suffix and "/" not in text:
             continue
         for root in (folder, keys_data):
@@ -127,7 +127,7 @@ def _named_in(entry: str, content: Mapping[str, Any], folder: Path, model: Model
 
 
 def _beside(name: str, module: Path) -> Iterator[tuple[str, Path]]:
-    """The Python modules beside one, which it may import."""
+    """The Python modules beside a module, which it may import."""
     for file in module.parent.glob("*.py"):
         yield f"{name}:{file.name}", file
 

@@ -1,4 +1,4 @@
-"""The OED files of a job: what an analysis cannot do without."""
+"""The OED files of a job: the tables and values that an analysis requires."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -14,10 +14,10 @@ BROUGHT_BY_JOB: Final = frozenset(
     {"model_run_dir", "oasis_files_dir", "keys_data_path", "keys_errors_path", "user_data_dir"}
     | {f"oed_{table}_csv" for table in ("location", "accounts", "info", "scope")}
 )
-"""Entries of a configuration that belong to a job, and not to its model."""
+"""Entries of a configuration that belong to a job, not to its model."""
 SET_BY_PROJECT: Final = frozenset({"kernel_num_processes", "resource_monitor_interval"})
 """Entries of a configuration that a job sets, whatever the model says."""
-# Oasis LMF runs on without a table, and with exit status 0, if there is only its CSV.
+# If only the CSV of such a table exists, Oasis LMF continues without the table, with exit status 0.
 _TABLES = ("footprint", "vulnerability", "damage_bin_dict", "events", "occurrence", "returnperiods")
 
 
@@ -26,8 +26,8 @@ class Model:
     """An Oasis model.
 
     Attributes:
-        folder: where its relative paths start.
-        configuration: the entries of its ``oasislmf.json``, with those of the workbook over them.
+        folder: the folder to which its paths are relative.
+        configuration: the entries of its ``oasislmf.json``, overridden by those of the workbook.
         settings: its ``model_settings.json``; empty if it has none.
     """
 
@@ -37,7 +37,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What the model calls itself in its settings, its version file or its lookup; else the folder's name."""
+        """The model's name in its settings, its version file or its lookup; else the folder's name."""
         named = [self.settings.get("model_supplier_id"), self.settings.get("model_name_id")]
         if any(named):
             return " ".join(str(part) for part in named if part)
@@ -47,18 +47,18 @@ class Model:
 
     @property
     def version(self) -> str | None:
-        """The version that the model gives itself, if it does."""
+        """The version that the model states, if any."""
         found = self.settings.get("model_version_id") or self.configuration.get("model_version_id")
         found = found or next(iter(self._version_file()[2:]), None) or self._of_lookup().get("model_version")
         return None if found is None else str(found)
 
     def path(self, entry: str) -> Path | None:
-        """The file or folder that an entry of the configuration names, if it names one."""
+        """The file or folder that an entry of the configuration names, if any."""
         named = self.configuration.get(entry)
         return self.folder / str(named) if named else None
 
     def default(self, setting: str) -> str | None:
-        """The default that the model's settings give for one of the ``model_settings``, such as ``event_set``."""
+        """The default in the model's settings for one of the ``model_settings``, such as ``event_set``."""
         options = self.section("model_settings").get(setting)
         return options.get("default") if isinstance(options, Mapping) else None
 
@@ -66,7 +66,7 @@ class Model:
         """A part of the model's settings, such as ``lookup_settings``; empty if there is none.
 
         Raises:
-            OasisError: it is no JSON object.
+            OasisError: it is not a JSON object.
         """
         content = self.settings.get(name)
         if content is not None and not isinstance(content, Mapping):
@@ -74,7 +74,7 @@ class Model:
         return content or {}
 
     def _of_lookup(self) -> Mapping[str, Any]:
-        """What the configuration of its lookup calls the model."""
+        """The model's name and version in the configuration of its lookup."""
         content = self.configuration.get("lookup_config")
         if (path := self.path("lookup_config_json")) is not None and path.is_file():
             content = read_object(path)
@@ -94,10 +94,10 @@ def read_model(path: Path, options: Mapping[str, Any] | None = None) -> Model:
 
     Args:
         path: its folder, or its configuration file.
-        options: entries that replace those of the configuration file, or stand for one that is not there.
+        options: entries that replace those of the configuration file, or stand for a missing one.
 
     Raises:
-        OasisError: a file of the model is missing or no JSON object.
+        OasisError: a file of the model is missing or not a JSON object.
     """
     file = path / CONFIGURATION if path.is_dir() else path
     folder = file.parent
@@ -111,13 +111,13 @@ def read_model(path: Path, options: Mapping[str, Any] | None = None) -> Model:
 
 
 def check_model(model: Model) -> None:
-    """Refuse a model on which Oasis LMF would run on to wrong figures.
+    """Refuse a model for which Oasis LMF would compute wrong figures without an error.
 
     Raises:
-        OasisError: a table of the model is there as CSV only.
+        OasisError: a table of the model exists only as CSV.
     """
     if model.configuration.get("model_storage_json") or model.configuration.get("model_custom_gulcalc"):
-        return  # its tables are elsewhere, or of its own kind
+        return  # its tables are elsewhere, or in a format of its own
     data = model.path("model_data_dir")
     if data is None or not data.is_dir():
         raise OasisError(f"The model has no folder of data: model_data_dir of {CONFIGURATION} is {data}")
@@ -134,9 +134,9 @@ def check_model(model: Model) -> None:
 
 @lru_cache(maxsize=1)
 def path_entries() -> frozenset[str]:
-    """Return the entries of a configuration that are paths, of those that a model brings.
+    """Return the entries of a model's configuration that are paths.
 
-    Oasis LMF itself says which they are. What a job brings, such as the portfolio, is not among them.
+    Oasis LMF itself says which they are. Entries that a job sets, such as the portfolio, are left out.
     """
     from oasislmf.computation.run.model import RunModel
 
@@ -153,11 +153,11 @@ def known_entries() -> frozenset[str]:
 
 
 def under_present_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration with entries under the names that they have now, as Oasis LMF does itself."""
+    """Return a configuration with the present names of its entries, as Oasis LMF itself renames them."""
     from oasislmf.utils.defaults import get_config_profile
 
     former = get_config_profile().keys()
-    if not former & configuration.keys():  # Oasis LMF takes a second to say which names it knows
+    if not former & configuration.keys():  # Oasis LMF takes a second to list the names that it knows
         return dict(configuration)
     from oasislmf.utils.inputs import update_config
 
@@ -183,7 +183,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        OasisError: the file is missing or holds something else.
+        OasisError: the file is missing or contains something else.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))

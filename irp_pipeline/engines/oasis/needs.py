@@ -1,7 +1,7 @@
-"""What an analysis by Oasis LMF needs of an exposure, as far as it can be known without running the model.
+"""What an analysis by Oasis LMF needs of an exposure, as far as this is known without running the model.
 
-A deterministic run goes by locations and accounts, and needs no coordinates. What a catastrophe model needs follows
-from the steps of its lookup, if they are those built into Oasis LMF; a lookup module of the model's own tells nothing.
+A deterministic run uses locations and accounts, and needs no coordinates. The needs of a catastrophe model follow from
+the steps of its lookup, if these are built into Oasis LMF; a lookup module of the model itself reveals nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def needs(analysis: Mapping[str, Any], model: Path | None = None) -> Needs:
         TypeError,
         ValueError,
         AttributeError,
-    ):  # it is told where the model is checked
+    ):  # the check of the model reports it
         return needed | Needs(unknown=(_UNREADABLE,))
 
 
@@ -69,8 +69,8 @@ def _needs_of_lookup(model: Model) -> Needs:
 def _columns(lookup: Mapping[str, Any]) -> Iterator[str]:
     """The columns, in lower case, without which the lookup stops.
 
-    A step of type ``combine`` tries several ways and passes over those whose columns are missing, so that they are not
-    among them.
+    A step of type ``combine`` tries several ways and skips those whose columns are missing, so these columns are not
+    required.
     """
     steps = lookup["step_definition"]
     for name in lookup["strategy"]:

@@ -1,4 +1,4 @@
-"""What an analysis asks for and will not get, as far as it can be known before the model runs."""
+"""Requests of an analysis that have no effect, as far as this is known before the model runs."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from irp_pipeline.engines.oasis.model import Model, read_model, read_object
 
 
 def notes(analysis: Mapping[str, Any], model: Path, settings: Path | None) -> Iterator[tuple[str, str]]:
-    """Tell what is not used of a stochastic analysis, as column and message.
+    """Say what a stochastic analysis does not use, as column and message.
 
     Args:
         analysis: a row of the sheet Analyses.
@@ -19,7 +19,7 @@ def notes(analysis: Mapping[str, Any], model: Path, settings: Path | None) -> It
     try:
         read = read_model(model, analysis.get("model_options"))
         chosen = read_object(settings) if settings is not None else {}
-    except (OasisError, OSError, TypeError, ValueError):  # it is told where model and settings are checked
+    except (OasisError, OSError, TypeError, ValueError):  # the checks of model and settings report it
         return
     for entry, column in (("number_of_samples", "samples"), ("return_periods", "return_periods")):
         wanted = analysis.get(column)

@@ -1,4 +1,4 @@
-"""Which entries the column ``model_options`` may have: those that Oasis LMF knows, and a job does not set itself."""
+"""Which entries the column ``model_options`` may have: those that Oasis LMF knows and the job does not set itself."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ _OF_DETERMINISTIC: Final = (
 )
 _COVERAGES: Final = (1, 2, 3, 4)
 _ALLOCATION_RULES: Final = (1, 2, 3)
-"""Those by which losses come back to locations; 0 leaves them with the layers of policies."""
+"""The rules that allocate losses back to locations; 0 leaves them with the layers of policies."""
 _SAY_OTHERWISE: Final = {
     "kernel_num_processes": "IRP_JOB_PROCESSES says how many processes the kernel has",
     "analysis_settings_json": "the column settings names the file",
@@ -27,11 +27,11 @@ _SAY_OTHERWISE: Final = {
 
 
 def options_problem(analysis: Mapping[str, Any]) -> str | None:
-    """Say which entry of ``model_options`` an analysis cannot have, and what to do; None if it can have all.
+    """Say which entry of ``model_options`` is not allowed, and what to do; None if all are.
 
     Args:
-        analysis: a row of the sheet Analyses. Where Oasis LMF is not installed, the entries that a model can have are
-            not known, and not judged.
+        analysis: a row of the sheet Analyses. If Oasis LMF is not installed, the allowed entries of a model are unknown
+            and are not checked.
     """
     options = analysis.get("model_options") or {}
     if analysis.get("engine") == DETERMINISTIC:

@@ -1,4 +1,4 @@
-"""What a job keeps of a run of Oasis LMF: its tables."""
+"""The tables of a run of Oasis LMF that a job keeps."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +11,9 @@ _ORD_NAMES: Final = {"splt": "plt_sample", "selt": "elt_sample", "melt": "elt_mo
 
 
 def keep_output(output: Path, results: Path) -> dict[str, str]:
-    """Move the files of a run to where they stay; return them by name, such as ``gul_ept`` or ``il_plt_sample``.
+    """Move the files of a run to their final place; return them by name, such as ``gul_ept`` or ``il_plt_sample``.
 
-    Those of further summaries, by OED fields, have the summary's number in their names: ``gul_S2_ept``.
+    Files of further summaries, by OED fields, have the summary's number in their names: ``gul_S2_ept``.
     """
     results.mkdir(exist_ok=True)
     files = {}
@@ -29,7 +29,7 @@ def keep_output(output: Path, results: Path) -> dict[str, str]:
 
 
 def write_not_modelled(missing: NotModelled, folder: Path) -> dict[str, str]:
-    """Write the table of what was not modelled, if there is something; return its name and place."""
+    """Write the table of what was not modelled, unless it is empty; return its name and place."""
     if not missing.reasons:
         return {}
     write_table(missing.table, folder / "results" / "not_modelled.parquet")

@@ -1,4 +1,4 @@
-"""What a model needs that is not part of it: Python packages, and columns of the portfolio."""
+"""What a model needs besides its own files: Python packages, and columns of the portfolio."""
 
 import ast
 import sys
@@ -22,9 +22,9 @@ _OF_STEPS: Final[Mapping[str, tuple[str, ...]]] = {
 _NEAREST: Final = frozenset({"nearest_neighbor_max_distance", "nearest_neighbor_min_distance"})
 _IN_EXTRA: Final = frozenset({"shapely", "geopandas", "sklearn", "rtree", "h3"})
 _BROUGHT: Final = frozenset({"oasislmf", "ods_tools", "numpy", "pandas", "numba", "pyarrow", "scipy"})
-"""What Oasis LMF brings itself."""
+"""The packages that Oasis LMF itself installs."""
 _CALLED: Final = {"sklearn": "scikit-learn", "osgeo": "gdal", "yaml": "pyyaml", "cv2": "opencv-python"}
-"""What a package is called where it is installed from, if that is another name than the imported one."""
+"""The name under which a package is installed, if it differs from the imported name."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Need:
     """A Python package that a model needs.
 
     Attributes:
-        package: what it is imported as.
-        why: who imports it.
+        package: the name under which it is imported.
+        why: what imports it.
         is_there: whether it is installed.
     """
 
@@ -50,7 +50,7 @@ class Need:
 
 
 def packages_needed(model: Model) -> list[Need]:
-    """Say which Python packages a model's lookup and hooks import that Oasis LMF does not bring.
+    """Return the Python packages that a model's lookup and hooks import, without those that Oasis LMF installs.
 
     Raises:
         OasisError: the model's configuration names something that is not there.
@@ -65,7 +65,7 @@ def check_packages(model: Model) -> None:
     """Refuse a model that needs packages which are not installed.
 
     Raises:
-        OasisError: it does; the message names all of them, and how to install them.
+        OasisError: packages are missing; the message names all of them, and says how to install them.
     """
     missing = [need for need in packages_needed(model) if not need.is_there]
     if missing:
@@ -77,7 +77,7 @@ def check_packages(model: Model) -> None:
 
 
 def lookup_columns(model: Model) -> list[str]:
-    """Return the columns of the location table that the lookup reads, as far as its configuration names them."""
+    """Return the columns of the location table that the configuration of the lookup names."""
     columns: set[str] = set()
     for step in _steps(model).values():
         named = step.get("columns") if isinstance(step, Mapping) else None
@@ -114,7 +114,7 @@ def _of_modules(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _imports(file: Path) -> set[str]:
-    """The packages that a module imports when it is imported; not those that it can do without."""
+    """The packages that a module requires when it is imported; without optional ones."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, SyntaxError) as error:

@@ -1,6 +1,6 @@
-"""What the portfolio of a job says, read from its OED files and not from the engine: the other side of every check.
+"""The portfolio of a job, read from its OED files, not from the engine: checks compare it with the engine's figures.
 
-Identifiers are text here, as they were read. Amounts are double precision.
+Identifiers are text, as they were read. Amounts are double precision.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _ACCOUNT_COLUMNS: Final = ("PortNumber", "AccNumber")
 
 @dataclass(frozen=True)
 class Locations:
-    """The location table, a row each.
+    """The rows of the location table.
 
     Attributes:
         ids: PortNumber, AccNumber and LocNumber of each row.
         perils: LocPerilsCovered of each row.
         values: insured value of each row by coverage.
-        first: for each row, the first row with the same ids. The others add conditions, and no value.
-        rows: the place of each row in the file, from 0 on.
+        first: for each row, the first row with the same ids. The others add conditions, but no value.
+        rows: the position of each row in the file, from 0.
     """
 
     ids: Sequence[tuple[str, str, str]]
@@ -80,10 +80,10 @@ class Locations:
 
 
 def read_locations(inputs: Path) -> Locations | None:
-    """Read the location table of a job; None if there is none, as of portfolios of accounts only.
+    """Read the location table of a job; None if there is none, as in portfolios that have only accounts.
 
     Raises:
-        OasisError: the table cannot be read, or an insured value is no number.
+        OasisError: the table cannot be read, or an insured value is not a number.
     """
     path = inputs / "location.csv"
     if not path.is_file():
@@ -109,7 +109,7 @@ def read_locations(inputs: Path) -> Locations | None:
 
 
 def check_repeated(locations: Locations) -> None:
-    """Refuse rows of one location that state different insured values: Oasis LMF takes the first and drops the rest.
+    """Refuse rows of the same location with different insured values: Oasis LMF takes the first and drops the rest.
 
     Raises:
         OasisError: there are such rows; the message has their values.
@@ -124,13 +124,13 @@ def check_repeated(locations: Locations) -> None:
 
 
 def check_identifiers(inputs: Path, perspectives: Collection[str]) -> None:
-    """Refuse identifiers that stop the run of a model, whose kernel reads CSV files without looking at quotation marks.
+    """Refuse identifiers that stop the run of a model: the kernel ignores quotation marks in CSV files.
 
-    It takes ``#`` for the beginning of a comment, and a comma for the end of a cell; the latter matters to insured
-    losses alone (``load_as_ndarray`` in ``oasislmf/pytools/common/data.py``).
+    It takes ``#`` for the beginning of a comment, and a comma for the end of a cell; the comma only matters for insured
+    losses (``load_as_ndarray`` in ``oasislmf/pytools/common/data.py``).
 
     Raises:
-        OasisError: there is one; the message names it.
+        OasisError: there is such an identifier; the message names it.
     """
     of_policies = set(perspectives) != {Perspective.GUL}
     signs = "#," if of_policies else "#"
@@ -148,7 +148,7 @@ def check_identifiers(inputs: Path, perspectives: Collection[str]) -> None:
 
 
 def currencies(inputs: Path) -> dict[str, set[str]]:
-    """Return the currencies of the amounts in the files of a job, by column; only those that are stated."""
+    """Return the stated currencies of the amounts in the files of a job, by column."""
     found: dict[str, set[str]] = {}
     for name, column in _CURRENCIES.items():
         if stated := {row[column] for row in _rows(inputs / name, (column,)) if row[column]}:
@@ -157,10 +157,10 @@ def currencies(inputs: Path) -> dict[str, set[str]]:
 
 
 def may_exceed_ground_up(inputs: Path) -> set[tuple[str, str]]:
-    """Return the accounts, by PortNumber and AccNumber, whose insured loss may truly be above the ground-up loss.
+    """Return the accounts (PortNumber and AccNumber) whose insured loss may correctly exceed the ground-up loss.
 
-    Those are accounts with layers that pay for the same loss together more than once, and with step policies, which
-    pay agreed amounts.
+    These are accounts whose layers together pay for the same loss more than once, and accounts with step policies,
+    which pay agreed amounts.
     """
     layers: defaultdict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
     found: set[tuple[str, str]] = set()
@@ -174,13 +174,13 @@ def may_exceed_ground_up(inputs: Path) -> set[tuple[str, str]]:
 
 
 def write_some_locations(inputs: Path, rows: Collection[int], target: Path, *, with_tags: bool = True) -> None:
-    """Write a location table with some of its rows only.
+    """Write a location table with only some of its rows.
 
     Args:
         inputs: the folder of the portfolio.
-        rows: the rows to keep, from 0 on.
+        rows: the rows to keep, from 0.
         target: the folder to write to, made if it is missing.
-        with_tags: keep the columns that tie locations to conditions of accounts.
+        with_tags: whether to keep the columns that link locations to conditions of accounts.
     """
     target.mkdir(exist_ok=True)
     with (
@@ -201,7 +201,7 @@ def write_some_locations(inputs: Path, rows: Collection[int], target: Path, *, w
 def write_accounts_without_terms(locations: Locations, currency: str, target: Path) -> None:
     """Write an account table that has each account of a location table once, and no terms.
 
-    Oasis LMF needs one for deterministic losses, also for ground-up losses, which it does not change.
+    Oasis LMF needs one for deterministic losses, even for ground-up losses, which it does not change.
     """
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -233,7 +233,7 @@ def _number(text: str, default: float) -> float:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterable[dict[str, str]]:
-    """The columns of a CSV file, whatever capitals its header has; those that it lacks are empty."""
+    """The columns of a CSV file, whose header is not case-sensitive; missing columns are empty."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8-sig", newline="") as file:

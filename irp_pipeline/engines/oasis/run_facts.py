@@ -1,4 +1,4 @@
-"""What a run of Oasis LMF really used and modelled, read from its folder before that is removed."""
+"""What a run of Oasis LMF actually used and modelled, read from its folder before that is removed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Conversion:
     """The amounts of a run.
 
     Attributes:
-        currencies: by OED column, the currencies in which the run has them.
-        rates: the exchange rates by which it converted them, by the currency that they were in.
-        rate_of_row: by row of the location table, its rate, of those that were converted.
+        currencies: by OED column, the currencies of the amounts in the run.
+        rates: the exchange rates of the conversion, by the original currency.
+        rate_of_row: the rate of each converted row of the location table.
     """
 
     currencies: Mapping[str, set[str]]
@@ -43,15 +43,15 @@ class Conversion:
 
 @dataclass(frozen=True)
 class NotModelled:
-    """What the model has no losses of.
+    """What the model has no losses for.
 
     Attributes:
         table: PortNumber, AccNumber, LocNumber, peril, coverage, tiv, status, reason; tiv is the insured value of the
-            coverage, and it stands in a row for each peril.
-        reasons: how many rows there are by reason, the most frequent first.
+            coverage, repeated in the row of each peril.
+        reasons: the number of rows by reason, the most frequent first.
         locations: how many locations have no losses at all.
         tiv: their insured value.
-        partly: how many have losses, but not of all their perils and coverages.
+        partly: how many have losses, but not for all their perils and coverages.
     """
 
     table: pa.Table
@@ -93,7 +93,7 @@ def table_used(run_input: Path, table: OedTable) -> Path:
 
 
 def conversion(run_input: Path) -> Conversion:
-    """Return in which currencies a run has its amounts, and how it came to them."""
+    """Return the currencies of a run's amounts, and how it converted them."""
     currencies: dict[str, set[str]] = {}
     rates: dict[str, float] = {}
     of_row: dict[int, float] = {}
@@ -117,7 +117,7 @@ def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
 
     Raises:
         FigureError: there is a location that the portfolio does not have.
-        OasisError: the run does not say.
+        OasisError: the run does not record it.
     """
     found: defaultdict[int, float] = defaultdict(float)
     seen: set[str] = set()
@@ -129,7 +129,7 @@ def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
                 f"Oasis LMF modelled the location {ids[2]} of account {ids[1]} in portfolio {ids[0]} (row {row + 1}), "
                 "which the location table does not have there"
             )
-        # A coverage that several perils hit, or that is split into sections, is insured once.
+        # A coverage with several perils, or one that is split into sections, is insured once.
         if line["coverage_id"] not in seen:
             seen.add(line["coverage_id"])
             found[locations.first[row]] += float(line["tiv"])
@@ -137,16 +137,16 @@ def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
 
 
 def total_value(run_input: Path) -> float:
-    """Return the insured value of all that a run modelled."""
+    """Return the insured value of everything that a run modelled."""
     by_coverage = {line["coverage_id"]: float(line["tiv"]) for line in _lines(run_input / "gul_summary_map.csv")}
     return sum(by_coverage.values())
 
 
 def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, float]) -> NotModelled:
-    """Return what the lookup could not place, with the portfolio's own identifiers and values.
+    """Return what the lookup could not find, with the portfolio's own identifiers and values.
 
     Args:
-        run_input: the folder of the run's inputs, with ``keys-errors.parquet`` if there was something.
+        run_input: the folder of the run's inputs, with ``keys-errors.parquet`` if lookups failed.
         locations: the portfolio's location table.
         modelled: as :func:`modelled_values` returns it.
     """
@@ -175,7 +175,7 @@ def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, f
 def as_not_modelled(
     rows: list[tuple[int, str, int | None, str, str]], locations: Locations, without: list[int], partly: int
 ) -> NotModelled:
-    """Make the table out of row, peril, coverage, status and reason of each entry."""
+    """Make the table from row, peril, coverage, status and reason of each entry."""
     import pyarrow as pa
 
     known = [entry for entry in rows if entry[0] >= 0]
@@ -209,7 +209,7 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Those of the columns that a Parquet file has; none if there is no such file."""
+    """The columns of these names that a Parquet file has; none if there is no such file."""
     import pyarrow.parquet as pq
 
     if not path.is_file():

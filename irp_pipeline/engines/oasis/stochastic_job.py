@@ -176,7 +176,7 @@ def _base_settings(model: Model, named: str | None) -> dict[str, Any]:
 
 
 def _absolute(model: Model) -> dict[str, Any]:
-    """Return the model's configuration for another folder: with absolute paths."""
+    """Return the model's configuration for use in another folder: with absolute paths."""
     paths = path_entries()
     return {
         name: str((model.folder / value).resolve()) if name in paths and isinstance(value, str) and value else value

@@ -1,7 +1,7 @@
 """Loss streams of the kernel: binary files such as ``ils.bin``.
 
-After a head of two integers come, for each event and item, event and item, then pairs of sample and loss up to a pair
-of zeros; all numbers have four bytes (``oasislmf/pytools/common/event_stream.py``).
+After a header of two integers, there is a block for each event and item: event and item, then pairs of sample and loss
+up to a pair of zeros. All numbers have four bytes (``oasislmf/pytools/common/event_stream.py``).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def read_losses(path: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any],
     """Read a loss stream.
 
     Returns:
-        Item (or output), sample and loss of each entry; samples 1 and above, with double precision.
+        Item (or output), sample and loss of each entry; samples from 1, in double precision.
 
     Raises:
-        OasisError: the file is missing or no such stream.
+        OasisError: the file is missing or not such a stream.
     """
     import numpy as np
 
