@@ -90,7 +90,7 @@ def restore(
     if replace:
         make_sure(
             f"Replace all rows of the schema {schema!r} and all files of its cycles by those of {manifest.made_ts}: "
-            f"{_extent(manifest)}? There is no way back.",
+            f"{_extent(manifest)}? This cannot be undone.",
             yes,
             f"Replacing the schema {schema!r}",
         )

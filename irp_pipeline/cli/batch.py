@@ -124,7 +124,7 @@ def _require(batch_id: int, schema: str) -> "Batch":
     batch = find_batch(batch_id)
     if batch is None:
         raise CommandError(
-            f"There is no batch with the id {batch_id} in schema {schema!r}. To see those there are: irp batch list "
+            f"There is no batch with the id {batch_id} in schema {schema!r}. To list the batches: irp batch list "
             f"CYCLE {schema_option(schema)}"
         )
     return batch

@@ -212,7 +212,7 @@ def delete(
         found = find_cycle(cycle, schema)
         extent = _extent(progress_of_cycle(cycle))
         make_sure(
-            f"Delete the cycle {cycle} in schema {schema!r} with {extent}? There is no way back.",
+            f"Delete the cycle {cycle} in schema {schema!r} with {extent}? This cannot be undone.",
             yes,
             f"Deleting the cycle {cycle!r}",
         )

@@ -130,13 +130,10 @@ def drop(
         raise typer.BadParameter("Name one schema, here or with --db-schema.", param_hint="SCHEMA")
     schema = schema_name or db_schema or ""
     if schema == DEFAULT_SCHEMA and not force:
-        raise CommandError(
-            f"The schema {schema!r} is where the records are kept unless told otherwise. To drop it all the same, say "
-            "--force"
-        )
+        raise CommandError(f"The schema {schema!r} is the default place of the records. To drop it anyway, say --force")
     contents = _contents(schema, force)
     make_sure(
-        f"Drop the schema {schema!r} with {contents}, in {_database()}? There is no way back.",
+        f"Drop the schema {schema!r} with {contents}, in {_database()}? This cannot be undone.",
         yes,
         f"Dropping the schema {schema!r}",
     )

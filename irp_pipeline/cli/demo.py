@@ -49,7 +49,7 @@ def demo(
     option = schema_option(schema)
     for command, why in (
         (f"irp report {_CYCLE} {option} --open", "the report in the browser, with the loss curves"),
-        (f"irp status {_CYCLE} {option}", "where each step stands"),
+        (f"irp status {_CYCLE} {option}", "the status of each step"),
         (f"irp history {_CYCLE} {option}", "what each step did, and when"),
         (f"irp job list {_CYCLE} {option}", "the jobs of the risk engine"),
         (f"irp ui {option}", "the same cycle in the Dagster UI"),

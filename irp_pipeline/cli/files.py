@@ -53,7 +53,7 @@ def prune(
             _show(found)
         removed: list[Prunable] = []
         if found and not dry_run:
-            make_sure(f"Remove {_extent(found)}? There is no way back.", yes, "Pruning files")
+            make_sure(f"Remove {_extent(found)}? This cannot be undone.", yes, "Pruning files")
             removed = pruning.prune(found, grace_hours)
     if as_json:
         answer = [_described(candidate) for candidate in (found if dry_run else removed)]

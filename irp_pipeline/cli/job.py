@@ -29,7 +29,7 @@ def _parameters(text: str | None) -> str | None:
     if text is not None:
         try:
             if not isinstance(json.loads(text, parse_constant=_refuse_constant), dict):
-                raise ValueError("it is no object")
+                raise ValueError("it is not an object")
         except (ValueError, RecursionError) as error:
             raise typer.BadParameter(f"not a JSON object such as '{{\"samples\": 100}}': {error}") from None
     return text
@@ -239,7 +239,7 @@ def _note(job: "Job") -> str:
     if job.skipped:
         parts.append("skipped")
     if job.parent_job_id is not None:
-        parts.append(f"in place of job {job.parent_job_id}")
+        parts.append(f"replaces job {job.parent_job_id}")
     if job.work_job_id is not None:
         parts.append(f"result of job {job.work_job_id}")
     if job.error_message:
@@ -278,6 +278,6 @@ def _require(job_id: int, schema: str) -> "JobInCycle":
 
 def _not_found(job_id: int, schema: str) -> CommandError:
     return CommandError(
-        f"There is no job with the id {job_id} in schema {schema!r}. To see those there are: irp job list CYCLE "
+        f"There is no job with the id {job_id} in schema {schema!r}. To list the jobs: irp job list CYCLE "
         f"{schema_option(schema)}"
     )

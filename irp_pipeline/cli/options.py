@@ -119,7 +119,7 @@ def cycle_not_found(cycle: str, schema: str) -> CommandError:
     alike = get_close_matches(cycle, list_cycle_names())
     question = f" Did you mean {' or '.join(alike)}?" if alike else ""
     return CommandError(
-        f"There is no cycle {cycle!r} in schema {schema!r}.{question} To see those there are: irp cycle list "
+        f"There is no cycle {cycle!r} in schema {schema!r}.{question} To list the cycles: irp cycle list "
         f"{schema_option(schema)}"
     )
 

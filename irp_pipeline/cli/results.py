@@ -48,7 +48,7 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
         output.print_json({"schema": schema, "cycle_name": cycle, "figures": described})
         return
     if not figures:
-        output.print_note(f"Cycle {cycle} has no results yet. To see where it stands: irp status {cycle} "
+        output.print_note(f"Cycle {cycle} has no results yet. To see its progress: irp status {cycle} "
                           f"{schema_option(schema)}")  # fmt: skip
         return
     rows_shown = _by_row(figures, by_means)

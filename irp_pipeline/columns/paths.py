@@ -178,7 +178,7 @@ def settings_problem(path: str, data_dir: Path, models_dir: Path | None) -> str 
             return f"{quoted(path)} is a folder; name the file in it"
         json_object(target.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
-        return f"{quoted(path)} is not JSON: it is no UTF-8 text"
+        return f"{quoted(path)} is not JSON: it is not UTF-8 text"
     except (WorkbookError, OSError) as error:
         return str(error)
     except ValueError as error:

@@ -126,5 +126,5 @@ def engine(name: str, jobs_folder: Path) -> RiskEngine:
         raise EngineError(str(error)) from error
     if declaration is None:
         known = ", ".join(sorted(ENGINES.declared())) or "none"
-        raise EngineError(f"There is no risk engine {name!r}. Those there are: {known}")
+        raise EngineError(f"There is no risk engine {name!r}. The engines are: {known}")
     return declaration.make(jobs_folder)

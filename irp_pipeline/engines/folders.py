@@ -201,7 +201,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
     except UnstorableError as error:
         raise UnreadableError(f"{path.name}: {error}") from None
     if not isinstance(value, dict):
-        raise UnreadableError(f"{path.name}: It is no object but a {type(value).__name__}")
+        raise UnreadableError(f"{path.name}: It is not an object but a {type(value).__name__}")
     return value
 
 
@@ -287,5 +287,5 @@ def _opened(path: Path) -> IO[bytes]:
         raise UnreadableError(f"{path.name} cannot be read: {reason}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UnreadableError(f"{path.name} is no file")
+        raise UnreadableError(f"{path.name} is not a file")
     return os.fdopen(descriptor, "rb")

@@ -137,7 +137,7 @@ class LocalEngine:
         try:
             return _state(folder)
         except OSError as error:
-            return JobState(JobPhase.RUNNING, f"How it stands cannot be read from {folder}: {error.strerror or error}")
+            return JobState(JobPhase.RUNNING, f"Its state cannot be read from {folder}: {error.strerror or error}")
 
     def cancel(self, keys: Collection[str]) -> None:
         """Ask jobs to end: a job at work ends within a second, a waiting job at once."""

@@ -110,7 +110,7 @@ def is_inside_path(path: str) -> bool:
 
 def _faults(result: object, wanted: str | None) -> Iterator[str]:
     if not isinstance(result, dict):
-        yield f"The result is no object but {_kind(result)}"
+        yield f"The result is not an object but {_kind(result)}"
         return
     if found := unstorable(result):
         yield str(found)
@@ -122,17 +122,17 @@ def _faults(result: object, wanted: str | None) -> Iterator[str]:
         yield f"currency is {currency}, but the losses were asked for in {wanted}"
     files = result.get("files", {})
     if not isinstance(files, dict):
-        yield f"files is no object but {_kind(files)}"
+        yield f"files is not an object but {_kind(files)}"
     else:
         for name, file in files.items():
             yield from _faults_of_file(f"files.{_shown(name)}", name, file)
     if not isinstance(provenance := result.get("provenance", {}), dict):
-        yield f"provenance is no object but {_kind(provenance)}"
+        yield f"provenance is not an object but {_kind(provenance)}"
 
 
 def _faults_of_figures(figures: object) -> Iterator[str]:
     if not isinstance(figures, list):
-        yield f"figures is no list but {_kind(figures)}"
+        yield f"figures is not a list but {_kind(figures)}"
     elif not figures:
         yield "figures is empty"
     elif len(figures) > _MOST_FIGURES:
@@ -155,7 +155,7 @@ def _faults_of_figure(
 ) -> Iterator[str]:
     """Say what is wrong with a figure, given the known metrics and those that have each parameter."""
     if not isinstance(figure, dict):
-        yield f"{place} is no object but {_kind(figure)}"
+        yield f"{place} is not an object but {_kind(figure)}"
         return
     for name, known in (("perspective", tuple(Perspective)), ("metric", metrics)):
         if figure.get(name) not in known:
@@ -178,7 +178,7 @@ def _faults_of_file(place: str, name: object, file: object) -> Iterator[str]:
     if not (isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()):
         yield f"{place} cannot be the name of a file"
     if not isinstance(file, dict):
-        yield f"{place} is no object but {_kind(file)}"
+        yield f"{place} is not an object but {_kind(file)}"
         return
     path = file.get("path")
     if not (isinstance(path, str) and is_inside_path(path)):

@@ -158,11 +158,11 @@ def _hashed_files(folder: Path, named: object) -> dict[str, dict[str, Any]]:
         UnreadableError: one of them is missing, or not a file in the job's folder.
     """
     if not isinstance(named, dict):
-        raise UnreadableError(f"outcome.json: files is no object but a {type(named).__name__}")
+        raise UnreadableError(f"outcome.json: files is not an object but a {type(named).__name__}")
     files = {}
     for name, path in named.items():
         if not isinstance(path, str):
-            raise UnreadableError(f"outcome.json: files.{name} is no path but a {type(path).__name__}")
+            raise UnreadableError(f"outcome.json: files.{name} is not a path but a {type(path).__name__}")
         try:
             files[name] = result_file(folder, path)
         except UnreadableError as error:

@@ -162,7 +162,7 @@ def _forward(name: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def forward(*args: Any, **kwargs: Any) -> Any:
         warnings.warn(
-            f"{name} has moved: use `from {home} import {name}`, with `schema_context(...)` in place of `schema=`",
+            f"{name} has moved: use `from {home} import {name}`, with `schema_context(...)` instead of `schema=`",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -336,7 +336,7 @@ def _cancelled(risk_engine: RiskEngine, jobs: list[JobAtWork]) -> dict[str, JobP
         if time.monotonic() > deadline:
             stubborn = [job for job in jobs if job.job_key in at_work]
             raise CycleError(
-                f"The risk engine was told {_ENGINE_SECONDS} seconds ago to end jobs, and is still at them: "
+                f"{_ENGINE_SECONDS} seconds ago the risk engine was asked to end jobs, but it still runs them: "
                 f"{Work(jobs=tuple(stubborn))}. Look at the engine, and try again"
             )
         risk_engine.cancel(at_work)

@@ -309,5 +309,5 @@ def _newer_job(job_id: int) -> int | None:
 def _skipped(job_id: int) -> JobError:
     newer = _newer_job(job_id)
     if newer is None:
-        return JobError(f"The job {job_id} is skipped: the batch does without it")
+        return JobError(f"The job {job_id} is skipped: the batch does not count it")
     return JobError(f"The job {job_id} was resubmitted already: the job {newer} took its place")

@@ -103,7 +103,7 @@ class Requests:
             if isinstance(wanted, str) and wanted.casefold() == portfolio.casefold():
                 return portfolio
         raise JobError(
-            f"The job is for the portfolio {wanted!r}, which its configuration does not have. Those there are: "
+            f"The job is for the portfolio {wanted!r}, which its configuration does not have. The portfolios are: "
             + (", ".join(self._portfolios) or "none")
         )
 

@@ -58,7 +58,7 @@ class HeldLease:
                 UPDATE irp_step_run
                    SET status = 'FAILED', completed_ts = clock_timestamp(), lease_token = NULL,
                        error_message = format(
-                           'worker lost: process %s on host %s ended without a word; it was last heard of at %s',
+                           'worker lost: process %s on host %s ended without a report; its last heartbeat was at %s',
                            pid, host, heartbeat_ts)
                  WHERE id = %s AND status = 'ACTIVE' AND lease_token = %s
                 """,

@@ -313,6 +313,6 @@ def update_step_run(
     if ended_as is None:
         return False
     raise StepError(
-        f"The step run with the id {run_id} has ended as {ended_as} and cannot become {wanted}. A further try is a "
-        "run of its own: create_step_run"
+        f"The step run with the id {run_id} has ended as {ended_as} and cannot become {wanted}. For another try, "
+        "make a new run: create_step_run"
     )

@@ -229,7 +229,7 @@ class Reader:
         try:
             self._zip = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise BackupError(f"{path} is no whole backup: {_lower(error)}. Use another one") from None
+            raise BackupError(f"{path} is not a complete backup: {_lower(error)}. Use another one") from None
         try:
             self.manifest, self.id = self._read_manifest()
         except BaseException:
@@ -288,7 +288,7 @@ class Reader:
             content = self._zip.read(_MANIFEST)
         except (KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise BackupError(
-                f"{self._path} is no backup of irp, or is damaged: its manifest cannot be read"
+                f"{self._path} is not a backup of irp, or is damaged: its manifest cannot be read"
             ) from error
         digest = hashlib.sha256(content).hexdigest()
         if self._zip.comment.decode(errors="replace") != digest:
@@ -302,7 +302,7 @@ class Reader:
                 )
             return _manifest(found), digest
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise BackupError(f"{self._path} is no backup of irp: its manifest cannot be read: {error}") from error
+            raise BackupError(f"{self._path} is not a backup of irp: its manifest cannot be read: {error}") from error
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -135,5 +135,5 @@ def _check_place(path: Path, folder: Path) -> None:
             Reader(path).__exit__()
         except BackupError as error:
             raise BackupError(
-                f"{path} exists and is not replaced, since it is no whole backup. Name another file, or remove it"
+                f"{path} exists and is not replaced, since it is not a complete backup. Name another file, or remove it"
             ) from error

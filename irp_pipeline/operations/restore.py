@@ -150,7 +150,7 @@ def _load(archive: Reader, swap: Swap, replace: bool) -> list[str]:
         if current is None:
             left_out = _load_into(connection, schema, archive)
         elif not replace:
-            raise BackupError(f"The schema {schema!r} was made meanwhile. Nothing was changed")
+            raise BackupError(f"The schema {schema!r} has just been made by somebody else. Nothing was changed")
         else:
             ending.refuse_in_schema(connection, schema, current, "replaced")
             aside = f"irp_restore_{uuid.uuid4().hex}"

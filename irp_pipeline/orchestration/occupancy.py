@@ -31,7 +31,7 @@ _UNFINISHED = (DagsterRunStatus.QUEUED, *IN_PROGRESS)
 
 _EXECUTING = re.compile(r"Executing steps .*\(pid: (\d+)\)")
 _SILENT_FOR = dt.timedelta(minutes=5)
-_LOST = "The process of this run ended without a word; start it again to go on from there"
+_LOST = "The process of this run ended without a report; start it again to continue from there"
 
 
 class BusyError(IrpError):

@@ -88,7 +88,7 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
     for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS))):
         process = process_of(run)
         if process is not None and process.is_gone():
-            instance.report_run_failed(run, "The process of the run is gone; launch it again to go on from there")
+            instance.report_run_failed(run, "The process of the run is gone; launch it again to continue from there")
             yield run.run_id
             continue
         if run.status is not DagsterRunStatus.STARTED:
@@ -102,7 +102,9 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
             continue
         if dt.datetime.now(dt.UTC) - latest.completed_ts < _LOST_FOR:
             continue
-        instance.report_run_failed(run, "The workers of the run's steps are lost; launch it again to go on from there")
+        instance.report_run_failed(
+            run, "The workers of the run's steps are lost; launch it again to continue from there"
+        )
         yield run.run_id
 
 

@@ -130,7 +130,7 @@ class _Reader:
         missing = [spec for spec in SHEETS if spec.field not in found]
         for title in unknown:
             advice = suggestion(title, [spec.name for spec in missing])
-            self._note(title, None, None, f"the sheet is unknown{advice or '; keep it in a file of its own'}")
+            self._note(title, None, None, f"the sheet is unknown{advice or '; keep it in another file'}")
         for spec in missing:
             advice = "; add it with its header row, it needs no more" if spec is GROUPINGS else ""
             self._note(spec, None, None, f"the sheet is missing{advice}")

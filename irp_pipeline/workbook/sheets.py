@@ -65,7 +65,7 @@ class Metadata(Row):
     ] = None
     prepared_by: Annotated[
         Text | None,
-        Column("Who answers for this workbook; shown in the report.", TEXT, ("A. Analyst",)),
+        Column("The person responsible for this workbook; shown in the report.", TEXT, ("A. Analyst",)),
     ] = None
     exposure_date: Annotated[
         Annotated[dt.date, AfterValidator(checked_exposure_date)] | None,
@@ -101,7 +101,7 @@ class Portfolio(Row):
         Text | None,
         Column(
             "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`) or a "
-            "query that begins with SELECT or WITH. Only models of accounts alone (such as cyber) do without.",
+            "query that begins with SELECT or WITH. Only models that use just accounts (such as cyber) do not need it.",
             TEXT,
             ("property/location.csv", "exposure.location"),
             width=34,
@@ -110,7 +110,7 @@ class Portfolio(Row):
     account: Annotated[
         Text | None,
         Column(
-            "The OED account table, likewise. Only stochastic analyses of ground-up losses (GUL) do without.",
+            "The OED account table, likewise. Only stochastic analyses of ground-up losses (GUL) do not need it.",
             TEXT,
             ("property/account.csv", "SELECT * FROM exposure.account WHERE line = 'COM'"),
             width=34,
@@ -149,8 +149,8 @@ class Portfolio(Row):
     encoding: Annotated[
         Annotated[Text, AfterValidator(checked_encoding)] | None,
         Column(
-            "How the characters of the CSV files are written, such as `cp1252`, which is what Excel writes in Western "
-            "Europe without asking, or `utf-16`. Empty: `utf-8`, or what a byte order mark says.",
+            "The encoding of the CSV files, such as `cp1252`, the default of Excel in Western Europe, or `utf-16`. "
+            "Empty: `utf-8`, or the encoding that a byte order mark names.",
             TEXT,
             ("utf-8", ""),
             selector="source",
@@ -161,8 +161,8 @@ class Portfolio(Row):
     delimiter: Annotated[
         Delimiter | None,
         Column(
-            "What stands between the cells of the CSV files; the sign itself may be written too. Empty: what makes "
-            "OED names of the first line.",
+            "The character between the cells of the CSV files: its name or the character itself. Empty: the one that "
+            "splits the first line into OED names.",
             DELIMITER,
             ("comma", ""),
             selector="source",
@@ -175,8 +175,8 @@ class Portfolio(Row):
     decimal: Annotated[
         DecimalSign | None,
         Column(
-            "The decimal sign in the CSV files; the other one separates thousands. Empty: found out, and a number that "
-            "can be read in two ways, such as `850.000`, is an error.",
+            "The decimal sign in the CSV files; the other one separates thousands. Empty: it is detected, and a number "
+            "that can be read in two ways, such as `850.000`, is an error.",
             one_of(DecimalSign),
             (".", ""),
             selector="source",

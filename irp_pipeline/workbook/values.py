@@ -29,7 +29,7 @@ def checked_encoding(name: str) -> str:
     try:
         "".encode(codecs.lookup(name).name)  # fails for what Python also calls an encoding, such as base64
     except (LookupError, ValueError):
-        raise ValueError(f"{quoted(name)} is no encoding{suggestion(name, _USUAL_ENCODINGS)}") from None
+        raise ValueError(f"{quoted(name)} is not an encoding{suggestion(name, _USUAL_ENCODINGS)}") from None
     return name.lower()
 
 

@@ -86,7 +86,7 @@ class TestGoingBackToTheWorkbook:
         irp("job", "skip", failed, "--reason", "no such model")
         new = answer_of("job", "restore", failed, "--reason", "found")["job"]
         assert (new["parent_job_id"], new["status"], new["skipped"]) == (failed, "SUBMITTED", False)
-        assert "in place of job" in irp("job", "list", "Q1").stdout
+        assert "replaces job" in irp("job", "list", "Q1").stdout
 
     def test_is_refused_where_there_is_nothing_to_undo(self, irp, failed):
         assert "nothing to restore" in irp("job", "restore", failed, status=1).stderr

@@ -137,7 +137,7 @@ def test_the_columns_of_engines_go_together(columns, problem) -> None:
 
 
 def test_an_engine_that_nobody_declares_is_an_error_that_names_those_there_are(tmp_path) -> None:
-    with pytest.raises(EngineError, match=r"no risk engine 'none'. Those there are: oasis_deterministic, "):
+    with pytest.raises(EngineError, match=r"no risk engine 'none'. The engines are: oasis_deterministic, "):
         engine("none", tmp_path)
 
 

@@ -153,5 +153,5 @@ def _what_failed(batch_id: int, status: BatchStatus) -> str:
         + "\n".join(lines)
         + more
         + "\nLaunching the cycle again submits them again. irp job log ID shows what the engine printed, and "
-        "irp job skip ID does without a job"
+        "irp job skip ID skips a job"
     )

@@ -29,7 +29,7 @@ def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> I
         batch_id = analysis_batch(cycle).id
         renewed = renew_batch(batch_id, everything=database.rerun_completed)
         if renewed:
-            context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID tells why")
+            context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID says why")
         waiting = [job.id for job in _waiting(batch_id)]
     size = -(-len(waiting) // _CHUNKS) or 1
     for first in range(0, len(waiting), size):

@@ -214,7 +214,7 @@ class TestForce:
         batch_id = make_batch(analyses(1))
         submit_batch(batch_id)
         monkeypatch.setattr(ending, "_ENGINE_SECONDS", 0)
-        with pytest.raises(CycleError, match=r"is still at them: job \d+ \(a0\)"):
+        with pytest.raises(CycleError, match=r"it still runs them: job \d+ \(a0\)"):
             delete_cycle(id_of(CYCLE), force=True)
         assert get_cycle_by_name(CYCLE)
 

@@ -109,7 +109,7 @@ class TestRequest:
         job = read_job(job_id)
         assert job is not None
         job["job_configuration_data"]["portfolio"] = portfolio
-        with pytest.raises(JobError, match="Those there are: property"):
+        with pytest.raises(JobError, match="The portfolios are: property"):
             request_of(job)
 
     def test_needs_the_process_stage(self, job_id):
@@ -214,7 +214,7 @@ class TestOneJob:
         let(other, JobPhase.FINISHED)
         assert recon_batch(batch_id) is BatchStatus.COMPLETED
         assert job_history(job_id)[0]["tracking"][-1]["message"] == "skipped: not needed"
-        with pytest.raises(JobError, match="is skipped: the batch does without it"):
+        with pytest.raises(JobError, match="is skipped: the batch does not count it"):
             resubmit_job(job_id)
 
     @pytest.mark.parametrize("do", [submit_job, track_job_status, resubmit_job, skip_job, cancel_job, job_log])

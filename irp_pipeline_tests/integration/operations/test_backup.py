@@ -358,11 +358,11 @@ def test_half_a_backup_and_what_is_none_are_refused(test_schema: str, file: Path
     back_up(file)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BackupError, match="is no whole backup"):
+    with pytest.raises(BackupError, match="is not a complete backup"):
         restore(file, COPY)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("thesis.txt", "years of work")
-    with pytest.raises(BackupError, match="is no backup of irp"):
+    with pytest.raises(BackupError, match="is not a backup of irp"):
         verify_backup(file)
     with pytest.raises(FileNotFoundError):
         read_manifest(file.with_name("nowhere.zip"))

@@ -677,7 +677,7 @@ def test_everything_wrong_is_told_at_once_and_in_order(draft: Draft) -> None:
         "Analyses!A3 (name): 'property_stress' is already the name of the analysis in row 2",
         f"Analyses!B4 (portfolio): {unknown}",
         "Groupings!B2 (members): the group contains itself: wind → wind; take one of them out",
-        "Notes: the sheet is unknown; keep it in a file of its own",
+        "Notes: the sheet is unknown; keep it in another file",
     ]
 
 
@@ -1426,8 +1426,8 @@ def test_how_csv_files_are_written_can_be_said_in_words_and_signs(draft: Draft) 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("encoding", "cp1525", "'cp1525' is no encoding; did you mean 'cp1252'?"),
-        ("encoding", "base64", "'base64' is no encoding"),
+        ("encoding", "cp1525", "'cp1525' is not an encoding; did you mean 'cp1252'?"),
+        ("encoding", "base64", "'base64' is not an encoding"),
         ("delimiter", "#", "'#' is unknown; it can be comma, semicolon, tab, pipe"),
         ("decimal", "point", "'point' is unknown; it can be ., ,"),
     ],
