@@ -87,7 +87,7 @@ def test_parquet_files_and_other_names_are_read_too(check: Run, tmp_path: Path) 
 
 def test_what_cannot_be_understood_is_wrong_usage(check: Run, tmp_path: Path) -> None:
     (tmp_path / "homes.csv").write_text("a\n")
-    assert "say one of --location" in check(tmp_path / "homes.csv", status=2).stderr.replace("\n", " ")
+    assert "use one of --location" in check(tmp_path / "homes.csv", status=2).stderr.replace("\n", " ")
     files = [CASES / case / "location.csv" for case in ("duplicate-locnumber", "condtag-reference")]
     assert "are both the location table" in check(*files, status=2).stderr.replace("\n", " ")
     assert "Name the files to check" in check("--losses", "GUL", status=2).stderr

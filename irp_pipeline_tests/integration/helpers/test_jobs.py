@@ -147,7 +147,7 @@ class TestOneJob:
     @pytest.mark.parametrize(
         ("rubbish", "said"),
         [
-            (None, "is no object"),
+            (None, "is not an object"),
             ({**RESULT, "currency": "EUR\x00"}, "NUL character"),
             ({**RESULT, "provenance": {"model": "\udc80"}}, "surrogate"),
             ({**RESULT, "figures": [{**RESULT["figures"][0], "loss": "much"}]}, "figures[0].loss"),
