@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 # What mkdocs-material says of its end is known: CONTRIBUTING.md, "The documentation site".
 export NO_MKDOCS_2_WARNING := 1
-# How many tests run at once: twice the processors of CI, since many tests wait for processes that they start.
-WORKERS ?= 4
+# How many tests run at once: one more than the processors of CI, since many tests wait for processes that they start.
+WORKERS ?= 3
 # Extra words for pytest: make test ARGS="-k lease -x"
 ARGS ?=
 
