@@ -23,7 +23,7 @@ from irp_pipeline.operations.records import RecordedFile, read_tables, read_vers
 from irp_pipeline.operations.swap import refuse_while_swapping
 from irp_pipeline.postgres.context import get_current_schema
 from irp_pipeline.postgres.running import execute_scalar, fetch_all
-from irp_pipeline.postgres.schemas import current_version, latest_version, version_problem
+from irp_pipeline.postgres.schemas import current_version, latest_version, newer_version
 
 _Found = tuple[str, int] | None  # hash and size of a packed file
 
@@ -117,14 +117,14 @@ def _moment() -> str:
 
 
 def _check_schema(schema: str) -> None:
-    version, latest = current_version(schema), latest_version()
+    version = current_version(schema)
     if version is None:
         raise BackupError(
             f"There is nothing to back up: the schema {schema!r} does not exist in {settings.describe_database()}, or "
             "was never initialised"
         )
-    if version > latest:
-        raise BackupError(version_problem(schema, version) or "")
+    if version > latest_version():
+        raise BackupError(newer_version(schema, version))
 
 
 def _check_place(path: Path, folder: Path) -> None:

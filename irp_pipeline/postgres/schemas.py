@@ -7,6 +7,7 @@ IF NOT EXISTS`` can collide with itself and Alembic keeps its state in module gl
 Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.database`.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ def _free_lock_in_child() -> None:
 os.register_at_fork(after_in_child=_free_lock_in_child)
 
 
+@functools.cache
 def latest_version() -> str:
     """Return the newest revision of this package, such as ``0002``."""
     return max(
@@ -66,9 +68,14 @@ def version_problem(schema: str, version: str | None) -> str | None:
         return None
     if version < latest:
         return f"The schema {schema!r} has version {version}, and this package works with {latest}: run irp db upgrade"
+    return newer_version(schema, version)
+
+
+def newer_version(schema: str, version: str) -> str:
+    """Return why this package cannot work with a schema of a newer version."""
     return (
-        f"The schema {schema!r} has version {version}, which is newer than that of this package ({latest}): install "
-        "the newer irp-pipeline"
+        f"The schema {schema!r} has version {version}, which is newer than that of this package "
+        f"({latest_version()}): install the newer irp-pipeline"
     )
 
 
@@ -171,7 +178,7 @@ def migrate(connection: sa.Connection, schema: str, target: str = "head") -> Non
     """
     current = version_of(connection, schema)
     if current is not None and current > latest_version():
-        raise DatabaseError(version_problem(schema, current) or "")
+        raise DatabaseError(newer_version(schema, current))
     if current is None and _has_table(connection, schema, _FIRST_TABLE):
         raise DatabaseError(
             f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "
