@@ -21,13 +21,11 @@ _RESULT_CHARACTERS = 100
 @app.command(epilog="Example: irp status Q1-2024")
 def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show the status of each step of a cycle."""
-    from irp_pipeline.helpers.cycle import past_runs_of_cycle, progress_of_cycle
+    from irp_pipeline.helpers.cycle import progress_of_cycle
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
         steps = progress_of_cycle(cycle)
-        has_failed = any(step.last_status is StepStatus.FAILED for step in steps)
-        past_runs = past_runs_of_cycle(cycle) if has_failed and not as_json else []
     if as_json:
         output.print_json({"schema": schema, "cycle": found, "steps": steps})
         return
@@ -42,7 +40,6 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     if not steps:
         output.print_note("No step of this cycle has been started yet.")
         return
-    cancelled = {(run.stage_name, run.step_name, run.run_num) for run in past_runs if run.was_cancelled}
     completions = [step.last_completed for step in steps]
     output.print_table(
         ("Stage", "Step", "Status", "Run", output.with_zone("Last completed", completions)),
@@ -50,8 +47,7 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
             (
                 f"{step.stage_num} {step.stage_name}",
                 f"{step.step_num} {step.step_name}",
-                output.status_text(step.last_status)
-                + (" (cancelled)" if (step.stage_name, step.step_name, step.last_run) in cancelled else ""),
+                output.status_text(step.last_status) + (" (cancelled)" if step.was_cancelled else ""),
                 step.last_run,
                 step.last_completed,
             )
@@ -59,7 +55,7 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
         ),
     )
     output.say(_summary(steps))
-    if has_failed:
+    if any(step.last_status is StepStatus.FAILED for step in steps):
         output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
 
 

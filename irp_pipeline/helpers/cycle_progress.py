@@ -5,12 +5,12 @@ Each as a DataFrame, for notebooks, and as records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.helpers.constants import CycleStatus, StepStatus
-from irp_pipeline.helpers.record import record_of
+from irp_pipeline.helpers.record import INTERNAL, record_of
 from irp_pipeline.postgres.running import execute_query, fetch_all
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ _CYCLES: Final = """
 """
 _PROGRESS: Final = """
     SELECT sg.stage_num, sg.stage_name, st.step_num, st.step_name,
-           newest.status AS last_status, newest.run_num AS last_run, done.completed_ts AS last_completed
+           newest.status AS last_status, newest.run_num AS last_run, done.completed_ts AS last_completed,
+           coalesce(newest.status = 'FAILED' AND starts_with(newest.error_message, %s), false) AS was_cancelled
       FROM irp_cycle c
       JOIN irp_stage sg ON sg.cycle_id = c.id
       JOIN irp_step st ON st.stage_id = sg.id
       LEFT JOIN LATERAL (
-            SELECT status, run_num FROM irp_step_run
+            SELECT status, run_num, error_message FROM irp_step_run
              WHERE step_id = st.id ORDER BY run_num DESC LIMIT 1) newest ON true
       LEFT JOIN LATERAL (
             SELECT completed_ts FROM irp_step_run
@@ -84,6 +85,7 @@ class StepProgress:
     last_status: StepStatus | None
     last_run: int | None
     last_completed: datetime | None
+    was_cancelled: bool = field(metadata=INTERNAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,11 +105,6 @@ class PastRun:
     output_data: Any
     work_run_num: int | None
 
-    @property
-    def was_cancelled(self) -> bool:
-        """Whether somebody interrupted or cancelled it; such a run is recorded as FAILED."""
-        return self.status is StepStatus.FAILED and (self.error_message or "").startswith(CANCELLED)
-
 
 def overview_of_cycles() -> list[CycleOverview]:
     """Return all cycles, the newest first."""
@@ -116,7 +113,7 @@ def overview_of_cycles() -> list[CycleOverview]:
 
 def progress_of_cycle(cycle_name: str) -> list[StepProgress]:
     """Return the progress of each step of a cycle, in the order of stages and steps."""
-    return [record_of(StepProgress, row) for row in fetch_all(_PROGRESS, (cycle_name,))]
+    return [record_of(StepProgress, row) for row in fetch_all(_PROGRESS, (CANCELLED, cycle_name))]
 
 
 def past_runs_of_cycle(cycle_name: str, stage_num: int | None = None, step_num: int | None = None) -> list[PastRun]:
@@ -145,7 +142,7 @@ def get_cycle_progress(cycle_name: str) -> pd.DataFrame:
         One row per step: stage_num, stage_name, step_num, step_name, last_status (of the newest run; None if it never
         ran), last_run (number of the newest run), last_completed (when a run last completed).
     """
-    return execute_query(_PROGRESS, (cycle_name,))
+    return execute_query(_PROGRESS, (CANCELLED, cycle_name)).drop(columns="was_cancelled")
 
 
 def get_step_history(cycle_name: str, stage_num: int | None = None, step_num: int | None = None) -> pd.DataFrame:
