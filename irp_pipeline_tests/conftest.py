@@ -24,7 +24,11 @@ settings.register_profile(
 )
 settings.load_profile("irp")
 
-pytest_plugins = ["irp_pipeline.testing", "irp_pipeline_tests.support.small_engine"]
+pytest_plugins = [
+    "irp_pipeline.testing",
+    "irp_pipeline_tests.support.command",
+    "irp_pipeline_tests.support.small_engine",
+]
 
 _own_home = pytest.StashKey[Path]()
 

@@ -12,7 +12,6 @@ import psycopg2
 import pytest
 import typer
 from sqlalchemy import make_url
-from typer.testing import CliRunner, Result
 
 from irp_pipeline import __version__, settings
 from irp_pipeline.cli import app
@@ -22,14 +21,13 @@ from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
 from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.postgres import schemas
+from irp_pipeline_tests.support.command import Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 PASSWORD = "p@ss:w/o?r#d%41 'ä"
 LONG_NAME = "a step whose name " + "goes on and " * 40 + "on"
 HOSTILE_NAME = "[red]x[/red] :boom: [link=http://x]y[/link] \x1b[31m\x07\nnext"
 TRACEBACK = "Traceback (most recent call last):\n  File 'extract.py', line 7"
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -39,18 +37,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def irp() -> Run:
-    """Run a command in this process, without a terminal."""
-
-    def run(*arguments: str, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments, prog_name="irp")
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    return run
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from dagster import DagsterInstance
-from typer.testing import CliRunner, Result
 
-from irp_pipeline.cli import app
 from irp_pipeline.definitions import definitions
 from irp_pipeline.engines import register_engine
 from irp_pipeline.engines.local import Limits, LocalEngine
@@ -29,8 +27,6 @@ from irp_pipeline_tests.support.recording_engine import analyses, engine_of, mak
 from irp_pipeline_tests.support.waiting import wait_until
 
 CYCLE = "Q1"
-Run = Callable[..., Result]
-
 # A job that would compute for ten minutes, and says that it has begun.
 LONG_JOB = """
 import pathlib, sys, time
@@ -47,18 +43,6 @@ def _cycles(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with recording_engine(tmp_path):
         yield
         execute_command("DELETE FROM irp_cycle")
-
-
-@pytest.fixture
-def irp() -> Run:
-    """Run a command in this process, without a terminal."""
-
-    def run(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="irp")
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    return run
 
 
 @contextmanager

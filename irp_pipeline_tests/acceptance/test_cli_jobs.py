@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from irp_pipeline.cli import app
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command
+from irp_pipeline_tests.support.command import Run
 from irp_pipeline_tests.support.recording_engine import (
     analyses,
     archive_by_hand,
@@ -22,7 +22,6 @@ from irp_pipeline_tests.support.recording_engine import (
     recording_engine,
 )
 
-Run = Callable[..., Result]
 Answer = Callable[..., dict[str, Any]]
 
 HOSTILE = "[red]no keys[/red] \x1b[31m\x07\nsecond line"
@@ -37,12 +36,11 @@ def _files(test_schema: str, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def irp() -> Run:
-    """Run a command in this process, without a terminal."""
+def irp(irp: Run) -> Run:
+    """Run a command as elsewhere; none shows a traceback."""
 
     def run(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="irp")
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
+        result = irp(*arguments, status=status)
         assert "Traceback" not in result.output
         return result
 

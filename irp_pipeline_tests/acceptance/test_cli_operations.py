@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from irp_pipeline import settings
-from irp_pipeline.cli import app
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
+from irp_pipeline_tests.support.command import Run
 from irp_pipeline_tests.support.dying import dies
 from irp_pipeline_tests.support.recording_engine import recording_engine
 from irp_pipeline_tests.support.whole_schema import content_of, fill
 
 PLACE = "restored"
-Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +27,6 @@ def _files(test_schema: str, tmp_path: Path) -> Iterator[None]:
         yield
     execute_command("DELETE FROM irp_cycle")
     schemas.drop(PLACE)
-
-
-@pytest.fixture
-def irp() -> Run:
-    """Run a command in this process, without a terminal."""
-
-    def run(*arguments: object, status: int = 0) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="irp")
-        assert result.exit_code == status, f"{result.output}\n{result.exception!r}"
-        return result
-
-    return run
 
 
 @pytest.fixture
