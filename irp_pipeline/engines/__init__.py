@@ -17,7 +17,14 @@ from typing import Any
 
 from irp_pipeline.columns import Folders
 from irp_pipeline.engines.declaration import ENGINES, ColumnRemark, EngineDeclaration, NamedFile
-from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState, RiskEngine, check_result
+from irp_pipeline.engines.protocol import (
+    EngineError,
+    JobPhase,
+    JobState,
+    RiskEngine,
+    UnknownEngineError,
+    check_result,
+)
 from irp_pipeline.exposure.validation.needs import Needs, needs_of_perspectives
 from irp_pipeline.plugins import PluginError, Requirement
 
@@ -30,6 +37,7 @@ __all__ = [
     "NamedFile",
     "Requirement",
     "RiskEngine",
+    "UnknownEngineError",
     "check_result",
     "checks",
     "declared",
@@ -118,13 +126,13 @@ def engine(name: str, jobs_folder: Path) -> RiskEngine:
     """Return the engine of that name for the jobs in a folder.
 
     Raises:
-        EngineError: there is no such engine, or its declaration cannot be used.
+        UnknownEngineError: there is no such engine, or its declaration cannot be used.
     """
     try:
         declaration = ENGINES.get(name)
     except PluginError as error:
-        raise EngineError(str(error)) from error
+        raise UnknownEngineError(str(error)) from error
     if declaration is None:
         known = ", ".join(sorted(ENGINES.declared())) or "none"
-        raise EngineError(f"There is no risk engine {name!r}. The engines are: {known}")
+        raise UnknownEngineError(f"There is no risk engine {name!r}. The engines are: {known}")
     return declaration.make(jobs_folder)

@@ -92,19 +92,32 @@ class LocalEngine:
             raise EngineError(f"{key!r} cannot be the key of a job: 1 to 100 letters, digits, '_' and '-'")
         return self._jobs / key
 
-    def submit(self, key: str, request: Mapping[str, Any]) -> None:
-        """Queue a job. If an earlier call for the same key was interrupted, complete it.
+    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Queue jobs. If an earlier call for the same keys was interrupted, complete it.
 
         Whoever starts the program, it gets the environment of the process that submits, as far as
         :mod:`irp_pipeline.engines.environment` allows.
 
         Args:
-            key: names the job.
-            request: the request to the program; its ``inputs`` are files by their name in the job's folder.
+            requests: the request to the program by the key of the job; its ``inputs`` are files by their name in the
+                job's folder.
 
-        Raises:
-            EngineError: a file of ``inputs`` does not exist, or the job's folder cannot be written.
+        Returns:
+            Why jobs are refused, by key: a file of ``inputs`` does not exist, or the job's folder cannot be written.
         """
+        refused = {}
+        for key, request in requests.items():
+            try:
+                self._submit(key, request)
+            except EngineError as error:
+                refused[key] = str(error)
+        return refused
+
+    def wake(self) -> None:
+        """Start work on queued jobs."""
+        ensure_supervisor()
+
+    def _submit(self, key: str, request: Mapping[str, Any]) -> None:
         folder = self.folder(key)
         try:
             if not (folder / "request.json").exists():
@@ -120,7 +133,6 @@ class LocalEngine:
                     queue_entry(folder).symlink_to(folder.absolute())
         except OSError as error:
             raise EngineError(f"The job cannot be written to {folder}: {error.strerror or error}") from error
-        ensure_supervisor()
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Return the states of jobs; end jobs whose supervisor is gone as FAILED, and kill their processes.

@@ -29,6 +29,10 @@ class EngineError(IrpError):
     """A risk engine refuses a request, or cannot be reached."""
 
 
+class UnknownEngineError(EngineError):
+    """There is no such risk engine, or its declaration cannot be used."""
+
+
 class JobPhase(StrEnum):
     """The phase of a job at its engine. UNKNOWN: the engine has no such job, or lost it before it began."""
 
@@ -64,12 +68,24 @@ class JobState:
 class RiskEngine(Protocol):
     """An engine for the jobs in a cycle's folder."""
 
-    def submit(self, key: str, request: Mapping[str, Any]) -> None:
-        """Hand over a job. If the engine already has the key, nothing changes.
+    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Hand over jobs. If the engine already has a key, nothing changes for it.
+
+        The call is part of the transaction that records the jobs as SUBMITTED. An engine with its queue in the same
+        database uses that transaction. Any other must expect that it is rolled back, and the call repeated.
+
+        Args:
+            requests: the request of each job by its key.
+
+        Returns:
+            Why it refuses jobs, by key; empty if it takes all.
 
         Raises:
-            EngineError: the request cannot be carried out, or the engine cannot be reached.
+            EngineError: the engine cannot be reached; repeat the call later.
         """
+
+    def wake(self) -> None:
+        """Start work on jobs that were handed over, now that their transaction is committed."""
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Return the state of each job of ``keys``."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from irp_pipeline import settings
 from irp_pipeline.cycle_files import jobs_of
-from irp_pipeline.engines import EngineError, RiskEngine, engine
+from irp_pipeline.engines import RiskEngine, UnknownEngineError, engine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.configuration import data_folder
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus
@@ -67,7 +67,7 @@ class BatchOfJobs:
         """Return the engine that a job is for.
 
         Raises:
-            EngineError: there is no such engine.
+            UnknownEngineError: there is no such engine.
         """
         return engine_of(self.cycle_name, job.job_configuration_data)
 
@@ -125,7 +125,7 @@ def lock_batch(batch_id: int) -> Iterator[BatchOfJobs]:
 def engine_of(cycle_name: str, job_configuration_data: Mapping[str, Any]) -> RiskEngine:
     name = job_configuration_data.get("engine")
     if not isinstance(name, str):
-        raise EngineError(f"The job's parameter 'engine' is {name!r}, but must name a risk engine")
+        raise UnknownEngineError(f"The job's parameter 'engine' is {name!r}, but must name a risk engine")
     return engine(name, jobs_of(settings.cycle_dir(get_current_schema(), cycle_name)))
 
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from irp_pipeline.engines import EngineError, JobPhase, JobState
+from irp_pipeline.engines import JobPhase, JobState, UnknownEngineError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.job_changes import (
@@ -77,7 +77,8 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         record(batch, done)
         jobs = select_jobs(batch_id, "j.status = 'INITIATED'", [*requests, *refused], with_request=True)
         end_at_engines(batch, [job for job in jobs if job.id in refused])
-        changes = [refusal(job, refused[job.id]) if job.id in refused else _hand_over(batch, job) for job in jobs]
+        changes = [refusal(job, str(refused[job.id])) for job in jobs if job.id in refused]
+        changes += _hand_over(batch, [job for job in jobs if job.id not in refused])
         record(batch, changes)
         execute_command(
             """
@@ -88,6 +89,7 @@ def submit_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
             """,
             (batch_id,),
         )
+    _wake(batch, jobs, changes)
     return sum(change.status is JobStatus.SUBMITTED for change in changes)
 
 
@@ -111,19 +113,22 @@ def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
         raise JobError(f"There is no batch with the id {batch_id}")
     jobs = select_jobs(batch_id, UNDER_WAY, job_ids)
     states = _states(batch, jobs)
-    again = [job for job in jobs if job.status in BEING_CANCELLED and is_at_work(states[job.id])]
-    for engine_jobs in _by_engine(again).values():
+    unheard = [job for job in jobs if job.status in BEING_CANCELLED and is_at_work(states[job.id])]
+    for engine_jobs in _by_engine(unheard).values():
         batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
     changes = [change for job in jobs if (change := change_of(job, states[job.id])) is not None]
     lost = [job for job in jobs if _is_lost(job, states[job.id])]
     if not changes and not lost:
         return
+    again: list[Job] = []
     with lock_batch(batch_id) as batch:
         if lost:
             seen = {job.id: job.status for job in lost}
             still = select_jobs(batch_id, UNDER_WAY, list(seen), with_request=True)
-            changes += [_hand_over(batch, job) for job in still if job.status is seen[job.id]]
+            again = [job for job in still if job.status is seen[job.id]]
+            changes += _hand_over(batch, again)
         record(batch, changes)
+    _wake(batch, again, changes)
 
 
 def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
@@ -349,14 +354,30 @@ def _write_requests(batch: BatchOfJobs, requests: Mapping[int, dict[str, Any]]) 
     )
 
 
-def _hand_over(batch: BatchOfJobs, job: Job) -> Change:
-    if job.request_data is None:
-        return refusal(job, JobError("Nothing was kept of what the engine was given. Resubmit the job"))
-    try:
-        batch.engine_of(job).submit(job.job_key, job.request_data)
-    except EngineError as error:
-        return refusal(job, error)
-    return Change(job.id, job.status, JobStatus.SUBMITTED)
+def _hand_over(batch: BatchOfJobs, jobs: Iterable[Job]) -> list[Change]:
+    """Hand jobs over to their engines, in the transaction that records it; call :func:`_wake` after that."""
+    changes = []
+    for engine_jobs in _by_engine(jobs).values():
+        requests = {job.job_key: job.request_data for job in engine_jobs if job.request_data is not None}
+        try:
+            refused = batch.engine_of(engine_jobs[0]).submit(requests) if requests else {}
+        except UnknownEngineError as error:
+            refused = dict.fromkeys(requests, str(error))
+        for job in engine_jobs:
+            if job.request_data is None:
+                changes.append(refusal(job, "Nothing was kept of what the engine was given. Resubmit the job"))
+            elif job.job_key in refused:
+                changes.append(refusal(job, refused[job.job_key]))
+            else:
+                changes.append(Change(job.id, job.status, JobStatus.SUBMITTED))
+    return sorted(changes, key=lambda change: change.job_id)
+
+
+def _wake(batch: BatchOfJobs, jobs: Iterable[Job], changes: Collection[Change]) -> None:
+    """Let the engines begin with the jobs that were handed over."""
+    handed_over = {change.job_id for change in changes if change.status is JobStatus.SUBMITTED}
+    for engine_jobs in _by_engine(job for job in jobs if job.id in handed_over).values():
+        batch.engine_of(engine_jobs[0]).wake()
 
 
 def _is_lost(job: Job, state: JobState) -> bool:
@@ -375,7 +396,7 @@ def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Job]) -> None:
     for engine_jobs in _by_engine(unfinished).values():
         try:
             risk_engine = batch.engine_of(engine_jobs[0])
-        except EngineError:  # an engine that does not exist cannot be at work
+        except UnknownEngineError:  # an engine that does not exist cannot be at work
             continue
         states = risk_engine.states([job.job_key for job in engine_jobs])
         if at_work := [key for key, state in states.items() if is_at_work(state)]:

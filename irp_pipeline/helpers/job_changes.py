@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from irp_pipeline.engines import JobPhase, JobState, check_result
-from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.job_record import Job
@@ -56,8 +55,8 @@ def change_of(job: Job, state: JobState) -> Change | None:
     return None if new is status else Change(job.id, status, new, state.message, state.result)
 
 
-def refusal(job: Job, error: IrpError) -> Change:
-    return Change(job.id, job.status, JobStatus.ERROR, str(error))
+def refusal(job: Job, reason: str) -> Change:
+    return Change(job.id, job.status, JobStatus.ERROR, reason)
 
 
 def is_at_work(state: JobState) -> bool:

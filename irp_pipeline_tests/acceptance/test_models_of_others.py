@@ -64,7 +64,8 @@ def test_faults_of_a_model_are_told_in_one_line(home: Path, tmp_path: Path):
                     "model_options": options}  # fmt: skip
         inputs = {path.name: str(path) for path in portfolio_files(source).values()}
         request = {"analysis": analysis, "model": str(model), "inputs": inputs, "exposure_hash": folder_hash(source)}
-        oasis.submit(key, request)
+        assert not oasis.submit({key: request})
+        oasis.wake()
 
     def have_ended() -> bool:
         at_work = {JobPhase.QUEUED, JobPhase.RUNNING}

@@ -12,7 +12,7 @@ import pytest
 
 import irp_pipeline.workbook  # noqa: F401 - with the columns of all engines, before the tests put theirs in place
 from irp_pipeline import settings
-from irp_pipeline.engines import ENGINES, EngineDeclaration, EngineError, JobPhase, JobState, NamedFile
+from irp_pipeline.engines import ENGINES, EngineDeclaration, JobPhase, JobState, NamedFile
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.batch import create_batch
 from irp_pipeline.helpers.constants import BatchType
@@ -49,9 +49,18 @@ class RecordingEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def submit(self, key: str, request: Mapping[str, Any]) -> None:
-        if refusal := request["analysis"].get("refused"):
-            raise EngineError(str(refusal))
+    def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        refused = {}
+        for key, request in requests.items():
+            if refusal := request["analysis"].get("refused"):
+                refused[key] = str(refusal)
+            else:
+                self._take(key, request)
+        return refused
+
+    def wake(self) -> None: ...
+
+    def _take(self, key: str, request: Mapping[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = self._draft({"request": request, "phase": "QUEUED"})
         try:

@@ -107,7 +107,9 @@ def of_jobs(home: Path) -> list[psutil.Process]:
 
 
 def submit(engine: LocalEngine, key: str, way: str, **more) -> None:
-    engine.submit(key, {"does": WAYS[way], **more})
+    if refused := engine.submit({key: {"does": WAYS[way], **more}}):
+        raise EngineError(refused[key])
+    engine.wake()
 
 
 def wait_for(engine: LocalEngine, *keys: str, phases=ENDED):
@@ -186,7 +188,8 @@ class TestEnds:
 
     def test_of_a_program_that_does_not_exist(self, home):
         engine = LocalEngine(home / "jobs", ["/no/such/program"], Limits(60, 1e9))
-        engine.submit("job", {})
+        engine.submit({"job": {}})
+        engine.wake()
         assert "cannot be started" in wait_for(engine, "job").message
 
     def test_are_final(self, engine):
@@ -253,8 +256,8 @@ class TestKilled:
         script = (
             "import pathlib, sys; sys.path.insert(0, sys.argv[3])\n"
             "from irp_pipeline.engines.local import LocalEngine\n"
-            "LocalEngine(pathlib.Path(sys.argv[1]), [sys.executable, '-c', sys.argv[2]]).submit("
-            "'job', {'does': \"time.sleep(1); done({})\"})\n"
+            "engine = LocalEngine(pathlib.Path(sys.argv[1]), [sys.executable, '-c', sys.argv[2]])\n"
+            "engine.submit({'job': {'does': \"time.sleep(1); done({})\"}}); engine.wake()\n"
             "import os; os.kill(os.getpid(), 9)\n"
         )
         folder = str(home / "jobs")
@@ -277,8 +280,9 @@ os.link, os.fsync, subprocess.run = counted(os.link), counted(os.fsync), counted
 pathlib.Path.mkdir, pathlib.Path.replace = counted(pathlib.Path.mkdir), counted(pathlib.Path.replace)
 pathlib.Path.symlink_to, pathlib.Path.exists = counted(pathlib.Path.symlink_to), counted(pathlib.Path.exists)
 from irp_pipeline.engines.local import LocalEngine
-LocalEngine(pathlib.Path(sys.argv[2]), [sys.executable, "-c", sys.argv[4]]).submit(
-    sys.argv[3], {"does": sys.argv[5], "inputs": {"location.csv": sys.argv[6]}})
+engine = LocalEngine(pathlib.Path(sys.argv[2]), [sys.executable, "-c", sys.argv[4]])
+engine.submit({sys.argv[3]: {"does": sys.argv[5], "inputs": {"location.csv": sys.argv[6]}}})
+engine.wake()
 print("submitted")
 """
 

@@ -12,7 +12,6 @@ import openpyxl
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 
-from irp_pipeline import engines
 from irp_pipeline.definitions import definitions
 from irp_pipeline.engines.local import LocalEngine
 from irp_pipeline.helpers.batch import current_batch, list_batches, recon_batch, submit_batch, track_batch
@@ -84,10 +83,10 @@ def test_a_job_that_fails_twice_is_submitted_a_third_time(launch, folder, jobs):
 def test_a_job_that_its_engine_refuses_is_tried_once_in_a_launch(launch, folder, jobs, monkeypatch):
     submit = LocalEngine.submit
 
-    def refuse_low(engine: LocalEngine, key: str, request: Mapping[str, Any]) -> None:
-        if request["analysis"]["name"] == "low":
-            raise engines.EngineError("the licence has ended")
-        submit(engine, key, request)
+    def refuse_low(engine: LocalEngine, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        low = [key for key, request in requests.items() if request["analysis"]["name"] == "low"]
+        others = {key: request for key, request in requests.items() if key not in low}
+        return submit(engine, others) | dict.fromkeys(low, "the licence has ended")
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalEngine, "submit", refuse_low)
