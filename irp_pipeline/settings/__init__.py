@@ -9,6 +9,8 @@ unset. The settings:
 =========================  ===========================================================================================
 ``IRP_HOME``               the folder of cycles and of the embedded server; default: the nearest ``.irp`` in the
                            working folder or above, else a new one in the working folder
+``IRP_FILES_URL``          where the files of cycles are: ``file:///mnt/share/irp``, ``s3://bucket/irp``,
+                           ``abfs://container/irp`` or ``gs://bucket/irp``, without credentials (``IRP_HOME/cycles``)
 ``IRP_DATABASE_URL``       ``postgresql://user:password@host:5432/database``, with any parameters of libpq after ``?``
 ``DB_SERVER``              host, or folder of the socket; needs ``DB_NAME`` too
 ``DB_PORT``                port of that server (5432)
@@ -53,12 +55,13 @@ from irp_pipeline.settings.database import (
     describe_database,
     user_of_system,
 )
-from irp_pipeline.settings.folders import cycle_dir, cycles_dir, irp_home, make_irp_home, models_folder
+from irp_pipeline.settings.folders import cycle_dir, cycles_dir, cycles_root, irp_home, make_irp_home, models_folder
 from irp_pipeline.settings.variables import (
     SettingsError,
     connect_timeout_seconds,
     executor,
     extensions_schema,
+    files_url,
     job_disk_bytes,
     job_environment_names,
     job_memory_bytes,
@@ -78,12 +81,14 @@ __all__ = [
     "connect_timeout_seconds",
     "cycle_dir",
     "cycles_dir",
+    "cycles_root",
     "dagster_database_url",
     "database_source",
     "database_url",
     "describe_database",
     "executor",
     "extensions_schema",
+    "files_url",
     "irp_home",
     "job_disk_bytes",
     "job_environment_names",

@@ -13,6 +13,7 @@ from irp_pipeline.settings.folders import irp_home
 from irp_pipeline.settings.variables import (
     Connections,
     Dagster,
+    Files,
     Home,
     Jobs,
     Server,
@@ -26,7 +27,7 @@ from irp_pipeline.settings.variables import (
 def problems() -> list[str]:
     """Return what is wrong with the variables that are set, and what to do; connects to nothing and starts nothing."""
     found = []
-    for variables in (Home, Url, Server, Connections, Jobs, Dagster):
+    for variables in (Home, Files, Url, Server, Connections, Jobs, Dagster):
         try:
             read(variables)
         except SettingsError as error:

@@ -17,7 +17,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from irp_pipeline.errors import IrpError
 
-_SECRETS = frozenset({"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"})
+_SECRETS = frozenset(
+    {"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_FILES_URL", "IRP_WEBHOOK_URL"}
+)
+_FILES_URL = re.compile(r"(?P<scheme>file|s3|abfs|abfss|az|gs|gcs)://(?P<place>[^?#\s]+)")
 
 
 class SettingsError(IrpError):
@@ -40,6 +43,31 @@ class _Variables(BaseSettings):
 
 class Home(_Variables):
     folder: str | None = Field(None, validation_alias="IRP_HOME")
+
+
+class Files(_Variables):
+    url: str | None = Field(None, validation_alias="IRP_FILES_URL")
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        found = None if url is None else _FILES_URL.fullmatch(url)
+        if url is None:
+            return None
+        if found is None:
+            raise ValueError(
+                "it must be an address such as file:///mnt/share/irp, s3://bucket/irp, abfs://container/irp or "
+                "gs://bucket/irp"
+            )
+        place = found["place"].rstrip("/")
+        if ":" in place.split("/")[0].rpartition("@")[0]:
+            raise ValueError(
+                "it holds a password. Leave it out: the libraries that read the files take credentials from their own "
+                "variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        if ".." in place.split("/") or (found["scheme"] == "file") != place.startswith("/"):
+            raise ValueError("its path must be absolute, as in file:///mnt/share/irp, and a bucket needs a name")
+        return f"{found['scheme']}://{place}"
 
 
 class Url(_Variables):
@@ -106,6 +134,19 @@ class Ui(_Variables):
 
 
 _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
+
+
+def files_url() -> str | None:
+    """Say where the files of cycles are, if they are not in ``IRP_HOME``: ``IRP_FILES_URL``.
+
+    Returns:
+        ``file:///folder``, or the address of an object store such as ``s3://bucket/prefix``; without ``/`` at its end
+        and without credentials. None: below ``IRP_HOME``.
+
+    Raises:
+        SettingsError: it is not such an address, or holds a password.
+    """
+    return read(Files).url
 
 
 def connect_timeout_seconds() -> int:
