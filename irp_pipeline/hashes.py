@@ -63,6 +63,26 @@ def remember(path: Path, sha256: str) -> None:
     _remember(path, path.stat(), sha256)
 
 
+def remember_source(path: Path, version: str | None, sha256: str = "") -> None:
+    """Remember of which version of a file elsewhere a file here is a copy; None forgets it."""
+    key = os.path.abspath(path)  # noqa: PTH100
+    with _memory() as memory:
+        if version is None:
+            memory.execute("DELETE FROM copy WHERE path = ?", (key,))
+        else:
+            memory.execute("INSERT OR REPLACE INTO copy VALUES (?, ?, ?)", (key, version, sha256))
+
+
+def remembered_source(path: Path) -> tuple[str, str] | None:
+    """Return the version that a file here is a copy of, and its SHA-256; None if that is not known."""
+    with _memory() as memory:
+        known = memory.execute(
+            "SELECT version, sha256 FROM copy WHERE path = ?",
+            (os.path.abspath(path),),  # noqa: PTH100
+        ).fetchone()
+    return (str(known[0]), str(known[1])) if known else None
+
+
 def table_hash(path: Path) -> str:
     """Return a hash of the columns and cells of a Parquet file, in hexadecimal.
 
@@ -184,6 +204,7 @@ def _with_table(path: Path) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS file"
             " (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, inode INTEGER, sha256 TEXT)"
         )
+        memory.execute("CREATE TABLE IF NOT EXISTS copy (path TEXT PRIMARY KEY, version TEXT, sha256 TEXT)")
     except BaseException:
         memory.close()
         raise

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from irp_pipeline import store
 from irp_pipeline.columns.kinds import json_object
 from irp_pipeline.columns.problems import WorkbookError, quoted
 
@@ -111,7 +112,7 @@ def options_problem(
 
 
 def resolve_path(folder: Path, path: str) -> Path:
-    """Where a path of a workbook is on this machine.
+    """Where a path of a workbook is on this machine; a file that is elsewhere is copied to it first.
 
     Args:
         folder: the data folder (for a model, also the models folder).
@@ -122,12 +123,15 @@ def resolve_path(folder: Path, path: str) -> Path:
 
     Raises:
         WorkbookError: the path is absolute, or leaves the folder by ``..`` or by a symbolic link.
+        StoreError: the folder is elsewhere (``IRP_FILES_URL``), and cannot be reached.
     """
     if problem := path_problem(path):
         raise WorkbookError(problem)
+    portable = path.replace("\\", "/")
+    store.bring(folder / posixpath.normpath(portable))
     try:
         root = folder.resolve()
-        target = root.joinpath(*path.replace("\\", "/").split("/")).resolve()
+        target = root.joinpath(*portable.split("/")).resolve()
         target.exists()  # raises if the name is too long or the folder is not accessible
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError, ValueError: a circle of links, a NUL
         raise WorkbookError(f"{quoted(path)} cannot be used: {error}") from None

@@ -14,12 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline import store
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.record import as_dict, record_of
 from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
 from irp_pipeline.settings import cycle_dir, models_folder
+from irp_pipeline.settings.addresses import is_address
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
@@ -123,12 +125,12 @@ def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
     """
     from irp_pipeline.workbook import WorkbookError, read_workbook, workbook_hash
 
+    path = store.bring(path.absolute())
     if not path.is_file():
         raise ConfigurationError(
-            f"There is no workbook {path}. Put the cycle's configuration there, or write an empty one with: "
-            f"irp config template {path}"
+            f"There is no workbook {store.name_of_path(path) or path}. Put the cycle's configuration there, or write "
+            f"an empty one with: irp config template {path}"
         )
-    path = path.absolute()
     cycle_name = _require_cycle(cycle_id)
     file_hash = workbook_hash(path)
     try:
@@ -221,14 +223,18 @@ def data_folder(cycle_name: str, stored: str) -> Path:
 
     Args:
         cycle_name: the cycle, in the current schema.
-        stored: the recorded folder: relative to the files of the cycle, else an absolute path.
+        stored: the recorded folder: relative to the files of the cycle, else an absolute path or an address.
     """
+    if is_address(stored):
+        return store.path_of_name(stored)
     return Path(os.path.normpath(cycle_dir(get_current_schema(), cycle_name) / stored))
 
 
 def _place(folder: Path, cycle_folder: Path) -> str:
     """Return a folder as it is recorded: relative if possible, since other machines keep a cycle's files elsewhere."""
-    return folder.relative_to(cycle_folder).as_posix() if folder.is_relative_to(cycle_folder) else str(folder)
+    if folder.is_relative_to(cycle_folder):
+        return folder.relative_to(cycle_folder).as_posix()
+    return store.name_of_path(folder) or str(folder)
 
 
 def _configuration(row: dict[str, Any] | None) -> Configuration | None:
@@ -290,7 +296,7 @@ def _keep_mistakes(cycle_id: int, path: Path, file_hash: str, mistakes: str) -> 
         if known is None:
             known = execute_insert(
                 "INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder) VALUES (%s, %s, %s, %s)",
-                (cycle_id, path.name, file_hash, str(path.parent)),
+                (cycle_id, path.name, file_hash, store.name_of_path(path.parent) or str(path.parent)),
             )
         execute_command(
             """

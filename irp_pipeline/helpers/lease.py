@@ -114,6 +114,8 @@ def track_step(
         try:
             heartbeat.start()
             yield run
+            if _is_owner(lease):
+                run.outputs.copy_to_store()
         finally:
             if _is_owner(lease):
                 heartbeat.stop()

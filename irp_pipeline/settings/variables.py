@@ -16,11 +16,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.settings.addresses import checked_address
 
 _SECRETS = frozenset(
     {"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_FILES_URL", "IRP_WEBHOOK_URL"}
 )
-_FILES_URL = re.compile(r"(?P<scheme>file|s3|abfs|abfss|az|gs|gcs)://(?P<place>[^?#\s]+)")
 
 
 class SettingsError(IrpError):
@@ -51,23 +51,7 @@ class Files(_Variables):
     @field_validator("url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
-        found = None if url is None else _FILES_URL.fullmatch(url)
-        if url is None:
-            return None
-        if found is None:
-            raise ValueError(
-                "it must be an address such as file:///mnt/share/irp, s3://bucket/irp, abfs://container/irp or "
-                "gs://bucket/irp"
-            )
-        place = found["place"].rstrip("/")
-        if ":" in place.split("/")[0].rpartition("@")[0]:
-            raise ValueError(
-                "it holds a password. Leave it out: the libraries that read the files take credentials from their own "
-                "variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        if ".." in place.split("/") or (found["scheme"] == "file") != place.startswith("/"):
-            raise ValueError("its path must be absolute, as in file:///mnt/share/irp, and a bucket needs a name")
-        return f"{found['scheme']}://{place}"
+        return None if url is None else checked_address(url)
 
 
 class Url(_Variables):

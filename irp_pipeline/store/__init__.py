@@ -4,7 +4,41 @@ Here: publishing files there, fetching them, and what identifies the place. Not 
 (:mod:`irp_pipeline.cycle_files`), and which of them a step run wrote (:mod:`irp_pipeline.helpers.artefact`).
 """
 
-from irp_pipeline.store.errors import StoreError
+from irp_pipeline.store.errors import MissingFileError, StoreError
 from irp_pipeline.store.identity import store_id
+from irp_pipeline.store.job_files import LOG, fetch_job_file, publish_job_files
+from irp_pipeline.store.named import bring, name_of_path, path_of_name
+from irp_pipeline.store.published import (
+    PublishedFile,
+    exists,
+    fetch,
+    is_elsewhere,
+    key_of,
+    list_published,
+    missing,
+    publish,
+    publish_all,
+    remove,
+)
 
-__all__ = ["StoreError", "store_id"]
+__all__ = [
+    "LOG",
+    "MissingFileError",
+    "PublishedFile",
+    "StoreError",
+    "bring",
+    "exists",
+    "fetch",
+    "fetch_job_file",
+    "is_elsewhere",
+    "key_of",
+    "list_published",
+    "missing",
+    "name_of_path",
+    "path_of_name",
+    "publish",
+    "publish_all",
+    "publish_job_files",
+    "remove",
+    "store_id",
+]

@@ -107,6 +107,12 @@ class Folder:
             for above in target.relative_to(self._root).parents[:-1]:
                 (self._root / above).rmdir()
 
+    def rename(self, key: str, new: str) -> None:
+        """Give a file another key, if it exists."""
+        with self._explained("rename", key), suppress(FileNotFoundError):
+            make_folder((self._root / new).parent)
+            (self._root / key).replace(self._root / new)
+
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
         try:

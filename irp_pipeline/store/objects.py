@@ -97,6 +97,11 @@ class Objects:
         """Remove an object, if it exists."""
         self._or_none("remove", key, lambda: self._files.rm_file(self._path(key)))
 
+    def rename(self, key: str, new: str) -> None:
+        """Give an object another key, if it exists: it is copied, then removed."""
+        self._or_none("rename", key, lambda: self._files.cp_file(self._path(key), self._path(new)))
+        self.remove(key)
+
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
 

@@ -21,7 +21,16 @@ _DEFINITE: Final = (
 )
 # Of botocore, aiohttp, azure-core and gcsfs, which need not be installed.
 _PASSING: Final = frozenset(
-    {"HTTPClientError", "ClientError", "ServiceRequestError", "ServiceResponseError", "HttpError", "HttpResponseError"}
+    {
+        "ClientError",
+        "ConnectionError",
+        "HTTPClientError",
+        "HttpError",
+        "HttpResponseError",
+        "ResponseParserError",
+        "ServiceRequestError",
+        "ServiceResponseError",
+    }
 )
 _Result = TypeVar("_Result")
 

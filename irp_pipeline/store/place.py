@@ -61,3 +61,6 @@ class Place(Protocol):
 
     def remove(self, key: str) -> None:
         """Remove a file, if it exists."""
+
+    def rename(self, key: str, new: str) -> None:
+        """Give a file another key, and replace what has it; nothing happens if there is no such file."""

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,7 @@ def s3_gate() -> Iterator[Gate]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_MAX_ATTEMPTS": "1",  # what is tried again is tried by the code under test
     }
     with s3_server() as port, closing(Gate(port)) as gate, pytest.MonkeyPatch.context() as environment:
         for name, value in (variables | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{gate.port}"}).items():
@@ -147,3 +149,27 @@ def bucket(s3_gate: Gate) -> Iterator[str]:
     s3fs.S3FileSystem().mkdir(name, region_name="eu-west-1")
     yield f"s3://{name}"
     s3_gate.open()
+
+
+@pytest.fixture(params=["local", "shared", "s3"])
+def files_anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An IRP_HOME of its own, with the files of cycles in it, in a shared folder or in an object store."""
+    return _home(request, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=["shared", "s3"])
+def files_elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An IRP_HOME of its own, with the files of cycles in a shared folder or in an object store."""
+    return _home(request, tmp_path, monkeypatch)
+
+
+def _home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    monkeypatch.setenv("IRP_HOME", str(home))
+    if request.param == "local":
+        monkeypatch.delenv("IRP_FILES_URL", raising=False)
+    elif request.param == "shared":
+        monkeypatch.setenv("IRP_FILES_URL", (tmp_path / "shared folder").as_uri())
+    else:
+        monkeypatch.setenv("IRP_FILES_URL", f"{request.getfixturevalue('bucket')}/irp")
+    return home

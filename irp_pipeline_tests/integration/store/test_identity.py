@@ -14,20 +14,6 @@ from irp_pipeline.store.finding import place_of_cycles
 from irp_pipeline.store.identity import IDENTITY
 
 
-@pytest.fixture(params=["local", "shared", "s3"])
-def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An IRP_HOME of its own, with the files of cycles in it, in a shared folder or in an object store."""
-    home = tmp_path / "home"
-    monkeypatch.setenv("IRP_HOME", str(home))
-    if request.param == "local":
-        monkeypatch.delenv("IRP_FILES_URL", raising=False)
-    elif request.param == "shared":
-        monkeypatch.setenv("IRP_FILES_URL", (tmp_path / "share").as_uri())
-    else:
-        monkeypatch.setenv("IRP_FILES_URL", f"{request.getfixturevalue('bucket')}/irp")
-    return home
-
-
 def id_of_another_process(**environment: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", "from irp_pipeline.store import store_id; print(store_id())"],
@@ -38,7 +24,7 @@ def id_of_another_process(**environment: str) -> str:
     ).stdout.strip()
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("files_anywhere")
 def test_the_identity_is_made_once_and_kept():
     identity = store_id()
     assert len(identity) == 32
@@ -46,7 +32,7 @@ def test_the_identity_is_made_once_and_kept():
     assert store_id() == id_of_another_process() == identity
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("files_anywhere")
 def test_many_who_make_it_at_once_agree():
     place = place_of_cycles()
     if settings.files_url() is None:
@@ -58,12 +44,12 @@ def test_many_who_make_it_at_once_agree():
     assert sum(written) == 1
 
 
-def test_machines_that_share_files_have_one_identity(home: Path, tmp_path: Path):
+def test_machines_that_share_files_have_one_identity(files_anywhere: Path, tmp_path: Path):
     other = id_of_another_process(IRP_HOME=str(tmp_path / "other machine"))
     assert (other == store_id()) is (settings.files_url() is not None)
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("files_anywhere")
 def test_a_file_of_another_program_is_refused():
     if settings.files_url() is None:
         settings.make_irp_home()
