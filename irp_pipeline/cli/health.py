@@ -25,7 +25,8 @@ def health(
 ) -> None:
     """Check whether an installation works: exit status 0 if it does, else 1.
 
-    Asks only the database: does it answer, is the schema up to date, and does every step at work send its heartbeats?
+    Asks the database: does it answer, is the schema up to date, and does every step at work send its heartbeats? With
+    IRP_FILES_URL, also whether the files of cycles can be reached.
     Also shows what is under way. Made for probes: it runs a few quick statements.
     """
     from irp_pipeline.operations.health import check_health
@@ -37,6 +38,7 @@ def health(
     else:
         answer = "answers" if found.is_reachable else "does not answer"
         output.say(f"Database     {found.database}: {answer}, {found.seconds:.2f} s")
+        output.say(f"Files        {found.files}")
         output.say(f"Schema       {found.schema}, version {found.version or 'unknown'}")
         if found.jobs is not None:
             waiting = found.oldest_waiting_seconds

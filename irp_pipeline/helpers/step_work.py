@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from irp_pipeline import hashes, settings, store
+from irp_pipeline.cycle_files import FROM_ELSEWHERE
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference_here, make_scratch, publish, remove_scratch
 from irp_pipeline.postgres.parameters import json_value
-
-_FILES_FROM_ELSEWHERE: Final = "files"
 
 
 class StepError(IrpError):
@@ -166,7 +165,7 @@ class Outputs:
         if key is None:
             base = self._scratch if is_scratch else folder
             inside = base is not None and path.is_relative_to(base)
-            key = path.relative_to(base or folder).as_posix() if inside else f"{_FILES_FROM_ELSEWHERE}/{path.name}"
+            key = path.relative_to(base or folder).as_posix() if inside else f"{FROM_ELSEWHERE}/{path.name}"
         if not key or key.startswith("/") or ".." in key.split("/"):
             raise StepError(f"The file {path} cannot be kept as {key!r}: a key is a path within the files of the cycle")
         try:

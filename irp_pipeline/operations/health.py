@@ -1,7 +1,7 @@
 """Whether an installation works, in a few quick statements: for probes, monitoring and people.
 
-It asks only the database. It does not need Dagster's processes, and changes nothing. ``irp doctor`` checks what is
-installed, and the settings.
+It asks the database, and the store of files if that is elsewhere. It does not need Dagster's processes, and changes
+nothing. ``irp doctor`` checks what is installed, and the settings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
 from irp_pipeline.operations.swap import is_swapping
 from irp_pipeline.postgres.context import get_current_schema
@@ -20,6 +20,8 @@ from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version, version
 
 # A probe must not wait: tables are locked while a schema is upgraded or restored.
 _LIMITS: Final = ("SET LOCAL lock_timeout TO '2s'", "SET LOCAL statement_timeout TO '10s'")
+
+_STORE_SECONDS: Final = 10.0
 
 _STEPS: Final = """
     SELECT c.cycle_name, st.step_name, r.run_num, r.host, r.pid,
@@ -95,6 +97,7 @@ class Health:
         jobs: how many jobs of open cycles there are, by status, without skipped ones.
         oldest_waiting_seconds: the longest time that a job has been waiting for its engine; None if none is waiting.
         is_restoring: whether a restore is changing the files of the schema, or was interrupted while it did.
+        files: where the files of cycles are, without credentials.
     """
 
     problems: tuple[str, ...]
@@ -110,6 +113,7 @@ class Health:
     jobs: dict[str, int] | None = None
     oldest_waiting_seconds: float | None = None
     is_restoring: bool = False
+    files: str = ""
 
     @property
     def is_well(self) -> bool:
@@ -141,10 +145,15 @@ def check_health(max_wait_seconds: float | None = None) -> Health:
     except DatabaseError as error:
         is_reachable = not error.disconnected
         problems.append(str(error.args[0]))
+    seconds = round(time.monotonic() - begun, 3)
+    files = store.reach(_STORE_SECONDS) if store.is_elsewhere() else store.Reach(str(settings.cycles_root()), None)
+    if files.problem is not None:
+        problems.append(files.problem)
     return Health(
         problems=(*problems, *_problems(known, max_wait_seconds)),
         is_reachable=is_reachable,
-        seconds=round(time.monotonic() - begun, 3),
+        seconds=seconds,
+        files=files.address,
         **known,
     )
 

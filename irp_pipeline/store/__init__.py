@@ -7,8 +7,9 @@ Here: publishing files there, fetching them, and what identifies the place. Not 
 from irp_pipeline.store.errors import MissingFileError, StoreError
 from irp_pipeline.store.identity import store_id
 from irp_pipeline.store.job_files import LOG, fetch_job_file, publish_job_files
-from irp_pipeline.store.named import bring, name_of_path, path_of_name
+from irp_pipeline.store.named import bring, bring_all, name_of_path, path_of_name, put
 from irp_pipeline.store.published import (
+    PUBLISHED,
     PublishedFile,
     exists,
     fetch,
@@ -20,13 +21,17 @@ from irp_pipeline.store.published import (
     publish_all,
     remove,
 )
+from irp_pipeline.store.reach import Reach, reach
 
 __all__ = [
     "LOG",
+    "PUBLISHED",
     "MissingFileError",
     "PublishedFile",
+    "Reach",
     "StoreError",
     "bring",
+    "bring_all",
     "exists",
     "fetch",
     "fetch_job_file",
@@ -39,6 +44,8 @@ __all__ = [
     "publish",
     "publish_all",
     "publish_job_files",
+    "put",
+    "reach",
     "remove",
     "store_id",
 ]

@@ -7,14 +7,14 @@ the one before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline import settings
 from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.store.errors import MissingFileError
 from irp_pipeline.store.finding import place_of_cycles
-from irp_pipeline.store.published import PUBLISHED, fetch, is_elsewhere, key_of, publish_all
+from irp_pipeline.store.published import fetch, is_elsewhere, key_of, object_name, publish_all
 
 LOG: Final = "log.txt"
 """What a job printed, in its folder."""
@@ -41,7 +41,7 @@ def publish_job_files(folder: Path, result: Mapping[str, Any] | None) -> None:
     publish_all((path, key_of(path), sha256) for path, sha256 in files)
     log = folder / LOG
     if log.is_file() and not log.is_symlink():
-        place_of_cycles().put(log, _newest(key_of(log)), replace=True)
+        place_of_cycles().put(log, object_name(key_of(log), ""), replace=True)
 
 
 def fetch_job_file(folder: Path, path: str, sha256: str | None = None) -> Path:
@@ -63,15 +63,10 @@ def fetch_job_file(folder: Path, path: str, sha256: str | None = None) -> Path:
     if is_elsewhere():
         settings.make_irp_home()
         place = place_of_cycles()
-        name = _newest(key_of(target))
+        name = object_name(key_of(target), "")
         if place.find(name) is not None:
             with appearing_when_whole(target) as partial:
                 place.get(name, partial)
     if not target.is_file():
         raise MissingFileError(f"There is no {target}, and none in the store of files")
     return target
-
-
-def _newest(key: str) -> str:
-    parts = PurePosixPath(key).parts
-    return "/".join((*parts[:2], PUBLISHED, *parts[2:], f"newest{PurePosixPath(key).suffix}"))

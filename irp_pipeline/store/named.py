@@ -19,7 +19,7 @@ from irp_pipeline.settings.addresses import checked_address, is_address
 from irp_pipeline.store.errors import StoreError
 from irp_pipeline.store.finding import place_at, place_of_cycles
 from irp_pipeline.store.place import Place
-from irp_pipeline.store.published import is_elsewhere
+from irp_pipeline.store.published import PUBLISHED, is_elsewhere
 
 _ADDRESSES: Final = "addresses"
 # Steps look at the same file several times in a row.
@@ -47,8 +47,11 @@ def path_of_name(name: str) -> Path:
 
 def name_of_path(path: Path) -> str | None:
     """Return the address whose copy on this machine is at a path; None if it is no such place."""
-    found = _source_of(path)
-    return None if found is None else f"{found[0].address}/{found[1]}".rstrip("/")
+    cycles, addresses = settings.cycles_root(), settings.irp_home() / _ADDRESSES
+    if is_elsewhere() and path.is_relative_to(cycles):
+        return "/".join((settings.files_url() or "", *path.relative_to(cycles).parts))
+    parts = path.relative_to(addresses).parts if path.is_relative_to(addresses) else ()
+    return f"{parts[0]}://{unquote('/'.join(parts[1:]))}" if len(parts) > 1 else None
 
 
 def bring(path: Path) -> Path:
@@ -86,26 +89,54 @@ def bring(path: Path) -> Path:
     return path
 
 
+def bring_all(folder: str) -> None:
+    """Copy all files that people put into a folder of the store to this machine, without those that were published.
+
+    Args:
+        folder: such as ``public`` or ``public/Q1-2024``.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    for found in place_of_cycles().list(folder):
+        if found.key.split("/")[2:3] != [PUBLISHED]:
+            bring(settings.cycles_root() / found.key)
+
+
+def put(source: Path, key: str) -> None:
+    """Put a file into the store by its name, as people do; a file of that name is replaced.
+
+    Args:
+        source: the file.
+        key: its place among the files of all cycles.
+
+    Raises:
+        StoreError: the store cannot be reached or written.
+    """
+    place_of_cycles().put(source, key, replace=True)
+
+
 def _path_of_address(text: str) -> Path:
     try:
         address = checked_address(text)
     except ValueError as error:
         raise StoreError(f"The address of a file cannot be used: {error}") from None
     scheme, _, rest = address.partition("://")
-    if scheme == "file":
-        return Path(unquote(rest))
     store = settings.files_url()
     if store is not None and address.startswith(f"{store}/"):
         return settings.cycles_root() / address.removeprefix(f"{store}/")
+    if scheme == "file":
+        return Path(unquote(rest))
     return settings.irp_home() / _ADDRESSES / scheme / quote(rest)
 
 
 def _source_of(path: Path) -> tuple[Place, str] | None:
     """Return the place and the key of the file that is copied to a path; None if none is."""
-    cycles, addresses = settings.cycles_root(), settings.irp_home() / _ADDRESSES
+    cycles = settings.cycles_root()
     if path.is_relative_to(cycles):
         return (place_of_cycles(), "/".join(path.relative_to(cycles).parts)) if is_elsewhere() else None
-    if path == addresses or not path.is_relative_to(addresses):
+    if (address := name_of_path(path)) is None:
         return None
-    scheme, *rest = (unquote(part) for part in path.relative_to(addresses).parts)
-    return (place_at(f"{scheme}://{rest[0]}"), "/".join(rest[1:])) if rest else None
+    scheme, _, rest = address.partition("://")
+    container, _, key = rest.partition("/")
+    return place_at(f"{scheme}://{container}"), key

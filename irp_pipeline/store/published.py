@@ -33,7 +33,8 @@ PUBLISHED: Final = "published"
 """The folder of published files in the folder of a cycle."""
 
 _DAMAGED: Final = "damaged"
-_HASH: Final = re.compile(r"([0-9a-f]{64})(\..*)?")
+_NEWEST: Final = "newest"
+_NAME: Final = re.compile(rf"([0-9a-f]{{64}}|{_NEWEST})(\..*)?")
 _AT_ONCE: Final = 8
 # The time stamps of a file system are coarse: a file as old as this is known to be as it was hashed.
 _SETTLED_SECONDS: Final = 5.0
@@ -53,7 +54,7 @@ class PublishedFile:
 
     Attributes:
         key: its place among the files of all cycles.
-        sha256: of its bytes, in hexadecimal.
+        sha256: of its bytes, in hexadecimal; empty for a log, which is not known by its hash.
         bytes: its size.
         changed: when it was published, in seconds since 1970; 0 if that is not known.
     """
@@ -131,7 +132,7 @@ def fetch(key: str, sha256: str) -> Path:
     if not is_elsewhere():
         raise MissingFileError(f"The file {target} is missing or has other content than recorded")
     settings.make_irp_home()
-    name = _object(key, sha256)
+    name = object_name(key, sha256)
     for _ in range(2):  # a transfer may be damaged: twice the same is the object's fault
         if _copy_of(place, name, target, sha256):
             return target
@@ -151,7 +152,7 @@ def exists(key: str, sha256: str) -> bool:
     """
     if _is(settings.cycles_root() / key, sha256):
         return True
-    return is_elsewhere() and place_of_cycles().find(_object(key, sha256)) is not None
+    return is_elsewhere() and place_of_cycles().find(object_name(key, sha256)) is not None
 
 
 def missing(files: Iterable[tuple[str, str, int]]) -> list[str]:
@@ -167,7 +168,7 @@ def missing(files: Iterable[tuple[str, str, int]]) -> list[str]:
 
     def is_missing(file: tuple[str, str, int]) -> str | None:
         key, sha256, size = file
-        found = place.find(_object(key, sha256))
+        found = place.find(object_name(key, sha256))
         return key if found is None or found.bytes != size else None
 
     return [key for key in _for_each(is_missing, list(files)) if key is not None]
@@ -184,9 +185,10 @@ def list_published(folder: str) -> Iterator[PublishedFile]:
     """
     for found in place_of_cycles().list(folder):
         parts = PurePosixPath(found.key).parts
-        match = _HASH.fullmatch(parts[-1])
+        match = _NAME.fullmatch(parts[-1])
         if match and parts[2:3] == (PUBLISHED,) and len(parts) > 4 and not match[0].endswith(_DAMAGED):
-            yield PublishedFile("/".join((*parts[:2], *parts[3:-1])), match[1], found.bytes, found.changed)
+            sha256 = "" if match[1] == _NEWEST else match[1]
+            yield PublishedFile("/".join((*parts[:2], *parts[3:-1])), sha256, found.bytes, found.changed)
 
 
 def remove(key: str, sha256: str) -> None:
@@ -195,19 +197,23 @@ def remove(key: str, sha256: str) -> None:
     Raises:
         StoreError: the store cannot be reached, or refuses.
     """
-    place_of_cycles().remove(_object(key, sha256) if is_elsewhere() else key)
+    place_of_cycles().remove(object_name(key, sha256) if is_elsewhere() else key)
 
 
-def _object(key: str, sha256: str) -> str:
-    """Return the name of the object that a published file is."""
+def object_name(key: str, sha256: str) -> str:
+    """Return the name of the object that a published file is; without a hash, that of its newest state.
+
+    Raises:
+        StoreError: it is not the key of a file of a cycle.
+    """
     parts = PurePosixPath(key).parts
     if len(parts) < 3 or ".." in parts or key.startswith("/"):
         raise StoreError(f"{key!r} is not the key of a file of a cycle, such as public/Q1-2024/report/report.html")
-    return "/".join((*parts[:2], PUBLISHED, *parts[2:], sha256 + PurePosixPath(key).suffix))
+    return "/".join((*parts[:2], PUBLISHED, *parts[2:], (sha256 or _NEWEST) + PurePosixPath(key).suffix))
 
 
 def _put(place: Place, source: Path, key: str, sha256: str) -> None:
-    name, size = _object(key, sha256), source.stat().st_size
+    name, size = object_name(key, sha256), source.stat().st_size
     if place.put(source, name, replace=False):
         return
     found = place.find(name)
