@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +61,23 @@ def remember(path: Path, sha256: str) -> None:
     """Remember the hash of a file that was hashed while it was written, or under another name."""
     path = Path(os.path.abspath(path))  # noqa: PTH100
     _remember(path, path.stat(), sha256)
+
+
+def remember_all(files: Mapping[Path, str]) -> None:
+    """Remember the hashes of several files, by path; otherwise as :func:`remember`."""
+    rows = []
+    for path, sha256 in files.items():
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100
+        if _is_settled(found := absolute.stat()):
+            rows.append((str(absolute), *_identity(found), sha256))
+    with _memory() as memory:
+        memory.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def bytes_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; the file is read, and nothing is remembered."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remember_source(path: Path, version: str | None, sha256: str = "") -> None:

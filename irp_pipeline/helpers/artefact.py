@@ -89,6 +89,8 @@ def differing(files: Iterable[tuple[Path, str, int]]) -> tuple[Path, str] | None
             return path, differs
         if differs is not None:
             not_here[store.key_of(path)] = path, sha256, size
+    if not not_here:
+        return None
     missing = store.missing((key, sha256, size) for key, (_, sha256, size) in not_here.items())
     return (not_here[missing[0]][0], "is not in the store of files") if missing else None
 
@@ -170,12 +172,21 @@ def read_artefact(cycle_name: str, artefact: Artefact) -> Path:
         ArtefactError: the file is missing or differs.
         StoreError: the store cannot be reached.
     """
-    path = settings.cycle_dir(get_current_schema(), cycle_name) / artefact.key
+    return read_artefacts(cycle_name, [artefact])[0]
+
+
+def read_artefacts(cycle_name: str, artefacts: Iterable[Artefact]) -> list[Path]:
+    """Return the files of several artefacts; otherwise as :func:`read_artefact`."""
+    folder = settings.cycle_dir(get_current_schema(), cycle_name)
     if store.is_elsewhere():
         try:
-            return store.fetch(store.key_of(path), artefact.sha256)
+            return store.fetch_all((store.key_of(folder / artefact.key), artefact.sha256) for artefact in artefacts)
         except store.MissingFileError as error:
             raise ArtefactError(str(error)) from error
+    return [_checked(folder / artefact.key, artefact) for artefact in artefacts]
+
+
+def _checked(path: Path, artefact: Artefact) -> Path:
     differs = difference_here(path, artefact.sha256, artefact.bytes)
     if differs is not None:
         raise ArtefactError(

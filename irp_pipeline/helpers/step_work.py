@@ -182,7 +182,7 @@ class Outputs:
             StoreError: the store cannot be reached or written.
             OSError: a file cannot be read.
         """
-        if store.is_elsewhere():
+        if self._files and store.is_elsewhere():
             store.publish_all(
                 (file.path, store.key_of(self._folder / file.artefact.key), file.artefact.sha256)
                 for file in self._files.values()

@@ -28,7 +28,7 @@ from dagster import (
 )
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
+from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
@@ -88,10 +88,9 @@ class CycleOfRun:
         Raises:
             ArtefactError: a file is missing on this machine or differs.
         """
-        return {
-            key.removeprefix(f"{folder}/"): read_artefact(self.name, artefact)
-            for key, artefact in list_artefacts(self.id, folder).items()
-        }
+        found = list_artefacts(self.id, folder)
+        names = (key.removeprefix(f"{folder}/") for key in found)
+        return dict(zip(names, read_artefacts(self.name, found.values()), strict=True))
 
 
 StepFunction = Callable[..., Mapping[str, Any] | None]

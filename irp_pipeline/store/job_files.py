@@ -65,7 +65,7 @@ def fetch_job_file(folder: Path, path: str, sha256: str | None = None) -> Path:
         place = place_of_cycles()
         name = object_name(key_of(target), "")
         if place.find(name) is not None:
-            with appearing_when_whole(target) as partial:
+            with appearing_when_whole(target, durable=False) as partial:
                 place.get(name, partial)
     if not target.is_file():
         raise MissingFileError(f"There is no {target}, and none in the store of files")

@@ -125,23 +125,22 @@ def fetch(key: str, sha256: str) -> Path:
         StoreError: the store cannot be reached.
         OSError: it cannot be read, or not be written here.
     """
-    target = settings.cycles_root() / key
-    if _is(target, sha256):
-        return target
-    place = place_of_cycles()
-    if not is_elsewhere():
-        raise MissingFileError(f"The file {target} is missing or has other content than recorded")
-    settings.make_irp_home()
-    name = object_name(key, sha256)
-    for _ in range(2):  # a transfer may be damaged: twice the same is the object's fault
-        if _copy_of(place, name, target, sha256):
-            return target
-    place.rename(name, f"{name}.{_DAMAGED}")  # so that the next publication can take its place
-    raise MissingFileError(
-        f"The file {key!r} in {place.address} does not have the SHA-256 {sha256[:12]}… by which it is known: it was "
-        f"damaged or edited there. It was put aside as {name}.{_DAMAGED}. Run the cycle again: the step that writes it "
-        "then writes it anew"
-    )
+    return fetch_all([(key, sha256)])[0]
+
+
+def fetch_all(files: Iterable[tuple[str, str]]) -> list[Path]:
+    """Fetch several files at once; key and SHA-256 of each, errors and order as for :func:`fetch`."""
+    root = settings.cycles_root()
+    wanted = [(root / key, key, sha256) for key, sha256 in files]
+    not_here = [file for file in wanted if not _is(file[0], file[2])]
+    if not_here:
+        if not is_elsewhere():
+            raise MissingFileError(f"The file {not_here[0][0]} is missing or has other content than recorded")
+        settings.make_irp_home()
+        place = place_of_cycles()
+        _for_each(lambda file: _copy(place, *file), not_here)
+        hashes.remember_all({target: sha256 for target, _, sha256 in not_here})
+    return [target for target, _, _ in wanted]
 
 
 def exists(key: str, sha256: str) -> bool:
@@ -221,22 +220,26 @@ def _put(place: Place, source: Path, key: str, sha256: str) -> None:
         place.put(source, name, replace=True)
 
 
-def _copy_of(place: Place, name: str, target: Path, sha256: str) -> bool:
-    """Copy an object to its place on this machine; return whether it has the wanted hash, else nothing is changed."""
-    with suppress(_OtherContentError):
-        with appearing_when_whole(target) as partial:
+def _copy(place: Place, target: Path, key: str, sha256: str) -> None:
+    name = object_name(key, sha256)
+    for _ in range(2):  # a transfer may be damaged: twice the same is the object's fault
+        with suppress(_OtherContentError), appearing_when_whole(target, durable=False) as partial:
             if not place.get(name, partial):
                 raise MissingFileError(
                     f"There is no {name!r} in {place.address}. Run the cycle again: the step that writes this file "
                     "then writes it anew"
                 )
-            if hashes.file_sha256(partial, recheck=True) != sha256:
+            if hashes.bytes_sha256(partial) != sha256:
                 raise _OtherContentError
             settled = time.time() - _SETTLED_SECONDS
             os.utime(partial, (settled, settled))
-        hashes.remember(target, sha256)
-        return True
-    return False
+            return
+    place.rename(name, f"{name}.{_DAMAGED}")  # so that the next publication can take its place
+    raise MissingFileError(
+        f"The file {key!r} in {place.address} does not have the SHA-256 {sha256[:12]}… by which it is known: it was "
+        f"damaged or edited there. It was put aside as {name}.{_DAMAGED}. Run the cycle again: the step that writes it "
+        "then writes it anew"
+    )
 
 
 def _is(path: Path, sha256: str) -> bool:
