@@ -24,7 +24,14 @@ from dagster._core.launcher import WorkerStatus as WorkerStatus
 # Without origin and partition set, the UI shows a run of `irp run` neither under its job nor under its partition.
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 
+# The base of a log manager that keeps what ops print in a store of files.
+from dagster._core.storage.cloud_storage_compute_log_manager import (
+    CloudStorageComputeLogManager as CloudStorageComputeLogManager,
+)
+from dagster._core.storage.compute_log_manager import ComputeIOType as ComputeIOType
+
 # The local log manager and file storage, which take their folder only from config; ours take it from IRP_HOME.
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION as IO_TYPE_EXTENSION
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage as LocalArtifactStorage
 
@@ -34,6 +41,7 @@ from dagster._core.storage.tags import PARTITION_SET_TAG as PARTITION_SET_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 # The argument for classes that dagster.yaml names: it is in the signature of the public from_config_value.
+from dagster._serdes import ConfigurableClass as ConfigurableClass
 from dagster._serdes import ConfigurableClassData as ConfigurableClassData
 
 # Ctrl-C cancels a run in this process only with the handlers that Dagster's own commands set up.

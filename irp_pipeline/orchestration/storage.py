@@ -22,7 +22,7 @@ from sqlalchemy import URL, make_url
 from irp_pipeline import settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
-from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage, LocalComputeLogManager
+from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage
 from irp_pipeline.postgres.errors import DatabaseError, database_error
 
 # Any number, but the same in every process.
@@ -52,20 +52,6 @@ class Storage(DagsterPostgresStorage):
         url = settings.dagster_database_url()
         ensure_database(url)
         return cls(postgres_url=url.render_as_string(hide_password=False), inst_data=inst_data)
-
-
-class ComputeLogs(LocalComputeLogManager):
-    """What ops print, in files below ``IRP_HOME``."""
-
-    @classmethod
-    def config_type(cls) -> dict[str, Any]:
-        """Return an empty schema: there is nothing to configure."""
-        return {}
-
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Make the log manager."""
-        return cls(base_dir=str(make_folder(dagster_files() / "logs")), inst_data=inst_data)
 
 
 class Artifacts(LocalArtifactStorage):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from irp_pipeline import hashes, settings, store
+from irp_pipeline.cycle_files import OF_DAGSTER
 from irp_pipeline.helpers.artefact import ArtefactError, list_artefacts, read_artefact
 from irp_pipeline.helpers.database import fetch_all
 from irp_pipeline.helpers.result import export_results
@@ -53,6 +54,7 @@ def test_the_second_machine_skips_what_is_done_and_reads_it(
 ):
     ran = jobs.runs()
     schema = done.schema
+    assert list(place_of_cycles().list(f"{OF_DAGSTER}/handed_on"))
     monkeypatch.setenv("IRP_HOME", str(second_home))
     assert done().success
     assert newest() == ended("SKIPPED")
