@@ -28,6 +28,7 @@ from irp_pipeline.orchestration.internals import (
 )
 from irp_pipeline.orchestration.storage import dagster_files
 from irp_pipeline.store.finding import place_of_cycles
+from irp_pipeline.store.place import Place
 
 _log = logging.getLogger(__name__)
 _UPLOAD_SECONDS: Final = 10
@@ -59,7 +60,10 @@ class StoredComputeLogs(CloudStorageComputeLogManager[DagsterInstance], Configur
 
     def __init__(self, here: LocalComputeLogManager, inst_data: ConfigurableClassData | None) -> None:
         self._here, self._inst_data = here, inst_data
-        self._place = place_of_cycles()
+
+    @property
+    def _place(self) -> Place:
+        return place_of_cycles()  # each time anew: fsspec's objects do not survive a fork
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

@@ -3,6 +3,7 @@
 A machine is an IRP_HOME of its own. Jobs run on the first; what its worker does at their end, the test does.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from irp_pipeline.helpers.database import fetch_all
 from irp_pipeline.helpers.result import export_results
 from irp_pipeline.report import collect, update
 from irp_pipeline.store.finding import place_of_cycles
+from irp_pipeline_tests.support.command import Run
 from irp_pipeline_tests.support.small_engine import CYCLE, Jobs, Launcher, cycle_id, ended, newest
 from irp_pipeline_tests.support.small_engine import losses as losses_of_cycle
 
@@ -81,6 +83,22 @@ def test_the_second_machine_goes_on_where_the_first_one_ended(
     batch = fetch_all("SELECT max(id) AS id FROM irp_batch")[0]["id"]
     names = {path.name for path in export_results(batch, tmp_path / "exported")}
     assert {"results.csv", "location_losses.parquet"} <= names
+
+
+def test_the_report_is_fetched_and_a_workbook_is_read_at_its_address(
+    done: Launcher, bucket: str, irp: Run, second_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("IRP_HOME", str(second_home))
+    told = json.loads(irp("report", CYCLE, "--db-schema", done.schema, "--json").stdout)
+    page = Path(told["report"])
+    assert page == settings.cycle_dir(done.schema, CYCLE) / "report" / "report.html"
+    recorded = list_artefacts(cycle_id(), "report")["report/report.html"]
+    assert hashes.file_sha256(page, recheck=True) == recorded.sha256
+    for name in (f"{bucket}/irp/{done.schema}/{CYCLE}/configuration.xlsx", f"{done.schema}/{CYCLE}/configuration.xlsx"):
+        assert f"{name} is valid: 1 portfolio, 3 analyses" in irp("config", "check", name).output
+    ops = {"setup": {"ops": {"validate_configuration": {"config": {"workbook": name}}}}}
+    assert done(ops=ops).success
+    assert newest() == ended("SKIPPED")
 
 
 def test_a_step_works_again_if_the_store_lost_its_file(
