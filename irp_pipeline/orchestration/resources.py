@@ -73,7 +73,7 @@ class DatabaseResource(ConfigurableResource[None]):
 
 
 class HandedOn(FilesystemIOManager):
-    """Where ops leave what they hand on to each other: in ``IRP_HOME``, or in the store of files (``IRP_FILES_URL``).
+    """Where ops leave what they hand on to each other: in IRP_HOME, or in the store of files (IRP_FILES_URL).
 
     It is little. Steps hand on nothing: they read what earlier ones wrote.
     """
