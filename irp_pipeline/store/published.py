@@ -35,7 +35,7 @@ PUBLISHED: Final = "published"
 _DAMAGED: Final = "damaged"
 _NEWEST: Final = "newest"
 _NAME: Final = re.compile(rf"([0-9a-f]{{64}}|{_NEWEST})(\..*)?")
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 # The time stamps of a file system are coarse: a file as old as this is known to be as it was hashed.
 _SETTLED_SECONDS: Final = 5.0
 
