@@ -107,6 +107,7 @@ def _make_run(
         status=DagsterRunStatus.STARTING,  # the queue counts it from here on
         tags=partition | found_by | run_tags(run_config, partition) | process_tag(),
         op_selection=op_selection,
+        job_code_origin=reconstructable(run_cycle_job).get_python_origin(),  # where a worker elsewhere finds the code
         remote_job_origin=origin_of_job(CODE_LOCATION, definitions.get_repository_def().name, job.name),
     )
 

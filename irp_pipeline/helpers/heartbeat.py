@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +19,9 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 10
 """How often a tracked run renews its lease."""
 
+Unwanted = Callable[[], str | None]
+"""Says why work is no longer wanted, such as that its run was cancelled; None as long as it is."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -26,19 +31,32 @@ class Lease:
 
 
 class Heartbeat:
-    """A thread that renews the lease of a run until it is stopped or the lease is lost."""
+    """A thread that renews the lease of a run until it is stopped or the lease is lost.
 
-    def __init__(self, run: TrackedRun, lease: Lease) -> None:
+    At each heartbeat it also asks whether the work is still wanted. If not, it interrupts the block of work once, as
+    Ctrl-C does, and keeps the lease until the block has ended.
+
+    Attributes:
+        interrupted: why the block was interrupted, or None.
+    """
+
+    def __init__(self, run: TrackedRun, lease: Lease, unwanted: Unwanted | None = None) -> None:
+        self.interrupted: str | None = None
         self._run = run
         self._lease = lease
+        self._unwanted = unwanted
         self._stopped = threading.Event()
+        self._ending = threading.Lock()
+        self._thread_of_work = threading.get_ident()
         self._thread = threading.Thread(target=carry_schema(self._beat), name=f"irp-heartbeat-{run.id}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
+        """Stop; from now on the thread interrupts nothing."""
+        with self._ending:
+            self._stopped.set()
 
     def _beat(self) -> None:
         pause: float = HEARTBEAT_SECONDS
@@ -60,6 +78,23 @@ class Heartbeat:
                 self._run.lease_lost = True
                 _log.error("%s", lease_lost(self._run))
                 return
+            if self._unwanted is not None and self.interrupted is None:
+                self._interrupt_if(self._unwanted)
+
+    def _interrupt_if(self, unwanted: Unwanted) -> None:
+        try:
+            reason = unwanted()
+        except Exception as error:
+            _log.warning("Step run %s cannot learn whether it is still wanted, asking again: %s", self._run.id, error)
+            return
+        if reason is None:
+            return
+        with self._ending:
+            if self._stopped.is_set():
+                return
+            self.interrupted = reason
+            _log.warning("Step run %s is interrupted: %s", self._run.id, reason)
+            signal.pthread_kill(self._thread_of_work, signal.SIGINT)
 
 
 def lease_lost(run: TrackedRun) -> StepError:

@@ -91,13 +91,13 @@ def ensure_database(url: URL) -> None:
         DatabaseError: the server is away, or the user may not make databases; the message says what to do.
     """
     try:
-        _connect(url).close()
+        connect(url).close()
         return
     except psycopg2.OperationalError as error:
         refusal = records_error(error, url)
     connection = None
     try:
-        connection = _connect(settings.database_url())
+        connection = connect(settings.database_url())
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)", (url.database,))
@@ -155,7 +155,7 @@ def sole_decision(instance: DagsterInstance) -> Iterator[None]:
         yield
         return
     try:
-        connection = _connect(make_url(url))
+        connection = connect(make_url(url))
     except psycopg2.Error as error:
         raise records_error(error, make_url(url)) from error
     with closing(connection):
@@ -167,7 +167,12 @@ def sole_decision(instance: DagsterInstance) -> Iterator[None]:
         yield  # the lock ends with the connection
 
 
-def _connect(url: URL) -> psycopg2.extensions.connection:
+def connect(url: URL) -> psycopg2.extensions.connection:
+    """Connect to the database with Dagster's records.
+
+    Raises:
+        psycopg2.Error: it is away, or refuses. :func:`records_error` says so to people.
+    """
     arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
     connection: psycopg2.extensions.connection = psycopg2.connect(
         **arguments, connect_timeout=settings.connect_timeout_seconds()

@@ -36,6 +36,7 @@ from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
+from irp_pipeline.orchestration.run_watch import unwanted
 from irp_pipeline.postgres.parameters import json_value
 
 STEP_TAG = "irp/step"
@@ -275,6 +276,7 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                 dagster_run_id=context.run_id,
                 records=spec.records_of(cycle),
                 pending=spec.pending(cycle) if spec.pending is not None else None,
+                unwanted=unwanted(context.instance, context.run_id),
             ) as run:
                 if not run.skipped:
                     offered = {

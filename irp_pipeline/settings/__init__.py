@@ -22,7 +22,11 @@ unset. The settings:
 ``IRP_DAGSTER_DATABASE_URL``
                            the database of Dagster's own records, like ``IRP_DATABASE_URL``; default: on the same
                            server as the pipeline's database, with the same name followed by ``_dagster``
-``IRP_EXECUTOR``           where the steps of a run are executed: ``in_process`` (default) or ``multiprocess``
+``IRP_EXECUTOR``           where the steps of a run are executed: ``in_process`` (default), ``multiprocess``,
+                           ``celery`` (extra ``celery``) or ``k8s`` (extra ``k8s``)
+``IRP_CELERY_BROKER``      the broker between runs and workers of Celery, RabbitMQ as
+                           ``amqp://user:password@host:5672/vhost`` or Redis as ``redis://:password@host:6379/0`` (none)
+``IRP_CELERY_QUEUE``       the queue at that broker; installations that share a broker need one each (``irp``)
 ``IRP_JOB_SLOTS``          how many jobs a risk engine runs on this machine at once (the number of processors)
 ``IRP_JOB_HOURS``          how many hours a job may run (24)
 ``IRP_JOB_DISK_GB``        how many gigabytes the folder of a job may hold (50)
@@ -55,7 +59,10 @@ from irp_pipeline.settings.database import (
 )
 from irp_pipeline.settings.folders import cycle_dir, cycles_dir, irp_home, make_irp_home, models_folder
 from irp_pipeline.settings.variables import (
+    Executor,
     SettingsError,
+    celery_broker,
+    celery_queue,
     connect_timeout_seconds,
     executor,
     extensions_schema,
@@ -74,7 +81,10 @@ from irp_pipeline.settings.variables import (
 __all__ = [
     "DRIVER",
     "DatabaseDescription",
+    "Executor",
     "SettingsError",
+    "celery_broker",
+    "celery_queue",
     "connect_timeout_seconds",
     "cycle_dir",
     "cycles_dir",

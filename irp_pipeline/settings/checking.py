@@ -18,6 +18,8 @@ from irp_pipeline.settings.variables import (
     Server,
     SettingsError,
     Url,
+    celery_broker,
+    executor,
     read,
     webhook_url,
 )
@@ -33,7 +35,13 @@ def problems() -> list[str]:
             found.append(str(error))
     if found:
         return found
-    checks: tuple[Callable[[], object], ...] = (irp_home, describe_database, _check_dagster_url, _check_webhook)
+    checks: tuple[Callable[[], object], ...] = (
+        irp_home,
+        describe_database,
+        _check_dagster_url,
+        _check_broker,
+        _check_webhook,
+    )
     for check in checks:
         try:
             check()
@@ -46,6 +54,11 @@ def _check_dagster_url() -> None:
     named = read(Dagster).url
     if named is not None:
         url_of_text("IRP_DAGSTER_DATABASE_URL", named.get_secret_value().strip())
+
+
+def _check_broker() -> None:
+    if executor() == "celery":
+        celery_broker()
 
 
 def _check_webhook() -> None:

@@ -17,7 +17,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from irp_pipeline.errors import IrpError
 
-_SECRETS = frozenset({"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"})
+_SECRETS = frozenset(
+    {"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL", "IRP_CELERY_BROKER"}
+)
+
+
+Executor = Literal["in_process", "multiprocess", "celery", "k8s"]
+"""Where the steps of a run can be executed."""
 
 
 class SettingsError(IrpError):
@@ -79,9 +85,21 @@ class Jobs(_Variables):
 
 class Dagster(_Variables):
     url: SecretStr | None = Field(None, validation_alias="IRP_DAGSTER_DATABASE_URL")
-    executor: Literal["in_process", "multiprocess"] = Field("in_process", validation_alias="IRP_EXECUTOR")
+    executor: Executor = Field("in_process", validation_alias="IRP_EXECUTOR")
+    celery_broker: SecretStr | None = Field(None, validation_alias="IRP_CELERY_BROKER")
+    celery_queue: str = Field("irp", validation_alias="IRP_CELERY_QUEUE", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     time_zone: str = Field("UTC", validation_alias="IRP_TIME_ZONE")
     webhook_url: SecretStr | None = Field(None, validation_alias="IRP_WEBHOOK_URL")
+
+    @field_validator("celery_broker")
+    @classmethod
+    def _is_broker(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.match(r"(amqp|amqps|pyamqp|redis|rediss)://[^/]", address.get_secret_value()):
+            raise ValueError(
+                "write the address of RabbitMQ or Redis, as amqp://user:password@host:5672/vhost or "
+                "redis://:password@host:6379/0"
+            )
+        return address
 
     @field_validator("time_zone")
     @classmethod
@@ -131,13 +149,37 @@ def extensions_schema() -> str | None:
     return read(Connections).extensions_schema
 
 
-def executor() -> Literal["in_process", "multiprocess"]:
+def executor() -> Executor:
     """Return where the steps of a run are executed: ``IRP_EXECUTOR``, default ``in_process``.
 
     Raises:
-        SettingsError: it is neither ``in_process`` nor ``multiprocess``.
+        SettingsError: it is none of ``in_process``, ``multiprocess``, ``celery`` and ``k8s``.
     """
     return read(Dagster).executor
+
+
+def celery_broker() -> str:
+    """Return the address of the broker for Celery, which may contain a password: ``IRP_CELERY_BROKER``.
+
+    Raises:
+        SettingsError: it is not set, or is not the address of RabbitMQ or Redis.
+    """
+    address = read(Dagster).celery_broker
+    if address is None:
+        raise SettingsError(
+            "IRP_CELERY_BROKER is not set. Set it to the address of RabbitMQ or Redis, as "
+            "amqp://user:password@host:5672/vhost or redis://:password@host:6379/0, for runs and workers alike"
+        )
+    return address.get_secret_value()
+
+
+def celery_queue() -> str:
+    """Return the queue through which runs hand steps to Celery's workers: ``IRP_CELERY_QUEUE``, default ``irp``.
+
+    Raises:
+        SettingsError: it is not a name of letters, digits, ``.``, ``_`` and ``-``.
+    """
+    return read(Dagster).celery_queue
 
 
 def job_slots() -> int:
