@@ -46,6 +46,7 @@ from irp_pipeline.orchestration.internals import (
     StepDelegatingExecutor,
     StepHandler,
     StepHandlerContext,
+    say_of_step,
     what_a_step_needs,
 )
 
@@ -53,6 +54,7 @@ _FIRST_PATIENCE_SECONDS = 60.0
 _LONGEST_PATIENCE_SECONDS = 3600.0
 _CANCEL_SECONDS = 60.0  # as long as a lease lasts
 _POLL_SECONDS = 0.5
+_CHECK_SECONDS = 5
 _ENDED = frozenset({DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY})
 
 
@@ -66,7 +68,7 @@ def celery_executor() -> ExecutorDefinition:
             CeleryStepHandler(make_celery()),
             retries=RETRIES_OF_OPS,
             sleep_seconds=_POLL_SECONDS,
-            check_step_health_interval_seconds=HEARTBEAT_SECONDS,
+            check_step_health_interval_seconds=_CHECK_SECONDS,
         )
 
     return celery
@@ -87,13 +89,7 @@ class CeleryStepHandler(StepHandler):
 
     def launch_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         """Send a step; if the broker is away, it is sent later."""
-        attempt = _attempt(step_handler_context)
-        self._patience(attempt, _FIRST_PATIENCE_SECONDS)
-        try:
-            self._send(step_handler_context)
-        except OperationalError as error:
-            self._patience(attempt, HEARTBEAT_SECONDS)
-            yield self._event(step_handler_context, f"The broker of Celery cannot be reached, trying again: {error}")
+        yield from self._send(step_handler_context, _FIRST_PATIENCE_SECONDS)
 
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Say whether a step may still end; send it again if nobody has begun it for a while."""
@@ -101,7 +97,7 @@ class CeleryStepHandler(StepHandler):
         instance = step_handler_context.instance
         found = step_workers.find(instance, attempt)
         if found is None:
-            self._hurry(step_handler_context, attempt)
+            list(self._send_again_if_due(step_handler_context, attempt))  # the events are recorded already
             return CheckStepHealthResult.healthy()
         reason = self._loss(found, attempt)
         if reason is None or _has_ended(step_handler_context, attempt):
@@ -118,48 +114,44 @@ class CeleryStepHandler(StepHandler):
             if found.ended or self._loss(found, attempt) is not None:
                 return
             if time.monotonic() > deadline:
-                yield self._event(step_handler_context, f"{found} has not ended the step yet; the run ends without it")
+                yield say_of_step(step_handler_context, f"{found} has not ended the step yet; the run ends without it")
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _send(self, context: StepHandlerContext) -> None:
-        step_key, attempt, retry_mode, known_state = what_a_step_needs(context)
-        tags = context.step_tags[step_key]
-        run = context.dagster_run
-        settings: dict[str, Any] = {}
-        if queue := tags.get(DAGSTER_CELERY_QUEUE_TAG):
-            settings = {"queue": queue, "routing_key": f"{queue}.{EXECUTE_STEP}"}
-        priority = sum(
-            int(value)
-            for value in (
-                tags.get(DAGSTER_CELERY_STEP_PRIORITY_TAG, self._celery.conf.task_default_priority),
-                run.tags.get(DAGSTER_CELERY_RUN_PRIORITY_TAG, 0),
-            )
-        )
-        self._celery.send_task(
-            EXECUTE_STEP, (run.run_id, step_key, attempt, retry_mode, known_state), priority=priority, **settings
-        )
+    def _send(self, context: StepHandlerContext, patience: float) -> Iterator[DagsterEvent]:
+        """Send a step, and note when to send it again if no worker has begun it by then."""
+        attempt = _attempt(context)
+        try:
+            self._celery.send_task(EXECUTE_STEP, what_a_step_needs(context), **self._routing(context))
+        except OperationalError as error:
+            self._send_again[attempt] = (0, 0)  # with the next check
+            yield say_of_step(context, f"The broker of Celery cannot be reached, trying again: {error}")
+            return
+        self._send_again[attempt] = (time.monotonic() + patience, patience)
 
-    def _hurry(self, context: StepHandlerContext, attempt: step_workers.Attempt) -> None:
-        """Send a step again if its time has come: the message may be lost, or wait behind a long step."""
+    def _send_again_if_due(self, context: StepHandlerContext, attempt: step_workers.Attempt) -> Iterator[DagsterEvent]:
+        """Send a step again if nobody has begun it in time: its message may be lost, or wait behind a long step."""
         due, waited = self._send_again[attempt]
         if time.monotonic() < due:
             return
-        try:
-            self._send(context)
-        except OperationalError as error:
-            self._patience(attempt, HEARTBEAT_SECONDS)
-            self._event(context, f"The broker of Celery cannot be reached, trying again: {error}")
-            return
-        self._patience(attempt, min(max(waited, _FIRST_PATIENCE_SECONDS / 2) * 2, _LONGEST_PATIENCE_SECONDS))
-        self._event(
-            context,
-            f"No worker has begun the step for {waited:.0f} s, so it was sent again. Look whether workers of the queue "
-            f"{self._celery.conf.task_default_queue!r} are there and have room",
-        )
+        if waited:
+            yield say_of_step(
+                context,
+                f"No worker has begun the step for {waited:.0f} s, so it is sent again. Look whether workers of the "
+                f"queue {self._celery.conf.task_default_queue!r} are there and have room",
+            )
+        yield from self._send(context, min(waited * 2 or _FIRST_PATIENCE_SECONDS, _LONGEST_PATIENCE_SECONDS))
 
-    def _patience(self, attempt: step_workers.Attempt, seconds: float) -> None:
-        self._send_again[attempt] = (time.monotonic() + seconds, seconds)
+    def _routing(self, context: StepHandlerContext) -> dict[str, Any]:
+        """Return queue and priority of a step, from the tags that dagster-celery has for them."""
+        (tags,) = context.step_tags.values()
+        priority = int(tags.get(DAGSTER_CELERY_STEP_PRIORITY_TAG, self._celery.conf.task_default_priority))
+        routing: dict[str, Any] = {
+            "priority": priority + int(context.dagster_run.tags.get(DAGSTER_CELERY_RUN_PRIORITY_TAG, 0))
+        }
+        if queue := tags.get(DAGSTER_CELERY_QUEUE_TAG):
+            routing |= {"queue": queue, "routing_key": f"{queue}.{EXECUTE_STEP}"}
+        return routing
 
     def _loss(self, found: step_workers.StepWorker, attempt: step_workers.Attempt) -> str | None:
         """Say why a worker is lost; None if it is not."""
@@ -176,14 +168,10 @@ class CeleryStepHandler(StepHandler):
             return None
         return f"{found} that executed it was last heard of at {found.heartbeat_ts:%Y-%m-%d %H:%M:%S} UTC"
 
-    def _event(self, context: StepHandlerContext, message: str) -> DagsterEvent:
-        step_key = what_a_step_needs(context)[0]
-        return DagsterEvent.engine_event(context.get_step_context(step_key), message)
-
 
 def _attempt(context: StepHandlerContext) -> step_workers.Attempt:
-    step_key, number, _, _ = what_a_step_needs(context)
-    return step_workers.Attempt(context.dagster_run.run_id, step_key, number)
+    run_id, step_key, number, _, _ = what_a_step_needs(context)
+    return step_workers.Attempt(run_id, step_key, number)
 
 
 def _has_ended(context: StepHandlerContext, attempt: step_workers.Attempt) -> bool:

@@ -13,6 +13,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+# What an executor says of its own is an event too; the class of its data is not public.
+from dagster import DagsterEvent
+from dagster._core.events import EngineEventData
+
 # `irp run` makes a run and executes it event by event. The public execute_job makes its own run.
 from dagster._core.execution.api import execute_run_iterator as execute_run_iterator
 
@@ -94,21 +98,28 @@ RETRIES_OF_OPS: Final = RetryMode.ENABLED
 """The mode of an executor in which the retry policies of ops count."""
 
 
-def what_a_step_needs(context: StepHandlerContext) -> tuple[str, int, str, Any]:
+def what_a_step_needs(context: StepHandlerContext) -> tuple[str, str, int, str, Any]:
     """Return what a worker elsewhere needs to execute a step, as JSON.
 
     Args:
         context: what the executor says of the step.
 
     Returns:
-        The step's key, how often it was retried, how the run retries, and what it knows of earlier steps.
+        The run's id, the step's key, how often it was retried, how the run retries, and what it knows of earlier steps.
     """
     given = context.execute_step_args
     (step_key,) = given.step_keys_to_execute or ()
     retry_mode, known = given.retry_mode, given.known_state
     if retry_mode is None or known is None:
         raise ValueError(f"The executor says nothing of the state of the run for the step {step_key}")
-    return step_key, known.get_retry_state().get_attempt_count(step_key), retry_mode.value, pack_value(known)
+    attempt = known.get_retry_state().get_attempt_count(step_key)
+    return given.run_id, step_key, attempt, retry_mode.value, pack_value(known)
+
+
+def say_of_step(context: StepHandlerContext, message: str) -> DagsterEvent:
+    """Record a message of the executor about a step, and return its event."""
+    (step_key,) = context.execute_step_args.step_keys_to_execute or ()
+    return DagsterEvent.engine_event(context.get_step_context(step_key), message, EngineEventData())
 
 
 def execute_step_of_run(

@@ -1,15 +1,16 @@
 """Steps on other hosts by Celery: whole cycles, cancellation, lost workers and lost runs, brokers that are away.
 
-The brokers are the RabbitMQ and the Redis of this machine, and a Redis of the tests that can be restarted. The workers
-have host names of their own, by ``unshare``, where a test needs another host.
+The brokers are the RabbitMQ and the Redis of this machine, and a Redis of the tests that can be restarted.
 """
 
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
+import psycopg2
 import pytest
 
 from irp_pipeline import settings
@@ -27,19 +28,19 @@ from irp_pipeline_tests.acceptance.test_dagster_launches import (
     statuses,
     step_runs,
 )
+from irp_pipeline_tests.support.brokers import RABBITMQ, REDIS, OwnRedis, require
 from irp_pipeline_tests.support.processes import Process, started
 from irp_pipeline_tests.support.waiting import wait_until
 
 __all__ = ["home"]  # a fixture
 
-RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
-REDIS = "redis://127.0.0.1:6379/9"
 APP = "irp_pipeline.orchestration.celery_app"
 
 
 @pytest.fixture(autouse=True)
 def queue(monkeypatch: pytest.MonkeyPatch) -> str:
     """A queue of the tests' own, at whatever broker."""
+    require(RABBITMQ, REDIS)
     name = f"irp-tests-{os.getpid()}"
     monkeypatch.setenv("IRP_CELERY_QUEUE", name)
     monkeypatch.setenv("IRP_EXECUTOR", "celery")
@@ -52,10 +53,6 @@ def worker(broker: str, name: str, concurrency: int = 2) -> Iterator[Process]:
     quick = ["--loglevel", "INFO", "--without-mingle", "--without-gossip"]
     with started(*command, *quick, IRP_CELERY_BROKER=broker) as process:
         yield process
-
-
-def is_ready(process: Process) -> None:
-    wait_until(lambda: " ready." in process.output, "the worker is ready", process)
 
 
 def waiting_at_the_gate(number: int = 1) -> bool:
@@ -126,3 +123,49 @@ def test_a_run_fails_when_the_worker_of_its_step_is_killed():
     with extract("lost", IRP_EXECUTOR="in_process") as again:
         assert again.end() == 0, again.output
     assert statuses("lost", "Extract exposure") == ["FAILED", "COMPLETED"]
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    redis = OwnRedis(tmp_path)
+    yield redis
+    redis.kill()
+
+
+def said_in_run(dagster_run_id: str, text: str) -> bool:
+    with connect(settings.dagster_database_url()) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM event_logs WHERE run_id = %s AND strpos(event, %s) > 0", (dagster_run_id, text)
+        )
+        return cursor.fetchone() != (0,)
+
+
+def dagster_run_of(schema: str) -> str | None:
+    """The Dagster run that has the cycle of a schema, or None, also while Dagster has no database yet."""
+    with (
+        suppress(psycopg2.Error),
+        connect(settings.dagster_database_url()) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT run_id FROM run_tags WHERE key = 'irp/lock' AND value LIKE %s", (f"{schema}/%",))
+        found = cursor.fetchone()
+        return None if found is None else str(found[0])
+    return None
+
+
+def test_an_outage_of_the_broker_is_waited_for(own_redis: OwnRedis):
+    open_at_the_gate("outage")
+    with closed_gate() as open_gate, worker(own_redis.url, "outage") as process:
+        with extract("outage", IRP_CELERY_BROKER=own_redis.url) as run:
+            wait_until(lambda: dagster_run_of("outage"), "the run begins", run)
+            run_id = dagster_run_of("outage") or ""
+            wait_until(lambda: said_in_run(run_id, "broker of Celery cannot be reached"), "the outage is told", run)
+            own_redis.start()
+            wait_until(someone_waits_at_the_gate, "the extract waits", run)
+            own_redis.kill()
+            open_gate()
+            assert run.end() == 0, run.output
+        own_redis.start()
+        with extract("outage", "--rerun", IRP_CELERY_BROKER=own_redis.url) as again:
+            assert again.end() == 0, f"{again.output}\n{process.output}"
+    assert statuses("outage", "Extract exposure") == ["COMPLETED", "COMPLETED"]
