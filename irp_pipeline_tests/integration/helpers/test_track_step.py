@@ -51,7 +51,7 @@ from irp_pipeline.helpers.step import (
 )
 from irp_pipeline.postgres import connections, transactions
 from irp_pipeline.worker import Worker, this_worker
-from irp_pipeline_tests.support.waiting import wait_until
+from irp_pipeline_tests.support.waiting import SECONDS, wait_until
 
 UNKNOWN_ID = 987_654_321
 
@@ -528,6 +528,28 @@ class TestTheHeartbeat:
         assert not done.lease_lost
         assert not failed.lease_lost
         assert caplog.text == ""
+
+    def test_interrupts_work_that_is_no_longer_wanted_and_says_why(self, step_id):
+        answers = iter([None, None, ConnectionError("away"), "its run is being cancelled"])
+
+        def unwanted() -> str | None:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=unwanted):
+            threading.Event().wait(SECONDS)
+        assert runs(step_id) == [(1, "FAILED")]
+        assert last_run(step_id)["error_message"] == "cancelled (its run is being cancelled)"
+
+    def test_keeps_the_lease_while_interrupted_work_ends(self, step_id):
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=lambda: "its run has ended: FAILURE"):
+            try:
+                threading.Event().wait(SECONDS)
+            finally:
+                self.wait_for_renewal(step_id)
+        assert runs(step_id) == [(1, "FAILED")]
 
     def test_is_not_needed_by_a_skipped_run(self, step_id):
         with track_step(step_id):
