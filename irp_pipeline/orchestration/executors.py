@@ -18,6 +18,7 @@ from dagster import ExecutorDefinition, in_process_executor, multiprocess_execut
 
 from irp_pipeline import settings
 from irp_pipeline.orchestration.internals import STEP_WORKER_MODULE
+from irp_pipeline.orchestration.run_worker import announcing
 
 PRELOADED = "irp_pipeline.orchestration.preload"
 
@@ -28,11 +29,17 @@ _PACKAGES = {"celery": "dagster_celery", "k8s": "dagster_k8s"}
 
 
 def executor(kind: settings.Executor) -> ExecutorDefinition:
-    """Return the executor of that kind; except for Celery, its details can still be set in run config.
+    """Return the executor of that kind, which says in a run's tags which process executes it.
+
+    Except for Celery, its details can still be set in run config.
 
     Raises:
         SettingsError: its package is not installed.
     """
+    return announcing(_executor(kind))
+
+
+def _executor(kind: settings.Executor) -> ExecutorDefinition:
     if (package := _PACKAGES.get(kind)) and importlib.util.find_spec(package) is None:
         raise settings.SettingsError(
             f"IRP_EXECUTOR is {kind!r}, but the package {package.replace('_', '-')} is not installed. Install it with "

@@ -20,9 +20,14 @@ from dagster._core.events import EngineEventData
 # `irp run` makes a run and executes it event by event. The public execute_job makes its own run.
 from dagster._core.execution.api import execute_run_iterator as execute_run_iterator
 
+# The types in the signature of the public Executor.
+from dagster._core.execution.context.system import PlanOrchestrationContext as PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
+from dagster._core.execution.retries import RetryMode as RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig as StepDependencyConfig
+
 # The executor that leaves each step to a worker elsewhere and reads its events from the records, and the interface to
 # those workers. dagster-k8s is made of them; dagster-celery waits for a result that a lost worker never sends.
-from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import CheckStepHealthResult as CheckStepHealthResult
 from dagster._core.executor.step_delegating import StepDelegatingExecutor as StepDelegatingExecutor
 from dagster._core.executor.step_delegating import StepHandler as StepHandler
@@ -40,7 +45,9 @@ from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, 
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage as LocalArtifactStorage
 
-# The tags with which Dagster marks the partition of a run.
+# The tags with which Dagster marks the partition of a run,
+# and of the code server that started it.
+from dagster._core.storage.tags import GRPC_INFO_TAG as GRPC_INFO_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
 from dagster._core.storage.tags import PARTITION_SET_TAG as PARTITION_SET_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
