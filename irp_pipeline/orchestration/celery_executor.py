@@ -37,6 +37,7 @@ from dagster_celery.tags import (
 )
 from kombu.exceptions import OperationalError
 
+from irp_pipeline import settings
 from irp_pipeline.helpers.heartbeat import HEARTBEAT_SECONDS
 from irp_pipeline.orchestration import step_workers
 from irp_pipeline.orchestration.celery_app import EXECUTE_STEP, make_celery
@@ -59,7 +60,12 @@ _ENDED = frozenset({DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE
 
 
 def celery_executor() -> ExecutorDefinition:
-    """Return the executor. Broker and queue come from the environment, never from run config."""
+    """Return the executor. Broker and queue come from the environment, never from run config.
+
+    Raises:
+        SettingsError: ``IRP_CELERY_BROKER`` is not set, or is no address of a broker.
+    """
+    settings.celery_broker()  # so that no run begins without it
 
     @executor(name="celery", config_schema={}, requirements=multiple_process_executor_requirements())
     def celery(context: InitExecutorContext) -> Executor:

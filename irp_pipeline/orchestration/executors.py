@@ -34,7 +34,7 @@ def executor(kind: settings.Executor) -> ExecutorDefinition:
     Except for Celery, its details can still be set in run config.
 
     Raises:
-        SettingsError: its package is not installed.
+        SettingsError: its package is not installed, or a setting that it needs is missing.
     """
     return announcing(_executor(kind))
 

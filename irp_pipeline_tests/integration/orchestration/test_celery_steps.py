@@ -1,5 +1,7 @@
 """One step by Celery: messages that are lost or come twice, and a worker on another host that is heard of no more."""
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from redis import Redis
 
 from irp_pipeline import settings
 from irp_pipeline.orchestration import celery_app, celery_executor, step_workers
+from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.instance import opened_instance
 from irp_pipeline.orchestration.internals import execute_run_iterator
 from irp_pipeline.orchestration.storage import connect
@@ -96,6 +99,14 @@ def waiting_messages(broker: OwnRedis) -> int:
         return sum(redis.llen(key) for key in redis.keys("irp*"))
 
 
+def contents_of_messages(broker: OwnRedis) -> list[str]:
+    """The bodies of the messages that wait."""
+    with Redis.from_url(broker.url) as redis:
+        found = [json.loads(message) for key in redis.keys("irp*") for message in redis.lrange(key, 0, -1)]
+    assert found
+    return [base64.b64decode(message["body"]).decode() + json.dumps(message["headers"]) for message in found]
+
+
 def messages_of(instance: DagsterInstance, run_id: str) -> str:
     return "\n".join(entry.user_message for entry in instance.all_logs(run_id))
 
@@ -107,6 +118,10 @@ def test_a_step_is_sent_again_until_a_worker_begins_it_and_begins_once(
     with running(records) as run_id:
         wait_until(lambda: waiting_messages(broker) >= 2, "it was sent again")
         assert "No worker has begun the step" in messages_of(records, run_id)
+        for message in contents_of_messages(broker):
+            assert run_id in message
+            assert "://" not in message
+            assert str(REPOSITORY) not in message
         with worker() as process:
             wait_until((tmp_path / "begun").exists, "a worker has begun it")
             wait_until(lambda: waiting_messages(broker) == 0, "all messages were taken")
@@ -167,3 +182,5 @@ def test_without_a_broker_the_message_names_the_variable(monkeypatch: pytest.Mon
     monkeypatch.delenv("IRP_CELERY_BROKER", raising=False)
     with pytest.raises(SettingsError, match="IRP_CELERY_BROKER is not set"):
         celery_app.make_celery()
+    with pytest.raises(SettingsError, match="IRP_CELERY_BROKER is not set"):
+        executor("celery")
