@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS: Final = 10
 """How often a tracked run renews its lease."""
 
+_HEARTBEATS_TO_END: Final = 3
+"""How long an interrupted block may take to end before it is interrupted again."""
+
 Unwanted = Callable[[], str | None]
 """Says why work is no longer wanted, such as that its run was cancelled; None as long as it is."""
 
@@ -33,8 +36,9 @@ class Lease:
 class Heartbeat:
     """A thread that renews the lease of a run until it is stopped or the lease is lost.
 
-    At each heartbeat it also asks whether the work is still wanted. If not, it interrupts the block of work once, as
-    Ctrl-C does, and keeps the lease until the block has ended.
+    At each heartbeat it also asks whether the work is still wanted. If not, it interrupts the block of work, as Ctrl-C
+    does, and keeps the lease until the block has ended. If the block goes on for some heartbeats, it is interrupted
+    again, since code that it calls may have swallowed the interrupt.
 
     Attributes:
         interrupted: why the block was interrupted, or None.
@@ -45,6 +49,7 @@ class Heartbeat:
         self._run = run
         self._lease = lease
         self._unwanted = unwanted
+        self._patience = 0
         self._stopped = threading.Event()
         self._ending = threading.Lock()
         self._thread_of_work = threading.get_ident()
@@ -78,8 +83,11 @@ class Heartbeat:
                 self._run.lease_lost = True
                 _log.error("%s", lease_lost(self._run))
                 return
-            if self._unwanted is not None and self.interrupted is None:
-                self._interrupt_if(self._unwanted)
+            if self._unwanted is not None:
+                if self._patience == 0:
+                    self._interrupt_if(self._unwanted)
+                else:
+                    self._patience -= 1
 
     def _interrupt_if(self, unwanted: Unwanted) -> None:
         try:
@@ -93,6 +101,7 @@ class Heartbeat:
             if self._stopped.is_set():
                 return
             self.interrupted = reason
+            self._patience = _HEARTBEATS_TO_END
             _log.warning("Step run %s is interrupted: %s", self._run.id, reason)
             signal.pthread_kill(self._thread_of_work, signal.SIGINT)
 

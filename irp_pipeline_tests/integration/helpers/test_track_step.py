@@ -543,6 +543,13 @@ class TestTheHeartbeat:
         assert runs(step_id) == [(1, "FAILED")]
         assert last_run(step_id)["error_message"] == "cancelled (its run is being cancelled)"
 
+    def test_interrupts_again_if_the_work_goes_on(self, step_id):
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=lambda: "its run is being cancelled"):
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait(SECONDS)
+            threading.Event().wait(SECONDS)
+        assert runs(step_id) == [(1, "FAILED")]
+
     def test_keeps_the_lease_while_interrupted_work_ends(self, step_id):
         with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=lambda: "its run has ended: FAILURE"):
             try:
