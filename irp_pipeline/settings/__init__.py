@@ -31,6 +31,18 @@ unset. The settings:
 ``IRP_JOB_ENV``            names of variables that jobs get besides the usual ones, separated by commas (none)
 ``NUMBA_CACHE_DIR``        where Oasis LMF keeps its compiled code (a folder for each Python environment in
                            ``~/.cache/irp-pipeline/compiled``)
+``IRP_OASIS_PLATFORM_URL``
+                           the address of the API of an Oasis Platform, such as ``https://oasis.example.com/api`` (none)
+``IRP_OASIS_PLATFORM_USER``
+                           the user at the Oasis Platform (none)
+``IRP_OASIS_PLATFORM_PASSWORD``
+                           the password of that user (none)
+``IRP_OASIS_PLATFORM_CLIENT_ID``
+                           in place of a user: the id of a client that an OpenID provider knows (none)
+``IRP_OASIS_PLATFORM_CLIENT_SECRET``
+                           the secret of that client (none)
+``IRP_OASIS_PLATFORM_TOKEN_URL``
+                           where the provider gives tokens to that client; default: the Platform asks for one
 ``IRP_UI_HOSTS``           host names that ``irp ui`` answers to besides ``localhost``, such as those of a proxy in
                            front of it, separated by commas (none)
 ``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
@@ -40,7 +52,8 @@ unset. The settings:
 ``IRP_DATABASE_URL`` overrides the ``DB_*`` variables; without either, the embedded server is used.
 
 All of it is imported from here. ``variables`` reads the environment, ``folders`` and ``database`` say where the files
-and the database are, ``checking`` finds what is wrong with the variables that are set.
+and the database are, ``platform`` how to reach an Oasis Platform, ``checking`` finds what is wrong with the variables
+that are set.
 """
 
 from irp_pipeline.settings.checking import problems
@@ -54,6 +67,7 @@ from irp_pipeline.settings.database import (
     user_of_system,
 )
 from irp_pipeline.settings.folders import cycle_dir, cycles_dir, irp_home, make_irp_home, models_folder
+from irp_pipeline.settings.platform import PlatformAccess, oasis_platform
 from irp_pipeline.settings.variables import (
     SettingsError,
     connect_timeout_seconds,
@@ -74,6 +88,7 @@ from irp_pipeline.settings.variables import (
 __all__ = [
     "DRIVER",
     "DatabaseDescription",
+    "PlatformAccess",
     "SettingsError",
     "connect_timeout_seconds",
     "cycle_dir",
@@ -93,6 +108,7 @@ __all__ = [
     "job_slots",
     "make_irp_home",
     "models_folder",
+    "oasis_platform",
     "pool_size",
     "problems",
     "time_zone",

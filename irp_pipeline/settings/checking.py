@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from irp_pipeline.settings.database import describe_database, url_of_text
 from irp_pipeline.settings.folders import irp_home
+from irp_pipeline.settings.platform import oasis_platform
 from irp_pipeline.settings.variables import (
     Connections,
     Dagster,
     Home,
     Jobs,
+    OasisPlatform,
     Server,
     SettingsError,
     Url,
@@ -26,14 +28,20 @@ from irp_pipeline.settings.variables import (
 def problems() -> list[str]:
     """Return what is wrong with the variables that are set, and what to do; connects to nothing and starts nothing."""
     found = []
-    for variables in (Home, Url, Server, Connections, Jobs, Dagster):
+    for variables in (Home, Url, Server, Connections, Jobs, Dagster, OasisPlatform):
         try:
             read(variables)
         except SettingsError as error:
             found.append(str(error))
     if found:
         return found
-    checks: tuple[Callable[[], object], ...] = (irp_home, describe_database, _check_dagster_url, _check_webhook)
+    checks: tuple[Callable[[], object], ...] = (
+        irp_home,
+        describe_database,
+        oasis_platform,
+        _check_dagster_url,
+        _check_webhook,
+    )
     for check in checks:
         try:
             check()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -17,7 +18,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from irp_pipeline.errors import IrpError
 
-_SECRETS = frozenset({"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"})
+_SECRETS = frozenset(
+    {
+        "DB_PASSWORD",
+        "IRP_DATABASE_URL",
+        "IRP_DAGSTER_DATABASE_URL",
+        "IRP_OASIS_PLATFORM_CLIENT_SECRET",
+        "IRP_OASIS_PLATFORM_PASSWORD",
+        "IRP_OASIS_PLATFORM_URL",
+        "IRP_WEBHOOK_URL",
+    }
+)
 
 
 class SettingsError(IrpError):
@@ -75,6 +86,27 @@ class Jobs(_Variables):
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"{name!r} is not the name of a variable; write names without values, as NAME,NAME")
         return names
+
+
+class OasisPlatform(_Variables):
+    url: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_URL")
+    user: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_USER")
+    password: SecretStr | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_PASSWORD")
+    client_id: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_CLIENT_ID")
+    client_secret: SecretStr | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_CLIENT_SECRET")
+    token_url: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_TOKEN_URL")
+
+    @field_validator("url", "token_url")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        parts = urlsplit(address)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("it must be an address such as https://oasis.example.com/api")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a password; use the variables for user and password")
+        return address.rstrip("/")
 
 
 class Dagster(_Variables):

@@ -49,6 +49,17 @@ _ModelOptions = Annotated[
 ]
 
 
+SettingsFile = Annotated[
+    Text | None,
+    Column(
+        "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
+        "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
+        TEXT,
+        width=30,
+    ),
+]
+
+
 class DeterministicColumns(Row):
     """The columns of an analysis with given loss factors."""
 
@@ -82,15 +93,7 @@ class StochasticColumns(Row):
         ),
     ] = None
     model_options: _ModelOptions = Field(default_factory=dict)
-    settings: Annotated[
-        Text | None,
-        Column(
-            "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
-            "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
-            TEXT,
-            width=30,
-        ),
-    ] = None
+    settings: SettingsFile = None
     samples: Samples = None
     return_periods: ReturnPeriods = ()
     event_losses: EventLosses = False
