@@ -46,17 +46,18 @@ class Connection:
         models, portfolios, analyses: its endpoints.
 
     Raises:
-        AwayError: it cannot be reached, or refuses the credentials.
-        PlatformError: there is something else at the address.
+        AwayError: it cannot be reached or refuses the credentials, or there is something else at the address.
     """
 
     def __init__(self, access: PlatformAccess) -> None:
         self.url = access.url
         try:
             # One try: a repetition by the library would also repeat what is not safe to repeat.
-            self._session = _Session(access, api_url=access.url, retries=1, **access.login)
+            self._session = _Session(access, api_url=access.url, retries=1, request_interval=0, **access.login)
+        except NotThereError as error:  # no fault of the job that is asked for
+            raise AwayError(str(error)) from None
         except (OasisException, LookupError, TypeError, ValueError) as error:
-            raise PlatformError(
+            raise AwayError(
                 f"There is no Oasis Platform at {access.url}: its answers to the login are of another kind "
                 f"({type(error).__name__}). Check IRP_OASIS_PLATFORM_URL; the address often ends with /api"
             ) from None
