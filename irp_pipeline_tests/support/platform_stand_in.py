@@ -121,7 +121,7 @@ class Platform:
             "uri": "http://127.0.0.1/", "name": name, "stored": "x.csv", "converted_uri": None,
             "converted_stored": None, "conversion_state": "NONE", "conversion_log_fie": None,
         }  # fmt: skip
-        return {"created": _now(), "file": "x.csv", "filename": name, "groups": []}
+        return {"created": _now(), "file": "x.csv", "filename": name, "groups": [], "conversion_state": "NONE"}
 
     def _new_analysis(self, sent: dict[str, Any]) -> dict[str, Any]:
         if sent["portfolio"] not in self.portfolios:
@@ -146,7 +146,8 @@ class Platform:
     def _set(self, of: str, settings: dict[str, Any]) -> dict[str, Any]:
         self._found(of)["settings_file"] = f"http://127.0.0.1/v2/analyses/{of}/settings_file/"
         self.contents["analysis", int(of), "settings_file"] = ("application/json", json.dumps(settings).encode())
-        return {"created": _now(), "file": "x.json", "filename": "analysis_settings.json", "groups": []}
+        names = {"file": "x.json", "filename": "analysis_settings.json"}
+        return {"created": _now(), **names, "groups": [], "conversion_state": "NONE"}
 
     def _generate(self, of: str) -> dict[str, Any]:
         return self._begin(self._found(of), _CAN_GENERATE, "INPUTS_GENERATION_QUEUED")

@@ -82,7 +82,7 @@ class PlatformEngine:
     def wake(self) -> None:
         """Bring jobs to the Platform that nobody has brought there yet; if it is away, tracking does that later."""
         requests = sorted(self._jobs.glob(f"*/{job_folder.REQUEST}"))
-        if waiting := [path.parent.name for path in requests if not job_folder.was_seen(path.parent)]:
+        if waiting := [path.parent.name for path in requests if job_folder.is_new(path.parent)]:
             self.states(waiting)
 
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
@@ -93,7 +93,8 @@ class PlatformEngine:
         states: dict[str, JobState] = {}
         until = time.monotonic() + _CALL_SECONDS
         away: str | None = None
-        for key in keys:
+        # Those that were not looked at for the longest time come first, so that all have their turn.
+        for key in sorted(keys, key=lambda key: job_folder.seen_at(self._folder(key))):
             folder = self._folder(key)
             state = job_folder.ended(folder)
             if state is None and away is None and time.monotonic() < until:

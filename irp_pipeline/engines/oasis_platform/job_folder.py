@@ -76,9 +76,17 @@ def see(folder: Path, state: JobState) -> JobState:
     return state
 
 
-def was_seen(folder: Path) -> bool:
-    """Tell whether a job was seen at the Platform, or has ended."""
-    return (folder / "seen.json").exists() or (folder / "result.json").exists()
+def seen_at(folder: Path) -> float:
+    """Return when a job was last seen at the Platform, as a timestamp; 0: never."""
+    try:
+        return (folder / "seen.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def is_new(folder: Path) -> bool:
+    """Tell whether a job has neither been seen at the Platform nor ended."""
+    return not seen_at(folder) and not (folder / "result.json").exists()
 
 
 def last_seen(folder: Path) -> JobState:

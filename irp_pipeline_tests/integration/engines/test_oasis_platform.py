@@ -22,17 +22,24 @@ import pytest
 from jsonschema import Draft4Validator
 
 from irp_pipeline import settings
-from irp_pipeline.engines import EngineError, JobPhase, JobState, check_result, engine
+from irp_pipeline.engines import ENGINES, EngineError, JobPhase, JobState, check_result, engine
 from irp_pipeline.engines.oasis_platform import connection as connections
 from irp_pipeline.engines.oasis_platform.connection import Connection
+from irp_pipeline.engines.oasis_platform.declaration import OASIS_PLATFORM
 from irp_pipeline.engines.oasis_platform.engine import PlatformEngine, platform_version
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import make_folder
+from irp_pipeline.helpers.batch import recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.database import transaction
+from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.result import finished_jobs
 from irp_pipeline_tests.support import faulty_proxy as faults
 from irp_pipeline_tests.support import platform_stand_in as stand_in
 from irp_pipeline_tests.support.dying import dies
 from irp_pipeline_tests.support.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from irp_pipeline_tests.support.oasis_jobs import run_job
+from irp_pipeline_tests.support.recording_engine import PORTFOLIO, jobs_of, make_batch, recording_engine
 from irp_pipeline_tests.support.tiny_models import account, place, write_model, write_portfolio
 
 REAL = os.environ.get("IRP_TEST_OASIS_PLATFORM_URL")
@@ -77,8 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def access(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+def access(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRP_OASIS_PLATFORM_URL", server.url)
     monkeypatch.setenv("IRP_OASIS_PLATFORM_USER", server.user)
     monkeypatch.setenv("IRP_OASIS_PLATFORM_PASSWORD", server.password)
@@ -294,7 +300,7 @@ def test_a_crash_while_results_are_fetched_leaves_none_or_all_of_them(job: Job) 
     whole = job.submit().end().result
     assert whole is not None
     sessions = [(connections._Session, "request"), (Path, "rename")]
-    for point in count(1, step=2):
+    for point in count(1, step=3):
         (job.folder / "result.json").unlink()
         died = dies(job.state, point, sessions)
         there = sorted(file.name for file in (job.folder / "results").glob("*.parquet"))
@@ -512,6 +518,39 @@ def test_a_folder_is_named_although_the_platform_is_away(job: Job, monkeypatch: 
     monkeypatch.setenv("IRP_OASIS_PLATFORM_URL", "http://127.0.0.1:9")
     assert job.engine.folder(job.key) == job.folder
     assert not job.folder.exists()
+
+
+# In a cycle
+
+
+def hand_over_and_take_back(batch_id: int) -> None:
+    with transaction():
+        submit_batch(batch_id)
+        raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("test_schema")
+def test_a_batch_is_submitted_tracked_and_has_results(server: Server, job: Job, tmp_path: Path) -> None:
+    home = make_folder(tmp_path / "home")
+    with recording_engine(home):
+        ENGINES.register(OASIS_PLATFORM)
+        analysis = job.request()["analysis"]
+        batch_id = make_batch([analysis, analysis | {"name": "nowhere", "model_version": "no such version"}])
+        for file in server.portfolio.glob("*.csv"):
+            shutil.copy(file, settings.cycle_dir(get_current_schema(), "Q1") / "portfolios" / PORTFOLIO)
+        with pytest.raises(ZeroDivisionError):
+            hand_over_and_take_back(batch_id)
+        assert [one["status"] for one in jobs_of(batch_id)] == ["INITIATED", "INITIATED"]
+        assert submit_batch(batch_id) == 2
+        while not all(status.is_terminal for status in track_batch(batch_id)):
+            time.sleep(0.5 if REAL else 0.01)
+        computed, failed = jobs_of(batch_id)
+        assert (computed["status"], failed["status"]) == ("FINISHED", "FAILED"), computed["error_message"]
+        assert "has no model" in failed["error_message"]
+        assert recon_batch(batch_id) is BatchStatus.FAILED
+        assert server.password not in json.dumps([computed["request_data"], computed["result_data"]])
+        [finished] = finished_jobs(batch_id)
+        assert {figure.metric for figure in finished.figures} == {"AAL", "STD_DEV", "OEP", "AEP"}
 
 
 # The rest
