@@ -209,7 +209,7 @@ class TestEngine:
         headers = {cell.value: cell for cell in book["Analyses"][1]}
         assert "as a share of the insured value" in headers["rate"].comment.text
         assert "Must be filled: with flat_rate" in headers["rate"].comment.text
-        assert "no; only with oasis_stochastic, oasis_platform or flat_rate" in headers["return_periods"].comment.text
+        assert "no; only with oasis_stochastic or oasis_platform or flat_rate" in headers["return_periods"].comment.text
         assert "Flat rate: a share" in headers["engine"].comment.text
         offered = [validation.formula1 for validation in book["Analyses"].data_validations.dataValidation]
         assert '"oasis_deterministic,oasis_stochastic,oasis_platform,flat_rate"' in offered

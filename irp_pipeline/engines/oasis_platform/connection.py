@@ -188,7 +188,9 @@ class _Session(APISession):  # type: ignore[misc]
                 "IRP_OASIS_PLATFORM_PASSWORD, or the client's id and secret"
             )
         if status == 403:
-            return AwayError(
+            # Everybody may look; what the user may not do to this object fails the job that needs it.
+            kind = AwayError if self._is_logging_in or response.request.method == "GET" else PlatformError
+            return kind(
                 f"{at} does not allow {asked} (403{detail}). Ask its administrator for the right, or for the group "
                 "that the object belongs to"
             )

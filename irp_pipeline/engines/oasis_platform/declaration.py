@@ -4,13 +4,17 @@ Nothing here imports Oasis LMF, which takes seconds: that happens where the Plat
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline.columns import Folders, path_problem
+from irp_pipeline.columns import Folders, WorkbookError, path_problem
 from irp_pipeline.columns.paths import settings_problem
 from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.oasis.declaration import REQUIREMENTS, period_losses_for_groups
+from irp_pipeline.engines.oasis.failures import OasisError
+from irp_pipeline.engines.oasis.model import read_object
+from irp_pipeline.engines.oasis.notes import notes_on_settings
 from irp_pipeline.engines.oasis_platform import NAME
 from irp_pipeline.engines.oasis_platform.columns import PlatformColumns
 from irp_pipeline.engines.protocol import RiskEngine
@@ -42,6 +46,12 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
         yield "settings", fault
 
 
+def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRemark]:
+    if analysis.get("settings"):
+        with suppress(WorkbookError, OasisError):  # the checks report it
+            yield from notes_on_settings(analysis, read_object(folders.find(str(analysis["settings"]))))
+
+
 def _needs(analysis: Mapping[str, Any], folders: Folders | None) -> Needs:
     return needs_of_perspectives([str(of) for of in analysis.get("perspectives", ())]) | Needs(unknown=(_NOT_TOLD,))
 
@@ -60,5 +70,6 @@ OASIS_PLATFORM: Final = EngineDeclaration(
     needs=_needs,
     files={"settings": NamedFile(lambda path, analysis: file_sha256(path))},
     checks=_checks,
+    notes=_notes,
     in_groups=period_losses_for_groups,
 )

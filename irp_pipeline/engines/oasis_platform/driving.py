@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.engines.folders import end
-from irp_pipeline.engines.oasis.analysis import analysis_settings
+from irp_pipeline.engines.oasis.analysis import Settings, analysis_settings
 from irp_pipeline.engines.oasis.inputs import check_locations, check_tables
 from irp_pipeline.engines.oasis.model import Model
 from irp_pipeline.engines.oasis.portfolio import check_identifiers, read_locations
 from irp_pipeline.engines.oasis_platform import job_folder, progress
 from irp_pipeline.engines.oasis_platform.errors import AwayError, PlatformError
-from irp_pipeline.engines.oasis_platform.platform import find_analysis, find_model, have_portfolio
+from irp_pipeline.engines.oasis_platform.platform import PlatformModel, find_analysis, find_model, have_portfolio
 from irp_pipeline.engines.oasis_platform.results import check_years, fetch_result
 from irp_pipeline.engines.protocol import JobPhase, JobState
 from irp_pipeline.errors import IrpError
@@ -133,11 +133,12 @@ class _Job:
                 f"The settings file {self._request.get('settings')} is not on this machine: run the cycle again"
             )
         model = find_model(self._platform, self._request["analysis"])
-        given = analysis_settings(
-            self._request["analysis"], Model(Path(model.name), {}, model.settings), self._base_settings
-        )
+        given = self._given(model, self._base_settings)
         check_years(model, given.chosen)
         return given.chosen
+
+    def _given(self, model: PlatformModel, base: Mapping[str, Any]) -> Settings:
+        return analysis_settings(self._request["analysis"], Model(Path(model.name), {}, model.settings), base)
 
     def _ended(self, analysis: Mapping[str, Any], status: str) -> JobState:
         if status in progress.CANCELLED:
@@ -149,6 +150,8 @@ class _Job:
         job_folder.see(self._folder, progress.state_of(analysis))
         model = find_model(self._platform, self._request["analysis"])
         result = fetch_result(self._platform, self._folder, self._request, analysis, model)
+        if self._base_settings is not None:
+            result["provenance"]["ignored"] = list(self._given(model, self._base_settings).ignored)
         return _end(self._folder, JobPhase.FINISHED, None, result)
 
 

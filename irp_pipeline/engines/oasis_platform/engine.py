@@ -88,7 +88,7 @@ class PlatformEngine:
     def states(self, keys: Collection[str]) -> dict[str, JobState]:
         """Return the states of jobs, and drive them forward.
 
-        While the Platform is away, jobs have the state in which they were last seen, with the reason as the message.
+        While the Platform is away, jobs count as RUNNING, with the reason as the message.
         """
         states: dict[str, JobState] = {}
         until = time.monotonic() + _CALL_SECONDS
@@ -103,8 +103,7 @@ class PlatformEngine:
                 except AwayError as error:
                     away = str(error)
             if state is None:
-                seen = job_folder.last_seen(folder)
-                state = JobState(seen.phase, away or seen.message)
+                state = job_folder.last_seen(folder) if away is None else JobState(JobPhase.RUNNING, away)
             states[key] = state
         return states
 
