@@ -8,6 +8,8 @@
     engines that are programs on this machine.
 ``oasis``
     Oasis LMF. No other module imports it: like any other engine, it is found by its entry points.
+``oasis_platform``
+    Oasis LMF at an Oasis Platform; it takes settings, figures and checks from ``oasis``.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -7,6 +7,7 @@ settings. An analysis goes on by one status each time that somebody looks at it,
 A test compares it with a real Platform's document, if there is one: ``IRP_TEST_OASIS_PLATFORM_URL``.
 """
 
+import base64
 import email.parser
 import email.policy
 import hashlib
@@ -27,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 USER, PASSWORD = "analyst", "open sesame"
+CLIENT, SECRET = "pipeline", "not so secret"
 SUPPLIER, NAME, VERSION = "tests", "tiny-grid", "2"
 FILES = ("location_file", "accounts_file", "reinsurance_info_file", "reinsurance_scope_file")
 RESULT_FILES = ("input_file", "output_file", "input_generation_traceback_file", "run_traceback_file")
@@ -306,8 +308,14 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/healthcheck/":
             return {"status": "OK"}
         if path == "/access_token/":
-            if json.loads(body) != {"username": USER, "password": PASSWORD}:
+            known = ({"username": USER, "password": PASSWORD}, {"client_id": CLIENT, "client_secret": SECRET})
+            if json.loads(body) not in known:
                 raise RefusedError(401, {"detail": "No active account found with the given credentials"})
+            return self._token()
+        if path == "/token":  # of an OpenID provider
+            secret = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+            if self.headers["Authorization"] != f"Basic {secret}" or body != b"grant_type=client_credentials":
+                raise RefusedError(401, {"error": "invalid_client"})
             return self._token()
         bearer = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if bearer not in self.tokens:

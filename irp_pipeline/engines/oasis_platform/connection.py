@@ -95,10 +95,11 @@ class Connection:
         Raises:
             AwayError: the file did not arrive completely.
         """
+        url = f"{endpoint.url_endpoint}{object_id}/{endpoint.url_resource}"
         for pause in (*_PAUSES, None):
             try:
                 with (
-                    contextlib.closing(self._session.get(endpoint._build_url(object_id), stream=True)) as response,
+                    contextlib.closing(self._session.get(url, stream=True)) as response,
                     target.open("wb") as file,
                 ):
                     for chunk in response.iter_content(_CHUNK_BYTES):
@@ -167,9 +168,11 @@ class _Session(APISession):  # type: ignore[misc]
         self._is_logging_in = True
         try:
             self._refresh_token()
-        except (PlatformError, OasisException):  # the token for that has expired, too
-            self.headers["authorization"] = ""
-            self._APISession__get_access_token()
+        except (PlatformError, OasisException):
+            raise AwayError(
+                f"The login at the Oasis Platform at {self._access.url} has expired, and cannot be renewed; the next "
+                "call logs in again"
+            ) from None
         finally:
             self._is_logging_in = False
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,7 @@ from irp_pipeline.engines.oasis_platform.results import fetch_files
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
-from irp_pipeline.settings import SettingsError
+from irp_pipeline.settings import PlatformAccess, SettingsError
 from irp_pipeline.storable import storable_text
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _NOT_SET: Final = (
     "The address of the Oasis Platform is not set: set IRP_OASIS_PLATFORM_URL, and IRP_OASIS_PLATFORM_USER with "
     "IRP_OASIS_PLATFORM_PASSWORD"
 )
+_NOT_INSTALLED: Final = "The client of Oasis Platforms is not installed: pip install 'irp-pipeline[oasis]'"
 _of_thread = threading.local()
 
 
@@ -63,14 +65,12 @@ class PlatformEngine:
                 settings file.
 
         Returns:
-            Why jobs are refused, by key: there is no address of a Platform, or a job's folder cannot be written.
+            Why jobs are refused, by key: there is no address of a Platform or no client for it, or a job's folder cannot be written.
         """
         try:
-            problem = None if settings.oasis_platform() is not None else _NOT_SET
-        except SettingsError as error:
-            problem = str(error)
-        if problem is not None:
-            return dict.fromkeys(requests, problem)
+            _access()
+        except AwayError as error:
+            return dict.fromkeys(requests, str(error))
         refused = {}
         for key, request in requests.items():
             try:
@@ -102,6 +102,7 @@ class PlatformEngine:
                     state = self._state(folder, key, until)
                 except AwayError as error:
                     away = str(error)
+                    _of_thread.__dict__.clear()  # the next call connects and logs in anew
             if state is None:
                 state = job_folder.last_seen(folder) if away is None else JobState(JobPhase.RUNNING, away)
             states[key] = state
@@ -125,14 +126,12 @@ class PlatformEngine:
         Raises:
             EngineError: the Platform is away.
         """
-        connection = _connection()
-        for key in keys:
-            folder = self._folder(key)
-            if job_folder.ended(folder) is not None:
-                continue
+        folders = {key: self._folder(key) for key in keys if job_folder.ended(self._folder(key)) is None}
+        for folder in folders.values():
             if (folder / job_folder.REQUEST).exists():
                 (folder / job_folder.CANCEL).touch()  # whoever drives the job now takes no further step
-            cancel_analysis(connection, analysis_name(key))
+        for key, folder in folders.items():
+            cancel_analysis(_connection(), analysis_name(key))
             self._state(folder, key, time.monotonic())
 
     def folder(self, key: str) -> Path:
@@ -180,18 +179,26 @@ class PlatformEngine:
         return self._jobs / key
 
 
-def _connection() -> Connection:
-    """Return this thread's connection; its login is used again.
-
-    Raises:
-        AwayError: the Platform cannot be reached, or the settings do not say how.
-    """
+def _access() -> PlatformAccess:
+    """Say how to reach the Platform; an AwayError says what this machine lacks for that."""
+    if find_spec("oasislmf") is None:
+        raise AwayError(_NOT_INSTALLED)
     try:
         access = settings.oasis_platform()
     except SettingsError as error:
         raise AwayError(str(error)) from error
     if access is None:
         raise AwayError(_NOT_SET)
+    return access
+
+
+def _connection() -> Connection:
+    """Return this thread's connection; its login is used again.
+
+    Raises:
+        AwayError: the Platform cannot be reached, or the settings do not say how.
+    """
+    access = _access()
     process, known, connection = getattr(_of_thread, "connection", (None, None, None))
     if connection is None or (process, known) != (os.getpid(), access):
         from irp_pipeline.engines.oasis_platform.connection import Connection

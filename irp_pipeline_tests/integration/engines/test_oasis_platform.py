@@ -370,7 +370,7 @@ def test_a_platform_that_goes_away_keeps_jobs_as_they_are_until_it_is_back(job: 
     away = job.state()
     assert away.phase is JobPhase.RUNNING
     assert f"The Oasis Platform at {proxy.url} cannot be reached" in str(away.message)
-    with pytest.raises(EngineError, match="cannot be reached for GET /v2/analyses/"):
+    with pytest.raises(EngineError, match="cannot be reached for GET /"):
         job.engine.cancel([job.key])
     proxy.faults.clear()
     assert job.end().phase in {JobPhase.CANCELLED, JobPhase.FINISHED}
@@ -381,6 +381,15 @@ def test_an_expired_login_is_renewed(job: Job, proxy: FaultyProxy) -> None:
     proxy.faults.append(Fault(401, "GET", "/analyses/"))
     assert "401" not in str(job.state().message)
     assert proxy.requests("POST", "/refresh_token/") == 1
+    job.engine.cancel([job.key])
+
+
+def test_a_login_that_cannot_be_renewed_is_made_anew(job: Job, proxy: FaultyProxy) -> None:
+    job.submit().until(lambda state: state.message)
+    proxy.faults += [Fault(401, "GET", "/analyses/"), Fault(401, "POST", "/refresh_token/")]
+    assert "has expired, and cannot be renewed" in str(job.state().message)
+    assert "at the Oasis Platform: " in str(job.until(lambda state: state.message).message)
+    assert proxy.requests("POST", "/access_token/") == 2
     job.engine.cancel([job.key])
 
 
@@ -430,6 +439,22 @@ def test_wrong_credentials_are_told_without_them(job: Job, monkeypatch: pytest.M
     assert "not the password" not in message
     kept = "".join(file.read_text() for file in job.folder.glob("*.json"))
     assert "not the password" not in kept
+
+
+@only_stand_in
+@pytest.mark.parametrize("provider", ["", "/token"])
+def test_a_client_logs_in_with_its_secret(
+    job: Job, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    for variable in ("USER", "PASSWORD"):
+        monkeypatch.delenv(f"IRP_OASIS_PLATFORM_{variable}")
+    monkeypatch.setenv("IRP_OASIS_PLATFORM_CLIENT_ID", stand_in.CLIENT)
+    monkeypatch.setenv("IRP_OASIS_PLATFORM_CLIENT_SECRET", stand_in.SECRET)
+    monkeypatch.setenv("IRP_OASIS_PLATFORM_TOKEN_URL", provider and f"{proxy.url}{provider}")
+    assert platform_version("Oasis Platform") == f"stand-in at {proxy.url}"
+    assert proxy.requests("POST", provider or "/access_token/") == 1
+    proxy.faults.append(Fault(401, "GET", "/analyses/"))
+    assert job.state().phase is JobPhase.UNKNOWN  # the login was renewed
 
 
 def test_nothing_listens_there(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,13 +514,28 @@ def test_submitting_asks_the_platform_nothing_and_can_be_repeated(job: Job, prox
     [
         ("IRP_OASIS_PLATFORM_URL", "", "is not set: set IRP_OASIS_PLATFORM_URL"),
         ("IRP_OASIS_PLATFORM_PASSWORD", "", "IRP_OASIS_PLATFORM_USER is set, but IRP_OASIS_PLATFORM_PASSWORD is not"),
+        (
+            "IRP_OASIS_PLATFORM_URL",
+            "oasis.example.com",
+            "IRP_OASIS_PLATFORM_URL is set, which is not usable: Value err",
+        ),
+        ("IRP_OASIS_PLATFORM_URL", "http://me:secret@there", "must not hold a password; use the variables for user"),
+        (
+            "IRP_OASIS_PLATFORM_TOKEN_URL",
+            "http://there/token",
+            "needs IRP_OASIS_PLATFORM_CLIENT_ID and IRP_OASIS_PLATF",
+        ),
+        ("IRP_OASIS_PLATFORM_CLIENT_SECRET", "hidden", "IRP_OASIS_PLATFORM_CLIENT_ID is not. Set both, or neither"),
     ],
 )
 def test_jobs_are_refused_without_an_address(
     job: Job, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    assert said in job.engine.submit({job.key: job.request()})[job.key]
+    refusal = job.engine.submit({job.key: job.request()})[job.key]
+    assert said in refusal
+    assert "secret@" not in refusal
+    assert "hidden" not in refusal
 
 
 # Other machines
