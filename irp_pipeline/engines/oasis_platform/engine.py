@@ -65,7 +65,8 @@ class PlatformEngine:
                 settings file.
 
         Returns:
-            Why jobs are refused, by key: there is no address of a Platform or no client for it, or a job's folder cannot be written.
+            Why jobs are refused, by key: there is no address of a Platform or no client for it, or a job's folder
+            cannot be written.
         """
         try:
             _access()
