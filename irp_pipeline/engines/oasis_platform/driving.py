@@ -87,7 +87,7 @@ class _Job:
                 continue
             if analysis is not None and status in progress.ACTIVE:
                 return job_folder.see(self._folder, progress.state_of(analysis))
-            step = (status, bool(analysis and analysis.get("settings_file")))
+            step = (status,) if analysis is None else (analysis["id"], status, bool(analysis.get("settings_file")))
             if refusal is not None and taken == step:
                 raise refusal
             if time.monotonic() > until:

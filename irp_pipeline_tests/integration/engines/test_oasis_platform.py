@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -569,6 +571,26 @@ def test_another_machine_follows_cancels_and_takes_over(job: Job, tmp_path: Path
     assert there.end().phase is JobPhase.FINISHED
     assert job.end().result == there.state().result
     assert len(job.analyses()) == 1
+
+
+@only_stand_in
+@pytest.mark.parametrize("attempt", range(5))
+def test_two_machines_that_drive_a_job_at_once_begin_one_analysis(job: Job, tmp_path: Path, attempt: int) -> None:
+    job.forget()
+    there = job.elsewhere(make_folder(tmp_path / "there"))
+    at_once = threading.Barrier(2)
+
+    def drive(machine: Job) -> JobState:
+        machine.submit()
+        at_once.wait()
+        return machine.until(is_computed)
+
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(drive, (job, there)))
+    assert all(map(is_computed, states)), states
+    assert [one["status"] for one in job.analyses() if one["status"] != "NEW"] == [job.analyses()[0]["status"]]
+    assert len(job.analyses()) == 1
+    job.engine.cancel([job.key])
 
 
 def test_another_machine_fetches_the_files_again(job: Job, tmp_path: Path) -> None:
