@@ -66,6 +66,10 @@ class Connection:
         self.portfolios: Any = API_portfolios(self._session, f"{api}portfolios/")
         self.analyses: Any = API_analyses(self._session, f"{api}analyses/")
 
+    def close(self) -> None:
+        """Close its sockets."""
+        self._session.close()
+
     def version(self) -> str | None:
         """Return the version of the Platform, if it says so."""
         content = self.read(lambda: self._session.get(f"{self._session.url_base}server_info/"), dict)

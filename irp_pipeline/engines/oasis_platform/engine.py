@@ -103,7 +103,7 @@ class PlatformEngine:
                     state = self._state(folder, key, until)
                 except AwayError as error:
                     away = str(error)
-                    _of_thread.__dict__.clear()  # the next call connects and logs in anew
+                    _disconnect()  # the next call connects and logs in anew
             if state is None:
                 state = job_folder.last_seen(folder) if away is None else JobState(JobPhase.RUNNING, away)
             states[key] = state
@@ -204,9 +204,18 @@ def _connection() -> Connection:
     if connection is None or (process, known) != (os.getpid(), access):
         from irp_pipeline.engines.oasis_platform.connection import Connection
 
+        if process == os.getpid():  # the sockets of a parent process stay its own
+            _disconnect()
         connection = Connection(access)
         _of_thread.connection = (os.getpid(), access, connection)
     return connection
+
+
+def _disconnect() -> None:
+    """Forget this thread's connection."""
+    *_, connection = _of_thread.__dict__.pop("connection", (None,))
+    if connection is not None:
+        connection.close()
 
 
 def platform_version(name: str) -> str | None:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ class Job:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@cache
 def at_platform(server: Server) -> Connection:
     login = {"auth_type": "simple", "username": server.user, "password": server.password}
     return Connection(settings.PlatformAccess(server.url, login))
