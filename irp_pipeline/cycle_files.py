@@ -30,6 +30,15 @@ REPORT_PAGE: Final = "report.html"
 REPORT_SUMMARY: Final = "report.md"
 REPORT_PICTURE: Final = "ep_curves.png"
 
+OF_DAGSTER: Final = ".dagster"
+"""In a store of files, beside the folders of schemas: what Dagster keeps."""
+
+FROM_ELSEWHERE: Final = "files"
+"""Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
+
+MADE: Final = (EXTRACTS, PORTFOLIOS, JOBS, RESULTS, REPORT, FROM_ELSEWHERE)
+"""The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
+
 SCRATCH: Final = ".scratch"
 """Scratch space of running steps, on the same file system as the files they publish."""
 

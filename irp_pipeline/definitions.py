@@ -6,7 +6,7 @@ from irp_pipeline import settings
 from irp_pipeline.orchestration.cycles import archive_cycle, open_cycle
 from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.jobs import run_cycle, stage_jobs
-from irp_pipeline.orchestration.resources import DatabaseResource
+from irp_pipeline.orchestration.resources import DatabaseResource, HandedOn
 from irp_pipeline.orchestration.schedules import quarterly_cycle
 from irp_pipeline.orchestration.sensors import failed_runs, follow_batches, lost_workers, partitions_follow_cycles
 
@@ -14,6 +14,6 @@ definitions = Definitions(
     jobs=[run_cycle, *stage_jobs, open_cycle, archive_cycle],
     schedules=[quarterly_cycle],
     sensors=[partitions_follow_cycles, lost_workers, follow_batches, failed_runs],
-    resources={"database": DatabaseResource()},
+    resources={"database": DatabaseResource(), "io_manager": HandedOn()},
     executor=executor(settings.executor()),
 )

@@ -64,7 +64,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def appearing_when_whole(path: Path) -> Iterator[Path]:
+def appearing_when_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside the file; if the block succeeds, what was written there replaces the file.
 
     The writer holds a lock on the temporary file. If nobody holds the lock, the writer was killed, and the next write
@@ -72,6 +72,7 @@ def appearing_when_whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file to write; its folder is made if it is missing.
+        durable: whether it must survive a power cut; False for a copy that can be made again, which takes less time.
     """
     folder = make_folder(path.parent).stat()
     _remove_abandoned(path)
@@ -81,13 +82,15 @@ def appearing_when_whole(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield partial
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             _keep_private(partial, folder)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def _is_private(folder: os.stat_result) -> bool:
@@ -109,8 +112,9 @@ def _give_to_owner(path: Path, folder: os.stat_result) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    for other in path.parent.iterdir():
-        if other.name.startswith(f".{path.name}.") and other.name.endswith(_PARTIAL_SUFFIX):
+    for name in os.listdir(path.parent):  # noqa: PTH208 - many times as fast
+        if name.startswith(f".{path.name}.") and name.endswith(_PARTIAL_SUFFIX):
+            other = path.with_name(name)
             with suppress(OSError), other.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The writer of a newer one may be about to lock it.
@@ -131,6 +135,21 @@ def link_or_copy(source: Path | str, target: Path) -> None:
         raise
     except OSError:
         shutil.copy2(source, target)
+
+
+def lock_file(path: Path) -> int | None:
+    """Lock a file, which is made if it is missing, until the descriptor is closed here and wherever it was inherited.
+
+    Returns:
+        The descriptor; None if another process has the lock.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +61,43 @@ def remember(path: Path, sha256: str) -> None:
     """Remember the hash of a file that was hashed while it was written, or under another name."""
     path = Path(os.path.abspath(path))  # noqa: PTH100
     _remember(path, path.stat(), sha256)
+
+
+def remember_all(files: Mapping[Path, str]) -> None:
+    """Remember the hashes of several files, by path; otherwise as :func:`remember`."""
+    rows = []
+    for path, sha256 in files.items():
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100
+        if _is_settled(found := absolute.stat()):
+            rows.append((str(absolute), *_identity(found), sha256))
+    with _memory() as memory:
+        memory.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def bytes_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; the file is read, and nothing is remembered."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remember_source(path: Path, version: str | None, sha256: str = "") -> None:
+    """Remember of which version of a file elsewhere a file here is a copy; None forgets it."""
+    key = os.path.abspath(path)  # noqa: PTH100
+    with _memory() as memory:
+        if version is None:
+            memory.execute("DELETE FROM copy WHERE path = ?", (key,))
+        else:
+            memory.execute("INSERT OR REPLACE INTO copy VALUES (?, ?, ?)", (key, version, sha256))
+
+
+def remembered_source(path: Path) -> tuple[str, str] | None:
+    """Return the version that a file here is a copy of, and its SHA-256; None if that is not known."""
+    with _memory() as memory:
+        known = memory.execute(
+            "SELECT version, sha256 FROM copy WHERE path = ?",
+            (os.path.abspath(path),),  # noqa: PTH100
+        ).fetchone()
+    return (str(known[0]), str(known[1])) if known else None
 
 
 def table_hash(path: Path) -> str:
@@ -184,6 +221,7 @@ def _with_table(path: Path) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS file"
             " (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, inode INTEGER, sha256 TEXT)"
         )
+        memory.execute("CREATE TABLE IF NOT EXISTS copy (path TEXT PRIMARY KEY, version TEXT, sha256 TEXT)")
     except BaseException:
         memory.close()
         raise

@@ -42,6 +42,7 @@ from irp_pipeline.cli import (
     run,
     status,
     ui,
+    worker,
 )
 from irp_pipeline.cli.failures import FailingInWords
 
@@ -63,6 +64,7 @@ app.add_typer(results.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")
+app.add_typer(worker.app, name="worker")
 app.add_typer(model.app, name="model")
 app.add_typer(ui.app)
 app.add_typer(db.app, name="db")

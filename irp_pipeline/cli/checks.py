@@ -15,9 +15,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline.errors import IrpError
+
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as DriverConnection  # noqa: N812
     from sqlalchemy import URL, Connection
+
+
+_STORE_SECONDS = 20.0
 
 
 class State(StrEnum):
@@ -57,6 +62,22 @@ def check_settings() -> Iterator[CheckResult]:
         yield CheckResult("Settings", State.WRONG, problem)
     if not problems:
         yield CheckResult("Settings", State.OK, "every variable that is set can be used")
+
+
+def check_files() -> Iterator[CheckResult]:
+    """Check that the files of cycles can be reached, if they are not in ``IRP_HOME``."""
+    from irp_pipeline import store
+
+    try:
+        if not store.is_elsewhere():
+            return
+    except IrpError:  # reported already, as a setting
+        return
+    found = store.reach(_STORE_SECONDS)
+    if found.problem is None:
+        yield CheckResult("Files", State.OK, f"{found.address}: answers; copies of what is read are in IRP_HOME")
+    else:
+        yield CheckResult("Files", State.WRONG, found.problem)
 
 
 def check_dagster_home() -> Iterator[CheckResult]:

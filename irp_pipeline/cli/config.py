@@ -26,11 +26,18 @@ def template(
 
 
 @app.command(epilog="Example: irp config check configuration.xlsx")
-def check(file: WorkbookFile, as_json: AsJson = False) -> None:
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="FILE", help="The workbook: a path, or an address such as s3://bucket/q1.xlsx.")
+    ],
+    as_json: AsJson = False,
+) -> None:
     """Check a workbook and show every mistake with its sheet, row and column."""
+    from irp_pipeline import store
     from irp_pipeline.settings import models_folder
     from irp_pipeline.workbook import read_workbook, workbook_hash, workbook_notes
 
+    file = store.bring(store.path_of_name(name))
     workbook = read_workbook(file, models_dir=models_folder())
     counts = {
         "portfolios": len(workbook.portfolios),
@@ -39,13 +46,13 @@ def check(file: WorkbookFile, as_json: AsJson = False) -> None:
     }
     notes = [str(note) for note in workbook_notes(workbook, file.parent, models_folder())]
     if as_json:
-        output.print_json({"file": str(file), "hash": workbook_hash(file), **counts, "notes": notes})
+        output.print_json({"file": name, "hash": workbook_hash(file), **counts, "notes": notes})
         return
     told = (
         output.counted(counts["portfolios"], "portfolio"),
         output.counted(counts["analyses"], "analysis", "analyses"),
         output.counted(counts["groupings"], "grouping"),
     )
-    output.say(f"{file} is valid: {', '.join(told)}")
+    output.say(f"{name} is valid: {', '.join(told)}")
     for note in notes:
         output.print_note(f"Note: {note}")

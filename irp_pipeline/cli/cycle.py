@@ -54,7 +54,7 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
 
     It is ACTIVE; other ACTIVE cycles stay ACTIVE.
     """
-    from irp_pipeline import settings
+    from irp_pipeline import settings, store
     from irp_pipeline.helpers.cycle import create_cycle
 
     with working_in(db_schema) as schema:
@@ -65,6 +65,9 @@ def create(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     else:
         workbook = workbook_of(settings.cycle_dir(schema, cycle))
         output.say(f"Created the cycle {cycle} in schema {schema!r}.")
+        if (address := store.name_of_path(workbook)) is not None:
+            output.print_note(f"Its workbook goes here: {address}. To write an empty one: irp config template FILE")
+            return
         output.print_note(f"Its workbook goes here: {workbook}. To write an empty one: irp config template {workbook}")
 
 

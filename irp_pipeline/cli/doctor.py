@@ -153,6 +153,7 @@ def _examine_database(db_schema: str | None) -> Iterator[CheckResult]:
         yield CheckResult("IRP_HOME", State.WRONG, str(error))
         return
     yield from checks.check_settings()
+    yield from checks.check_files()
     yield from checks.check_dagster_home()
     try:
         used = settings.describe_database()

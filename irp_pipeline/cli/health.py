@@ -25,7 +25,8 @@ def health(
 ) -> None:
     """Check whether an installation works: exit status 0 if it does, else 1.
 
-    Asks only the database: does it answer, is the schema up to date, and does every step at work send its heartbeats?
+    Asks the database: does it answer, is the schema up to date, and does every step at work send its heartbeats? With
+    IRP_FILES_URL, also whether the files of cycles can be reached.
     Also shows what is under way. Made for probes: it runs a few quick statements.
     """
     from irp_pipeline.operations.health import check_health
@@ -37,6 +38,7 @@ def health(
     else:
         answer = "answers" if found.is_reachable else "does not answer"
         output.say(f"Database     {found.database}: {answer}, {found.seconds:.2f} s")
+        output.say(f"Files        {found.files}")
         output.say(f"Schema       {found.schema}, version {found.version or 'unknown'}")
         if found.jobs is not None:
             waiting = found.oldest_waiting_seconds
@@ -44,6 +46,9 @@ def health(
             output.say(f"Steps        {output.counted(len(found.steps), 'step')} at work")
             output.say(f"Batches      {_counts(found.batches or {})}")
             output.say(f"Jobs         {_counts(found.jobs)}")
+            if found.workers is not None:
+                slots = output.counted(found.slots or 0, "slot")
+                output.say(f"Workers      {output.counted(found.workers, 'worker')} with {slots}")
             if waiting is not None:
                 output.say(f"Waiting      since {output.duration(timedelta(seconds=waiting))}")
         for step in found.steps:

@@ -26,8 +26,12 @@ app = typer.Typer()
 def run(
     cycle: CycleName,
     config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="The workbook, instead of configuration.xlsx of the cycle."),
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The workbook, a path or an address such as s3://…, instead of configuration.xlsx of the cycle.",
+        ),
     ] = None,
     from_stage: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage, such as extract.")
@@ -70,7 +74,7 @@ def run(
         if config is not None and (
             selected is None or "setup" in selected or "setup.validate_configuration" in selected
         ):
-            workbook = {"config": {"workbook": str(config.absolute())}}
+            workbook = {"config": {"workbook": _named(config)}}
             run_config["ops"] = {"setup": {"ops": {"validate_configuration": workbook}}}
         waiting = (_ignore if as_json else _print_waiting) if wait else None
         started = time.monotonic()
@@ -194,3 +198,13 @@ def _print_step(ended: _EndedStep) -> None:
     style = {"done": "green", "skipped": "cyan", "failed": "bold red"}[ended.status]
     why = f": {ended.why}" if ended.why else ""
     output.say(output.styled("  ", (f"{ended.status:<8}", style), f"{ended.step} ({ended.seconds:.1f} s){why}"))
+
+
+def _named(workbook: str) -> str:
+    """Return the name of a workbook as any process understands it: paths of files here are absolute."""
+    from irp_pipeline import settings
+    from irp_pipeline.settings.addresses import is_address
+
+    path = Path(workbook).expanduser()
+    is_here = path.exists() or settings.files_url() is None
+    return workbook if is_address(workbook) or not is_here else str(path.absolute())

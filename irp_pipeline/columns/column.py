@@ -32,6 +32,7 @@ class Column:
         width: in characters.
         of_results: for a column of an engine: whether it says which losses are wanted. If so, it comes after the column
             perspectives, else before it.
+        of_machines: for a column of an engine: whether it says where a job is run. If so, it comes last.
     """
 
     help: str
@@ -45,6 +46,7 @@ class Column:
     options_only: bool = True
     width: int = 18
     of_results: bool = False
+    of_machines: bool = False
 
     def value_of(self, value: object) -> object:
         """Read a value, wherever it comes from: a cell, JSON, or a field.

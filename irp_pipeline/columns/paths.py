@@ -5,14 +5,17 @@ A workbook can come from anybody, so a path in it must stay inside the folder to
 again when the file is used.
 """
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from irp_pipeline import store
 from irp_pipeline.columns.kinds import json_object
 from irp_pipeline.columns.problems import WorkbookError, quoted
+from irp_pipeline.settings.addresses import is_address
 
 _MODEL_OF_DEMO = "synthetic-windstorm"
 _OUT_OF_FOLDERS = (
@@ -111,7 +114,7 @@ def options_problem(
 
 
 def resolve_path(folder: Path, path: str) -> Path:
-    """Where a path of a workbook is on this machine.
+    """Where a path of a workbook is on this machine; a file that is elsewhere is copied to it first.
 
     Args:
         folder: the data folder (for a model, also the models folder).
@@ -122,18 +125,46 @@ def resolve_path(folder: Path, path: str) -> Path:
 
     Raises:
         WorkbookError: the path is absolute, or leaves the folder by ``..`` or by a symbolic link.
+        StoreError: the folder is elsewhere (``IRP_FILES_URL``), and cannot be reached.
     """
     if problem := path_problem(path):
         raise WorkbookError(problem)
+    portable = path.replace("\\", "/")
+    store.bring(folder / posixpath.normpath(portable))
     try:
         root = folder.resolve()
-        target = root.joinpath(*path.replace("\\", "/").split("/")).resolve()
+        target = root.joinpath(*portable.split("/")).resolve()
         target.exists()  # raises if the name is too long or the folder is not accessible
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError, ValueError: a circle of links, a NUL
         raise WorkbookError(f"{quoted(path)} cannot be used: {error}") from None
     if not target.is_relative_to(root):
         raise WorkbookError(f"{quoted(path)} leaves the folder {folder} through a link; copy the file into it")
     return target
+
+
+def folder_at(cycle_folder: Path, place: str) -> Path:
+    """Return a data folder on this machine.
+
+    Args:
+        cycle_folder: the files of the cycle.
+        place: as :func:`place_of_folder` returned it.
+    """
+    return store.path_of_name(place) if is_address(place) else Path(os.path.normpath(cycle_folder / place))
+
+
+def place_of_folder(folder: Path, cycle_folder: Path) -> str:
+    """Return where a data folder is, as it is recorded: machines keep the files of a cycle in different places.
+
+    Args:
+        folder: the data folder, as an absolute path.
+        cycle_folder: the files of the cycle.
+
+    Returns:
+        A path relative to the files of the cycle, else an address or the absolute path.
+    """
+    if folder.is_relative_to(cycle_folder):
+        return folder.relative_to(cycle_folder).as_posix()
+    return store.name_of_path(folder) or str(folder)
 
 
 def resolve_model(path: str, data_dir: Path, models_dir: Path | None = None) -> Path:

@@ -1,13 +1,19 @@
-"""Risk engines, which compute losses. No database here, and no Dagster.
+"""Risk engines, which compute losses. No Dagster here.
 
 ``protocol``, ``declaration``
     what an engine does with jobs, and what it declares: its columns, checks, requirements and hashes.
 ``columns``, ``model_check``
     columns that several engines can declare, and how an engine checks its models.
-``local``, ``program``, ``supervisor``, ``folders``, ``environment``
-    engines that are programs on this machine.
+``local``, ``leases``, ``waking``
+    engines that are programs: their jobs in the queue, which worker has each, and starting one.
+``inputs``
+    the files of a request on the machine that needs them.
+``running``, ``folders``, ``limits``, ``environment``, ``program``
+    one job of such an engine, as its worker runs it.
 ``oasis``
     Oasis LMF. No other module imports it: like any other engine, it is found by its entry points.
+``oasis_platform``
+    Oasis LMF at an Oasis Platform; it takes settings, figures and checks from ``oasis``.
 """
 
 from collections.abc import Callable, Iterable, Mapping

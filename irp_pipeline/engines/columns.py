@@ -1,16 +1,17 @@
-"""Columns that more than one engine can declare: those of losses by simulated year.
+"""Columns that more than one engine can declare: the queue of its jobs, and those of losses by simulated year.
 
-For each perspective, an engine that has them writes the period losses of the Open Results Data standard (SPLT) to a
-result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` to its provenance. Then
-its analyses can be part of groups, and metrics are computed from them.
+For each perspective, an engine that has the latter writes the period losses of the Open Results Data standard (SPLT)
+to a result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` to its provenance.
+Then its analyses can be part of groups, and metrics are computed from them.
 """
 
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
-from irp_pipeline.columns import WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, ascending, no_repeats
+from irp_pipeline.columns import TEXT, WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, ascending, no_repeats
 from irp_pipeline.columns.kinds import joined
+from irp_pipeline.queue.names import DEFAULT_QUEUE, QueueError, check_queue
 
 USUAL_RETURN_PERIODS: Final = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
 """The default return periods of a stochastic analysis, in years."""
@@ -28,6 +29,23 @@ def _checked_return_period(value: int) -> int:
     return value
 
 
+def _checked_queue(value: str) -> str:
+    try:
+        return check_queue(value)
+    except QueueError as error:
+        raise ValueError(str(error)) from None
+
+
+Queue = Annotated[
+    Annotated[str, AfterValidator(_checked_queue)] | None,
+    Column(
+        f"The queue that the job waits in, for a machine that has what it needs: `irp worker --queue NAME` takes it "
+        f"there. Empty means {DEFAULT_QUEUE}. Losses do not depend on it.",
+        TEXT,
+        width=12,
+        of_machines=True,
+    ),
+]
 Samples = Annotated[
     Annotated[int, AfterValidator(_checked_samples)] | None,
     Column(

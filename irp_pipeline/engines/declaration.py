@@ -37,7 +37,8 @@ _COLUMN: Final = re.compile(r"[a-z][a-z0-9_]{0,49}")
 class NamedFile:
     """How to hash a column that names a file or a folder on which losses depend.
 
-    The request of a job has the absolute path under the column's name, and the hash under that name and ``_hash``.
+    The request of a job has the hash under the column's name and ``_hash``. The machine that runs the job adds the
+    absolute path under the column's name, if the file there has that hash.
 
     Attributes:
         hash: computes the hash from the path and the analysis. It may raise an IrpError or OSError.

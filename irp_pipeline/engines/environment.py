@@ -1,12 +1,10 @@
-"""The environment of a job's program and of its supervisor: only variables on a list.
+"""The environment of a job's program: only variables on a list.
 
-A job gets the environment of the process that submits it. Another process may have started the supervisor, which
-therefore passes on nothing from its own environment.
-
-The list has what a program needs to find files and to use the machine as configured: paths, language, time zone,
-certificates, numbers of threads, and the variables that the engine itself names. It leaves out everything about Python
-(a folder of somebody's modules, a start-up file), addresses, proxies and passwords. If a model needs more, name it in
-``IRP_JOB_ENV``, such as ``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
+The worker that runs the job passes on the variables of its own environment that are on the list: what a program needs
+to find files and to use the machine as configured, such as paths, language, time zone, certificates and numbers of
+threads, and the variables that the engine itself names. It leaves out everything about Python (a folder of somebody's
+modules, a start-up file), addresses, proxies and passwords. If a model needs more, name it in ``IRP_JOB_ENV``, such as
+``AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY`` for a model on S3.
 """
 
 import os
@@ -39,7 +37,6 @@ _NAMES: Final = frozenset(
     }
 )
 _PREFIXES: Final = ("LC_", "OMP_", "OPENBLAS_")
-_OF_SUPERVISORS: Final = ("IRP_JOB_SLOTS",)
 _OF_PYTHON: Final = {
     "PYTHONSAFEPATH": "1",  # or a file in the working folder would be executed instead of a module of the same name
     "PYTHONUNBUFFERED": "1",  # or the log would show errors before earlier output
@@ -47,7 +44,7 @@ _OF_PYTHON: Final = {
 
 
 def job_environment(of_engine: Collection[str] = ()) -> dict[str, str]:
-    """Return the environment for the program of a job that this process submits.
+    """Return the environment for the program of a job that this process runs.
 
     Args:
         of_engine: names of more variables, which the engine's program reads; ``*`` at the end makes it a prefix.
@@ -59,12 +56,6 @@ def job_environment(of_engine: Collection[str] = ()) -> dict[str, str]:
     prefixes = tuple(name.removesuffix("*") for name in of_engine if name.endswith("*"))
     own = {name: value for name, value in os.environ.items() if name in of_engine or name.startswith(prefixes)}
     return _allowed(os.environ) | own | named
-
-
-def supervisor_environment() -> dict[str, str]:
-    """Return the environment of a supervisor that this process starts."""
-    slots = {name: os.environ[name] for name in _OF_SUPERVISORS if name in os.environ}
-    return _allowed(os.environ) | slots | of_this_project()
 
 
 def of_this_project() -> dict[str, str]:

@@ -1,25 +1,17 @@
-"""The folder of a job on this machine, and the queue and slots that all jobs share.
-
-All state is in files, so that it outlives the submitting process, and any number of processes can submit, track and
-cancel jobs at once:
+"""The folder of a job: what its program reads and writes.
 
 ====================  ================================================================================================
-``request.json``      the program, its limits and its request; written once, before the job is queued
-``environment.json``  the environment of the program, from the process that submitted the job; it may contain secrets,
-                      so it is removed as soon as the job begins or ends
+``request.json``      the request, with paths on the machine that runs the job
 ``inputs/``           the files named in the request, as hard links: replacing the original does not touch the job
-``lock``              locked by the supervisor as long as the job is at work
-``started.json``      the supervisor; there is at most one for each job, since no job begins twice
 ``doing.txt``         what the program says it is doing, in one line
 ``log.txt``           what it printed
-``cancel``            a request to end the job
 ``outcome.json``      written by the program: the result; its ``files`` are relative paths by name
 ``error.txt``         written by the program: why there is no result, in one line
-``result.json``       written by the supervisor, by rename: how the job ended, and the result with the hash and the
-                      size of each of its files
+``result.json``       written by the worker, by rename, before it is reported: how the job ended, and the result with
+                      the hash and the size of each of its files
 ====================  ================================================================================================
 
-A job never begins twice, whatever happens: once there is a ``started.json``, it can only end.
+Which worker has a job is not here but in the database: :mod:`irp_pipeline.engines.leases`.
 
 The program may write anything anywhere in the folder, so its content is untrusted: this module reads only files, a
 bounded number of bytes, and nothing that PostgreSQL cannot store.
@@ -27,25 +19,25 @@ bounded number of bytes, and nothing that PostgreSQL cannot store.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from irp_pipeline import settings
 from irp_pipeline.engines.protocol import JobPhase, is_inside_path
-from irp_pipeline.files import make_folder, write_atomically
+from irp_pipeline.files import write_atomically
 from irp_pipeline.storable import UnstorableError, one_line, storable_text
 from irp_pipeline.storable import read_json as storable_json
-from irp_pipeline.worker import this_worker
+from irp_pipeline.store.job_files import END
+
+if TYPE_CHECKING:
+    import psutil
 
 MARK: Final = "IRP_JOB_FOLDER"
 """Set in the environment of every process of a job, so that all of them can be found."""
@@ -55,136 +47,70 @@ LONGEST_MESSAGE: Final = 2000
 _MOST_BYTES: Final = 64 * 2**20
 _MOST_BYTES_OF_LINE: Final = 65_536
 _HASHED_AT_ONCE: Final = 2**20
-_ENVIRONMENT: Final = "environment.json"
 
 
 class UnreadableError(Exception):
     """A file of a job is not as it must be; the message names it and says why, in one line."""
 
 
-def end(folder: Path, phase: JobPhase, message: str | None, result: dict[str, Any] | None = None) -> None:
-    """Record the end of a job, which is final. The caller holds its lock."""
+def ended(phase: JobPhase, message: str | None, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe how a job ended, fit to be stored and shown."""
     said = None if message is None else one_line(message, LONGEST_MESSAGE)
-    content = {"phase": phase, "message": said, "result": result, "ended": time.time()}
-    path = folder / "result.json"
+    return {"phase": phase, "message": said, "result": result}
+
+
+def write_end(folder: Path, end: Mapping[str, Any]) -> None:
+    """Write how a job ended, as :func:`read_end` returns it."""
+    path = folder / END
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    write_atomically(path, json.dumps(content, indent=1))
-    (folder / _ENVIRONMENT).unlink(missing_ok=True)
+    write_atomically(path, json.dumps(dict(end), indent=1))
 
 
-def begin(folder: Path) -> dict[str, str]:
-    """Record that this process supervises a job. The caller holds its lock, and the job has not begun before.
+def read_end(folder: Path) -> dict[str, Any] | None:
+    """Return how a job ended; None if it has not, or if the file that says so is not ours.
 
     Returns:
-        The environment of the process that submitted it; its file is removed.
+        ``phase``, ``message`` and ``result``, as in :class:`irp_pipeline.engines.protocol.JobState`.
     """
-    environment = read_json(folder / _ENVIRONMENT) or {}
-    write_atomically(folder / "started.json", json.dumps({"supervisor": asdict(this_worker()), "at": time.time()}))
-    (folder / _ENVIRONMENT).unlink(missing_ok=True)
-    return environment
+    ended = read_json(folder / END)
+    if ended is None:
+        return None
+    phase, message, result = ended.get("phase"), ended.get("message"), ended.get("result")
+    if phase not in {JobPhase.FINISHED, JobPhase.FAILED, JobPhase.CANCELLED}:
+        return None
+    if not isinstance(message, str | None) or not isinstance(result, dict | None):
+        return None
+    return {"phase": phase, "message": message, "result": result}
 
 
-def keep_environment(folder: Path, environment: dict[str, str]) -> None:
-    """Keep the environment for a job until it begins; only the owner can read the folder."""
-    write_atomically(folder / _ENVIRONMENT, json.dumps(environment))
+def processes_of(folder: Path) -> "Iterator[psutil.Process]":
+    """The processes of a job on this machine."""
+    import psutil
 
-
-def engine_folder(name: str) -> Path:
-    """Return a folder that the jobs of all cycles share, made if it is missing."""
-    return make_folder(settings.make_irp_home() / "engine" / name)
-
-
-def queue() -> Path:
-    """Return the folder of the queue: a link to the folder of each job that has not begun."""
-    return engine_folder("queue")
-
-
-def queue_entry(folder: Path) -> Path:
-    """Return the place of a job in the queue; jobs of two schemas may have the same key after a restore."""
-    return queue() / f"{folder.name}-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]}"
-
-
-def waiting() -> Iterator[Path]:
-    """The entries of the queue, oldest first; those of deleted jobs are removed."""
-    entries: list[tuple[int, Path]] = []
-    for entry in queue().iterdir():
-        with suppress(FileNotFoundError):
-            entries.append((entry.lstat().st_mtime_ns, entry))
-    for _, entry in sorted(entries):
-        if entry.exists():
-            yield entry
-        else:
-            entry.unlink(missing_ok=True)
-
-
-@contextmanager
-def slot(patience: float = 0) -> Iterator[bool]:
-    """Hold one of the slots, if one is free or becomes free within some seconds; yield whether one is held."""
-    deadline = time.monotonic() + patience
-    with contextlib.ExitStack() as stack:
-        while not (mine := any(stack.enter_context(_lock(path, patience=0)) for path in _slot_files())):
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(0.02)
-        yield mine
-
-
-def _slot_files() -> list[Path]:
-    folder = engine_folder("slots")
-    return [folder / f"{number}.lock" for number in range(settings.job_slots())]
-
-
-def locked(folder: Path, patience: float) -> contextlib.AbstractContextManager[bool]:
-    """Try for some seconds to lock a job for the block; yield whether it is locked."""
-    return _lock(folder / "lock", patience)
-
-
-@contextmanager
-def _lock(path: Path, patience: float) -> Iterator[bool]:
-    """Try to lock a file for the block; yield whether it is locked."""
-    deadline = time.monotonic() + patience
-    try:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
-    except FileNotFoundError:  # the folder is gone
-        yield False
-        return
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.01)
-        yield True
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
 
 
 def kill_what_is_left(folder: Path) -> None:
     """Kill the processes of a job, and return when they are gone."""
     import psutil
 
-    while True:
-        left = False
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    process.kill()
-                    left = True
-        if not left:
-            return
+    while left := list(processes_of(folder)):
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
         time.sleep(0.02)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file of our own, or None if there is none."""
     try:
-        content = json.loads(read_bytes(path, _MOST_BYTES) or b"")
-    except (UnreadableError, ValueError, RecursionError):
+        return read_result(path)
+    except UnreadableError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the program of a job does besides its work: it ends with its supervisor, and reports what it is doing."""
+"""What the program of a job does besides its work: it ends with its worker, and reports what it is doing."""
 
 import os
 import signal
@@ -11,16 +11,16 @@ from irp_pipeline.files import write_atomically
 _POLL_SECONDS = 0.2
 
 
-def end_with_supervisor() -> None:
-    """In the program of a job: kill its process group when its supervisor is gone."""
-    supervisor = os.getppid()
+def end_with_worker() -> None:
+    """In the program of a job: kill its process group when its worker is gone."""
+    worker = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == supervisor:
+        while os.getppid() == worker:
             time.sleep(_POLL_SECONDS)
         os.killpg(0, signal.SIGKILL)
 
-    threading.Thread(target=watch, name="irp-end-with-supervisor", daemon=True).start()
+    threading.Thread(target=watch, name="irp-end-with-worker", daemon=True).start()
 
 
 def say(folder: Path, doing: str) -> None:

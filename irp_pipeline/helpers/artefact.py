@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irp_pipeline import hashes, settings
+from irp_pipeline import hashes, settings, store
 from irp_pipeline.cycle_files import SCRATCH
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import appearing_when_whole
@@ -73,7 +73,29 @@ def artefact_of(
     return Artefact(key, digest, content_hash, path.stat().st_size, metadata or {})
 
 
-def difference(path: Path, sha256: str, size: int) -> str | None:
+def differing(files: Iterable[tuple[Path, str, int]]) -> tuple[Path, str] | None:
+    """Return a file of a cycle that cannot be read as recorded, neither here nor in the store, with how it differs.
+
+    Args:
+        files: of each, where it should be on this machine, the recorded hash of its bytes, and its size in bytes.
+
+    Raises:
+        StoreError: the store cannot be reached.
+    """
+    not_here: dict[str, tuple[Path, str, int]] = {}
+    for path, sha256, size in files:
+        differs = difference_here(path, sha256, size)
+        if differs is not None and not store.is_elsewhere():
+            return path, differs
+        if differs is not None:
+            not_here[store.key_of(path)] = path, sha256, size
+    if not not_here:
+        return None
+    missing = store.missing((key, sha256, size) for key, (_, sha256, size) in not_here.items())
+    return (not_here[missing[0]][0], "is not in the store of files") if missing else None
+
+
+def difference_here(path: Path, sha256: str, size: int) -> str | None:
     """Say how a file on this machine differs from a recorded one; None if it is that file.
 
     Args:
@@ -93,17 +115,17 @@ def difference(path: Path, sha256: str, size: int) -> str | None:
 
 
 def first_difference(folder: Path, artefacts: Iterable[Artefact]) -> str | None:
-    """Say which of some artefacts is missing or differs on this machine; None if all are as recorded.
+    """Say which of some artefacts cannot be read on this machine as recorded; None if all can.
 
     Args:
         folder: the files of their cycle.
         artefacts: what is recorded.
+
+    Raises:
+        StoreError: the store cannot be reached.
     """
-    for artefact in artefacts:
-        differs = difference(folder / artefact.key, artefact.sha256, artefact.bytes)
-        if differs is not None:
-            return f"the file {artefact.key} {differs}"
-    return None
+    found = differing((folder / artefact.key, artefact.sha256, artefact.bytes) for artefact in artefacts)
+    return None if found is None else f"the file {found[0].relative_to(folder).as_posix()} {found[1]}"
 
 
 def list_artefacts(cycle_id: int, folder: str = "") -> dict[str, Artefact]:
@@ -140,17 +162,32 @@ def artefact_of_row(row: Mapping[str, Any]) -> Artefact:
 
 
 def read_artefact(cycle_name: str, artefact: Artefact) -> Path:
-    """Check the file of an artefact on this machine against its recorded hash, and return its path.
+    """Return the file of an artefact on this machine, after a check against its recorded hash.
 
     Args:
         cycle_name: the cycle that it belongs to, in the current schema.
         artefact: what is recorded.
 
     Raises:
-        ArtefactError: the file is missing here or differs.
+        ArtefactError: the file is missing or differs.
+        StoreError: the store cannot be reached.
     """
-    path = settings.cycle_dir(get_current_schema(), cycle_name) / artefact.key
-    differs = difference(path, artefact.sha256, artefact.bytes)
+    return read_artefacts(cycle_name, [artefact])[0]
+
+
+def read_artefacts(cycle_name: str, artefacts: Iterable[Artefact]) -> list[Path]:
+    """Return the files of several artefacts; otherwise as :func:`read_artefact`."""
+    folder = settings.cycle_dir(get_current_schema(), cycle_name)
+    if store.is_elsewhere():
+        try:
+            return store.fetch_all((store.key_of(folder / artefact.key), artefact.sha256) for artefact in artefacts)
+        except store.MissingFileError as error:
+            raise ArtefactError(str(error)) from error
+    return [_checked(folder / artefact.key, artefact) for artefact in artefacts]
+
+
+def _checked(path: Path, artefact: Artefact) -> Path:
+    differs = difference_here(path, artefact.sha256, artefact.bytes)
     if differs is not None:
         raise ArtefactError(
             f"The file {path} {differs}. It is not used. Run the cycle again: the step that writes this file then "

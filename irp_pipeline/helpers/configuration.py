@@ -7,13 +7,14 @@ contain. Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irp_pipeline import store
+from irp_pipeline.columns.paths import folder_at, place_of_folder
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
 from irp_pipeline.helpers.db_context import get_current_schema
@@ -123,12 +124,12 @@ def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
     """
     from irp_pipeline.workbook import WorkbookError, read_workbook, workbook_hash
 
+    path = store.bring(path.absolute())
     if not path.is_file():
         raise ConfigurationError(
-            f"There is no workbook {path}. Put the cycle's configuration there, or write an empty one with: "
-            f"irp config template {path}"
+            f"There is no workbook {store.name_of_path(path) or path}. Put the cycle's configuration there, or write "
+            f"an empty one with: irp config template {path}"
         )
-    path = path.absolute()
     cycle_name = _require_cycle(cycle_id)
     file_hash = workbook_hash(path)
     try:
@@ -150,7 +151,7 @@ def activate_configuration(cycle_id: int, workbook: LoadedWorkbook) -> int:
         DatabaseError: the database refuses or is away.
     """
     cycle_name = _require_cycle(cycle_id)
-    place = _place(workbook.path.parent, cycle_dir(get_current_schema(), cycle_name))
+    place = place_of_folder(workbook.path.parent, cycle_dir(get_current_schema(), cycle_name))
     with transaction():
         # One change of configuration at a time for each cycle.
         execute_scalar("SELECT id FROM irp_cycle WHERE id = %s FOR NO KEY UPDATE", (cycle_id,))
@@ -221,14 +222,9 @@ def data_folder(cycle_name: str, stored: str) -> Path:
 
     Args:
         cycle_name: the cycle, in the current schema.
-        stored: the recorded folder: relative to the files of the cycle, else an absolute path.
+        stored: the recorded folder: relative to the files of the cycle, else an absolute path or an address.
     """
-    return Path(os.path.normpath(cycle_dir(get_current_schema(), cycle_name) / stored))
-
-
-def _place(folder: Path, cycle_folder: Path) -> str:
-    """Return a folder as it is recorded: relative if possible, since other machines keep a cycle's files elsewhere."""
-    return folder.relative_to(cycle_folder).as_posix() if folder.is_relative_to(cycle_folder) else str(folder)
+    return folder_at(cycle_dir(get_current_schema(), cycle_name), stored)
 
 
 def _configuration(row: dict[str, Any] | None) -> Configuration | None:
@@ -290,7 +286,7 @@ def _keep_mistakes(cycle_id: int, path: Path, file_hash: str, mistakes: str) -> 
         if known is None:
             known = execute_insert(
                 "INSERT INTO irp_configuration (cycle_id, file_name, file_hash, data_folder) VALUES (%s, %s, %s, %s)",
-                (cycle_id, path.name, file_hash, str(path.parent)),
+                (cycle_id, path.name, file_hash, store.name_of_path(path.parent) or str(path.parent)),
             )
         execute_command(
             """

@@ -72,6 +72,7 @@ def init_database(schema: str | None = None, force: bool = False) -> None:
     """
     from irp_pipeline.helpers import ending
     from irp_pipeline.postgres import schemas
+    from irp_pipeline.queue.schema import upgrade_queue
 
     name = check_schema_name(schema) if schema is not None else get_current_schema()
 
@@ -81,6 +82,7 @@ def init_database(schema: str | None = None, force: bool = False) -> None:
     if force and schemas.current_version(name) not in {None, schemas.latest_version()}:
         ending.end_schema(name, "its schema is to be upgraded")
     schemas.upgrade(name, guard=guard)
+    upgrade_queue()
 
 
 def drop_schema(schema: str, force: bool = False) -> bool:

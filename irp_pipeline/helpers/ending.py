@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from irp_pipeline import settings
 from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.engines import EngineError, JobPhase, RiskEngine, engine
+from irp_pipeline.engines.local import LocalEngine
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import cancel_batch, recon_batch, track_batch
 from irp_pipeline.helpers.batch_of_jobs import BatchError
@@ -36,7 +37,7 @@ from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, fetch_all, transaction
 from irp_pipeline.postgres.transactions import in_transaction
-from irp_pipeline.worker import Worker
+from irp_pipeline.process import HostProcess
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -49,6 +50,7 @@ _TRIES: Final = 5
 _NAMED: Final = 5
 
 _STEPS_SINCE: Final = "0002"
+_LEASES_SINCE: Final = "0009"
 _JOBS_SINCE: Final = "0005"
 
 _STEPS: Final = f"""
@@ -170,7 +172,7 @@ def has_live_step(dagster_run_id: str) -> bool:
     return any(not lease_of(row).is_lost() for row in active)
 
 
-def workers_of(dagster_run_id: str) -> list[Worker]:
+def workers_of(dagster_run_id: str) -> list[HostProcess]:
     """Return the processes that worked on the steps of a Dagster run in the current schema."""
     rows = fetch_all(
         """
@@ -179,7 +181,7 @@ def workers_of(dagster_run_id: str) -> list[Worker]:
         """,
         (dagster_run_id,),
     )
-    return [Worker(row["host"], row["pid"], row["pid_started"]) for row in rows]
+    return [HostProcess(row["host"], row["pid"], row["pid_started"]) for row in rows]
 
 
 @contextmanager
@@ -287,7 +289,7 @@ def end_work(why: str, cycle_ids: Collection[int] | None = None, version: str | 
     if version is None or version >= _STEPS_SINCE:
         _end_steps(why, cycle_ids)
     if version is None or version >= _JOBS_SINCE:
-        _end_jobs(why, cycle_ids)
+        _end_jobs(why, cycle_ids, version)
 
 
 def _end_steps(why: str, cycle_ids: Collection[int] | None) -> None:
@@ -309,7 +311,7 @@ def _end_steps(why: str, cycle_ids: Collection[int] | None) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
+def _end_jobs(why: str, cycle_ids: Collection[int] | None, version: str | None) -> None:
     jobs = _fetch_jobs(fetch_all, cycle_ids, [status for status in _ENDED if status != _PERHAPS_AT_ENGINE])
     by_engine: dict[tuple[str, str], list[JobAtWork]] = defaultdict(list)
     for job in jobs:
@@ -320,12 +322,17 @@ def _end_jobs(why: str, cycle_ids: Collection[int] | None) -> None:
         except EngineError:  # an engine that does not exist cannot be at work
             phases = {job.job_key: JobPhase.UNKNOWN for job in engine_jobs}
         else:
-            phases = _cancelled(risk_engine, engine_jobs)
+            phases = _cancelled(risk_engine, engine_jobs, version)
         _record_ends(why, engine_jobs, phases)
 
 
-def _cancelled(risk_engine: RiskEngine, jobs: list[JobAtWork]) -> dict[str, JobPhase]:
+def _cancelled(risk_engine: RiskEngine, jobs: list[JobAtWork], version: str | None) -> dict[str, JobPhase]:
     """Make an engine end jobs, and return the phase in which each has ended, by its key."""
+    if version is not None and version < _LEASES_SINCE and isinstance(risk_engine, LocalEngine):
+        raise CycleError(
+            f"Version {version} of the schema has no leases of jobs, so the workers of this package cannot end "
+            f"{Work(jobs=tuple(jobs))}. Wait until they have ended, or end them with the irp-pipeline that began them"
+        )
     keys = [job.job_key for job in jobs]
     deadline = time.monotonic() + _ENGINE_SECONDS
     while True:

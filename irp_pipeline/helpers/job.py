@@ -9,9 +9,10 @@ Here: submitting, following, resubmitting, restoring, skipping and cancelling a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.handover import (
@@ -86,7 +87,13 @@ def job_log(job_id: int) -> str:
         EngineError: there is no such engine, or it cannot be reached.
     """
     job = _require_job(job_id)
-    return engine_of(job.cycle_name, job.job_configuration_data).log(job.work_key)
+    risk_engine = engine_of(job.cycle_name, job.job_configuration_data)
+    text = risk_engine.log(job.work_key)
+    if not text and store.is_elsewhere():  # it ran on another machine
+        with suppress(store.MissingFileError):
+            store.fetch_job_file(risk_engine.folder(job.work_key), store.LOG)
+        text = risk_engine.log(job.work_key)
+    return text
 
 
 def submit_job(job_id: int) -> JobStatus:

@@ -12,9 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline import engines, settings
+from irp_pipeline import engines, settings, store
 from irp_pipeline.columns import Folders
+from irp_pipeline.columns.paths import place_of_folder
 from irp_pipeline.cycle_files import PORTFOLIOS, portfolio_key
+from irp_pipeline.engines.inputs import DATA_FOLDER, hash_entry
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import (
@@ -28,6 +30,8 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.step import step_output
 from irp_pipeline.postgres.parameters import json_value
 
+QUEUE: Final = "queue"
+"""The parameter of a job, and the entry of its request, that names a queue."""
 REFUSED_PORTFOLIOS: Final = "refused portfolios"
 """The name of the portfolios with errors, and the reasons, in the output of the step that validates the exposure."""
 
@@ -38,9 +42,9 @@ class JobError(IrpError):
 
 @dataclass(frozen=True)
 class _Exposure:
-    """The OED files of a portfolio, and one hash of all of them."""
+    """The OED files of a portfolio by name, each with its key and hash, and one hash of all of them."""
 
-    files: tuple[Path, ...]
+    files: Mapping[str, Mapping[str, str]]
     hash: str
 
 
@@ -73,6 +77,7 @@ class Requests:
         self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
         self._folders = Folders(data_folder, settings.models_folder())
+        self._data_folder = place_of_folder(data_folder, settings.cycle_dir(get_current_schema(), cycle_name))
         self._hashes: dict[tuple[str, str, Path, str], str] = {}
 
     def of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,21 +87,24 @@ class Requests:
             parameters: those of the job.
 
         Returns:
-            ``analysis``, the parameters; if the jobs need a portfolio, ``inputs``, the absolute paths of the OED files
-            by name, and ``exposure_hash`` of those files; the absolute paths of the files that the engine declares and
-            the analysis names, with their hashes: for Oasis LMF ``model``, ``model_hash``, ``settings``,
-            ``settings_hash``.
+            ``analysis``, the parameters; ``queue``, if it is not the usual one; if the jobs need a portfolio,
+            ``inputs``, the OED files by name with their ``key`` and ``sha256``, and ``exposure_hash`` of those files;
+            the hashes of the files that the engine declares and the analysis names (for Oasis LMF ``model_hash`` and
+            ``settings_hash``), and ``data_folder``, where they are. :mod:`irp_pipeline.engines.inputs` finds them.
 
         Raises:
             JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or a file
                 that the analysis names cannot be used.
         """
-        request: dict[str, Any] = {"analysis": dict(parameters)}
+        analysis = dict(parameters)
+        queue = analysis.pop(QUEUE, None)
+        request: dict[str, Any] = {"analysis": analysis} | ({} if queue is None else {QUEUE: queue})
         if self._needs_portfolio:
             exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
-            request["inputs"] = {path.name: str(path) for path in exposure.files}
+            request["inputs"] = exposure.files
             request["exposure_hash"] = exposure.hash
-        return request | self._named_files(parameters)
+        named = self._named_files(parameters)
+        return request | named | ({DATA_FOLDER: self._data_folder} if named else {})
 
     def _portfolio_name(self, wanted: object) -> str:
         for portfolio in self._portfolios:
@@ -131,6 +139,7 @@ class Requests:
             else:
                 files = tuple(portfolio_files(folder).values())
                 digests = file_hashes(files)
+                store.publish_all((path, store.key_of(path), digests[path.stem]) for path in files)
         except ArtefactError as error:
             raise JobError(f"The portfolio {portfolio!r} cannot be used. {error}") from error
         except OSError as error:
@@ -141,10 +150,14 @@ class Requests:
                 f"The portfolio {portfolio!r} has no location.csv in {folder}: run the Process stage of the cycle "
                 f"{self._cycle_name!r} first"
             )
-        return _Exposure(files, exposure_hash(digests))
+        named = {
+            path.name: {"key": f"{portfolio_key(portfolio)}/{path.name}", "sha256": digests[path.stem]}
+            for path in files
+        }
+        return _Exposure(named, exposure_hash(digests))
 
     def _named_files(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """Return the paths and hashes of the files that the job names."""
+        """Return the hashes of the files that the job names."""
         declaration = engines.declared(parameters)
         if declaration is None:  # the handover reports that there is no such engine
             return {}
@@ -158,10 +171,7 @@ class Requests:
                 continue
             try:
                 path = self._folders.find(str(named))
-                found |= {
-                    column: str(path),
-                    f"{column}_hash": self._hash_of(declaration.name, column, path, parameters),
-                }
+                found[hash_entry(column)] = self._hash_of(declaration.name, column, path, parameters)
             except (IrpError, OSError) as error:
                 raise JobError(f"The {column} of the analysis cannot be used: {error}") from error
         return found
@@ -175,8 +185,11 @@ class Requests:
 
 
 def places() -> str:
-    """Return, as SQL, the entries of a request that are paths; the content is in the hashes."""
-    return "ARRAY[" + ", ".join(f"'{name}'" for name in ("inputs", *engines.named_files())) + "]"
+    """Return, as SQL, the entries of a request that say where something is; the content is in the hashes.
+
+    Requests of earlier versions have the paths of named files.
+    """
+    return "ARRAY[" + ", ".join(f"'{name}'" for name in ("inputs", QUEUE, DATA_FOLDER, *engines.named_files())) + "]"
 
 
 def refused_portfolios_of(cycle_id: int) -> dict[str, str]:

@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irp_pipeline import store
 from irp_pipeline.engines import EngineError
-from irp_pipeline.helpers.artefact import difference
+from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.artefact import difference_here, differing
 from irp_pipeline.helpers.batch_of_jobs import engine_of
 from irp_pipeline.helpers.job_record import FinishedJob
+
+
+class ResultFileError(IrpError):
+    """A result file is missing, or is not the one that its job left."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,25 @@ class ResultFile:
     sha256: str | None
     bytes: int | None
 
-    def difference(self) -> str | None:
-        """Say how the file differs from what its job left; None if it is that file."""
+    def fetch(self) -> Path:
+        """Return the file on this machine, after a check against what its job left.
+
+        Raises:
+            ResultFileError: it is missing or differs; the message continues after its name.
+            StoreError: the store cannot be reached.
+        """
         if self.sha256 is None or self.bytes is None:
-            return None if self.path.is_file() else "is not on this machine"
-        return difference(self.path, self.sha256, self.bytes)
+            differs = None if self.path.is_file() else "is not on this machine"
+        elif store.is_elsewhere():
+            try:
+                return store.fetch(store.key_of(self.path), self.sha256)
+            except store.MissingFileError as error:
+                raise ResultFileError(f"cannot be read: {error}") from error
+        else:
+            differs = difference_here(self.path, self.sha256, self.bytes)
+        if differs is not None:
+            raise ResultFileError(differs)
+        return self.path
 
 
 def result_files(result: Mapping[str, Any], folder: Path) -> dict[str, ResultFile]:
@@ -70,6 +90,8 @@ def changed_file(job: FinishedJob, cycle_name: str) -> str | None:
     except (EngineError, ValueError, KeyError, TypeError) as error:
         return f"its result cannot be read: {error}"
     for file in files.values():
-        if (differs := file.difference()) is not None:
-            return f"its file {file.path.name} {differs}"
-    return None
+        if file.sha256 is None and not file.path.is_file():  # its job ended before hashes were recorded
+            return f"its file {file.path.name} is not on this machine"
+    known = [(file.path, file.sha256, file.bytes or 0) for file in files.values() if file.sha256 is not None]
+    found = differing(known)
+    return None if found is None else f"its file {found[0].name} {found[1]}"

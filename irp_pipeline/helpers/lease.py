@@ -24,7 +24,7 @@ from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.cycle_progress import CANCELLED
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.decision import Records, fingerprint_of, kept_inputs
-from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, lease_lost
+from irp_pipeline.helpers.heartbeat import Heartbeat, Lease, Unwanted, lease_lost
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
 from irp_pipeline.helpers.step_start import Start, begin, no_step
 from irp_pipeline.helpers.step_work import StepError, TrackedRun
@@ -32,8 +32,8 @@ from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import execute_command, execute_scalar, transaction
 from irp_pipeline.postgres.transactions import in_transaction
+from irp_pipeline.process import this_process
 from irp_pipeline.storable import as_stored
-from irp_pipeline.worker import this_worker
 
 __all__ = ["StepError", "TrackedRun", "no_step", "track_step"]
 
@@ -56,6 +56,7 @@ def track_step(
     inputs: Mapping[str, Any] | None = None,
     records: Records | None = None,
     pending: str | None = None,
+    unwanted: Unwanted | None = None,
 ) -> Iterator[TrackedRun]:
     """Run a block of work as one run of a step.
 
@@ -80,6 +81,8 @@ def track_step(
         records: returns the present content of the records that the step keeps in the database, by name. If they have
             changed since the last run, the step works again.
         pending: work that waits to be done, whatever was done before; None if there is none.
+        unwanted: asked at each heartbeat whether the work is still wanted. Once it is not, the block is interrupted as
+            by Ctrl-C, so it must run in the main thread of its process.
 
     Yields:
         The run. Check ``skipped`` first, and put results into ``output``; declare files by ``add_file``.
@@ -103,23 +106,25 @@ def track_step(
     if fingerprint is None and inputs is not None:
         fingerprint = fingerprint_of(inputs)
     _check_fingerprint(fingerprint)
-    lease = Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_worker())
+    lease = Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_process())
     start = Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
     run = _insist(lambda: begin(start, lease), _START_PATIENCE_SECONDS)
     if run.skipped:
         yield run
         return
-    heartbeat = Heartbeat(run, lease)
+    heartbeat = Heartbeat(run, lease, unwanted)
     try:
         try:
             heartbeat.start()
             yield run
+            if _is_owner(lease):
+                run.outputs.copy_to_store()
         finally:
             if _is_owner(lease):
                 heartbeat.stop()
     except BaseException as error:
         if _is_owner(lease):
-            _fail(run, lease, error)
+            _fail(run, lease, error, heartbeat.interrupted)
             run.outputs.clean_up()
         raise
     if _is_owner(lease):
@@ -218,10 +223,18 @@ def _has_ended_as(run: TrackedRun, lease: Lease, status: StepStatus) -> bool:
     return recorded == status
 
 
-def _fail(run: TrackedRun, lease: Lease, error: BaseException) -> None:
-    """Record how the block failed. Errors here are only logged: the block's own error must be raised."""
+def _fail(run: TrackedRun, lease: Lease, error: BaseException, interrupted: str | None = None) -> None:
+    """Record how the block failed. Errors here are only logged: the block's own error must be raised.
+
+    Args:
+        run: the run.
+        lease: its lease.
+        error: what ended the block.
+        interrupted: why the heartbeat interrupted it, if it did.
+    """
     try:
-        message = _in_words(error) if isinstance(error, Exception) else f"{CANCELLED} ({type(error).__name__})"
+        cancelled = f"{CANCELLED} ({interrupted or type(error).__name__})"
+        message = _in_words(error) if isinstance(error, Exception) else cancelled
         if not _insist(lambda: _write_failure(run, lease, message), LEASE_SECONDS):
             _log.warning("%s", lease_lost(run))
             error.add_note(str(lease_lost(run)))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.record import record_or_none
 from irp_pipeline.postgres.running import execute_command, fetch_all, fetch_one
-from irp_pipeline.worker import Worker
+from irp_pipeline.process import HostProcess
 
 LEASE_SECONDS: Final = 60
 """A tracked run whose heartbeat is older than this has lost its lease."""
@@ -38,7 +38,7 @@ class HeldLease:
     run_id: int
     run_num: int
     token: str
-    worker: Worker
+    worker: HostProcess
     heartbeat_ts: datetime
     expired: bool
 
@@ -104,7 +104,7 @@ def lease_of(row: Mapping[str, Any]) -> HeldLease:
         run_id=row["run_id"],
         run_num=row["run_num"],
         token=str(row["lease_token"]),
-        worker=Worker(row["host"], row["pid"], row["pid_started"]),
+        worker=HostProcess(row["host"], row["pid"], row["pid_started"]),
         heartbeat_ts=row["heartbeat_ts"],
         expired=row["expired"],
     )

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from irp_pipeline import hashes, settings
+from irp_pipeline import hashes, settings, store
+from irp_pipeline.cycle_files import FROM_ELSEWHERE
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference, make_scratch, publish, remove_scratch
+from irp_pipeline.helpers.artefact import Artefact, artefact_of, difference_here, make_scratch, publish, remove_scratch
 from irp_pipeline.postgres.parameters import json_value
-
-_FILES_FROM_ELSEWHERE: Final = "files"
 
 
 class StepError(IrpError):
@@ -166,7 +165,7 @@ class Outputs:
         if key is None:
             base = self._scratch if is_scratch else folder
             inside = base is not None and path.is_relative_to(base)
-            key = path.relative_to(base or folder).as_posix() if inside else f"{_FILES_FROM_ELSEWHERE}/{path.name}"
+            key = path.relative_to(base or folder).as_posix() if inside else f"{FROM_ELSEWHERE}/{path.name}"
         if not key or key.startswith("/") or ".." in key.split("/"):
             raise StepError(f"The file {path} cannot be kept as {key!r}: a key is a path within the files of the cycle")
         try:
@@ -175,6 +174,19 @@ class Outputs:
             raise StepError(f"The file {path} cannot be recorded: {error.strerror or error}") from error
         self._files[key] = _File(artefact, path, moves=is_scratch)
         return artefact
+
+    def copy_to_store(self) -> None:
+        """Copy the files to the store, if they are kept elsewhere. Nobody finds them there before they are recorded.
+
+        Raises:
+            StoreError: the store cannot be reached or written.
+            OSError: a file cannot be read.
+        """
+        if self._files and store.is_elsewhere():
+            store.publish_all(
+                (file.path, store.key_of(self._folder / file.artefact.key), file.artefact.sha256)
+                for file in self._files.values()
+            )
 
     def publish(self) -> None:
         """Put the files in their places. Files from an earlier try stay.
@@ -189,7 +201,7 @@ class Outputs:
             if not is_there:
                 publish(file.path, target, move=file.moves)
                 hashes.remember(target, file.artefact.sha256)
-            elif (differs := difference(target, file.artefact.sha256, file.artefact.bytes)) is not None:
+            elif (differs := difference_here(target, file.artefact.sha256, file.artefact.bytes)) is not None:
                 raise StepError(f"The file {target} {differs}: somebody changed it while the run was at work")
         for key in self.removed - set(self._files):
             (self._folder / key).unlink(missing_ok=True)

@@ -4,18 +4,21 @@ Files are packed first. Then the rows are read in one REPEATABLE READ snapshot. 
 in the snapshot, a step has completed in between: changed files are packed again, and a new snapshot is taken. Files
 that still differ were changed or removed by somebody else; the manifest lists them.
 
+With ``IRP_FILES_URL``, the files are first copied to this machine from there.
+
 The archive gets its name when it is complete. Steps and jobs can work during a backup.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from irp_pipeline import __version__, settings
+from irp_pipeline import __version__, settings, store
 from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.operations.archive import BackupError, Difference, Manifest, Progress, Reader, Writer
 from irp_pipeline.operations.packing import Packer
@@ -77,6 +80,8 @@ def _pack_until_consistent(schema: str, packer: Packer, archive: Writer, progres
     before: dict[RecordedFile, _Found] | None = None
     tries = 0
     while True:
+        if store.is_elsewhere():
+            _fetch_files(schema, progress)
         packer.update()
         tries += 1
         with snapshot():
@@ -99,6 +104,17 @@ def _pack_until_consistent(schema: str, packer: Packer, archive: Writer, progres
                 )
         before = differences
         time.sleep(_PAUSE_SECONDS)
+
+
+def _fetch_files(schema: str, progress: Progress | None) -> None:
+    """Copy the files that are in the store, and belong into a backup, to this machine, where they are packed."""
+    wanted = recorded_files(read_version())
+    for number, recorded in enumerate(wanted):
+        if progress is not None:
+            progress("Fetching files", number, len(wanted))
+        with suppress(store.MissingFileError):  # the manifest tells that it is missing
+            store.fetch(f"{schema}/{recorded.path}", recorded.sha256)
+    store.bring_all(schema)
 
 
 def _differences(packer: Packer, version: str) -> dict[RecordedFile, _Found]:

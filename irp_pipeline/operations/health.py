@@ -1,7 +1,7 @@
 """Whether an installation works, in a few quick statements: for probes, monitoring and people.
 
-It asks only the database. It does not need Dagster's processes, and changes nothing. ``irp doctor`` checks what is
-installed, and the settings.
+It asks the database, and the store of files if that is elsewhere. It does not need Dagster's processes, and changes
+nothing. ``irp doctor`` checks what is installed, and the settings.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
+from irp_pipeline.engines.leases import LEASE_SECONDS as JOB_LEASE_SECONDS
 from irp_pipeline.helpers.lost_runs import LEASE_SECONDS
 from irp_pipeline.operations.swap import is_swapping
 from irp_pipeline.postgres.context import get_current_schema
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch_all, transaction
 from irp_pipeline.postgres.schemas import VERSION_TABLE, latest_version, version_problem
+from irp_pipeline.queue.tasks import queue_prefix
 
 # A probe must not wait: tables are locked while a schema is upgraded or restored.
 _LIMITS: Final = ("SET LOCAL lock_timeout TO '2s'", "SET LOCAL statement_timeout TO '10s'")
+
+_STORE_SECONDS: Final = 10.0
 
 _STEPS: Final = """
     SELECT c.cycle_name, st.step_name, r.run_num, r.host, r.pid,
@@ -52,6 +56,20 @@ _JOBS: Final = """
      GROUP BY j.status
      ORDER BY j.status
 """
+_WORKERS: Final = """
+    SELECT count(*) AS number, coalesce(sum(slots), 0)::integer AS slots
+      FROM irp_queue.irp_worker
+     WHERE heartbeat_ts > clock_timestamp() - make_interval(secs => %s) AND NOT is_ending
+       AND EXISTS (SELECT FROM unnest(queues) AS q (name) WHERE starts_with(q.name, %s))
+"""
+_LOST_JOBS: Final = """
+    SELECT j.id, j.host, j.pid, extract(epoch FROM clock_timestamp() - j.heartbeat_ts)::float8 AS seconds
+      FROM irp_job j
+     WHERE j.begun_ts IS NOT NULL AND j.engine_end IS NULL AND NOT j.skipped
+       AND j.status NOT IN ('FINISHED', 'FAILED', 'CANCELLED', 'ERROR')
+       AND j.heartbeat_ts < clock_timestamp() - make_interval(secs => %s)
+     ORDER BY j.id
+"""
 _WAITING: Final = frozenset({"SUBMITTED", "QUEUED", "PENDING"})
 
 
@@ -78,6 +96,22 @@ class StepAtWork:
 
 
 @dataclass(frozen=True)
+class LostJob:
+    """A job whose worker is not heard of.
+
+    Attributes:
+        job: the id of the job.
+        host, pid: its worker.
+        seconds: the age of its last heartbeat.
+    """
+
+    job: int
+    host: str
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Health:
     """The health of an installation.
 
@@ -93,8 +127,12 @@ class Health:
         steps: the steps at work.
         batches: how many batches of open cycles are under way, by status.
         jobs: how many jobs of open cycles there are, by status, without skipped ones.
+        workers: how many workers take jobs of this installation. One that starts by itself counts while it runs.
+        slots: how many jobs they run at once.
+        lost_jobs: jobs whose worker was not heard of for a minute.
         oldest_waiting_seconds: the longest time that a job has been waiting for its engine; None if none is waiting.
         is_restoring: whether a restore is changing the files of the schema, or was interrupted while it did.
+        files: where the files of cycles are, without credentials.
     """
 
     problems: tuple[str, ...]
@@ -108,8 +146,12 @@ class Health:
     steps: tuple[StepAtWork, ...] = ()
     batches: dict[str, int] | None = None
     jobs: dict[str, int] | None = None
+    workers: int | None = None
+    slots: int | None = None
+    lost_jobs: tuple[LostJob, ...] = ()
     oldest_waiting_seconds: float | None = None
     is_restoring: bool = False
+    files: str = ""
 
     @property
     def is_well(self) -> bool:
@@ -141,10 +183,15 @@ def check_health(max_wait_seconds: float | None = None) -> Health:
     except DatabaseError as error:
         is_reachable = not error.disconnected
         problems.append(str(error.args[0]))
+    seconds = round(time.monotonic() - begun, 3)
+    files = store.reach(_STORE_SECONDS) if store.is_elsewhere() else store.Reach(str(settings.cycles_root()), None)
+    if files.problem is not None:
+        problems.append(files.problem)
     return Health(
         problems=(*problems, *_problems(known, max_wait_seconds)),
         is_reachable=is_reachable,
-        seconds=round(time.monotonic() - begun, 3),
+        seconds=seconds,
+        files=files.address,
         **known,
     )
 
@@ -156,12 +203,20 @@ def _look(wanted: str) -> dict[str, Any]:
     cycles = fetch_all("SELECT cycle_name FROM irp_cycle WHERE status = 'ACTIVE' ORDER BY created_ts DESC, id DESC")
     jobs = fetch_all(_JOBS)
     waiting = [row["seconds"] for row in jobs if row["status"] in _WAITING]
+    try:
+        (workers,) = fetch_all(_WORKERS, (JOB_LEASE_SECONDS, queue_prefix()))
+    except store.StoreError:  # a problem of its own; without the store nobody knows whose workers these are
+        workers = {"number": None, "slots": None}
+    lost = fetch_all(_LOST_JOBS, (JOB_LEASE_SECONDS,))
     return {
         "version": version,
         "open_cycles": tuple(row["cycle_name"] for row in cycles),
         "steps": tuple(_step(row) for row in fetch_all(_STEPS)),
         "batches": {row["status"]: row["number"] for row in fetch_all(_BATCHES)},
         "jobs": {row["status"]: row["number"] for row in jobs},
+        "workers": workers["number"],
+        "slots": workers["slots"],
+        "lost_jobs": tuple(LostJob(row["id"], row["host"], row["pid"], round(row["seconds"], 1)) for row in lost),
         "oldest_waiting_seconds": round(max(waiting), 1) if waiting else None,
     }
 
@@ -190,11 +245,16 @@ def _problems(known: dict[str, Any], max_wait_seconds: float | None) -> list[str
         for step in known.get("steps", ())
         if step.is_lost
     ]
+    problems += [
+        f"The job {job.job} was last heard of {job.seconds:.0f} s ago: its worker, process {job.pid} on host "
+        f"{job.host}, is lost or cut off. If it stays away, the next look at the job makes it FAILED"
+        for job in known.get("lost_jobs", ())
+    ]
     waited = known.get("oldest_waiting_seconds")
     if max_wait_seconds is not None and waited is not None and waited > max_wait_seconds:
         problems.append(
             f"A job has waited for its engine for {waited:.0f} s, longer than {max_wait_seconds:.0f} s: see "
-            "irp job list CYCLE"
+            f"irp job list CYCLE and irp worker list; there are {known.get('workers', 0)} workers"
         )
     if known["is_restoring"]:
         problems.append(

@@ -1,8 +1,7 @@
 """Packing the files of a schema's cycles into an archive, and packing changed files again.
 
-Files that are useless elsewhere, or must not leave the machine, are left out: scratch space of steps, incomplete files,
-and the stored environment of a waiting job, which may contain secrets. :mod:`irp_pipeline.operations.records` reads
-what the records say about the files.
+Files that are useless elsewhere are left out: scratch space of steps and incomplete files.
+:mod:`irp_pipeline.operations.records` reads what the records say about the files.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from irp_pipeline.cycle_files import JOBS, SCRATCH
+from irp_pipeline.cycle_files import SCRATCH
 from irp_pipeline.operations.archive import Entry, Progress, Sink, Writer, copy
 
-_ENVIRONMENT: Final = "environment.json"
 _PARTIAL: Final = ".partial"
 
 
@@ -127,9 +125,8 @@ def _look_at(place: Path, path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def _is_left_out(path: PurePosixPath) -> bool:
     inside = path.parts[1:]  # within the folder of a cycle
-    is_environment = len(inside) == 3 and inside[0] == JOBS and inside[2] == _ENVIRONMENT
     is_partial = path.name.startswith(".") and path.name.endswith(_PARTIAL)
-    return inside == (SCRATCH,) or is_environment or is_partial
+    return inside == (SCRATCH,) or is_partial
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
 from irp_pipeline.cycle_files import EXTRACTS, JOBS, PORTFOLIOS, REPORT, RESULTS, SCRATCH
-from irp_pipeline.engines.folders import locked
+from irp_pipeline.engines.folders import processes_of
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.cycle_lookup import list_cycle_names
 from irp_pipeline.helpers.db_context import get_current_schema
@@ -31,7 +32,6 @@ GRACE_HOURS: Final = 24.0
 """Files that changed within this time are never removed."""
 
 _MADE: Final = (EXTRACTS, PORTFOLIOS, RESULTS, REPORT)
-_WAITS: Final = "environment.json"  # a job has it until it begins
 
 
 class PruneError(IrpError):
@@ -44,6 +44,7 @@ class Reason(StrEnum):
     SCRATCH = "scratch of a dead step"
     JOB = "job not on record"
     CYCLE = "cycle not on record"
+    VERSION = "earlier version in the store"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Prunable:
         files: how many files it has.
         bytes: how much space its removal frees.
         changed: when something in it last changed, in seconds since 1970.
+        stored: the files in the store of files that it stands for; empty for a folder on this machine.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class Prunable:
     files: int
     bytes: int
     changed: float
+    stored: tuple[store.PublishedFile, ...] = ()
 
 
 def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS) -> list[Prunable]:
@@ -88,7 +91,8 @@ def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS
     folders = {path.name: path for path in _folders_in(root) if not cycles or path.name in cycles}
     found = [(path, name, part) for name, folder in folders.items() for path, part in _parts(folder)]
     known = set(list_cycle_names())
-    _check_names(cycles, known, folders, root)
+    published = list(_published(schema, cycles)) if store.is_elsewhere() else []
+    _check_names(cycles, known, {*folders, *(cycle for cycle, _ in published)}, root)
     jobs = _job_folders()
     at_work = _scratch_in_use()
     latest = time.time() - grace_hours * 3600
@@ -98,7 +102,7 @@ def find_prunable(cycles: Collection[str] = (), grace_hours: float = GRACE_HOURS
         candidate = _measured(path, cycle, reason) if reason is not None else None
         if candidate is not None and candidate.changed <= latest:
             prunable.append(candidate)
-    return prunable
+    return prunable + _unrecorded(published, set(cycles) or known, known, jobs, latest)
 
 
 def prune(shown: Collection[Prunable], grace_hours: float = GRACE_HOURS) -> list[Prunable]:
@@ -114,9 +118,66 @@ def prune(shown: Collection[Prunable], grace_hours: float = GRACE_HOURS) -> list
     """
     if not shown:
         return []
-    wanted = {candidate.path for candidate in shown}
+    wanted = {(candidate.path, candidate.reason) for candidate in shown}
     still = find_prunable({candidate.cycle for candidate in shown}, grace_hours)
-    return [candidate for candidate in still if candidate.path in wanted and _remove(candidate)]
+    return [candidate for candidate in still if (candidate.path, candidate.reason) in wanted and _remove(candidate)]
+
+
+def _published(schema: str, cycles: Collection[str]) -> Iterator[tuple[str, store.PublishedFile]]:
+    """Yield the files of cycles in the store, each with its cycle."""
+    for folder in [f"{schema}/{cycle}" for cycle in cycles] or [schema]:
+        for file in store.list_published(folder):
+            yield file.key.split("/")[1], file
+
+
+def _unrecorded(
+    published: Collection[tuple[str, store.PublishedFile]],
+    wanted: set[str],
+    known: set[str],
+    jobs: set[tuple[str, str]],
+    latest: float,
+) -> list[Prunable]:
+    """Return the files in the store that no record names, by cycle and reason.
+
+    Cycles that are not on record are left alone unless they are wanted: another database may have them.
+    """
+    recorded = _recorded_versions()
+    found: dict[tuple[str, Reason], list[store.PublishedFile]] = defaultdict(list)
+    for cycle, file in published:
+        key = file.key.split("/", 2)[2]
+        part, _, rest = key.partition("/")
+        is_recorded = (cycle, rest.split("/")[0]) in jobs if part == JOBS else (cycle, key, file.sha256) in recorded
+        if cycle in wanted and not is_recorded and file.changed <= latest:
+            reason = Reason.CYCLE if cycle not in known else Reason.JOB if part == JOBS else Reason.VERSION
+            found[cycle, reason].append(file)
+    return [
+        Prunable(
+            settings.cycles_dir(get_current_schema()) / cycle / store.PUBLISHED,
+            cycle,
+            reason,
+            len(files),
+            sum(file.bytes for file in files),
+            max(file.changed for file in files),
+            tuple(files),
+        )
+        for (cycle, reason), files in sorted(found.items())
+    ]
+
+
+def _recorded_versions() -> set[tuple[str, str, str]]:
+    """Return cycle, key and hash of the files that the newest completed run of each step wrote."""
+    rows = fetch_all(
+        """
+        SELECT c.cycle_name, a.artefact_key, a.sha256
+          FROM irp_cycle c
+          JOIN irp_stage sg ON sg.cycle_id = c.id
+          JOIN irp_step st ON st.stage_id = sg.id
+          JOIN LATERAL (SELECT id FROM irp_step_run
+                         WHERE step_id = st.id AND status = 'COMPLETED' ORDER BY run_num DESC LIMIT 1) done ON true
+          JOIN irp_artefact a ON a.step_run_id = done.id
+        """
+    )
+    return {(row["cycle_name"], row["artefact_key"], row["sha256"]) for row in rows}
 
 
 def _parts(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -135,20 +196,15 @@ def _reason(
     if part == SCRATCH:
         return None if path.name in at_work else Reason.SCRATCH
     if part == JOBS:
-        if (cycle, path.name) in jobs or _is_at_engine(path):
+        if (cycle, path.name) in jobs or _is_at_work(path):
             return None
         return Reason.JOB if cycle in known else Reason.CYCLE
     return None if cycle in known else Reason.CYCLE
 
 
-def _is_at_engine(folder: Path) -> bool:
-    """Tell whether a job is waiting for its engine or is supervised, whatever the records say."""
-    if (folder / _WAITS).exists():
-        return True
-    if not (folder / "lock").exists():
-        return False
-    with locked(folder, patience=0) as mine:
-        return not mine
+def _is_at_work(folder: Path) -> bool:
+    """Tell whether a job runs on this machine, whatever the records say."""
+    return next(processes_of(folder), None) is not None
 
 
 def _measured(path: Path, cycle: str, reason: Reason) -> Prunable | None:
@@ -169,11 +225,14 @@ def _measured(path: Path, cycle: str, reason: Reason) -> Prunable | None:
 
 
 def _remove(candidate: Prunable) -> bool:
+    if candidate.stored:
+        for file in candidate.stored:
+            store.remove(file.key, file.sha256)
+        return True
     above = candidate.path.parent
-    with locked(candidate.path, patience=0) if above.name == JOBS else nullcontext(True) as mine:
-        if not mine:
-            return False
-        shutil.rmtree(candidate.path)
+    if above.name == JOBS and _is_at_work(candidate.path):
+        return False
+    shutil.rmtree(candidate.path)
     # Also the folder of all jobs or scratch spaces, and that of a deleted cycle, if they are now empty.
     with suppress(OSError):
         while above != settings.cycles_dir(get_current_schema()):

@@ -4,6 +4,9 @@ The backup is verified before anything is changed. Its files are unpacked to a s
 one transaction, into new tables of the same version, which are then upgraded. A replaced schema keeps its tables, with
 the rights and views on them; only its rows change. :mod:`irp_pipeline.operations.swap` makes rows and files change
 together.
+
+With ``IRP_FILES_URL`` the files that records name are also published there, before the rows change: nobody reads them
+before. Files that are known by name follow after that.
 """
 
 from __future__ import annotations
@@ -14,14 +17,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from irp_pipeline import store
 from irp_pipeline.helpers import ending
 from irp_pipeline.operations.archive import BackupError, Manifest, Progress, Reader
 from irp_pipeline.operations.records import load_tables, replace_rows
-from irp_pipeline.operations.swap import Swap, only_restore
+from irp_pipeline.operations.swap import Swap, named_files, only_restore
 from irp_pipeline.postgres.context import check_schema_name
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.schemas import changing_schemas, current_version, latest_version, migrate, version_of
 from irp_pipeline.postgres.statements import quote_identifier
+from irp_pipeline.queue.schema import upgrade_queue
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def restore(
         with only_restore(schema) as swap:
             version = latest_version()
             if swap.finish() == archive.id:
+                _put_named(swap, manifest)
                 return Restored(schema, swap.target, manifest, version, replaced=replace, finished=True)
             replaced = _refuse_existing(swap, replace)
             archive.verify(progress)
@@ -86,8 +92,11 @@ def restore(
                 ending.end_schema(schema, "its schema is to be replaced by a backup")
             _refuse_at_work(schema)
             left_out: list[str] = []
+            upgrade_queue()
             try:
                 swap.unpack(archive, progress)
+                if store.is_elsewhere():
+                    swap.publish(manifest)
                 if progress is not None:
                     progress("Loading records", 0, 0)
                 left_out = _load(archive, swap, replace)
@@ -97,7 +106,15 @@ def restore(
                     raise
             else:
                 swap.finish()
+            _put_named(swap, manifest)
     return Restored(schema, swap.target, manifest, version, replaced, left_out=tuple(left_out))
+
+
+def _put_named(swap: Swap, manifest: Manifest) -> None:
+    """Put workbooks, sources and other files that are known by name into the store, now that the rows have changed."""
+    if store.is_elsewhere():
+        for path in named_files(manifest):
+            store.put(swap.target / path, f"{swap.schema}/{path}")
 
 
 def finish_restore(schema: str) -> bool:

@@ -23,9 +23,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
+from irp_pipeline.cycle_files import MADE
 from irp_pipeline.files import link_or_copy, make_folder, sync_folder, write_atomically
-from irp_pipeline.operations.archive import BackupError, Entry, Progress, Reader, copy
+from irp_pipeline.operations.archive import BackupError, Entry, Manifest, Progress, Reader, copy
 from irp_pipeline.postgres.schemas import changing_schemas
 
 _ASIDE: Final = ".restoring"
@@ -79,6 +80,17 @@ class Swap:
                 if progress is not None:
                     progress("Unpacking files", done, total)
         os.sync()
+
+    def publish(self, manifest: Manifest) -> None:
+        """Publish the unpacked files that steps and jobs wrote in the store of files.
+
+        Raises:
+            StoreError: the store cannot be reached or written.
+        """
+        hashes = {entry.path: entry.member.sha256 for entry in manifest.entries if entry.member is not None}
+        same = {entry.path: entry.same_as for entry in manifest.entries if entry.same_as is not None}
+        found = [path for path in (*hashes, *same) if _is_made(path)]
+        store.publish_all((self._new / path, f"{self.schema}/{path}", hashes[same.get(path, path)]) for path in found)
 
     def decide_with(self, connection: sa.Connection, backup: str) -> None:
         """Write the journal: if the transaction of a connection is committed, the files change.
@@ -175,6 +187,16 @@ class Swap:
                 f"{self._new} in place of {self.target}. Then remove {self._aside}"
             )
         return bool(status == "committed")
+
+
+def named_files(manifest: Manifest) -> list[str]:
+    """Return the files of a backup that people know by name: workbooks, sources, and what else steps did not write."""
+    is_file = (entry for entry in manifest.entries if entry.member is not None or entry.same_as is not None)
+    return [entry.path for entry in is_file if not _is_made(entry.path)]
+
+
+def _is_made(path: str) -> bool:
+    return path.split("/")[1:2] in ([part] for part in MADE)
 
 
 @contextmanager

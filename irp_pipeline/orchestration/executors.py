@@ -1,29 +1,58 @@
 """Executors: where the steps of a run are executed, chosen by ``IRP_EXECUTOR``.
 
 ``in_process`` runs them one after the other in the process of the run, which suits steps that are cheap or mostly wait.
-``multiprocess`` runs each step in its own process, forked from a server that has imported everything.
+``multiprocess`` runs each step in its own process, forked from a server that has imported everything. ``celery`` hands
+each step to a worker of Celery on any host; ``k8s`` runs each step in a pod of Kubernetes.
 
 https://docs.dagster.io/guides/operate/run-executors
 """
 
+import importlib.util
 import multiprocessing
 import os
 import signal
 import threading
 from multiprocessing.connection import wait
-from typing import Literal
 
 from dagster import ExecutorDefinition, in_process_executor, multiprocess_executor
 
+from irp_pipeline import settings
 from irp_pipeline.orchestration.internals import STEP_WORKER_MODULE
+from irp_pipeline.orchestration.run_worker import announcing
 
 PRELOADED = "irp_pipeline.orchestration.preload"
 
 _watching = threading.Lock()
 
 
-def executor(kind: Literal["in_process", "multiprocess"]) -> ExecutorDefinition:
-    """Return the executor of that kind; its details can still be set in run config."""
+_PACKAGES = {"celery": "dagster_celery", "k8s": "dagster_k8s"}
+
+
+def executor(kind: settings.Executor) -> ExecutorDefinition:
+    """Return the executor of that kind, which says in a run's tags which process executes it.
+
+    Except for Celery, its details can still be set in run config.
+
+    Raises:
+        SettingsError: its package is not installed, or a setting that it needs is missing.
+    """
+    return announcing(_executor(kind))
+
+
+def _executor(kind: settings.Executor) -> ExecutorDefinition:
+    if (package := _PACKAGES.get(kind)) and importlib.util.find_spec(package) is None:
+        raise settings.SettingsError(
+            f"IRP_EXECUTOR is {kind!r}, but the package {package.replace('_', '-')} is not installed. Install it with "
+            f"pip install 'irp-pipeline[{kind}]', or unset IRP_EXECUTOR to execute steps in the process of the run"
+        )
+    if kind == "celery":
+        from irp_pipeline.orchestration.celery_executor import celery_executor
+
+        return celery_executor()
+    if kind == "k8s":
+        from dagster_k8s import k8s_job_executor
+
+        return k8s_job_executor
     if kind == "in_process":
         return in_process_executor
     return multiprocess_executor.configured(

@@ -13,8 +13,25 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+# What an executor says of its own is an event too; the class of its data is not public.
+from dagster import DagsterEvent
+from dagster._core.events import EngineEventData
+
 # `irp run` makes a run and executes it event by event. The public execute_job makes its own run.
 from dagster._core.execution.api import execute_run_iterator as execute_run_iterator
+
+# The types in the signature of the public Executor.
+from dagster._core.execution.context.system import PlanOrchestrationContext as PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
+from dagster._core.execution.retries import RetryMode as RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig as StepDependencyConfig
+
+# The executor that leaves each step to a worker elsewhere and reads its events from the records, and the interface to
+# those workers. dagster-k8s is made of them; dagster-celery waits for a result that a lost worker never sends.
+from dagster._core.executor.step_delegating import CheckStepHealthResult as CheckStepHealthResult
+from dagster._core.executor.step_delegating import StepDelegatingExecutor as StepDelegatingExecutor
+from dagster._core.executor.step_delegating import StepHandler as StepHandler
+from dagster._core.executor.step_delegating import StepHandlerContext as StepHandlerContext
 
 # The base of a run launcher's health check: RunLauncher is public, but not the types of its method.
 from dagster._core.launcher import CheckRunHealthResult as CheckRunHealthResult
@@ -24,23 +41,39 @@ from dagster._core.launcher import WorkerStatus as WorkerStatus
 # Without origin and partition set, the UI shows a run of `irp run` neither under its job nor under its partition.
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
 
+# The base of a log manager that keeps what ops print in a store of files.
+from dagster._core.storage.cloud_storage_compute_log_manager import (
+    CloudStorageComputeLogManager as CloudStorageComputeLogManager,
+)
+from dagster._core.storage.compute_log_manager import ComputeIOType as ComputeIOType
+
 # The local log manager and file storage, which take their folder only from config; ours take it from IRP_HOME.
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION as IO_TYPE_EXTENSION
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage as LocalArtifactStorage
 
-# The tags with which Dagster marks the partition of a run.
+# The tags with which Dagster marks the partition of a run,
+# and of the code server that started it.
+from dagster._core.storage.tags import GRPC_INFO_TAG as GRPC_INFO_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
 from dagster._core.storage.tags import PARTITION_SET_TAG as PARTITION_SET_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 # The argument for classes that dagster.yaml names: it is in the signature of the public from_config_value.
+from dagster._serdes import ConfigurableClass as ConfigurableClass
 from dagster._serdes import ConfigurableClassData as ConfigurableClassData
+
+# What a run knows of its earlier steps goes to a worker as JSON.
+from dagster._serdes import pack_value, unpack_value
+
+# An interrupt must wait outside of the body of an op, as in Dagster's own processes for steps.
+from dagster._utils.interrupts import capture_interrupts as capture_interrupts
 
 # Ctrl-C cancels a run in this process only with the handlers that Dagster's own commands set up.
 from dagster._utils.interrupts import setup_interrupt_handlers as setup_interrupt_handlers
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRun
     from dagster._core.remote_origin import RemoteJobOrigin
 
 TRIED_WITH: Final = "1.13.27"
@@ -74,6 +107,63 @@ def partition_set_of_job(job: str) -> str:
     from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
 
     return partition_set_snap_name_for_job_name(job)
+
+
+RETRIES_OF_OPS: Final = RetryMode.ENABLED
+"""The mode of an executor in which the retry policies of ops count."""
+
+
+def what_a_step_needs(context: StepHandlerContext) -> tuple[str, str, int, str, Any]:
+    """Return what a worker elsewhere needs to execute a step, as JSON.
+
+    Args:
+        context: what the executor says of the step.
+
+    Returns:
+        The run's id, the step's key, how often it was retried, how the run retries, and what it knows of earlier steps.
+    """
+    given = context.execute_step_args
+    (step_key,) = given.step_keys_to_execute or ()
+    retry_mode, known = given.retry_mode, given.known_state
+    if retry_mode is None or known is None:
+        raise ValueError(f"The executor says nothing of the state of the run for the step {step_key}")
+    attempt = known.get_retry_state().get_attempt_count(step_key)
+    return given.run_id, step_key, attempt, retry_mode.value, pack_value(known)
+
+
+def say_of_step(context: StepHandlerContext, message: str) -> DagsterEvent:
+    """Record a message of the executor about a step, and return its event."""
+    (step_key,) = context.execute_step_args.step_keys_to_execute or ()
+    return DagsterEvent.engine_event(context.get_step_context(step_key), message, EngineEventData())
+
+
+def execute_step_of_run(
+    instance: "DagsterInstance", run: "DagsterRun", step_key: str, retry_mode: str, known_state: Any
+) -> None:
+    """Execute one step of a recorded run in this process, as ``dagster api execute_step`` does.
+
+    Args:
+        instance: where the run is recorded.
+        run: the run.
+        step_key: the step.
+        retry_mode: from :func:`what_a_step_needs`.
+        known_state: from :func:`what_a_step_needs`.
+    """
+    from dagster._cli.api import _execute_step_command_body
+    from dagster._core.execution.plan.state import KnownExecutionState
+    from dagster._grpc.types import ExecuteStepArgs
+
+    if run.job_code_origin is None:
+        raise ValueError(f"The run {run.run_id} does not say where its code is")
+    arguments = ExecuteStepArgs(
+        run.job_code_origin,
+        run.run_id,
+        [step_key],
+        retry_mode=RetryMode(retry_mode),
+        known_state=unpack_value(known_state, as_type=KnownExecutionState),
+    )
+    for _ in _execute_step_command_body(arguments, instance, run):
+        pass
 
 
 def serve_code(options: Sequence[str]) -> None:

@@ -1,13 +1,15 @@
 """The run launcher that ``dagster.yaml`` names: Dagster's own, with a check whether a run's process is alive.
 
 Without the check, a run whose process was killed together with its code server stays STARTED for ever. A process can
-only be found on its own machine, so a run has a tag that says where it was launched. For a run that was launched
-elsewhere, the check returns RUNNING, since Dagster fails a run for UNKNOWN; the leases of its steps show whether it is
-lost.
+only be found on its own host and in its own container. So a run's process says in a tag where it is; until then, a tag
+says where the run was launched, and a code server that is reached by a port counts as another host. For a process
+elsewhere, the check returns RUNNING, since Dagster fails a run for UNKNOWN. The sensor ``lost_workers`` judges it: it
+works in the code server, where the process was started, and it knows the leases of the steps.
 
 https://docs.dagster.io/deployment/execution/run-monitoring
 """
 
+import json
 import re
 
 import psutil
@@ -15,14 +17,16 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLau
 
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import (
+    GRPC_INFO_TAG,
     PARTITION_NAME_TAG,
     CheckRunHealthResult,
     LaunchRunContext,
     WorkerStatus,
 )
-from irp_pipeline.orchestration.occupancy import IN_PROGRESS, busy, run_in_the_way
+from irp_pipeline.orchestration.occupancy import IN_PROGRESS, busy, process_of, run_in_the_way
+from irp_pipeline.orchestration.run_worker import worker_of_run
 from irp_pipeline.orchestration.storage import sole_decision
-from irp_pipeline.worker import this_worker
+from irp_pipeline.process import HostProcess, this_process
 
 LAUNCHED_ON_TAG = "irp/launched_on"
 """Where a run was launched: host, boot and container."""
@@ -48,6 +52,14 @@ class RunLauncher(DefaultRunLauncher):
         self._instance.add_run_tags(run.run_id, {LAUNCHED_ON_TAG: _here()})
         super().launch_run(context)
 
+    def terminate(self, run_id: str) -> bool:
+        """Cancel a run. No code server knows one of the command line: its process sees the status, on any machine."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished or process_of(run) is None:
+            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
+        self._instance.report_run_canceling(run)
+        return True
+
     @property
     def supports_check_run_worker_health(self) -> bool:
         """True."""
@@ -55,9 +67,12 @@ class RunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return FAILED once the run's process is gone; else RUNNING, even if its process is unknown or elsewhere."""
-        if run.tags.get(LAUNCHED_ON_TAG, _here()) != _here():
+        announced = worker_of_run(run)
+        if announced is not None:
+            return _health_of(announced)
+        if run.tags.get(LAUNCHED_ON_TAG, _here()) != _here() or _is_behind_port(run):
             return CheckRunHealthResult(
-                WorkerStatus.RUNNING, f"Launched on {run.tags[LAUNCHED_ON_TAG]}: its process cannot be seen from here"
+                WorkerStatus.RUNNING, "The run was launched elsewhere: its process cannot be seen from here"
             )
         worker = self._worker_of(run.run_id)
         if worker is None:
@@ -91,8 +106,25 @@ class RunLauncher(DefaultRunLauncher):
         return None
 
 
+def _health_of(worker: HostProcess) -> CheckRunHealthResult:
+    """Judge a process that said where it is; one of another host or container cannot be seen, and counts as alive."""
+    name = f"{worker.pid} on host {worker.host}"
+    if not worker.is_here():
+        return CheckRunHealthResult(WorkerStatus.RUNNING, f"The process {name} cannot be seen from here")
+    if worker.is_gone():
+        return CheckRunHealthResult(
+            WorkerStatus.FAILED, f"The process {name} of the run is gone", run_worker_id=str(worker.pid)
+        )
+    return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(worker.pid))
+
+
+def _is_behind_port(run: DagsterRun) -> bool:
+    """Tell whether the code server that started a run is reached by a port, and may be in another container."""
+    return "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+
+
 def _here() -> str:
-    worker = this_worker()
+    worker = this_process()
     return f"{worker.host}/{worker.started.rpartition('/')[0]}"
 
 

@@ -21,7 +21,8 @@ from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.ending import has_live_step, workers_of
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG, WorkerStatus
-from irp_pipeline.worker import Worker, this_worker
+from irp_pipeline.orchestration.run_worker import as_tag, worker_in_tag, worker_of_run
+from irp_pipeline.process import HostProcess, this_process
 
 PROCESS_TAG = "irp/process"
 """The process of a run of the command line, as ``<host>/<pid>/<start>``."""
@@ -40,8 +41,7 @@ class BusyError(IrpError):
 
 def process_tag() -> dict[str, str]:
     """Return the tag by which others can tell whether a run of this process is still alive."""
-    worker = this_worker()
-    return {PROCESS_TAG: f"{worker.host}/{worker.pid}/{worker.started}"}
+    return {PROCESS_TAG: as_tag(this_process())}
 
 
 def run_in_the_way(
@@ -96,7 +96,7 @@ def is_lost(instance: DagsterInstance, run: DagsterRun, schema: str) -> bool:
     """
     if run.status not in IN_PROGRESS:
         return False
-    process = process_of(run)
+    process = process_of(run) or worker_of_run(run)
     if process is not None and process.is_here():
         return process.is_gone()
     if process is None and instance.run_launcher.supports_check_run_worker_health:
@@ -121,11 +121,9 @@ def is_over(instance: DagsterInstance, run_id: str, schema: str) -> bool:
     return run is None or run.is_finished or is_lost(instance, run, schema)
 
 
-def process_of(run: DagsterRun) -> Worker | None:
+def process_of(run: DagsterRun) -> HostProcess | None:
     """Return the process of a run of the command line, or None for another run."""
-    host, _, rest = run.tags.get(PROCESS_TAG, "").partition("/")
-    pid, _, started = rest.partition("/")
-    return Worker(host, int(pid), started) if pid.isdecimal() else None
+    return worker_in_tag(run.tags.get(PROCESS_TAG, ""))
 
 
 def _executor_is_gone(instance: DagsterInstance, run: DagsterRun) -> bool:

@@ -8,10 +8,13 @@ https://docs.dagster.io/guides/build/external-resources
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from dagster import ConfigurableResource, Failure, MetadataValue
+from dagster import ConfigurableResource, Failure, FilesystemIOManager, InitResourceContext, MetadataValue
 from pydantic import Field
 
+from irp_pipeline import settings
+from irp_pipeline.cycle_files import OF_DAGSTER
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
@@ -67,3 +70,17 @@ class DatabaseResource(ConfigurableResource[None]):
                 init_database()
             require_this_version()
             yield schema
+
+
+class HandedOn(FilesystemIOManager):
+    """Where ops leave what they hand on to each other: in IRP_HOME, or in the store of files (IRP_FILES_URL).
+
+    It is little. Steps hand on nothing: they read what earlier ones wrote.
+    """
+
+    def create_io_manager(self, context: InitResourceContext) -> Any:
+        """Return the manager for a run."""
+        url = settings.files_url()
+        if url is None:
+            return super().create_io_manager(context)
+        return FilesystemIOManager(base_dir=f"{url}/{OF_DAGSTER}/handed_on").create_io_manager(context)

@@ -35,6 +35,7 @@ from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.notifier import FailedRun, notifiers
 from irp_pipeline.orchestration.occupancy import IN_PROGRESS, process_of
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
+from irp_pipeline.orchestration.run_worker import worker_of_run
 from irp_pipeline.postgres.schemas import list_initialised_schemas
 
 _LOST_FOR = dt.timedelta(seconds=60)
@@ -86,7 +87,7 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
     A run whose process is alive reports the failure of a step itself, within seconds.
     """
     for run in instance.get_runs(RunsFilter(statuses=list(IN_PROGRESS))):
-        process = process_of(run)
+        process = process_of(run) or worker_of_run(run)
         if process is not None and process.is_gone():
             instance.report_run_failed(run, "The process of the run is gone; launch it again to continue from there")
             yield run.run_id

@@ -22,7 +22,7 @@ from sqlalchemy import URL, make_url
 from irp_pipeline import settings
 from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
-from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage, LocalComputeLogManager
+from irp_pipeline.orchestration.internals import ConfigurableClassData, LocalArtifactStorage
 from irp_pipeline.postgres.errors import DatabaseError, database_error
 
 # Any number, but the same in every process.
@@ -54,20 +54,6 @@ class Storage(DagsterPostgresStorage):
         return cls(postgres_url=url.render_as_string(hide_password=False), inst_data=inst_data)
 
 
-class ComputeLogs(LocalComputeLogManager):
-    """What ops print, in files below ``IRP_HOME``."""
-
-    @classmethod
-    def config_type(cls) -> dict[str, Any]:
-        """Return an empty schema: there is nothing to configure."""
-        return {}
-
-    @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Make the log manager."""
-        return cls(base_dir=str(make_folder(dagster_files() / "logs")), inst_data=inst_data)
-
-
 class Artifacts(LocalArtifactStorage):
     """What Dagster itself keeps in files, below ``IRP_HOME``."""
 
@@ -91,13 +77,13 @@ def ensure_database(url: URL) -> None:
         DatabaseError: the server is away, or the user may not make databases; the message says what to do.
     """
     try:
-        _connect(url).close()
+        connect(url).close()
         return
     except psycopg2.OperationalError as error:
         refusal = records_error(error, url)
     connection = None
     try:
-        connection = _connect(settings.database_url())
+        connection = connect(settings.database_url())
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)", (url.database,))
@@ -155,7 +141,7 @@ def sole_decision(instance: DagsterInstance) -> Iterator[None]:
         yield
         return
     try:
-        connection = _connect(make_url(url))
+        connection = connect(make_url(url))
     except psycopg2.Error as error:
         raise records_error(error, make_url(url)) from error
     with closing(connection):
@@ -167,7 +153,12 @@ def sole_decision(instance: DagsterInstance) -> Iterator[None]:
         yield  # the lock ends with the connection
 
 
-def _connect(url: URL) -> psycopg2.extensions.connection:
+def connect(url: URL) -> psycopg2.extensions.connection:
+    """Connect to the database with Dagster's records.
+
+    Raises:
+        psycopg2.Error: it is away, or refuses. :func:`records_error` says so to people.
+    """
     arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
     connection: psycopg2.extensions.connection = psycopg2.connect(
         **arguments, connect_timeout=settings.connect_timeout_seconds()

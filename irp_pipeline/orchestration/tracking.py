@@ -28,7 +28,7 @@ from dagster import (
 )
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.artefact import list_artefacts, read_artefact
+from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
@@ -36,6 +36,7 @@ from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
+from irp_pipeline.orchestration.run_watch import unwanted
 from irp_pipeline.postgres.parameters import json_value
 
 STEP_TAG = "irp/step"
@@ -88,10 +89,9 @@ class CycleOfRun:
         Raises:
             ArtefactError: a file is missing on this machine or differs.
         """
-        return {
-            key.removeprefix(f"{folder}/"): read_artefact(self.name, artefact)
-            for key, artefact in list_artefacts(self.id, folder).items()
-        }
+        found = list_artefacts(self.id, folder)
+        names = (key.removeprefix(f"{folder}/") for key in found)
+        return dict(zip(names, read_artefacts(self.name, found.values()), strict=True))
 
 
 StepFunction = Callable[..., Mapping[str, Any] | None]
@@ -275,6 +275,7 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                 dagster_run_id=context.run_id,
                 records=spec.records_of(cycle),
                 pending=spec.pending(cycle) if spec.pending is not None else None,
+                unwanted=unwanted(context.instance, context.run_id),
             ) as run:
                 if not run.skipped:
                     offered = {

@@ -17,13 +17,17 @@ websocket of another page            refused at the handshake   a script of anot
 
 A request without Origin comes from a program, and is let in: a browser always sends one with a request for a change.
 
+``irp ui`` starts it. By itself, where daemon and code server are services of their own:
+``python -m irp_pipeline.orchestration.webserver --port 3000 --workspace workspace.yaml``.
+
 https://fetch.spec.whatwg.org/#origin-header, https://w3c.github.io/webappsec-fetch-metadata/
 """
 
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+import argparse
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from socket import socket
+from socket import create_server, socket
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -142,6 +146,24 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
                 uvicorn.Server(config).run(sockets=[listening])
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the UI at an address, under the names of this machine and those in ``IRP_UI_HOSTS``."""
+    from irp_pipeline import settings
+
+    given = parser().parse_args(arguments)
+    with create_server((given.host, given.port)) as listening:
+        serve(listening, given.workspace, own_hosts(given.port, settings.ui_hosts()))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments of :func:`main`."""
+    found = argparse.ArgumentParser()
+    found.add_argument("--host", default="127.0.0.1", help="the address where it listens")
+    found.add_argument("--port", type=int, default=3000, help="the port where it listens")
+    found.add_argument("--workspace", type=Path, required=True, help="a workspace.yaml: where the definitions are")
+    return found
+
+
 def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for header, value in scope["headers"] if header.lower() == name]
 
@@ -184,3 +206,7 @@ async def _answer(send: Send, kind: str, status: int, text: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(content)).encode())]
     await send({"type": f"{kind}.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.body", "body": content})
+
+
+if __name__ == "__main__":
+    main()

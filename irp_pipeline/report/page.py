@@ -10,7 +10,7 @@ from pathlib import Path
 from irp_pipeline.cycle_files import REPORT, REPORT_PAGE, REPORT_PICTURE, REPORT_SUMMARY, report_of
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.hashes import value_hash
-from irp_pipeline.helpers.artefact import first_difference, list_artefacts
+from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read_artefacts
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
@@ -42,7 +42,7 @@ def write_report(cycle_name: str, folder: Path) -> Path:
 def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
     """Write a report among the files of its cycle, unless the report of the cycle's step has the same content.
 
-    If a file of a step is replaced, the step runs again.
+    That one is fetched if it is not on this machine. If a file of a step is replaced, the step runs again.
 
     Args:
         report: the report.
@@ -60,6 +60,7 @@ def update(report: Report, cycle_id: int, cycle_folder: Path) -> Path:
     content = value_hash(report.content())
     says_the_same = bool(recorded) and all(artefact.content_hash == content for artefact in recorded.values())
     if says_the_same and first_difference(cycle_folder, recorded.values()) is None:
+        read_artefacts(report.cycle, recorded.values())
         return report_of(cycle_folder)
     return write(report, cycle_folder / REPORT)
 

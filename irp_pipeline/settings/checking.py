@@ -10,14 +10,19 @@ from collections.abc import Callable
 
 from irp_pipeline.settings.database import describe_database, url_of_text
 from irp_pipeline.settings.folders import irp_home
+from irp_pipeline.settings.platform import oasis_platform
 from irp_pipeline.settings.variables import (
     Connections,
     Dagster,
+    Files,
     Home,
     Jobs,
+    OasisPlatform,
     Server,
     SettingsError,
     Url,
+    celery_broker,
+    executor,
     read,
     webhook_url,
 )
@@ -26,14 +31,21 @@ from irp_pipeline.settings.variables import (
 def problems() -> list[str]:
     """Return what is wrong with the variables that are set, and what to do; connects to nothing and starts nothing."""
     found = []
-    for variables in (Home, Url, Server, Connections, Jobs, Dagster):
+    for variables in (Home, Files, Url, Server, Connections, Jobs, Dagster, OasisPlatform):
         try:
             read(variables)
         except SettingsError as error:
             found.append(str(error))
     if found:
         return found
-    checks: tuple[Callable[[], object], ...] = (irp_home, describe_database, _check_dagster_url, _check_webhook)
+    checks: tuple[Callable[[], object], ...] = (
+        irp_home,
+        describe_database,
+        oasis_platform,
+        _check_dagster_url,
+        _check_broker,
+        _check_webhook,
+    )
     for check in checks:
         try:
             check()
@@ -46,6 +58,11 @@ def _check_dagster_url() -> None:
     named = read(Dagster).url
     if named is not None:
         url_of_text("IRP_DAGSTER_DATABASE_URL", named.get_secret_value().strip())
+
+
+def _check_broker() -> None:
+    if executor() == "celery":
+        celery_broker()
 
 
 def _check_webhook() -> None:

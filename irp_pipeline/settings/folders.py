@@ -66,6 +66,14 @@ def make_irp_home() -> Path:
         raise SettingsError(f"The folder {home} cannot be used as IRP_HOME. {error}") from error
 
 
+def cycles_root() -> Path:
+    """Return the folder of the files of all cycles on this machine: ``IRP_HOME/cycles``. Makes nothing.
+
+    With ``IRP_FILES_URL`` it holds copies of what is kept there.
+    """
+    return irp_home() / "cycles"
+
+
 def cycles_dir(schema: str) -> Path:
     """Say which folder holds the cycles of a schema: ``IRP_HOME/cycles/<schema>``. Makes nothing.
 
@@ -73,7 +81,7 @@ def cycles_dir(schema: str) -> Path:
         SettingsError: the schema's name is not the name of one folder.
     """
     _check_folder_name("schema", schema)
-    return irp_home() / "cycles" / schema
+    return cycles_root() / schema
 
 
 def cycle_dir(schema: str, cycle: str) -> Path:

@@ -10,14 +10,32 @@ from __future__ import annotations
 import os
 import re
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.settings.addresses import checked_address
 
-_SECRETS = frozenset({"DB_PASSWORD", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"})
+_SECRETS = frozenset(
+    {
+        "DB_PASSWORD",
+        "IRP_CELERY_BROKER",
+        "IRP_DAGSTER_DATABASE_URL",
+        "IRP_DATABASE_URL",
+        "IRP_FILES_URL",
+        "IRP_OASIS_PLATFORM_CLIENT_SECRET",
+        "IRP_OASIS_PLATFORM_PASSWORD",
+        "IRP_OASIS_PLATFORM_URL",
+        "IRP_WEBHOOK_URL",
+    }
+)
+
+
+Executor = Literal["in_process", "multiprocess", "celery", "k8s"]
+"""Where the steps of a run can be executed."""
 
 
 class SettingsError(IrpError):
@@ -42,6 +60,15 @@ class Home(_Variables):
     folder: str | None = Field(None, validation_alias="IRP_HOME")
 
 
+class Files(_Variables):
+    url: str | None = Field(None, validation_alias="IRP_FILES_URL")
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        return None if url is None else checked_address(url)
+
+
 class Url(_Variables):
     url: SecretStr | None = Field(None, validation_alias="IRP_DATABASE_URL")
 
@@ -61,11 +88,11 @@ class Connections(_Variables):
 
 
 class Jobs(_Variables):
-    slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=1)
+    slots: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), validation_alias="IRP_JOB_SLOTS", ge=0)
     hours: float = Field(24, validation_alias="IRP_JOB_HOURS", gt=0)
     disk_gigabytes: float = Field(50, validation_alias="IRP_JOB_DISK_GB", gt=0)
     memory_gigabytes: float | None = Field(None, validation_alias="IRP_JOB_MEMORY_GB", gt=0)
-    processes: int = Field(1, validation_alias="IRP_JOB_PROCESSES", ge=1, le=1024)
+    processes: int | None = Field(None, validation_alias="IRP_JOB_PROCESSES", ge=1, le=1024)
     environment: str | None = Field(None, validation_alias="IRP_JOB_ENV")
 
     @field_validator("environment")
@@ -77,11 +104,44 @@ class Jobs(_Variables):
         return names
 
 
+class OasisPlatform(_Variables):
+    url: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_URL")
+    user: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_USER")
+    password: SecretStr | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_PASSWORD")
+    client_id: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_CLIENT_ID")
+    client_secret: SecretStr | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_CLIENT_SECRET")
+    token_url: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_TOKEN_URL")
+
+    @field_validator("url", "token_url")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        parts = urlsplit(address)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("it must be an address such as https://oasis.example.com/api")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a password; use the variables for user and password")
+        return address.rstrip("/")
+
+
 class Dagster(_Variables):
     url: SecretStr | None = Field(None, validation_alias="IRP_DAGSTER_DATABASE_URL")
-    executor: Literal["in_process", "multiprocess"] = Field("in_process", validation_alias="IRP_EXECUTOR")
+    executor: Executor = Field("in_process", validation_alias="IRP_EXECUTOR")
+    celery_broker: SecretStr | None = Field(None, validation_alias="IRP_CELERY_BROKER")
+    celery_queue: str = Field("irp", validation_alias="IRP_CELERY_QUEUE", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     time_zone: str = Field("UTC", validation_alias="IRP_TIME_ZONE")
     webhook_url: SecretStr | None = Field(None, validation_alias="IRP_WEBHOOK_URL")
+
+    @field_validator("celery_broker")
+    @classmethod
+    def _is_broker(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.match(r"(amqp|amqps|pyamqp|redis|rediss)://[^/]", address.get_secret_value()):
+            raise ValueError(
+                "write the address of RabbitMQ or Redis, as amqp://user:password@host:5672/vhost or "
+                "redis://:password@host:6379/0"
+            )
+        return address
 
     @field_validator("time_zone")
     @classmethod
@@ -108,6 +168,20 @@ class Ui(_Variables):
 _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
 
 
+def files_url() -> str | None:
+    """Say where the files of cycles are, if they are not in ``IRP_HOME``: ``IRP_FILES_URL``.
+
+    Returns:
+        ``file:///folder``, or the address of an object store such as ``s3://bucket/prefix``; without ``/`` at its end
+        and without credentials. None: below ``IRP_HOME``.
+
+    Raises:
+        SettingsError: it is not such an address, or holds a password.
+    """
+    # Asked very often, and unset for most.
+    return read(Files).url if os.environ.get("IRP_FILES_URL") else None
+
+
 def connect_timeout_seconds() -> int:
     """Return how long to wait for a connection, in whole seconds: ``IRP_CONNECT_TIMEOUT``, default 10.
 
@@ -131,20 +205,46 @@ def extensions_schema() -> str | None:
     return read(Connections).extensions_schema
 
 
-def executor() -> Literal["in_process", "multiprocess"]:
+def executor() -> Executor:
     """Return where the steps of a run are executed: ``IRP_EXECUTOR``, default ``in_process``.
 
     Raises:
-        SettingsError: it is neither ``in_process`` nor ``multiprocess``.
+        SettingsError: it is none of ``in_process``, ``multiprocess``, ``celery`` and ``k8s``.
     """
     return read(Dagster).executor
 
 
-def job_slots() -> int:
-    """Return how many jobs a risk engine runs on this machine at once: ``IRP_JOB_SLOTS``, default one per processor.
+def celery_broker() -> str:
+    """Return the address of the broker for Celery, which may contain a password: ``IRP_CELERY_BROKER``.
 
     Raises:
-        SettingsError: it is not a whole number above 0.
+        SettingsError: it is not set, or is not the address of RabbitMQ or Redis.
+    """
+    address = read(Dagster).celery_broker
+    if address is None:
+        raise SettingsError(
+            "IRP_CELERY_BROKER is not set. Set it to the address of RabbitMQ or Redis, as "
+            "amqp://user:password@host:5672/vhost or redis://:password@host:6379/0, for runs and workers alike"
+        )
+    return address.get_secret_value()
+
+
+def celery_queue() -> str:
+    """Return the queue through which runs hand steps to Celery's workers: ``IRP_CELERY_QUEUE``, default ``irp``.
+
+    Raises:
+        SettingsError: it is not a name of letters, digits, ``.``, ``_`` and ``-``.
+    """
+    return read(Dagster).celery_queue
+
+
+def job_slots() -> int:
+    """Return how many jobs this machine runs at once: ``IRP_JOB_SLOTS``, default one per processor.
+
+    With 0, no worker starts by itself here: jobs wait for workers that somebody else starts.
+
+    Raises:
+        SettingsError: it is not a whole number from 0.
     """
     return read(Jobs).slots
 
@@ -195,8 +295,8 @@ def ui_hosts() -> list[str]:
     return _items(read(Ui).hosts)
 
 
-def job_processes() -> int:
-    """Return how many processes the kernel of a job has: ``IRP_JOB_PROCESSES``, default 1.
+def job_processes() -> int | None:
+    """Return how many processes a job may use: ``IRP_JOB_PROCESSES``, default None, which means what is free.
 
     The last digits of figures depend on it.
 

@@ -4,7 +4,7 @@ Not here: which columns an engine has. It declares them (:mod:`irp_pipeline.engi
 them when it is imported.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -131,17 +131,23 @@ def _field(name: str, info: FieldInfo) -> tuple[Any, Any]:
     return Annotated[(info.annotation, *metadata)], default
 
 
-def _assembled() -> type[_FirstColumns]:
-    columns = {name: _field(name, info) for name, info in _columns_of_engines().items()}
-    of_results = {
+def _names(columns: Mapping[str, tuple[Any, Any]], is_wanted: Callable[[Column], bool]) -> set[str]:
+    return {
         name
         for name, (annotation, _) in columns.items()
-        if any(isinstance(item, Column) and item.of_results for item in annotation.__metadata__)
+        if any(isinstance(item, Column) and is_wanted(item) for item in annotation.__metadata__)
     }
+
+
+def _assembled() -> type[_FirstColumns]:
+    columns = {name: _field(name, info) for name, info in _columns_of_engines().items()}
+    of_results = _names(columns, lambda column: column.of_results)
+    of_machines = _names(columns, lambda column: column.of_machines)
     fields: dict[str, Any] = {
-        **{name: field for name, field in columns.items() if name not in of_results},
+        **{name: field for name, field in columns.items() if name not in of_results | of_machines},
         "perspectives": (_Perspectives, ...),
-        **{name: field for name, field in columns.items() if name in of_results},
+        **{name: columns[name] for name in columns if name in of_results},
+        **{name: columns[name] for name in columns if name in of_machines},
     }
     return create_model(
         "Analysis",

@@ -507,6 +507,8 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
     root: Any = typer.main.get_command(app)
     for name, command in (group or root).commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield (*path, name), command
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command

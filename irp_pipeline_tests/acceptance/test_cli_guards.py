@@ -14,7 +14,8 @@ from dagster import DagsterInstance
 
 from irp_pipeline.definitions import definitions
 from irp_pipeline.engines import register_engine
-from irp_pipeline.engines.local import Limits, LocalEngine
+from irp_pipeline.engines.limits import Limits
+from irp_pipeline.engines.local import LocalEngine
 from irp_pipeline.helpers import ending
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, get_cycle_by_name, list_cycle_names
@@ -23,6 +24,7 @@ from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_last_step_run, get_or_create_step
 from irp_pipeline.postgres import schemas
+from irp_pipeline_tests.support.program_jobs import worker_thread
 from irp_pipeline_tests.support.recording_engine import analyses, engine_of, make_batch, recording_engine
 from irp_pipeline_tests.support.waiting import wait_until
 
@@ -30,8 +32,8 @@ CYCLE = "Q1"
 # A job that would compute for ten minutes, and says that it has begun.
 LONG_JOB = """
 import pathlib, sys, time
-from irp_pipeline.engines.program import end_with_supervisor
-end_with_supervisor()
+from irp_pipeline.engines.program import end_with_worker
+end_with_worker()
 (pathlib.Path(sys.argv[-1]) / "begun").touch()
 time.sleep(600)
 """
@@ -138,12 +140,14 @@ class TestASchemaAtWork:
         assert schemas.current_version(other_schema) == "0005"
 
 
-def test_after_force_no_process_of_the_engine_computes_on(irp, tmp_path):
+def test_after_force_no_process_of_the_engine_computes_on(irp, tmp_path, monkeypatch):
+    monkeypatch.setenv("IRP_JOB_SLOTS", "0")
     register_engine("long", lambda folder: LocalEngine(folder, [sys.executable, "-c", LONG_JOB], Limits(600, 1e9)))
-    submit_batch(make_batch([{**job, "engine": "long"} for job in analyses(1)]))
-    wait_until(lambda: list(tmp_path.rglob("begun")), "the job computes")
-    irp("cycle", "delete", CYCLE, "--yes", "--force")
-    assert computing(tmp_path) == []
+    with worker_thread(1):
+        submit_batch(make_batch([{**job, "engine": "long"} for job in analyses(1)]))
+        wait_until(lambda: list(tmp_path.rglob("begun")), "the job computes")
+        irp("cycle", "delete", CYCLE, "--yes", "--force")
+        assert computing(tmp_path) == []
     assert list_cycle_names() == []
 
 

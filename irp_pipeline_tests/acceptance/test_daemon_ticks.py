@@ -7,6 +7,7 @@ server of its own. A schedule ticks when a minute begins, so one test may wait f
 import json
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,7 +110,9 @@ def test_a_run_is_failed_when_its_process_was_killed_together_with_the_code_serv
     run = only_run(instance, "waiting")
     assert run is not None
     (failure,) = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)
-    assert f"The process {worker.pid} of the run is gone" in str(failure.message or failure.user_message)
+    assert f"The process {worker.pid} on host {socket.gethostname()} of the run is gone" in str(
+        failure.message or failure.user_message
+    )
 
 
 def test_the_daemon_ticks_the_quarterly_schedule_which_opens_a_cycle_and_runs_it(

@@ -209,10 +209,10 @@ class TestEngine:
         headers = {cell.value: cell for cell in book["Analyses"][1]}
         assert "as a share of the insured value" in headers["rate"].comment.text
         assert "Must be filled: with flat_rate" in headers["rate"].comment.text
-        assert "no; only with oasis_stochastic or flat_rate" in headers["return_periods"].comment.text
+        assert "no; only with oasis_stochastic or oasis_platform or flat_rate" in headers["return_periods"].comment.text
         assert "Flat rate: a share" in headers["engine"].comment.text
         offered = [validation.formula1 for validation in book["Analyses"].data_validations.dataValidation]
-        assert '"oasis_deterministic,oasis_stochastic,flat_rate"' in offered
+        assert '"oasis_deterministic,oasis_stochastic,oasis_platform,flat_rate"' in offered
 
     @pytest.mark.parametrize(
         ("changes", "problem"),
@@ -376,7 +376,7 @@ for what in (lambda: job_log(list_jobs(get_active_cycle_id())[0]["id"]), lambda:
         print(type(error).__name__, error)
 """
         first, second = broken.python("-c", script).stdout.splitlines()
-        assert first.startswith("EngineError The risk engine 'flat_rate' is declared by two distributions")
+        assert first.startswith("UnknownEngineError The risk engine 'flat_rate' is declared by two distributions")
         assert second.startswith("BatchError The batch type 'torn' of the distribution irp-torn cannot be loaded")
 
     def test_a_metric_that_cannot_be_used_is_told_when_figures_are_recorded(self, place: Place, broken: Place) -> None:

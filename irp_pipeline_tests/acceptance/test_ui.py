@@ -21,7 +21,7 @@ from irp_pipeline import embedded
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
-from irp_pipeline_tests.support.processes import Process, children_of, is_alive, started
+from irp_pipeline_tests.support.processes import REPOSITORY, Process, children_of, is_alive, started
 from irp_pipeline_tests.support.waiting import wait_until
 
 SCHEMA = "behind_the_door"
@@ -264,6 +264,28 @@ def other_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("IRP_HOME", str(folder))
     yield folder
     shutil.rmtree(folder)
+
+
+def test_the_webserver_by_itself_has_the_door_too(tmp_path: Path):
+    port = free_port()
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text("load_from: []\n")
+    command = ("irp_pipeline.orchestration.webserver", "--port", str(port), "--workspace", str(workspace))
+    with started(*command, DAGSTER_HOME=str(REPOSITORY), IRP_UI_HOSTS="irp.example.com") as process:
+        page = Ui(process, port)
+
+        def status(**headers: str) -> int:
+            try:
+                return page.answer("/server_info", **headers)[0]
+            except OSError:
+                return 0  # it does not listen yet
+
+        wait_until(status, "the webserver answers", process)
+        assert status() == 200
+        assert status(Host="irp.example.com") == 200
+        assert status(Host="evil.example.com") == 421
+        process.send(signal.SIGINT)
+        assert process.end() == 0, process.output
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(other_home: Path):

@@ -39,7 +39,12 @@ def run_job(folder: Path, portfolio: Path, analysis: dict[str, Any], model: Path
     inputs.mkdir(parents=True)
     for file in portfolio.glob("*.csv"):
         shutil.copyfile(file, inputs / file.name)
-    request = {"analysis": {"name": folder.name, **analysis}, "exposure_hash": folder_hash(inputs), **more}
+    request = {
+        "analysis": {"name": folder.name, **analysis},
+        "exposure_hash": folder_hash(inputs),
+        "processes": 1,
+        **more,
+    }
     if model is not None:
         request["model"] = str(model)
     (folder / "request.json").write_text(json.dumps({"request": request}))

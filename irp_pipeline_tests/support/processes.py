@@ -39,6 +39,7 @@ class Process:
         folder: Path = REPOSITORY,
         options: Sequence[str] = (),
         in_background: bool = False,
+        wrapper: Sequence[str] = (),
         **variables: Any,
     ) -> None:
         """Start a module.
@@ -48,12 +49,13 @@ class Process:
             folder: the working folder.
             options: those of Python.
             in_background: start it as ``&`` does in a script, with SIGINT ignored.
+            wrapper: what comes before it, such as the words that run it on a machine of :mod:`machines`.
             variables: what is set in its environment.
         """
         shell = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh") if in_background else ()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            [*shell, sys.executable, *options, "-m", *command],
+            [*wrapper, *shell, sys.executable, *options, "-m", *command],
             env={**os.environ, **variables},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -101,9 +103,12 @@ def started(
     folder: Path = REPOSITORY,
     options: Sequence[str] = (),
     in_background: bool = False,
+    wrapper: Sequence[str] = (),
     **variables: Any,
 ) -> Iterator[Process]:
-    process = Process(*command, folder=folder, options=options, in_background=in_background, **variables)
+    process = Process(
+        *command, folder=folder, options=options, in_background=in_background, wrapper=wrapper, **variables
+    )
     with closing(process):
         yield process
 

@@ -20,13 +20,15 @@ from dagster import DagsterInstance, ExecuteInProcessResult
 from irp_pipeline import engines, settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.demo import write_sample
-from irp_pipeline.engines.local import Limits, LocalEngine
+from irp_pipeline.engines.limits import Limits
+from irp_pipeline.engines.local import LocalEngine
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import execute_command, fetch_all
 from irp_pipeline.helpers.job import list_jobs
 from irp_pipeline.orchestration.jobs import selection
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
+from irp_pipeline_tests.support.program_jobs import worker_thread
 
 CYCLE = "Q1-2024"
 LATER_STEPS = ["submit_jobs", "track_jobs", "group_results", "export_results", "cycle_report"]
@@ -34,8 +36,8 @@ SECONDS = 60
 
 PROGRAM = """
 import json, os, pathlib, sys, time
-from irp_pipeline.engines.program import end_with_supervisor
-end_with_supervisor()
+from irp_pipeline.engines.program import end_with_worker
+end_with_worker()
 folder = pathlib.Path(sys.argv[-1])
 request = json.loads((folder / "request.json").read_text())["request"]
 analysis = request["analysis"]
@@ -82,9 +84,10 @@ class Jobs:
 
 @pytest.fixture
 def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    """A place with a queue and slots of its own, on the server of all tests."""
+    """A place with files and a worker of its own, on the server of all tests."""
     monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IRP_JOB_SLOTS", "0")  # the worker is a thread here, which knows the engine of the tests
     monkeypatch.setenv("WAYS_OF_JOBS", str(tmp_path / "ways.json"))
     monkeypatch.setenv("IRP_JOB_ENV", "WAYS_OF_JOBS,LOSSES_OF_JOBS")
     monkeypatch.setenv("LOSSES_OF_JOBS", str(tmp_path / "losses.parquet"))
@@ -96,7 +99,8 @@ def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setitem(engines.ENGINES._loaded(), "oasis_deterministic", deterministic)
     jobs = Jobs(tmp_path / "ways.json")
     jobs.behave()
-    yield jobs
+    with worker_thread():
+        yield jobs
     execute_command("DELETE FROM irp_cycle")
 
 

@@ -27,7 +27,7 @@ https://oasislmf.github.io/
 import sys
 from pathlib import Path
 
-from irp_pipeline.engines.local import LocalEngine
+from irp_pipeline.engines.protocol import RiskEngine
 
 DETERMINISTIC = "oasis_deterministic"
 STOCHASTIC = "oasis_stochastic"
@@ -47,7 +47,7 @@ _ENVIRONMENT = (
 """Variables that Oasis LMF and Numba read."""
 
 
-def oasis(jobs_folder: Path) -> LocalEngine:
+def oasis(jobs_folder: Path) -> RiskEngine:
     """Return the engine for the jobs in a folder.
 
     A request has ``analysis``, a row of the workbook's sheet Analyses with the ``currency`` of its losses;
@@ -55,4 +55,6 @@ def oasis(jobs_folder: Path) -> LocalEngine:
     :func:`irp_pipeline.exposure.portfolio.exposure_hash` gives; and for a stochastic one ``model`` and, if there is
     one, ``settings``: paths on this machine.
     """
+    from irp_pipeline.engines.local import LocalEngine  # with the database, which a declaration does not need
+
     return LocalEngine(jobs_folder, [sys.executable, "-m", __name__], environment=_ENVIRONMENT)

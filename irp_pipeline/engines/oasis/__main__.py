@@ -24,7 +24,7 @@ from irp_pipeline.engines.oasis.model import (
 )
 from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.stochastic_job import stochastic_outcome
-from irp_pipeline.engines.program import end_with_supervisor
+from irp_pipeline.engines.program import end_with_worker
 from irp_pipeline.errors import IrpError
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.files import write_atomically
@@ -35,7 +35,7 @@ from irp_pipeline.files import write_atomically
 
 def main(folder: Path) -> int:
     """Run the job of a folder; return the exit status."""
-    end_with_supervisor()
+    end_with_worker()
     try:
         outcome = _run(folder, read_object(folder / "request.json")["request"])
     except (IrpError, OSError) as error:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from irp_pipeline.columns import JSON, NUMBERS, TEXT, Column, Row, Text, no_repeats, path_problem
 from irp_pipeline.columns.paths import option_problem, texts_in
 from irp_pipeline.columns.values import refuse_unusable_characters
-from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS, EventLosses, PeriodLosses, ReturnPeriods, Samples
+from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS, EventLosses, PeriodLosses, Queue, ReturnPeriods, Samples
 
 
 def _numbers_in(value: object) -> Iterator[float]:
@@ -49,6 +49,17 @@ _ModelOptions = Annotated[
 ]
 
 
+SettingsFile = Annotated[
+    Text | None,
+    Column(
+        "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
+        "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
+        TEXT,
+        width=30,
+    ),
+]
+
+
 class DeterministicColumns(Row):
     """The columns of an analysis with given loss factors."""
 
@@ -62,6 +73,7 @@ class DeterministicColumns(Row):
         ),
     ] = ()
     model_options: _ModelOptions = Field(default_factory=dict)
+    queue: Queue = None
 
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -82,19 +94,12 @@ class StochasticColumns(Row):
         ),
     ] = None
     model_options: _ModelOptions = Field(default_factory=dict)
-    settings: Annotated[
-        Text | None,
-        Column(
-            "An Oasis analysis settings file (JSON), for what this sheet has no column for, such as `model_settings`: "
-            "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
-            TEXT,
-            width=30,
-        ),
-    ] = None
+    settings: SettingsFile = None
     samples: Samples = None
     return_periods: ReturnPeriods = ()
     event_losses: EventLosses = False
     period_losses: PeriodLosses = False
+    queue: Queue = None
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +142,7 @@ EXAMPLES: Final[tuple[Mapping[str, str], ...]] = (
         "return_periods": "10; 50; 100; 250",
         "event_losses": "yes",
         "period_losses": "yes",
+        "queue": "default",
     },
     {
         "name": "commercial_wind",

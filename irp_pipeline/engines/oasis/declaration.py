@@ -95,7 +95,8 @@ def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRema
     yield from notes(analysis, model, settings)
 
 
-def _in_groups(analysis: Mapping[str, Any]) -> Iterator[str]:
+def period_losses_for_groups(analysis: Mapping[str, Any]) -> Iterator[str]:
+    """Say why a stochastic analysis has no period losses, which groups need."""
     if analysis.get("period_losses") is False:
         yield "groups need period losses; write yes in the column period_losses of Analyses"
     if analysis.get("samples") == 0:
@@ -150,7 +151,7 @@ STOCHASTIC: Final = EngineDeclaration(
     },
     checks=_checks,
     notes=_notes,
-    in_groups=_in_groups,
+    in_groups=period_losses_for_groups,
     converts_to=_converts_to,
     models=ModelCheck(_examine, _trial),
 )

@@ -21,13 +21,7 @@ def notes(analysis: Mapping[str, Any], model: Path, settings: Path | None) -> It
         chosen = read_object(settings) if settings is not None else {}
     except (OasisError, OSError, TypeError, ValueError):  # the checks of model and settings report it
         return
-    for entry, column in (("number_of_samples", "samples"), ("return_periods", "return_periods")):
-        wanted = analysis.get(column)
-        if entry in chosen and _plain(chosen[entry]) != _plain(wanted):
-            yield (
-                "settings",
-                f"its {entry} {_told(chosen[entry])} is not used: the column {column} says {_told(wanted)}",
-            )
+    yield from notes_on_settings(analysis, chosen)
     periods = _periods(read, chosen)
     beyond = [period for period in analysis.get("return_periods") or () if periods is not None and period > periods]
     if beyond:
@@ -35,6 +29,17 @@ def notes(analysis: Mapping[str, Any], model: Path, settings: Path | None) -> It
             "return_periods",
             f"the model has {periods:,} simulated years, so there is no loss for {_told(beyond)} years",
         )
+
+
+def notes_on_settings(analysis: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say what of the content of a settings file is not used, as column and message."""
+    for entry, column in (("number_of_samples", "samples"), ("return_periods", "return_periods")):
+        wanted = analysis.get(column)
+        if entry in chosen and _plain(chosen[entry]) != _plain(wanted):
+            yield (
+                "settings",
+                f"its {entry} {_told(chosen[entry])} is not used: the column {column} says {_told(wanted)}",
+            )
 
 
 def _periods(model: Model, chosen: Mapping[str, Any]) -> int | None:

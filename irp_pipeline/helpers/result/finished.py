@@ -17,7 +17,7 @@ from irp_pipeline.cycle_files import jobs_of
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_record import FinishedJob
-from irp_pipeline.helpers.job_result import ResultFile, result_files
+from irp_pipeline.helpers.job_result import ResultFile, ResultFileError, result_files
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all, fetch_one
@@ -97,14 +97,15 @@ def finished_jobs(batch_id: int) -> list[JobResult]:
 
 
 def existing_file(job: JobResult, name: str) -> Path:
-    """Check a file of a job against what the job recorded, and return its path."""
+    """Check a file of a job against what the job recorded, and return its path on this machine."""
     file = job.files[name]
-    if (differs := file.difference()) is not None:
+    try:
+        return file.fetch()
+    except ResultFileError as error:
         raise ResultError(
-            f"The file {file.path}, the {name} of job {job.job_id} of {job.name}, {differs}. It is not used. Run the "
+            f"The file {file.path}, the {name} of job {job.job_id} of {job.name}, {error}. It is not used. Run the "
             "cycle again: the job is then submitted anew"
-        )
-    return file.path
+        ) from error
 
 
 def provenance_content(provenance: Mapping[str, Any]) -> dict[str, Any]:

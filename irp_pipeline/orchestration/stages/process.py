@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import OpExecutionContext, graph
 
-from irp_pipeline import engines
+from irp_pipeline import engines, store
 from irp_pipeline.columns import Folders
 from irp_pipeline.cycle_files import findings_key, portfolio_key
 from irp_pipeline.exposure import ExposureError
@@ -66,11 +66,14 @@ def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionCo
         run.add_file(run.scratch / key)
         if result.errors:  # a failed run publishes no file, and people need all findings
             write_atomically(cycle.folder / key, text)
+            if store.is_elsewhere():
+                store.put(run.scratch / key, store.key_of(cycle.folder / key))
         figures[fact_key(portfolio.name, Fact.ERRORS)] = len(result.errors)
         warnings = sum(item.severity is Severity.WARNING for item in result.findings)
         figures[fact_key(portfolio.name, Fact.WARNINGS)] = warnings
         if result.findings:
-            context.log.warning(f"{portfolio.name}: {len(result.findings)} findings, see {cycle.folder / key}")
+            place = store.name_of_path(cycle.folder / key) or cycle.folder / key
+            context.log.warning(f"{portfolio.name}: {len(result.findings)} findings, see {place}")
     refused = refused_portfolios(found, strict=workbook.metadata.strict_validation)
     for name, reason in refused.items():
         context.log.error(f"The portfolio {name} has errors, and its analyses are not run: {reason}")

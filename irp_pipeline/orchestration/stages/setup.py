@@ -8,7 +8,7 @@ from typing import Any
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline import settings
+from irp_pipeline import settings, store
 from irp_pipeline.cycle_files import workbook_of
 from irp_pipeline.files import make_folder
 from irp_pipeline.helpers.batch import Batch, ensure_batch, find_current_batch
@@ -32,13 +32,17 @@ class ConfigurationConfig(Config):
     """Which workbook configures the cycle."""
 
     workbook: str | None = Field(
-        default=None, description="Path of the workbook. Empty: configuration.xlsx in the cycle's folder."
+        default=None, description="Path or address of the workbook. Empty: configuration.xlsx in the cycle's folder."
     )
 
 
 def chosen_workbook(cycle: CycleOfRun, config: ConfigurationConfig) -> Path:
-    """Return the path of the workbook for a run, whether or not the file exists."""
-    return Path(config.workbook).expanduser() if config.workbook else workbook_of(cycle.folder)
+    """Return the path of the workbook for a run on this machine, whether or not the file exists.
+
+    Raises:
+        StoreError: the workbook is elsewhere, at an address that cannot be used or reached.
+    """
+    return store.bring(store.path_of_name(config.workbook) if config.workbook else workbook_of(cycle.folder))
 
 
 def analysis_batch(cycle: CycleOfRun) -> Batch:

@@ -22,25 +22,32 @@ _CHUNKS = 20
 """The largest number of ops that share the jobs of a batch: an op takes a second, a handover some milliseconds."""
 
 
-@op(ins={"start": In(Nothing)}, out=DynamicOut(list))
-def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> Iterator[DynamicOutput[list[int]]]:
-    """Resubmit jobs that failed or whose inputs changed, and share out all jobs that wait to be handed over."""
+@op(ins={"start": In(Nothing)}, out=DynamicOut(Nothing))
+def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> Iterator[DynamicOutput[None]]:
+    """Resubmit jobs that failed or whose inputs changed, and share out all jobs that wait to be handed over.
+
+    A portion is known by the ids of its first and last job, which are its mapping key. So nothing is handed on in a
+    file, and an op on another host finds its jobs in the database.
+    """
     with part_of_step(_STEP, context, database) as cycle:
         batch_id = analysis_batch(cycle).id
         renewed = renew_batch(batch_id, everything=database.rerun_completed)
         if renewed:
             context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID says why")
-        waiting = [job.id for job in _waiting(batch_id)]
+        waiting = sorted(job.id for job in _waiting(batch_id))
     size = -(-len(waiting) // _CHUNKS) or 1
     for first in range(0, len(waiting), size):
-        yield DynamicOutput(waiting[first : first + size], mapping_key=str(first))
+        portion = waiting[first : first + size]
+        yield DynamicOutput(None, mapping_key=f"{portion[0]}_{portion[-1]}")
 
 
-@op(out=Out(Nothing))
-def hand_over_jobs(context: OpExecutionContext, database: DatabaseResource, job_ids: list[int]) -> None:
-    """Hand some of the jobs to their engines."""
+@op(ins={"start": In(Nothing)}, out=Out(Nothing))
+def hand_over_jobs(context: OpExecutionContext, database: DatabaseResource) -> None:
+    """Hand a portion of the jobs to their engines: those between the ids of its mapping key that still wait."""
     with part_of_step(_STEP, context, database) as cycle:
-        submit_batch(analysis_batch(cycle).id, job_ids)
+        first, _, last = (context.get_mapping_key() or "").partition("_")
+        batch_id = analysis_batch(cycle).id
+        submit_batch(batch_id, [job.id for job in _waiting(batch_id) if int(first) <= job.id <= int(last)])
 
 
 def _waiting(batch_id: int) -> list[Job]:

@@ -41,7 +41,7 @@ from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import StepError, create_step_run, get_last_step_run, get_or_create_step, track_step
 from irp_pipeline.postgres import schemas
 from irp_pipeline.postgres.connections import administrative_connection
-from irp_pipeline.worker import this_worker
+from irp_pipeline.process import this_process
 from irp_pipeline_tests.support.processes import SECONDS
 from irp_pipeline_tests.support.recording_engine import (
     RESULT,
@@ -125,7 +125,7 @@ class TestACycleAtWork:
         create_cycle(CYCLE)
         with step_at_work(), pytest.raises(CycleError) as refused:
             take_away()
-        worker = this_worker()
+        worker = this_process()
         assert f"'{CYCLE}' cannot be " in str(refused.value)
         assert f"run 1 of step 'Control totals' on host {worker.host}, process {worker.pid}" in str(refused.value)
         assert "--force" in str(refused.value)
@@ -330,7 +330,7 @@ class TestASchemaAtWork:
                 "INSERT INTO irp_step (stage_id, step_num, step_name) VALUES (%s, 1, 'Old step') RETURNING id",
                 (stage_id,),
             )
-            worker = this_worker()
+            worker = this_process()
             execute_command(
                 """
                 INSERT INTO irp_step_run (step_id, run_num, tracked, lease_token, heartbeat_ts, host, pid, pid_started)

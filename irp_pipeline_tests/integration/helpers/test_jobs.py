@@ -91,18 +91,21 @@ class TestRequest:
         assert job is not None
         request = request_of(job)
         folder = write_portfolio("Q1")
-        digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in ("location.csv", "account.csv")]
+        hashes = {name: hashlib.sha256((folder / name).read_bytes()) for name in ("location.csv", "account.csv")}
         assert request == {
             "analysis": {"name": "a0", "portfolio": "property", "engine": ENGINE, "currency": "EUR"},
-            "inputs": {name: str(folder / name) for name in ("location.csv", "account.csv")},
-            "exposure_hash": hashlib.sha256(b"".join(digests)).hexdigest(),
+            "inputs": {
+                name: {"key": f"portfolios/property/{name}", "sha256": found.hexdigest()}
+                for name, found in hashes.items()
+            },
+            "exposure_hash": hashlib.sha256(b"".join(found.digest() for found in hashes.values())).hexdigest(),
         }
 
     def test_finds_the_portfolio_however_its_name_is_capitalised(self, job_id):
         job = read_job(job_id)
         assert job is not None
         job["job_configuration_data"]["portfolio"] = "PROPERTY"
-        assert request_of(job)["inputs"]["location.csv"].endswith("/portfolios/property/location.csv")
+        assert request_of(job)["inputs"]["location.csv"]["key"] == "portfolios/property/location.csv"
 
     @pytest.mark.parametrize("portfolio", ["../property", "other", "", None, 1])
     def test_is_only_for_portfolios_of_the_configuration(self, job_id, portfolio):

@@ -50,8 +50,8 @@ from irp_pipeline.helpers.step import (
     update_step_run,
 )
 from irp_pipeline.postgres import connections, transactions
-from irp_pipeline.worker import Worker, this_worker
-from irp_pipeline_tests.support.waiting import wait_until
+from irp_pipeline.process import HostProcess, this_process
+from irp_pipeline_tests.support.waiting import SECONDS, wait_until
 
 UNKNOWN_ID = 987_654_321
 
@@ -104,7 +104,7 @@ def age_heartbeat(step_id: int, seconds: int = 61) -> None:
     )
 
 
-def leave_behind(step_id: int, worker: Worker, silent_for: int = 0) -> int:
+def leave_behind(step_id: int, worker: HostProcess, silent_for: int = 0) -> int:
     """Record an active tracked run of a worker, and return its number."""
     run_id, run_num = create_step_run(step_id, "somebody")
     execute_command(
@@ -119,9 +119,9 @@ def leave_behind(step_id: int, worker: Worker, silent_for: int = 0) -> int:
     return run_num
 
 
-def dead_worker() -> Worker:
+def dead_worker() -> HostProcess:
     """Return a worker of this host, boot and container that has ended."""
-    me = this_worker()
+    me = this_process()
     return dataclasses.replace(me, started=f"{me.started.rpartition('/')[0]}/1")
 
 
@@ -140,7 +140,7 @@ class TestSuccess:
         assert (row["started_by"], row["dagster_run_id"], row["error_message"]) == ("analyst", "d-1", None)
 
     def test_is_preceded_by_an_active_row_that_everybody_sees(self, step_id):
-        me = this_worker()
+        me = this_process()
         with track_step(step_id, "analyst", dagster_run_id="d-1") as run:
             row = run_of(step_id, 1)
             assert (run.id, run.step_id, run.run_num, run.work_run_num) == (row["id"], step_id, 1, 1)
@@ -373,7 +373,7 @@ class TestAFinishedStep:
 
 class TestAStepAtWork:
     def test_refuses_a_second_start_and_says_where_it_is_at_work(self, step_id):
-        me = this_worker()
+        me = this_process()
         with track_step(step_id):
             with pytest.raises(StepError) as refused, track_step(step_id, rerun=True):
                 pytest.fail("there are two at work")
@@ -395,7 +395,7 @@ class TestAStepAtWork:
             pytest.fail("there are two at work")
 
     def test_on_another_host_is_refused_while_its_heartbeat_is_fresh(self, step_id):
-        leave_behind(step_id, Worker("another-host", 1, "boot/pid:[1]/1"), silent_for=55)
+        leave_behind(step_id, HostProcess("another-host", 1, "boot/pid:[1]/1"), silent_for=55)
         with pytest.raises(StepError, match="on host another-host, process 1,"), track_step(step_id):
             pytest.fail("it may be alive")
         assert runs(step_id) == [(1, "ACTIVE")]
@@ -406,14 +406,14 @@ class TestAStepAtWork:
             pytest.fail("it may be alive")
 
     def test_is_one_even_for_somebody_who_writes_past_the_helpers(self, step_id):
-        leave_behind(step_id, this_worker())
+        leave_behind(step_id, this_process())
         with pytest.raises(DatabaseError, match="irp_step_run_lease_holder"):
-            leave_behind(step_id, this_worker())
+            leave_behind(step_id, this_process())
 
 
 class TestALostWorker:
     def test_on_another_host_is_given_up_when_its_heartbeat_is_old(self, step_id):
-        leave_behind(step_id, Worker("another-host", 1, "boot/pid:[1]/1"), silent_for=61)
+        leave_behind(step_id, HostProcess("another-host", 1, "boot/pid:[1]/1"), silent_for=61)
         with track_step(step_id) as run:
             assert run.run_num == 2
         row = run_of(step_id, 1)
@@ -429,7 +429,7 @@ class TestALostWorker:
         assert "worker lost" in run_of(step_id, 1)["error_message"]
 
     def test_is_given_up_when_its_number_belongs_to_another_process_now(self, step_id):
-        me = this_worker()
+        me = this_process()
         place, _, start = me.started.rpartition("/")
         leave_behind(step_id, dataclasses.replace(me, started=f"{place}/{float(start) - 1:.0f}"))
         with track_step(step_id) as run:
@@ -443,7 +443,7 @@ class TestALostWorker:
 
     def test_that_is_just_recording_its_success_is_waited_for(self, step_id):
         """A heartbeat may be old because the server was away, and the worker be back with the result."""
-        leave_behind(step_id, Worker("another-host", 1, "boot/pid:[1]/1"), silent_for=61)
+        leave_behind(step_id, HostProcess("another-host", 1, "boot/pid:[1]/1"), silent_for=61)
 
         def start() -> bool:
             with track_step(step_id) as run:
@@ -528,6 +528,35 @@ class TestTheHeartbeat:
         assert not done.lease_lost
         assert not failed.lease_lost
         assert caplog.text == ""
+
+    def test_interrupts_work_that_is_no_longer_wanted_and_says_why(self, step_id):
+        answers = iter([None, None, ConnectionError("away"), "its run is being cancelled"])
+
+        def unwanted() -> str | None:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=unwanted):
+            threading.Event().wait(SECONDS)
+        assert runs(step_id) == [(1, "FAILED")]
+        assert last_run(step_id)["error_message"] == "cancelled (its run is being cancelled)"
+
+    def test_interrupts_again_if_the_work_goes_on(self, step_id):
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=lambda: "its run is being cancelled"):
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait(SECONDS)
+            threading.Event().wait(SECONDS)
+        assert runs(step_id) == [(1, "FAILED")]
+
+    def test_keeps_the_lease_while_interrupted_work_ends(self, step_id):
+        with pytest.raises(KeyboardInterrupt), track_step(step_id, unwanted=lambda: "its run has ended: FAILURE"):
+            try:
+                threading.Event().wait(SECONDS)
+            finally:
+                self.wait_for_renewal(step_id)
+        assert runs(step_id) == [(1, "FAILED")]
 
     def test_is_not_needed_by_a_skipped_run(self, step_id):
         with track_step(step_id):

@@ -125,5 +125,5 @@ def test_it_takes_few_statements(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cursors.SchemaCursor, "send", counted)
     assert check_health().is_well
-    assert len(sent) <= 8
+    assert len(sent) <= 9
     assert execute_scalar("SELECT count(*) FROM irp_job") == 2

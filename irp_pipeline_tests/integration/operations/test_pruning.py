@@ -1,7 +1,7 @@
 """Which files go because no record refers to them, and which never do."""
 
-import fcntl
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irp_pipeline import settings
+from irp_pipeline.engines.folders import MARK
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, delete_cycle, get_cycle_by_name
 from irp_pipeline.helpers.database import DatabaseError, execute_command, execute_scalar
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
@@ -73,20 +74,17 @@ def test_jobs_that_are_not_on_record_go() -> None:
     assert execute_scalar("SELECT count(*) FROM irp_job") == len(jobs_of(execute_scalar("SELECT id FROM irp_batch")))
 
 
-def test_a_job_at_its_engine_stays_although_it_is_not_on_record() -> None:
+def test_a_job_at_work_stays_although_it_is_not_on_record() -> None:
     fill()
     jobs = folder_of("Q1") / "jobs"
-    put(jobs / "waiting" / "environment.json")
-    lock = put(jobs / "supervised" / "lock")
-    put(jobs / "ended" / "lock")
-    with lock.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    for key in ("at-work", "ended"):
+        put(jobs / key / "request.json")
+    with subprocess.Popen(["sleep", "600"], env={**os.environ, MARK: str(jobs / "at-work")}) as process:
         assert found() == {"Q1/jobs/ended": Reason.JOB}
         prune(find_prunable(grace_hours=0), 0)
-        assert sorted(path.name for path in jobs.iterdir() if path.name in {"waiting", "supervised", "ended"}) == [
-            "supervised",
-            "waiting",
-        ]
+        assert (jobs / "at-work").exists()
+        assert not (jobs / "ended").exists()
+        process.kill()
 
 
 def test_scratch_of_dead_steps_goes_and_that_of_a_step_at_work_stays() -> None:

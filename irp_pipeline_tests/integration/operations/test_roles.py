@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from irp_pipeline import settings
 from irp_pipeline.cli import app
+from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, delete_cycle, get_cycle_status, open_cycle
 from irp_pipeline.helpers.database import (
     DatabaseError,
@@ -31,7 +32,9 @@ from irp_pipeline.operations.backup import back_up
 from irp_pipeline.operations.health import check_health
 from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
+from irp_pipeline.workers.presence import list_workers
 from irp_pipeline_tests.support.blocks import ROOT, read_page
+from irp_pipeline_tests.support.program_jobs import WAYS, hand_over, register_engine, wait_for, worker_thread
 from irp_pipeline_tests.support.recording_engine import recording_engine
 from irp_pipeline_tests.support.whole_schema import content_of, fill
 
@@ -110,6 +113,22 @@ def acting(server: URL, tmp_path: Path) -> Iterator[As]:
 def refused(why: str = "permission denied|must be owner") -> Iterator[None]:
     with pytest.raises(DatabaseError, match=f"(?i){why}"):
         yield
+
+
+def test_a_worker_needs_the_rights_of_the_application_and_no_more(acting: As, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRP_JOB_SLOTS", "0")  # no other one starts
+    acting("irp_owner")
+    init_database("public")
+    acting("irp_app")
+    register_engine()
+    hand_over({"job": WAYS["well"]})
+    with worker_thread():
+        assert wait_for("job")["job"].phase is JobPhase.FINISHED
+        assert len(list_workers()) == 1
+    acting("irp_read")
+    assert list_workers() == []
+    with refused():
+        hand_over({"other": WAYS["well"]})
 
 
 @pytest.mark.parametrize("schema", ["public", "q1 2024"])

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,10 @@ from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.orchestration import occupancy
 from irp_pipeline.orchestration.launcher import LAUNCHED_ON_TAG, RunLauncher
 from irp_pipeline.orchestration.occupancy import PROCESS_TAG, run_in_the_way
+from irp_pipeline.orchestration.run_worker import RUN_WORKER_TAG, as_tag
 from irp_pipeline.orchestration.schedules import quarterly_cycle
 from irp_pipeline.orchestration.sensors import failed_runs, lost_workers, partitions_follow_cycles
-from irp_pipeline.worker import Worker, _start_of, this_worker
+from irp_pipeline.process import HostProcess, _start_of, this_process
 
 DATABASE = f"irp_automation_{os.getpid()}"
 SCHEMA = "default_cycles"
@@ -387,10 +389,48 @@ def test_a_run_that_was_launched_on_another_host_is_not_judged_by_a_process_of_t
     assert launcher.check_run_worker_health(elsewhere).status is WorkerStatus.RUNNING
 
 
+def test_a_run_whose_process_says_where_it_is_is_judged_there_alone(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str
+):
+    me = this_process()
+    worker = HostProcess(me.host, child.pid, f"{me.started.rpartition('/')[0]}/{_start_of(child.pid)}")
+    run = run_that_is_started(instance, schema)
+    instance.report_engine_event("Started process for run (pid: 999999999).", run)  # the launch is not asked any more
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(worker)})
+    here = instance.get_run_by_id(run.run_id)
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(replace(worker, host="elsewhere"))})
+    on_another_host = instance.get_run_by_id(run.run_id)
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(replace(worker, started="boot/pid:[1]/1"))})
+    in_another_container = instance.get_run_by_id(run.run_id)
+    assert here is not None
+    assert on_another_host is not None
+    assert in_another_container is not None
+    assert launcher.check_run_worker_health(here).status is WorkerStatus.RUNNING
+    child.kill()
+    child.wait(SECONDS)
+    assert launcher.check_run_worker_health(here).status is WorkerStatus.FAILED
+    assert launcher.check_run_worker_health(on_another_host).status is WorkerStatus.RUNNING
+    assert launcher.check_run_worker_health(in_another_container).status is WorkerStatus.RUNNING
+
+
+def test_a_run_of_a_code_server_behind_a_port_is_not_judged_by_the_number_of_its_process(
+    instance: DagsterInstance, launcher: RunLauncher, schema: str
+):
+    run = run_that_is_started(instance, schema)
+    instance.report_engine_event("Started process for run (pid: 999999999).", run)
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+    instance.add_run_tags(run.run_id, {".dagster/grpc_info": '{"host": "user-code", "port": 4000}'})
+    behind_port = instance.get_run_by_id(run.run_id)
+    assert behind_port is not None
+    assert launcher.check_run_worker_health(behind_port).status is WorkerStatus.RUNNING
+
+
 def test_a_run_of_the_command_line_fails_once_its_process_is_gone(
     instance: DagsterInstance, child: subprocess.Popen[bytes], schema: str
 ):
-    worker = Worker(this_worker().host, child.pid, f"{this_worker().started.rpartition('/')[0]}/{_start_of(child.pid)}")
+    worker = HostProcess(
+        this_process().host, child.pid, f"{this_process().started.rpartition('/')[0]}/{_start_of(child.pid)}"
+    )
     run = run_that_is_started(instance, schema)
     instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{worker.host}/{worker.pid}/{worker.started}"})
     assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 0 abandoned runs"

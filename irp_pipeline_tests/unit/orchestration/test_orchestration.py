@@ -19,9 +19,11 @@ from dagster import OpDefinition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.orchestration import executors, notifier
 from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
+from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.instance import shipped_configuration, use_dagster_home
 from irp_pipeline.orchestration.jobs import STAGES, run_cycle, selection
 from irp_pipeline.orchestration.notifier import FailedRun
@@ -114,15 +116,37 @@ def test_steps_run_in_the_order_of_their_numbers():
     assert len(set(order)) == len(order)
 
 
-def test_every_op_of_the_cycle_is_a_tracked_step_that_hands_nothing_on_or_a_part_of_one():
+@pytest.mark.parametrize("kind", ["in_process", "multiprocess", "celery", "k8s"])
+def test_each_executor_has_the_name_of_its_setting(kind: settings.Executor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IRP_CELERY_BROKER", "redis://127.0.0.1:1/0")
+    assert executor(kind).name == kind
+
+
+@pytest.mark.parametrize(("kind", "package"), [("celery", "dagster-celery"), ("k8s", "dagster-k8s")])
+def test_without_its_package_an_executor_says_what_to_install(
+    kind: settings.Executor, package: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(settings.SettingsError, match=rf"{package} is not installed.*'irp-pipeline\[{kind}\]'"):
+        executor(kind)
+
+
+def test_the_broker_is_no_part_of_run_config(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IRP_CELERY_BROKER", "redis://:very-secret@127.0.0.1:1/0")
+    schema = executor("celery").config_schema
+    assert schema is not None
+    assert not schema.as_field().config_type.fields  # type: ignore[attr-defined]
+
+
+def test_every_op_of_the_cycle_is_a_tracked_step_or_a_part_of_one_and_hands_nothing_on():
     parts = set()
     for node in run_cycle.all_node_defs:
         if isinstance(node, OpDefinition):
             assert node.required_resource_keys == {"database"}
             assert node.description
-            if "irp/step" in node.tags:
-                assert [out.dagster_type.is_nothing for out in node.output_defs] == [True]
-            else:
+            assert [out.dagster_type.is_nothing for out in node.output_defs] == [True]
+            assert [into.dagster_type.is_nothing for into in node.input_defs] == [True]
+            if "irp/step" not in node.tags:
                 parts.add(node.name)
     assert parts == {"share_out_jobs", "hand_over_jobs"}
 

@@ -30,6 +30,9 @@ VARIABLES = (
     "IRP_CONNECT_TIMEOUT",
     "IRP_POOL_SIZE",
     "IRP_EXTENSIONS_SCHEMA",
+    "IRP_EXECUTOR",
+    "IRP_CELERY_BROKER",
+    "IRP_CELERY_QUEUE",
     "PGUSER",
 )
 
@@ -430,6 +433,37 @@ class TestConnections:
         monkeypatch.setenv("DB_PORT", "abc")
         assert settings.irp_home() == tmp_path / ".irp"
         assert settings.database_source() == "DB_*"
+
+
+class TestCelery:
+    def test_knows_where_its_broker_is(self, monkeypatch):
+        monkeypatch.setenv("IRP_CELERY_BROKER", "amqps://ada:secret@mq.example.com/irp")
+        assert settings.celery_broker() == "amqps://ada:secret@mq.example.com/irp"
+        assert settings.celery_queue() == "irp"
+
+    @pytest.mark.parametrize("address", ["http://ada:very-secret@mq", "mq.example.com:5672?very-secret", "redis://"])
+    def test_refuses_what_is_no_broker_and_shows_no_password(self, monkeypatch, address):
+        monkeypatch.setenv("IRP_CELERY_BROKER", address)
+        with pytest.raises(
+            SettingsError, match=r"IRP_CELERY_BROKER is set, which is not usable.*RabbitMQ or Redis"
+        ) as it:
+            settings.celery_broker()
+        assert "very-secret" not in as_printed(it.value)
+
+    def test_needs_a_broker_only_if_it_executes_steps(self, monkeypatch):
+        assert settings.problems() == []
+        monkeypatch.setenv("IRP_EXECUTOR", "celery")
+        assert [problem.partition(".")[0] for problem in settings.problems()] == ["IRP_CELERY_BROKER is not set"]
+
+    def test_refuses_a_queue_whose_name_is_none(self, monkeypatch):
+        monkeypatch.setenv("IRP_CELERY_QUEUE", "a queue")
+        with pytest.raises(SettingsError, match="IRP_CELERY_QUEUE is 'a queue'"):
+            settings.celery_queue()
+
+    def test_executors_that_there_are_not_are_refused_with_those_that_there_are(self, monkeypatch):
+        monkeypatch.setenv("IRP_EXECUTOR", "threads")
+        with pytest.raises(SettingsError, match=r"IRP_EXECUTOR is 'threads'.*'celery' or 'k8s'"):
+            settings.executor()
 
 
 def test_every_error_is_one_of_the_projects():

@@ -42,7 +42,10 @@ def test_parameters_that_nobody_changes_stay_as_they_are() -> None:
         ({"loss_factor": 10**400}, "loss_factor: holds a number that is too large"),
         ({"los_factor": [0.5]}, "los_factor: there is no parameter 'los_factor'; did you mean 'loss_factor'?"),
         ({"perspectives": ["XL"]}, "perspectives: 'XL' is unknown; it can be GUL, IL, RI"),
-        ({"engine": "oasis"}, "engine: 'oasis' is unknown; it can be oasis_deterministic, oasis_stochastic"),
+        (
+            {"engine": "oasis"},
+            "engine: 'oasis' is unknown; it can be oasis_deterministic, oasis_stochastic, oasis_platform",
+        ),
         (
             {"model_options": {"model_perils_cover": ["WTC"]}},
             (
@@ -51,7 +54,10 @@ def test_parameters_that_nobody_changes_stay_as_they_are() -> None:
                 "supported_oed_coverage_types"
             ),
         ),
-        ({"samples": 10}, "samples: must be empty: oasis_deterministic does not use it, only oasis_stochastic does"),
+        (
+            {"samples": 10},
+            "samples: must be empty: oasis_deterministic does not use it, only oasis_stochastic and oasis_platform do",
+        ),
         (
             {"name": "other"},
             "name: cannot be changed for a job: it is 'property_stress' in the workbook; change that instead",

@@ -1,16 +1,17 @@
-"""Supervising jobs: ``python -m irp_pipeline.engines.supervisor`` takes a slot and works through the queue.
+"""Running the program of a job: in its own session, within its limits, with nothing left behind.
 
-The oldest job comes first, and the supervisor ends when the queue is empty. There are never more supervisors than
-slots, so a thousand waiting jobs cost a thousand small files and no process. If a supervisor is killed, its job counts
-as lost, and the next process that tracks jobs starts another supervisor for the queue.
+How it ended is written to the job's folder before anybody hears of it: a computation that was finished stays finished,
+whatever happens to the worker or the database.
 """
 
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,72 +19,66 @@ from irp_pipeline.engines.environment import of_this_project
 from irp_pipeline.engines.folders import (
     MARK,
     UnreadableError,
-    begin,
-    end,
     end_of_text,
+    ended,
     kill_what_is_left,
-    locked,
-    read_json,
     read_result,
     result_file,
-    slot,
     text,
-    waiting,
+    write_end,
 )
-from irp_pipeline.engines.local import Limits, ensure_supervisor
+from irp_pipeline.engines.limits import Limits
 from irp_pipeline.engines.protocol import JobPhase
+from irp_pipeline.files import write_atomically
 
-_LOOKERS_PATIENCE_SECONDS: Final = 1.0
+Ending = tuple[JobPhase, str]
+"""Why a job is to be ended: the phase that it then has, and the reason in one line."""
+
 _POLL_SECONDS: Final = 0.2
 _CHECK_SECONDS: Final = 2.0
-_HEARTBEAT_SECONDS: Final = 5.0
 _LAST_WORDS_BYTES: Final = 65_536
 _LONGEST_LAST_WORDS: Final = 500
 
 
-def supervise() -> None:
-    """Take a free slot and run queued jobs until there are none; return at once if no slot is free."""
-    while True:
-        with slot(_LOOKERS_PATIENCE_SECONDS) as mine:
-            if not mine:
-                return
-            while _run_next():
-                pass
-        if not any(waiting()):  # a process that has just queued a job may have found all slots taken
-            return
+def run_program(
+    folder: Path,
+    program: Sequence[str],
+    limits: Limits,
+    environment: Mapping[str, str],
+    request: Mapping[str, Any],
+    to_end: Callable[[], Ending | None] = lambda: None,
+) -> dict[str, Any]:
+    """Run the program of a job until it ends, and keep how it ended in the job's folder.
+
+    Args:
+        folder: the job's folder, with its inputs.
+        program: the command; the folder becomes its last argument and its working folder.
+        limits: what it may use.
+        environment: its variables.
+        request: what it finds in ``request.json``.
+        to_end: asked several times a second; if it returns a reason, the job is ended.
+
+    Returns:
+        How it ended: ``phase``, ``message`` and ``result``, as in :class:`irp_pipeline.engines.protocol.JobState`.
+
+    Raises:
+        OSError: the job's folder cannot be written.
+    """
+    content = {"program": list(program), "limits": asdict(limits), "request": dict(request)}
+    write_atomically(folder / "request.json", json.dumps(content, indent=1))
+    end = _run(folder, program, limits, environment, to_end)
+    write_end(folder, end)
+    return end
 
 
-def _run_next() -> bool:
-    """Run the oldest job that no other supervisor runs; return whether there was one."""
-    for entry in waiting():
-        folder = entry.readlink()
-        with locked(folder, patience=_LOOKERS_PATIENCE_SECONDS) as mine:
-            if not mine:
-                continue
-            if (folder / "started.json").exists() or (folder / "result.json").exists():
-                entry.unlink(missing_ok=True)
-                continue
-            if (folder / "cancel").exists():
-                end(folder, JobPhase.CANCELLED, "It was cancelled before it began")
-                entry.unlink(missing_ok=True)
-                continue
-            environment = begin(folder)
-            entry.unlink(missing_ok=True)
-            if any(waiting()):
-                ensure_supervisor()
-            _run(folder, environment)
-            return True
-    return False
-
-
-def _run(folder: Path, environment: Mapping[str, str]) -> None:
-    content = read_json(folder / "request.json")
-    try:
-        program, limits = list((content or {})["program"]), Limits(**(content or {})["limits"])
-    except (KeyError, TypeError):
-        end(folder, JobPhase.FAILED, "request.json is not what was submitted")
-        return
-    with (folder / "log.txt").open("ab") as log:
+def _run(
+    folder: Path,
+    program: Sequence[str],
+    limits: Limits,
+    environment: Mapping[str, str],
+    to_end: Callable[[], Ending | None],
+) -> dict[str, Any]:
+    with open(folder / "log.txt", "ab", opener=_for_its_owner) as log:
         try:
             process = subprocess.Popen(  # noqa: S603 - the command is this project's own
                 [*program, str(folder)],
@@ -96,27 +91,31 @@ def _run(folder: Path, environment: Mapping[str, str]) -> None:
                 start_new_session=True,
             )
         except OSError as error:
-            end(folder, JobPhase.FAILED, f"The program cannot be started: {error}")
-            return
-        stopped = _watch(folder, process, limits)
-        kill_what_is_left(folder)
-        process.wait()
-    if stopped is not None:
-        end(folder, *stopped)
-    else:
-        end(folder, *_outcome(folder, process.returncode))
+            return ended(JobPhase.FAILED, f"The program cannot be started: {error}")
+        try:
+            stopped = _watch(folder, process, limits, to_end)
+        finally:
+            kill_what_is_left(folder)
+            process.wait()
+    return ended(*stopped) if stopped is not None else ended(*_outcome(folder, process.returncode))
 
 
-def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tuple[JobPhase, str] | None:
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _watch(
+    folder: Path, process: subprocess.Popen[bytes], limits: Limits, to_end: Callable[[], Ending | None]
+) -> Ending | None:
     """Wait until a job ends by itself (return None), or return why it must be ended."""
-    began = last_check = last_heartbeat = time.monotonic()
+    began = last_check = time.monotonic()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_SECONDS)
             return None
         now = time.monotonic()
-        if (folder / "cancel").exists():
-            return JobPhase.CANCELLED, "It was cancelled while it ran"
+        if reason := to_end():
+            return reason
         if now - began > limits.seconds:
             return JobPhase.FAILED, f"It ran longer than its limit of {_duration(limits.seconds)} (IRP_JOB_HOURS)"
         if now - last_check > _CHECK_SECONDS:
@@ -127,10 +126,6 @@ def _watch(folder: Path, process: subprocess.Popen[bytes], limits: Limits) -> tu
             if limits.memory_bytes is not None and _memory(process.pid) > limits.memory_bytes:
                 gigabytes = limits.memory_bytes / 1e9
                 return JobPhase.FAILED, f"It used more memory than its limit of {gigabytes:g} GB (IRP_JOB_MEMORY_GB)"
-        if now - last_heartbeat > _HEARTBEAT_SECONDS:
-            last_heartbeat = now
-            with suppress(FileNotFoundError):
-                os.utime(folder / "started.json")
 
 
 def _outcome(folder: Path, exit_status: int) -> tuple[JobPhase, str | None, dict[str, Any] | None]:
@@ -210,7 +205,3 @@ def _signal_name(number: int) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
-
-
-if __name__ == "__main__":
-    supervise()

@@ -1,4 +1,4 @@
-"""Which process is at work: identifying it so that others can see later whether it still runs.
+"""Processes: identifying one so that others can see later whether it still runs.
 
 A PID is not enough: the system reuses it, and it means nothing on another host, in another container or after a
 reboot. Nothing here uses the database.
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
-class Worker:
+class HostProcess:
     """A process.
 
     Attributes:
@@ -46,10 +46,10 @@ class Worker:
             return False
 
 
-def this_worker() -> Worker:
+def this_process() -> HostProcess:
     """Return the calling process."""
     pid = os.getpid()
-    return Worker(socket.gethostname(), pid, f"{_place()}/{_start_of(pid)}")
+    return HostProcess(socket.gethostname(), pid, f"{_place()}/{_start_of(pid)}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from irp_pipeline import worker
-from irp_pipeline.worker import Worker, this_worker
+import irp_pipeline.process
+from irp_pipeline.process import HostProcess, this_process
 from irp_pipeline_tests.support.waiting import wait_until
 
 
@@ -27,9 +27,9 @@ def start_of(pid: int) -> str:
     return text[len(f"{pid} ({name}) ") :].split()[22 - 3]
 
 
-def worker_of(pid: int) -> Worker:
-    place = this_worker().started.rpartition("/")[0]
-    return Worker(this_worker().host, pid, f"{place}/{start_of(pid)}")
+def process_of(pid: int) -> HostProcess:
+    place = this_process().started.rpartition("/")[0]
+    return HostProcess(this_process().host, pid, f"{place}/{start_of(pid)}")
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def other(process: subprocess.Popen[bytes]) -> Worker:
+def other(process: subprocess.Popen[bytes]) -> HostProcess:
     """What that process would say of itself."""
-    return worker_of(process.pid)
+    return process_of(process.pid)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -56,12 +56,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 class TestAProcessOnThisHost:
     def test_is_not_gone_while_it_runs(self, other):
-        assert not this_worker().is_gone()
+        assert not this_process().is_gone()
         assert not other.is_gone()
 
     def test_says_the_same_of_itself_each_time(self):
-        assert this_worker() == this_worker()
-        assert this_worker().pid == os.getpid()
+        assert this_process() == this_process()
+        assert this_process().pid == os.getpid()
 
     def test_is_gone_when_it_has_ended(self, process, other):
         end(process)
@@ -89,20 +89,20 @@ class TestAProcessOnThisHost:
         with subprocess.Popen([program, "600"]) as sleeper:
             try:
                 wait_until(lambda: ") Z (" in psutil.Process(sleeper.pid).name())
-                named = worker_of(sleeper.pid)
+                named = process_of(sleeper.pid)
                 assert not named.is_gone()
             finally:
                 sleeper.kill()
         assert named.is_gone()
 
     def test_has_no_start_that_was_not_written_as_we_do(self):
-        assert not dataclasses.replace(this_worker(), started="").is_gone()
-        assert not dataclasses.replace(this_worker(), started="nonsense").is_gone()
+        assert not dataclasses.replace(this_process(), started="").is_gone()
+        assert not dataclasses.replace(this_process(), started="nonsense").is_gone()
 
 
 class TestAProcessThatCannotBeSeenFromHere:
     @pytest.fixture
-    def ended(self, process: subprocess.Popen[bytes], other: Worker) -> Worker:
+    def ended(self, process: subprocess.Popen[bytes], other: HostProcess) -> HostProcess:
         end(process)
         return other
 
@@ -125,7 +125,7 @@ class TestASystemThatHidesProcesses:
     def proc_that_hides(self, monkeypatch, tmp_path, other) -> None:
         (tmp_path / "self").mkdir()
         (tmp_path / "self" / "stat").touch()
-        monkeypatch.setattr(worker, "_PROC", tmp_path)
+        monkeypatch.setattr(irp_pipeline.process, "_PROC", tmp_path)
 
     def test_a_hidden_process_is_not_gone(self, other):
         assert not other.is_gone()
@@ -146,15 +146,15 @@ class TestASystemThatHidesProcesses:
 class TestASystemWithoutProc:
     @pytest.fixture(autouse=True)
     def no_proc(self, monkeypatch, tmp_path) -> None:
-        monkeypatch.setattr(worker, "_PROC", tmp_path)
+        monkeypatch.setattr(irp_pipeline.process, "_PROC", tmp_path)
 
     @pytest.fixture
-    def known(self, other: Worker) -> Worker:
+    def known(self, other: HostProcess) -> HostProcess:
         place = other.started.rpartition("/")[0]
         return dataclasses.replace(other, started=f"{place}/{psutil.Process(other.pid).create_time()}")
 
     def test_tells_a_running_process(self, known):
-        assert not this_worker().is_gone()
+        assert not this_process().is_gone()
         assert not known.is_gone()
 
     def test_tells_one_that_has_ended(self, process, known):
@@ -174,14 +174,14 @@ class TestASystemWithoutProc:
         assert not known.is_gone()
 
 
-def test_a_forked_child_is_a_worker_of_its_own():
+def test_a_forked_child_is_a_process_of_its_own():
     script = """
 import json, os
-from irp_pipeline.worker import this_worker
-before = this_worker()
+from irp_pipeline.process import this_process
+before = this_process()
 read, write = os.pipe()
 if os.fork() == 0:
-    child = this_worker()
+    child = this_process()
     os.write(write, json.dumps([child != before, child.pid == os.getpid(), child.is_gone(), before.is_gone()]).encode())
     os._exit(0)
 os.wait()

@@ -1,0 +1,81 @@
+"""Which process executes a run: a tag of the run, which that process writes itself.
+
+Whoever launches a run does not know the process: a code server may be in another container, where the same number
+belongs to another process. So the tag names host, boot and container, and only a process there can judge it.
+"""
+
+from collections.abc import Iterator
+
+from dagster import DagsterEvent, DagsterInstance, DagsterRun, Executor, ExecutorDefinition, InitExecutorContext
+
+from irp_pipeline.orchestration.internals import (
+    ExecutionPlan,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepDependencyConfig,
+)
+from irp_pipeline.process import HostProcess, this_process
+
+RUN_WORKER_TAG = "irp/run_worker"
+
+
+def announcing(definition: ExecutorDefinition) -> ExecutorDefinition:
+    """Return the same executor, which first says in the tags of a run that this process executes it."""
+    create = definition.executor_creation_fn
+    if create is None:
+        return definition
+
+    def created(context: InitExecutorContext) -> Executor:
+        return _Announcing(create(context))
+
+    return ExecutorDefinition(
+        definition.name,
+        definition.config_schema,  # type: ignore[arg-type] # the schema of another definition is taken as it is
+        requirements=definition.get_requirements,
+        executor_creation_fn=created,
+        description=definition.description,
+    )
+
+
+def worker_of_run(run: DagsterRun) -> HostProcess | None:
+    """Return the process that executes a run, or None as long as it is not known."""
+    return worker_in_tag(run.tags.get(RUN_WORKER_TAG, ""))
+
+
+def as_tag(worker: HostProcess) -> str:
+    """Return a process as the value of a tag: ``<host>/<pid>/<start>``."""
+    return f"{worker.host}/{worker.pid}/{worker.started}"
+
+
+def worker_in_tag(value: str) -> HostProcess | None:
+    """Return the process in the value of a tag, or None."""
+    host, _, rest = value.partition("/")
+    pid, _, started = rest.partition("/")
+    return HostProcess(host, int(pid), started) if pid.isdecimal() else None
+
+
+def announce(instance: DagsterInstance, run_id: str) -> None:
+    """Say in the tags of a run that this process executes it."""
+    instance.add_run_tags(run_id, {RUN_WORKER_TAG: as_tag(this_process())})
+
+
+class _Announcing(Executor):
+    """An executor that says where it works, and leaves the work to another."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    @property
+    def retries(self) -> RetryMode:
+        """As the other executor's."""
+        return self._executor.retries
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        """As the other executor's."""
+        return self._executor.step_dependency_config
+
+    def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        """Announce this process, and execute the plan."""
+        announce(plan_context.instance, plan_context.run_id)
+        yield from self._executor.execute(plan_context, execution_plan)
