@@ -5,7 +5,8 @@ to a result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and 
 Then its analyses can be part of groups, and metrics are computed from them.
 """
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator
 
@@ -87,3 +88,11 @@ PeriodLosses = Annotated[
         of_results=True,
     ),
 ]
+
+
+def with_usual_losses(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an analysis by simulated year, with the usual return periods and period losses if empty."""
+    filled = dict(fields)
+    filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
+    filled.setdefault("period_losses", True)
+    return filled

@@ -22,6 +22,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -30,7 +31,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from irp_pipeline.engines.protocol import JobPhase, is_inside_path
+from irp_pipeline.engines.protocol import EngineError, JobPhase, is_inside_path
 from irp_pipeline.files import write_atomically
 from irp_pipeline.storable import UnstorableError, one_line, storable_text
 from irp_pipeline.storable import read_json as storable_json
@@ -44,6 +45,8 @@ MARK: Final = "IRP_JOB_FOLDER"
 LONGEST_MESSAGE: Final = 2000
 """The largest number of characters of the reason why a job failed."""
 
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_LOG_BYTES: Final = 16 * 2**20
 _MOST_BYTES: Final = 64 * 2**20
 _MOST_BYTES_OF_LINE: Final = 65_536
 _HASHED_AT_ONCE: Final = 2**20
@@ -51,6 +54,17 @@ _HASHED_AT_ONCE: Final = 2**20
 
 class UnreadableError(Exception):
     """A file of a job is not as it must be; the message names it and says why, in one line."""
+
+
+def folder_of_job(jobs_folder: Path, key: str) -> Path:
+    """Return the folder of a job.
+
+    Raises:
+        EngineError: the key cannot be the name of a folder.
+    """
+    if not _KEY.fullmatch(key):
+        raise EngineError(f"{key!r} cannot be the key of a job: 1 to 100 letters, digits, '_' and '-'")
+    return jobs_folder / key
 
 
 def ended(phase: JobPhase, message: str | None, result: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -167,6 +181,12 @@ def text(path: Path) -> str | None:
     except UnreadableError:
         return None
     return one_line((content or b"").decode("utf-8", errors="replace"), LONGEST_MESSAGE).strip() or None
+
+
+def log_text(path: Path) -> str:
+    """Return a log, fit to be shown; only the end of a long one, after a line that says so."""
+    said, before = end_of_text(path, _LOG_BYTES)
+    return f"[{before:,} bytes before this are in {path}]\n{said}" if before else said
 
 
 def end_of_text(path: Path, most_bytes: int) -> tuple[str, int]:

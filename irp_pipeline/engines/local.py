@@ -7,24 +7,20 @@ does not know what it computes. :mod:`irp_pipeline.engines.folders` describes th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from irp_pipeline import settings, store
 from irp_pipeline.engines import leases
-from irp_pipeline.engines.folders import end_of_text, ended, kill_what_is_left, read_end
+from irp_pipeline.engines.folders import ended, folder_of_job, kill_what_is_left, log_text, read_end
 from irp_pipeline.engines.leases import JobLease, LeasedJob
 from irp_pipeline.engines.limits import Limits
-from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
+from irp_pipeline.engines.protocol import JobPhase, JobState
 from irp_pipeline.engines.waking import wake_worker
 from irp_pipeline.queue.names import QueueError
 from irp_pipeline.queue.tasks import enqueue, queue_name, withdraw
-
-_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_LOG_BYTES: Final = 16 * 2**20
 
 
 class LocalEngine:
@@ -55,9 +51,7 @@ class LocalEngine:
 
     def folder(self, key: str) -> Path:
         """Return the folder where the files of a job are."""
-        if not _KEY.fullmatch(key):
-            raise EngineError(f"{key!r} cannot be the key of a job: 1 to 100 letters, digits, '_' and '-'")
-        return self._jobs / key
+        return folder_of_job(self._jobs, key)
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Queue jobs, in the caller's transaction.
@@ -104,9 +98,7 @@ class LocalEngine:
 
     def log(self, key: str) -> str:
         """Return what the job's program has printed so far, without control characters; only the end of a long log."""
-        path = self.folder(key) / "log.txt"
-        said, before = end_of_text(path, _LOG_BYTES)
-        return f"[{before:,} bytes before this are in {path}]\n{said}" if before else said
+        return log_text(self.folder(key) / "log.txt")
 
     def _state(self, job: LeasedJob | None) -> JobState:
         if job is None:

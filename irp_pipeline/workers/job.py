@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -148,14 +149,13 @@ class JobRun:
         Returns:
             Its answer; None if the worker ends before that, or if the database refuses.
         """
-        for number in range(1_000_000):
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
                 return statement()
             except DatabaseError as error:
                 if not error.disconnected:
                     _log.warning("The database refuses the job %s of schema %s: %s", self.key, self.schema, error)
                     return None
-                pause = _PAUSES[min(number, len(_PAUSES) - 1)]
                 _log.warning("The database is away; the job %s waits for it: %s", self.key, error.args[0])
                 if self._give_up.wait(pause):
                     return None

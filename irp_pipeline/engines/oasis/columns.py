@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from irp_pipeline.columns import JSON, NUMBERS, TEXT, Column, Row, Text, no_repeats, path_problem
 from irp_pipeline.columns.paths import option_problem, texts_in
 from irp_pipeline.columns.values import refuse_unusable_characters
-from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS, EventLosses, PeriodLosses, Queue, ReturnPeriods, Samples
+from irp_pipeline.engines.columns import EventLosses, PeriodLosses, Queue, ReturnPeriods, Samples, with_usual_losses
 
 
 def _numbers_in(value: object) -> Iterator[float]:
@@ -103,10 +103,7 @@ class StochasticColumns(Row):
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        filled = super().with_defaults(fields)
-        filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
-        filled.setdefault("period_losses", True)
-        return filled
+        return with_usual_losses(super().with_defaults(fields))
 
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from irp_pipeline.columns import TEXT, Column, Row, Text, path_problem
-from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS, EventLosses, PeriodLosses, ReturnPeriods, Samples
+from irp_pipeline.engines.columns import EventLosses, PeriodLosses, ReturnPeriods, Samples, with_usual_losses
 from irp_pipeline.engines.oasis.columns import SettingsFile
 
 
@@ -46,10 +46,7 @@ class PlatformColumns(Row):
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        filled = super().with_defaults(fields)
-        filled["return_periods"] = filled.get("return_periods") or USUAL_RETURN_PERIODS
-        filled.setdefault("period_losses", True)
-        return filled
+        return with_usual_losses(super().with_defaults(fields))
 
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

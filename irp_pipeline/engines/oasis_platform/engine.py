@@ -8,7 +8,6 @@ waiting, up to a time limit, and leaves the rest to the next call. Where a job s
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline import settings
-from irp_pipeline.engines.folders import end_of_text
+from irp_pipeline.engines.folders import folder_of_job, log_text
 from irp_pipeline.engines.oasis_platform import job_folder, progress
 from irp_pipeline.engines.oasis_platform.driving import analysis_name, cancel_analysis, drive, printed
 from irp_pipeline.engines.oasis_platform.errors import AwayError
@@ -34,10 +33,8 @@ from irp_pipeline.storable import storable_text
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis_platform.connection import Connection
 
-_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _CALL_SECONDS: Final = 20.0
 """After that, a call begins nothing new."""
-_LOG_BYTES: Final = 16 * 2**20
 _NOT_SET: Final = (
     "The address of the Oasis Platform is not set: set IRP_OASIS_PLATFORM_URL, and IRP_OASIS_PLATFORM_USER with "
     "IRP_OASIS_PLATFORM_PASSWORD"
@@ -171,13 +168,10 @@ class PlatformEngine:
             connection = _connection()
             analysis = find_analysis(connection, analysis_name(key))
             return "" if analysis is None else storable_text(printed(connection, analysis).replace("\0", ""))
-        said, before = end_of_text(path, _LOG_BYTES)
-        return f"[{before:,} bytes before this are in {path}]\n{said}" if before else said
+        return log_text(path)
 
     def _folder(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise EngineError(f"{key!r} cannot be the key of a job: 1 to 100 letters, digits, '_' and '-'")
-        return self._jobs / key
+        return folder_of_job(self._jobs, key)
 
 
 def _access() -> PlatformAccess:
