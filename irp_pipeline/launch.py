@@ -22,6 +22,7 @@ from irp_pipeline.orchestration.internals import (
     PARTITION_NAME_TAG,
     PARTITION_SET_TAG,
     execute_run_iterator,
+    make_new_run_id,
     origin_of_job,
     partition_set_of_job,
     setup_interrupt_handlers,
@@ -102,11 +103,13 @@ def _make_run(
     partition = {PARTITION_NAME_TAG: cycle}
     # Without these two, the UI lists the run neither under its job nor under its partition.
     found_by = {PARTITION_SET_TAG: partition_set_of_job(job.name)}
+    run_id = make_new_run_id()
     return instance.create_run_for_job(
         job,
+        run_id=run_id,
         run_config=run_config,
         status=DagsterRunStatus.STARTING,  # the queue counts it from here on
-        tags=partition | found_by | run_tags(run_config, partition) | process_tag(),
+        tags=partition | found_by | run_tags(run_config, partition) | process_tag(run_id),
         op_selection=op_selection,
         job_code_origin=reconstructable(run_cycle_job).get_python_origin(),  # where a worker elsewhere finds the code
         remote_job_origin=origin_of_job(CODE_LOCATION, definitions.get_repository_def().name, job.name),

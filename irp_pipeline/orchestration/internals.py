@@ -59,6 +59,9 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
 from dagster._core.storage.tags import PARTITION_SET_TAG as PARTITION_SET_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+# The id of a run that is not made yet: a tag of the run says which process executes that very run.
+from dagster._core.utils import make_new_run_id as make_new_run_id
+
 # The argument for classes that dagster.yaml names: it is in the signature of the public from_config_value.
 from dagster._serdes import ConfigurableClass as ConfigurableClass
 from dagster._serdes import ConfigurableClassData as ConfigurableClassData

@@ -21,11 +21,11 @@ from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.ending import has_live_step, workers_of
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG, WorkerStatus
-from irp_pipeline.orchestration.run_worker import as_tag, worker_in_tag, worker_of_run
+from irp_pipeline.orchestration.run_worker import as_tag, process_in_tag, worker_of_run
 from irp_pipeline.process import HostProcess, this_process
 
 PROCESS_TAG = "irp/process"
-"""The process of a run of the command line, as ``<host>/<pid>/<start>``."""
+"""The process of a run of the command line, as :func:`~irp_pipeline.orchestration.run_worker.as_tag` writes it."""
 
 IN_PROGRESS = (DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 _UNFINISHED = (DagsterRunStatus.QUEUED, *IN_PROGRESS)
@@ -39,9 +39,9 @@ class BusyError(IrpError):
     """Another run has the cycle."""
 
 
-def process_tag() -> dict[str, str]:
+def process_tag(run_id: str) -> dict[str, str]:
     """Return the tag by which others can tell whether a run of this process is still alive."""
-    return {PROCESS_TAG: as_tag(this_process())}
+    return {PROCESS_TAG: as_tag(run_id, this_process())}
 
 
 def run_in_the_way(
@@ -123,7 +123,7 @@ def is_over(instance: DagsterInstance, run_id: str, schema: str) -> bool:
 
 def process_of(run: DagsterRun) -> HostProcess | None:
     """Return the process of a run of the command line, or None for another run."""
-    return worker_in_tag(run.tags.get(PROCESS_TAG, ""))
+    return process_in_tag(run, PROCESS_TAG)
 
 
 def _executor_is_gone(instance: DagsterInstance, run: DagsterRun) -> bool:

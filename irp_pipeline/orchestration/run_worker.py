@@ -2,6 +2,9 @@
 
 Whoever launches a run does not know the process: a code server may be in another container, where the same number
 belongs to another process. So the tag names host, boot and container, and only a process there can judge it.
+
+Dagster copies the tags of a run to the run that executes it again. So the tag names the run too, and says nothing of
+another one.
 """
 
 from collections.abc import Iterator
@@ -39,24 +42,25 @@ def announcing(definition: ExecutorDefinition) -> ExecutorDefinition:
 
 def worker_of_run(run: DagsterRun) -> HostProcess | None:
     """Return the process that executes a run, or None as long as it is not known."""
-    return worker_in_tag(run.tags.get(RUN_WORKER_TAG, ""))
+    return process_in_tag(run, RUN_WORKER_TAG)
 
 
-def as_tag(worker: HostProcess) -> str:
-    """Return a process as the value of a tag: ``<host>/<pid>/<start>``."""
-    return f"{worker.host}/{worker.pid}/{worker.started}"
+def as_tag(run_id: str, process: HostProcess) -> str:
+    """Return the process of a run as the value of a tag: ``<run>/<host>/<pid>/<start>``."""
+    return f"{run_id}/{process.host}/{process.pid}/{process.started}"
 
 
-def worker_in_tag(value: str) -> HostProcess | None:
-    """Return the process in the value of a tag, or None."""
-    host, _, rest = value.partition("/")
+def process_in_tag(run: DagsterRun, tag: str) -> HostProcess | None:
+    """Return the process that a tag of a run names, or None: there is no such tag, or it was another run's."""
+    run_id, _, process = run.tags.get(tag, "").partition("/")
+    host, _, rest = process.partition("/")
     pid, _, started = rest.partition("/")
-    return HostProcess(host, int(pid), started) if pid.isdecimal() else None
+    return HostProcess(host, int(pid), started) if run_id == run.run_id and pid.isdecimal() else None
 
 
 def announce(instance: DagsterInstance, run_id: str) -> None:
     """Say in the tags of a run that this process executes it."""
-    instance.add_run_tags(run_id, {RUN_WORKER_TAG: as_tag(this_process())})
+    instance.add_run_tags(run_id, {RUN_WORKER_TAG: as_tag(run_id, this_process())})
 
 
 class _Announcing(Executor):

@@ -396,11 +396,11 @@ def test_a_run_whose_process_says_where_it_is_is_judged_there_alone(
     worker = HostProcess(me.host, child.pid, f"{me.started.rpartition('/')[0]}/{_start_of(child.pid)}")
     run = run_that_is_started(instance, schema)
     instance.report_engine_event("Started process for run (pid: 999999999).", run)  # the launch is not asked any more
-    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(worker)})
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(run.run_id, worker)})
     here = instance.get_run_by_id(run.run_id)
-    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(replace(worker, host="elsewhere"))})
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(run.run_id, replace(worker, host="elsewhere"))})
     on_another_host = instance.get_run_by_id(run.run_id)
-    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(replace(worker, started="boot/pid:[1]/1"))})
+    instance.add_run_tags(run.run_id, {RUN_WORKER_TAG: as_tag(run.run_id, replace(worker, started="boot/pid:[1]/1"))})
     in_another_container = instance.get_run_by_id(run.run_id)
     assert here is not None
     assert on_another_host is not None
@@ -432,7 +432,7 @@ def test_a_run_of_the_command_line_fails_once_its_process_is_gone(
         this_process().host, child.pid, f"{this_process().started.rpartition('/')[0]}/{_start_of(child.pid)}"
     )
     run = run_that_is_started(instance, schema)
-    instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{worker.host}/{worker.pid}/{worker.started}"})
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: as_tag(run.run_id, worker)})
     assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 0 abandoned runs"
     child.kill()
     child.wait(SECONDS)
@@ -442,12 +442,40 @@ def test_a_run_of_the_command_line_fails_once_its_process_is_gone(
     assert ended.status is DagsterRunStatus.FAILURE
 
 
+@pytest.mark.parametrize("tag", [PROCESS_TAG, RUN_WORKER_TAG])
+def test_a_run_that_is_executed_again_is_not_judged_by_the_process_of_the_one_before(
+    instance: DagsterInstance, launcher: RunLauncher, child: subprocess.Popen[bytes], schema: str, tag: str
+):
+    before = run_that_is_started(instance, schema)
+    place = this_process().started.rpartition("/")[0]
+    worker = HostProcess(this_process().host, child.pid, f"{place}/{_start_of(child.pid)}")
+    instance.add_run_tags(before.run_id, {tag: as_tag(before.run_id, worker)})
+    ended = instance.get_run_by_id(before.run_id)
+    assert ended is not None
+    child.kill()
+    child.wait(SECONDS)
+    instance.report_run_failed(ended)
+    again = instance.create_run_for_job(  # Dagster copies all tags of the run before
+        definitions.get_job_def("run_cycle"),
+        run_config=ended.run_config,
+        tags=dict(ended.tags),
+        status=DagsterRunStatus.STARTED,
+        parent_run_id=ended.run_id,
+        root_run_id=ended.run_id,
+    )
+    assert launcher.check_run_worker_health(again).status is WorkerStatus.RUNNING
+    assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 0 abandoned runs"
+    assert run_in_the_way(instance, schema, "Q1-2024") is not None
+    instance.add_run_tags(again.run_id, {tag: as_tag(again.run_id, worker)})
+    assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 1 abandoned runs"
+
+
 def test_a_run_elsewhere_keeps_others_out_until_it_has_been_silent_for_long(
     instance: DagsterInstance, schema: str, monkeypatch: pytest.MonkeyPatch
 ):
     step_id = step_of("Q1-2024")
     run = run_that_is_started(instance, schema)
-    instance.add_run_tags(run.run_id, {PROCESS_TAG: "elsewhere/1/boot/pid:[1]/1"})
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: as_tag(run.run_id, HostProcess("elsewhere", 1, "boot/pid:[1]/1"))})
     instance.report_engine_event("It begins.", run)
     assert run_in_the_way(instance, schema, "Q1-2024") is not None
     assert run_in_the_way(instance, "another", "Q1-2024") is None
