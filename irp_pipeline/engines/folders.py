@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 MARK: Final = "IRP_JOB_FOLDER"
 """Set in the environment of every process of a job, so that all of them can be found."""
+REQUEST: Final = "request.json"
+"""Written when a job begins, on the machine that runs it."""
 LONGEST_MESSAGE: Final = 2000
 """The largest number of characters of the reason why a job failed."""
 

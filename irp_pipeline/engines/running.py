@@ -18,6 +18,7 @@ from typing import Any, Final
 from irp_pipeline.engines.environment import of_this_project
 from irp_pipeline.engines.folders import (
     MARK,
+    REQUEST,
     UnreadableError,
     end_of_text,
     ended,
@@ -65,7 +66,7 @@ def run_program(
         OSError: the job's folder cannot be written.
     """
     content = {"program": list(program), "limits": asdict(limits), "request": dict(request)}
-    write_atomically(folder / "request.json", json.dumps(content, indent=1))
+    write_atomically(folder / REQUEST, json.dumps(content, indent=1))
     end = _run(folder, program, limits, environment, to_end)
     write_end(folder, end)
     return end

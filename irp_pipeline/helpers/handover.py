@@ -11,10 +11,10 @@ it once. A job whose request has changed since then gets another key.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from irp_pipeline.engines import JobPhase, JobState, UnknownEngineError
+from irp_pipeline.engines import EngineError, JobPhase, JobState, RiskEngine, UnknownEngineError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.job_changes import (
@@ -97,7 +97,8 @@ def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
     """Ask the engines for the status of the unfinished jobs of a batch, and record the changes.
 
     A submitted job that its engine does not have is handed over again. A job that is being cancelled is cancelled
-    again, in case the first request did not arrive. If two callers track at once, only one records a change.
+    again, in case the first request did not arrive. If two callers track at once, only one records a change. An engine
+    that cannot be reached does not keep the jobs of others from being followed.
 
     Args:
         batch_id: the batch.
@@ -106,29 +107,28 @@ def track_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> None:
     Raises:
         JobError: there is no such batch.
         CycleError: its cycle is archived.
-        EngineError: an engine cannot be reached.
+        EngineError: an engine cannot be reached. The jobs of the others are recorded.
     """
     batch = open_batch(batch_id)
     if batch is None:
         raise JobError(f"There is no batch with the id {batch_id}")
-    jobs = select_jobs(batch_id, UNDER_WAY, job_ids)
-    states = _states(batch, jobs)
-    unheard = [job for job in jobs if job.status in BEING_CANCELLED and is_at_work(states[job.id])]
-    for engine_jobs in _by_engine(unheard).values():
-        batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
+    asked = select_jobs(batch_id, UNDER_WAY, job_ids)
+    states, unreachable = _states(batch, asked)
+    jobs = [job for job in asked if job.id in states]
+    unreachable += _cancel(batch, [job for job in jobs if job.status in BEING_CANCELLED and is_at_work(states[job.id])])
     changes = [change for job in jobs if (change := change_of(job, states[job.id])) is not None]
     lost = [job for job in jobs if _is_lost(job, states[job.id])]
-    if not changes and not lost:
-        return
-    again: list[Job] = []
-    with lock_batch(batch_id) as batch:
-        if lost:
-            seen = {job.id: job.status for job in lost}
-            still = select_jobs(batch_id, UNDER_WAY, list(seen), with_request=True)
-            again = [job for job in still if job.status is seen[job.id]]
-            changes += _hand_over(batch, again)
-        record(batch, changes)
-    _wake(batch, again, changes)
+    if changes or lost:
+        again: list[Job] = []
+        with lock_batch(batch_id) as batch:
+            if lost:
+                seen = {job.id: job.status for job in lost}
+                still = select_jobs(batch_id, UNDER_WAY, list(seen), with_request=True)
+                again = [job for job in still if job.status is seen[job.id]]
+                changes += _hand_over(batch, again)
+            record(batch, changes)
+        _wake(batch, again, changes)
+    _refuse_silence(unreachable)
 
 
 def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
@@ -161,8 +161,7 @@ def cancel_jobs(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         ]
         record(batch, changes)
     # Recorded first: if the request does not reach the engine, tracking repeats it.
-    for engine_jobs in _by_engine([job for job in jobs if job not in waiting]).values():
-        batch.engine_of(engine_jobs[0]).cancel([job.job_key for job in engine_jobs])
+    _refuse_silence(_cancel(batch, [job for job in jobs if job not in waiting]))
     return len(jobs)
 
 
@@ -246,7 +245,8 @@ def jobs_doing(batch_id: int) -> dict[str, str]:
     if batch is None:
         return {}
     jobs = select_jobs(batch_id, UNDER_WAY, None)
-    states = _states(batch, jobs)
+    states, unreachable = _states(batch, jobs)
+    _refuse_silence(unreachable)
     return {
         (job.analysis or f"job {job.id}"): storable_text(state.message, LONGEST_MESSAGE)
         for job in jobs
@@ -403,13 +403,38 @@ def end_at_engines(batch: BatchOfJobs, jobs: Iterable[Job]) -> None:
             risk_engine.cancel(at_work)
 
 
-def _states(batch: BatchOfJobs, jobs: Iterable[Job]) -> dict[int, JobState]:
-    """Ask each engine once for all of its jobs; return their states by job id."""
+def _states(batch: BatchOfJobs, jobs: Iterable[Job]) -> tuple[dict[int, JobState], list[EngineError]]:
+    """Ask each engine once for all of its jobs; return their states by job id, and why some have none."""
     states: dict[int, JobState] = {}
+
+    def ask(risk_engine: RiskEngine, of_engine: Mapping[str, Job]) -> None:
+        states.update({of_engine[key].id: state for key, state in risk_engine.states(list(of_engine)).items()})
+
+    return states, _tell_engines(batch, jobs, ask)
+
+
+def _cancel(batch: BatchOfJobs, jobs: Iterable[Job]) -> list[EngineError]:
+    """Ask each engine to end its jobs; return why some could not be asked."""
+    return _tell_engines(batch, jobs, lambda risk_engine, of_engine: risk_engine.cancel(list(of_engine)))
+
+
+def _tell_engines(
+    batch: BatchOfJobs, jobs: Iterable[Job], tell: Callable[[RiskEngine, Mapping[str, Job]], None]
+) -> list[EngineError]:
+    """Call a function with each engine and its jobs by key; return the errors of those that cannot be reached."""
+    unreachable = []
     for engine_jobs in _by_engine(jobs).values():
-        by_key = batch.engine_of(engine_jobs[0]).states([job.job_key for job in engine_jobs])
-        states |= {job.id: by_key[job.job_key] for job in engine_jobs}
-    return states
+        try:
+            tell(batch.engine_of(engine_jobs[0]), {job.job_key: job for job in engine_jobs})
+        except EngineError as error:
+            unreachable.append(error)
+    return unreachable
+
+
+def _refuse_silence(unreachable: Sequence[EngineError]) -> None:
+    """Raise if engines could not be reached."""
+    if unreachable:
+        raise EngineError("\n".join(map(str, unreachable))) from unreachable[0]
 
 
 def _by_engine(jobs: Iterable[Job]) -> dict[str, list[Job]]:

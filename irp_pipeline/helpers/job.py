@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from irp_pipeline import settings, store
+from irp_pipeline.engines.folders import REQUEST
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.handover import (
@@ -88,12 +89,11 @@ def job_log(job_id: int) -> str:
     """
     job = _require_job(job_id)
     risk_engine = engine_of(job.cycle_name, job.job_configuration_data)
-    text = risk_engine.log(job.work_key)
-    if not text and store.is_elsewhere():  # it ran on another machine
+    folder = risk_engine.folder(job.work_key)
+    if store.is_elsewhere() and not (folder / REQUEST).exists():  # another machine runs it, or has run it
         with suppress(store.MissingFileError):
-            store.fetch_job_file(risk_engine.folder(job.work_key), store.LOG)
-        text = risk_engine.log(job.work_key)
-    return text
+            store.fetch_job_file(folder, store.LOG)
+    return risk_engine.log(job.work_key)
 
 
 def submit_job(job_id: int) -> JobStatus:

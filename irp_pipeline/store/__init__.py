@@ -6,7 +6,7 @@ Here: publishing files there, fetching them, and what identifies the place. Not 
 
 from irp_pipeline.store.errors import MissingFileError, StoreError
 from irp_pipeline.store.identity import store_id
-from irp_pipeline.store.job_files import END, LOG, fetch_job_file, publish_job_files
+from irp_pipeline.store.job_files import END, LOG, fetch_job_file, publish_job_files, publish_job_log
 from irp_pipeline.store.named import bring, bring_all, name_of_path, path_of_name, put
 from irp_pipeline.store.published import (
     PUBLISHED,
@@ -47,6 +47,7 @@ __all__ = [
     "publish",
     "publish_all",
     "publish_job_files",
+    "publish_job_log",
     "put",
     "reach",
     "remove",

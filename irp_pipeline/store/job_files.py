@@ -42,9 +42,26 @@ def publish_job_files(folder: Path, result: Mapping[str, Any] | None) -> None:
         return
     files = ((folder / file["path"], file["sha256"]) for file in ((result or {}).get("files") or {}).values())
     publish_all((path, key_of(path), sha256) for path, sha256 in files)
-    for path in (folder / LOG, folder / END):  # the end comes last: who finds it finds the others
-        if path.is_file() and not path.is_symlink():
-            place_of_cycles().put(path, object_name(key_of(path), ""), replace=True)
+    for name in (LOG, END):  # the end comes last: who finds it finds the others
+        _put_newest(folder / name)
+
+
+def publish_job_log(folder: Path) -> None:
+    """Publish what a job at work has printed so far, for readers on other machines.
+
+    Args:
+        folder: the job's folder on this machine.
+
+    Raises:
+        StoreError: the store cannot be reached or written; it was tried for some minutes.
+    """
+    if is_elsewhere():
+        _put_newest(folder / LOG)
+
+
+def _put_newest(path: Path) -> None:
+    if path.is_file() and not path.is_symlink():
+        place_of_cycles().put(path, object_name(key_of(path), ""), replace=True)
 
 
 def fetch_job_file(folder: Path, path: str, sha256: str | None = None) -> Path:

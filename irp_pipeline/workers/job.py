@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,13 +25,16 @@ from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.process import this_process
 from irp_pipeline.settings import cycle_dir, job_processes
-from irp_pipeline.store import StoreError, publish_job_files
+from irp_pipeline.store import LOG, StoreError, is_elsewhere, publish_job_files, publish_job_log
 
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R")
 
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0)
 """How long to wait for a database that is away, in seconds, before each next try; the last one repeats."""
+
+_LOG_SECONDS: Final = 5.0
+"""How old the published log of a job at work may be."""
 
 
 class JobRun:
@@ -69,8 +73,7 @@ class JobRun:
             if job is None:
                 return
             self.is_begun = True
-            end = self._run(job)
-            self._publish(end)
+            end = self._publish(self._run(job))
             if self._is_lost:
                 _log.warning("The job %s was ended by somebody else; its result is not recorded", self.key)
                 return
@@ -108,14 +111,15 @@ class JobRun:
             link_inputs(job.request, cycle_folder, folder / "inputs")
             request = {**job.request, **named_files(job.request, cycle_folder), "processes": self.processes}
             self._folder = folder
-            return run_program(
-                folder,
-                local.program,
-                local.limits,
-                job_environment(local.environment),
-                request,
-                lambda: self._ending,
-            )
+            with _publishing_log(folder):
+                return run_program(
+                    folder,
+                    local.program,
+                    local.limits,
+                    job_environment(local.environment),
+                    request,
+                    lambda: self._ending,
+                )
         except OSError as error:
             reason = f"The files of the job cannot be read or written: {error}"
         except IrpError as error:
@@ -123,25 +127,29 @@ class JobRun:
         except Exception as error:
             _log.exception("The job %s cannot be run", self.key)
             reason = f"The worker could not run it: {type(error).__name__}: {error}"
-        end = ended(JobPhase.FAILED, reason)
-        if folder is not None and folder.is_dir():
-            try:
-                write_end(folder, end)
-            except OSError:
-                _log.exception("The end of the job %s cannot be kept in %s", self.key, folder)
-        return end
+        return _failed(folder, reason)
 
-    def _publish(self, end: Mapping[str, Any]) -> None:
-        """Publish the files of the job; if their store is away, when it is back."""
+    def _publish(self, end: dict[str, Any]) -> dict[str, Any]:
+        """Publish the files of the job; if their store is away, when it is back.
+
+        Returns:
+            How the job ended: as before, or FAILED if a file that it left cannot be read any more.
+        """
         while self._folder is not None and not self._is_lost:
             try:
                 publish_job_files(self._folder, end["result"])
-            except (StoreError, OSError) as error:
+            except StoreError as error:
                 _log.warning("The files of the job %s cannot be published, trying again: %s", self.key, error)
                 if self._give_up.wait(_PAUSES[-1]):
-                    return
+                    break
+            except OSError as error:
+                _log.warning("The job %s left files that cannot be read: %s", self.key, error)
+                if end["result"] is None:
+                    break
+                end = _failed(self._folder, f"Its result files could not be published: {error}")
             else:
-                return
+                break
+        return end
 
     def _persist(self, statement: Callable[[], _R]) -> _R | None:
         """Run a statement that may be repeated; if the database is away, until it is back.
@@ -160,3 +168,44 @@ class JobRun:
                 if self._give_up.wait(pause):
                     return None
         return None
+
+
+def _failed(folder: Path | None, reason: str) -> dict[str, Any]:
+    """Return the end of a job that failed for a reason, and keep it in the job's folder, if there is one."""
+    end = ended(JobPhase.FAILED, reason)
+    if folder is not None and folder.is_dir():
+        try:
+            write_end(folder, end)
+        except OSError:
+            _log.exception("The end of a job cannot be kept in %s", folder)
+    return end
+
+
+@contextmanager
+def _publishing_log(folder: Path) -> Iterator[None]:
+    """Within the block, publish the log of a job as it grows, so that it can be read on other machines."""
+    if not is_elsewhere():
+        yield
+        return
+    over = threading.Event()
+
+    def publish() -> None:
+        published = 0
+        while not over.wait(_LOG_SECONDS):
+            size = (folder / LOG).stat().st_size if (folder / LOG).exists() else 0
+            if size == published:
+                continue
+            try:
+                publish_job_log(folder)
+            except StoreError as error:
+                _log.warning("The log in %s cannot be published, trying again: %s", folder, error)
+            else:
+                published = size
+
+    thread = threading.Thread(target=publish, name="irp-job-log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,5 +1,6 @@
 """Workers on two machines with files of their own, one database and one object store; then everything fails once."""
 
+import os
 import signal
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ pytest_plugins = ["irp_pipeline_tests.support.s3_server"]
 
 RUNNING = {JobPhase.RUNNING}
 LEASE_SECONDS = 6
+OUTAGE_SECONDS = float(os.environ.get("IRP_TESTS_OUTAGE_SECONDS", "10"))
+"""How long the object store is away."""
 # A job says where it ran, and leaves a file; what it writes into the log of all runs shows whether it ran twice.
 WORK = """
 import socket
@@ -131,7 +134,7 @@ def test_run_a_cycle_together_and_lose_nothing_whatever_fails(place: Place) -> N
     place.hand_over("store-1", "store-2", seconds=1)
     wait_for("store-1", "store-2", phases=RUNNING)
     place.files.refuse()
-    time.sleep(10)
+    time.sleep(OUTAGE_SECONDS)
     assert {state.phase for state in the_engine().states(["store-1", "store-2"]).values()} == RUNNING
     place.files.open()
     assert {state.phase for state in wait_for("store-1", "store-2").values()} == {JobPhase.FINISHED}

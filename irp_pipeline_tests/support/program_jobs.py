@@ -92,7 +92,7 @@ def register_engine(limits: Limits | None = None) -> None:
     """Make the engine known to this process."""
 
     def make(folder: Path) -> LocalEngine:
-        return LocalEngine(folder, [sys.executable, "-c", PROGRAM], limits or Limits(60, 1e9), ["NUMBA_*"])
+        return LocalEngine(folder, [sys.executable, "-c", PROGRAM], limits or Limits(3600, 1e9), ["NUMBA_*"])
 
     ENGINES.register(EngineDeclaration(ENGINE, "does what it is told.", make))
 

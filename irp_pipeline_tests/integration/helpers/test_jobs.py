@@ -2,21 +2,22 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
-from irp_pipeline.engines import JobPhase, JobState
+from irp_pipeline.engines import ENGINES, EngineError, JobPhase, JobState
 from irp_pipeline.helpers.batch import create_batch, list_batches, read_batch, recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.batch_of_jobs import open_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import CycleError, get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import carry_schema
-from irp_pipeline.helpers.handover import requests_of
+from irp_pipeline.helpers.handover import cancel_jobs, requests_of
 from irp_pipeline.helpers.job import (
     cancel_job,
     job_history,
@@ -307,6 +308,42 @@ class TestResubmitting:
             resubmit_job(job_id)
         assert len(jobs_of(batch_id)) == 2
         assert not jobs_of(batch_id)[0]["skipped"]
+
+
+class AwayEngine(RecordingEngine):
+    """An engine that takes jobs, and then cannot be reached."""
+
+    def states(self, keys: Collection[str]) -> dict[str, JobState]:
+        raise EngineError("The server of this engine is away")
+
+    def cancel(self, keys: Collection[str]) -> None:
+        raise EngineError("The server of this engine is away")
+
+
+class TestAnEngineThatIsAway:
+    @pytest.fixture
+    def mixed_id(self, tmp_path, monkeypatch) -> Iterator[int]:
+        """A batch whose first job is at an engine that is away, and whose second one is not."""
+        monkeypatch.setenv("IRP_HOME", str(tmp_path))
+        ENGINES.register(replace(ENGINES.declared()[ENGINE], name="away", make=AwayEngine))
+        here, away = analyses(2)
+        yield make_batch([away | {"engine": "away"}, here])
+        execute_command("DELETE FROM irp_cycle")
+
+    def test_does_not_keep_the_jobs_of_others_from_being_followed_or_cancelled(self, mixed_id):
+        submit_batch(mixed_id)
+        away, here = (job["id"] for job in jobs_of(mixed_id))
+        engine_of("Q1").let(key_of(here), JobPhase.RUNNING)
+        with pytest.raises(EngineError, match="is away"):
+            track_batch(mixed_id)
+        assert [job["status"] for job in jobs_of(mixed_id)] == ["SUBMITTED", "RUNNING"]
+        with pytest.raises(EngineError, match="is away"):
+            cancel_jobs(mixed_id)
+        assert engine_of("Q1").phases()[key_of(here)] == "CANCELLED"
+        with pytest.raises(EngineError, match="is away"):
+            track_batch(mixed_id)
+        assert [job["status"] for job in jobs_of(mixed_id)] == ["CANCEL_REQUESTED", "CANCELLED"]
+        assert away < here
 
 
 class TestAtOnce:

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from irp_pipeline import embedded, settings
-from irp_pipeline.engines import ENGINES, JobPhase, leases
-from irp_pipeline.engines.folders import processes_of
+from irp_pipeline.engines import ENGINES, JobPhase, leases, running
+from irp_pipeline.engines.folders import processes_of, write_end
 from irp_pipeline.helpers.database import (
     DatabaseError,
     dispose_engine,
@@ -46,6 +46,7 @@ from irp_pipeline_tests.support.program_jobs import (
 )
 from irp_pipeline_tests.support.waiting import wait_until
 
+OUTAGE_SECONDS = float(os.environ.get("IRP_TESTS_OUTAGE_SECONDS", "9"))
 QUEUED, RUNNING = {JobPhase.QUEUED}, {JobPhase.RUNNING}
 
 
@@ -148,12 +149,17 @@ class TestHandingOver:
             assert wait_for("next")["next"].phase is JobPhase.FINISHED
 
     def test_never_crosses_to_another_installation(self, place, monkeypatch):
-        hand_over({"ours": WAYS["counts"]})
-        with monkeypatch.context() as other:
-            other.setenv("IRP_HOME", str(place / "other"))
-            with worker_thread():
-                time.sleep(3)
-        assert the_engine().states(["ours"])["ours"].phase is JobPhase.QUEUED
+        homes = [place / "home", place / "other"]
+        where = "time.sleep(0.3); done({'home': str(folder.parents[4])})"
+        with ExitStack() as stack:
+            for home in 2 * homes:  # two workers each
+                stack.enter_context(worker_process(2, environment={"IRP_HOME": str(home)}))
+            for home in homes:
+                monkeypatch.setenv("IRP_HOME", str(home))
+                hand_over({f"{home.name}-{number}": where for number in range(8)})
+            states = wait_for(*(f"{home.name}-{number}" for home in homes for number in range(8)))
+        ran_in = {key: Path((state.result or {})["home"]).name for key, state in states.items()}
+        assert ran_in == {key: key.partition("-")[0] for key in ran_in}
 
 
 class TestSlots:
@@ -261,6 +267,24 @@ class TestProgress:
         assert list_workers() == []
 
 
+class TestPublishing:
+    def test_a_result_file_that_vanished_fails_its_job_and_frees_the_slot(self, place, monkeypatch):
+        monkeypatch.setenv("IRP_FILES_URL", (place / "shared").as_uri())
+
+        def lose_file(folder, end):
+            write_end(folder, end)
+            (folder / "a.bin").unlink(missing_ok=True)
+
+        monkeypatch.setattr(running, "write_end", lose_file)
+        hand_over({"job": WAYS["files"], "next": WAYS["well"]})
+        with worker_thread(1):
+            states = wait_for("job", "next")
+        assert states["job"].phase is JobPhase.FAILED
+        assert "Its result files could not be published" in str(states["job"].message)
+        assert "a.bin" in str(states["job"].message)
+        assert states["next"].phase is JobPhase.FINISHED
+
+
 class TestLostWorker:
     def test_on_this_host_fails_its_jobs_and_the_others_go_on(self, place):
         hand_over({"victim": WAYS["hangs"]})
@@ -320,19 +344,22 @@ class TestLostWorker:
 
 
 class TestOutage:
+    """Of :data:`OUTAGE_SECONDS`, past a lease of two thirds of that."""
+
     def test_of_the_database_lets_jobs_finish_and_be_reported_once_when_it_is_back(self, place, monkeypatch):
         keys = ["short", "middle", "long"]
-        lasting = zip(keys, (1, 3, 12), strict=True)
+        lasting = zip(keys, (1, OUTAGE_SECONDS / 3, OUTAGE_SECONDS + 3), strict=True)
         hand_over({key: f"time.sleep({seconds}); {WAYS['counts']}" for key, seconds in lasting})
         with way_to(settings.database_url()) as way:
             address = {"IRP_DATABASE_URL": way.url.render_as_string(hide_password=False)}
             with worker_process(3, environment=address):
                 wait_for(*keys, phases=RUNNING)
                 way.cut()
-                time.sleep(9)
+                time.sleep(OUTAGE_SECONDS)
                 folder = the_engine().folder
                 assert [(folder(key) / "result.json").exists() for key in keys] == [True, True, False]
-                monkeypatch.setattr(leases, "LEASE_SECONDS", 6)  # so that all of them look lost
+                lease = min(leases.LEASE_SECONDS, OUTAGE_SECONDS * 2 / 3)
+                monkeypatch.setattr(leases, "LEASE_SECONDS", lease)  # so that all of them look lost
                 assert {state.phase for state in the_engine().states(keys).values()} == RUNNING
                 way.mend()
                 assert {state.phase for state in wait_for(*keys).values()} == {JobPhase.FINISHED}
