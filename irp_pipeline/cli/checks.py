@@ -138,7 +138,51 @@ def check_writing(connection: Connection) -> Iterator[CheckResult]:
         )
 
 
-SERVER_CHECKS: tuple[Callable[[Connection], Iterator[CheckResult]], ...] = (check_writing,)
+def check_queue_rights(connection: Connection) -> Iterator[CheckResult]:
+    """Check that the role may hand jobs over and run them, if the tables of the queue are there."""
+    role, exists, may_use = connection.exec_driver_sql(
+        """
+        SELECT current_user, n.oid IS NOT NULL, has_schema_privilege(n.oid, 'USAGE')
+          FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'irp_queue'
+        """
+    ).one()
+    if not exists:
+        return
+    lacking = _missing_queue_rights(connection) if may_use else ["USAGE on the schema"]
+    if lacking:
+        yield CheckResult(
+            "Queue",
+            State.WRONG,
+            f"the role {role!r} lacks rights in the schema 'irp_queue', where jobs wait: {'; '.join(lacking)}",
+            f'Run as its owner: GRANT USAGE ON SCHEMA irp_queue TO "{role}"; GRANT SELECT, INSERT, UPDATE, DELETE ON '
+            f'ALL TABLES IN SCHEMA irp_queue TO "{role}"; GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA irp_queue '
+            f'TO "{role}"',
+        )
+    else:
+        yield CheckResult("Queue", State.OK, f"the role {role!r} may hand jobs over and run them")
+
+
+def _missing_queue_rights(connection: Connection) -> list[str]:
+    rows = connection.exec_driver_sql(
+        """
+        SELECT c.relname, string_agg(wanted.name, ', ' ORDER BY wanted.place)
+          FROM pg_catalog.pg_namespace n
+          JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'S')
+         CROSS JOIN (VALUES (1, 'SELECT'), (2, 'INSERT'), (3, 'UPDATE'), (4, 'DELETE'), (5, 'USAGE'))
+                    wanted (place, name)
+         WHERE n.nspname = 'irp_queue' AND (c.relname <> 'irp_queue_version' OR wanted.name = 'SELECT')
+           AND CASE WHEN c.relkind = 'S' AND wanted.name IN ('USAGE', 'SELECT')
+                    THEN NOT has_sequence_privilege(c.oid, wanted.name)
+                    WHEN c.relkind <> 'S' AND wanted.name <> 'USAGE'
+                    THEN NOT has_table_privilege(c.oid, wanted.name)
+                    ELSE false END
+         GROUP BY c.relname ORDER BY c.relname
+        """
+    ).all()
+    return [f"{rights} on {name}" for name, rights in rows]
+
+
+SERVER_CHECKS: tuple[Callable[[Connection], Iterator[CheckResult]], ...] = (check_writing, check_queue_rights)
 
 
 # --- a schema -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from irp_pipeline import settings
 from irp_pipeline.cli import app
+from irp_pipeline.cli.checks import CheckResult, State, check_queue_rights
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, delete_cycle, get_cycle_status, open_cycle
 from irp_pipeline.helpers.database import (
@@ -32,6 +33,7 @@ from irp_pipeline.operations.backup import back_up
 from irp_pipeline.operations.health import check_health
 from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
+from irp_pipeline.postgres.connections import administrative_connection
 from irp_pipeline.workers.presence import list_workers
 from irp_pipeline_tests.support.blocks import ROOT, read_page
 from irp_pipeline_tests.support.program_jobs import WAYS, hand_over, register_engine, wait_for, worker_thread
@@ -129,6 +131,34 @@ def test_a_worker_needs_the_rights_of_the_application_and_no_more(acting: As, mo
     assert list_workers() == []
     with refused():
         hand_over({"other": WAYS["well"]})
+
+
+def test_the_doctor_names_the_rights_on_the_queue_that_are_missing_and_how_to_grant_them(
+    acting: As, server: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRP_JOB_SLOTS", "0")
+    acting("irp_owner")
+    init_database("public")
+    owner, app = server.set(username=named("irp_owner"), password=PASSWORD), named("irp_app")
+
+    def queue_rights() -> CheckResult:
+        acting("irp_app")
+        with administrative_connection() as connection:
+            (found,) = check_queue_rights(connection)
+        return found
+
+    assert queue_rights().state is State.OK
+    for revoked, told in {
+        f"REVOKE USAGE ON ALL SEQUENCES IN SCHEMA irp_queue FROM {app}": "USAGE on procrastinate_jobs_id_seq",
+        f"REVOKE DELETE ON irp_queue.procrastinate_jobs FROM {app}": "DELETE on procrastinate_jobs",
+        f"REVOKE USAGE ON SCHEMA irp_queue FROM {app}": "USAGE on the schema",
+    }.items():
+        run(owner, revoked)
+        found = queue_rights()
+        assert found.state is State.WRONG
+        assert told in found.found
+        run(owner, str(found.remedy).removeprefix("Run as its owner: "))
+        assert queue_rights().state is State.OK
 
 
 @pytest.mark.parametrize("schema", ["public", "q1 2024"])
