@@ -256,8 +256,12 @@ def test_a_cycle_of_a_is_repaired_from_b_and_ended_from_c(
         assert "in process 1 on host a" in b.irp("run", REPAIRED, status=1)
         listed = b.irp("job", "list", REPAIRED)["jobs"]
         ids = {job["job_configuration_data"]["name"]: job["id"] for job in listed}
-        for analysis in ("low", "middle"):  # one that has ended, and one at work
-            wait_until(lambda of=analysis: b.irp("job", "log", ids[of])["log"] == "computed on c\n", "its log is there")
+
+        def log_on_b(analysis: str) -> str:
+            return str(b.irp("job", "log", ids[analysis])["log"])
+
+        assert log_on_b("low") == "computed on c\n"
+        wait_until(lambda: log_on_b("middle") == "computed on c\n", "the log of a job at work is there", run)
 
         asked = b.irp("job", "cancel", ids["middle"])["job"]
         assert asked["status"] in {"CANCEL_REQUESTED", "CANCELLING", "CANCELLED"}
