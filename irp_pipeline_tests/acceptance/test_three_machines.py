@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ import s3fs
 from irp_pipeline import embedded
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import dispose_engine, fetch_all, init_database
-from irp_pipeline_tests.support.cut_off import way_to
 from irp_pipeline_tests.support.distributions import write_distribution
+from irp_pipeline_tests.support.gate import database_gate
 from irp_pipeline_tests.support.machines import BRIDGE_ADDRESS, machines
 from irp_pipeline_tests.support.processes import REPOSITORY, SECONDS, Process, started
-from irp_pipeline_tests.support.s3_server import Gate, s3_server
+from irp_pipeline_tests.support.s3_server import s3_server
 from irp_pipeline_tests.support.small_engine import PROGRAM, Jobs
 from irp_pipeline_tests.support.waiting import wait_until
 
@@ -121,7 +121,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machin
     distribution = write_distribution(folder / "engine", "irp-small-engine", engine, small_engine_of_tests=ENGINE)
     with ExitStack() as stack:
         prefixes = stack.enter_context(machines("a", "b", "c"))
-        gate = stack.enter_context(closing(Gate(stack.enter_context(s3_server()), BRIDGE_ADDRESS)))
+        gate = stack.enter_context(s3_server(BRIDGE_ADDRESS))
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         for name in ("DAGSTER_HOME", "IRP_EXECUTOR", "DB_SERVER", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"):
             environment.delenv(name, raising=False)
@@ -151,7 +151,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machin
         s3fs.S3FileSystem.clear_instance_cache()  # they remember the server that the environment named
         stack.callback(s3fs.S3FileSystem.clear_instance_cache)
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir(BUCKET, region_name="eu-west-1")
-        way = stack.enter_context(way_to(server, BRIDGE_ADDRESS))
+        way = stack.enter_context(database_gate(server, BRIDGE_ADDRESS))
         database = way.url.render_as_string(hide_password=False)
         yield {
             name: Machine(prefix, {"IRP_HOME": str(folder / name), "IRP_DATABASE_URL": database})

@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from irp_pipeline import settings, store
 from irp_pipeline.engines import ENGINES, JobPhase, leases
 from irp_pipeline.helpers.database import execute_command, fetch_all
 from irp_pipeline.workers.presence import list_workers
-from irp_pipeline_tests.support.cut_off import Way, way_to
+from irp_pipeline_tests.support.gate import DatabaseGate, Gate, database_gate
 from irp_pipeline_tests.support.machines import BRIDGE_ADDRESS, machines
 from irp_pipeline_tests.support.program_jobs import (
     hand_over,
@@ -26,7 +26,7 @@ from irp_pipeline_tests.support.program_jobs import (
     wait_for,
     worker_process,
 )
-from irp_pipeline_tests.support.s3_server import Gate, s3_server
+from irp_pipeline_tests.support.s3_server import s3_server
 from irp_pipeline_tests.support.waiting import wait_until
 
 pytest_plugins = ["irp_pipeline_tests.support.s3_server"]
@@ -56,7 +56,7 @@ class Place:
     """
 
     workers: dict[str, psutil.Process]
-    database: Way
+    database: DatabaseGate
     files: Gate
     runs: Path
 
@@ -74,8 +74,8 @@ def place(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Machines ``a`` and ``b`` with a worker of two slots each; this process submits and tracks as a third one."""
     with ExitStack() as stack:
         prefixes = stack.enter_context(machines("a", "b"))
-        gate = stack.enter_context(closing(Gate(stack.enter_context(s3_server()), BRIDGE_ADDRESS)))
-        way = stack.enter_context(way_to(settings.database_url(), BRIDGE_ADDRESS))
+        gate = stack.enter_context(s3_server(BRIDGE_ADDRESS))
+        way = stack.enter_context(database_gate(settings.database_url(), BRIDGE_ADDRESS))
         for name, value in {
             "IRP_DATABASE_URL": settings.database_url().render_as_string(hide_password=False),
             "IRP_HOME": str(tmp_path / "home"),
@@ -126,8 +126,8 @@ def test_run_a_cycle_together_and_lose_nothing_whatever_fails(place: Place) -> N
     # The server is restarted: connections end, and are made again.
     place.hand_over("restart-1", "restart-2", seconds=3)
     wait_for("restart-1", "restart-2", phases=RUNNING)
-    place.database.cut()
-    place.database.mend()
+    place.database.refuse()
+    place.database.open()
     assert {state.phase for state in wait_for("restart-1", "restart-2").values()} == {JobPhase.FINISHED}
 
     # The object store is away as jobs end: they are reported when it is back.

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -13,93 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from irp_pipeline_tests.support.gate import Gate
 from irp_pipeline_tests.support.waiting import wait_until
-
-_THROTTLED = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
-
-
-class Gate:
-    """Passes connections on to a server, refuses them, or answers that they are too many.
-
-    Args:
-        port: of the server, on 127.0.0.1.
-        host: the address of the gate.
-    """
-
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._server = port
-        self._host = host
-        self._is_throttling = False
-        self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server((host, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._listen()
-
-    def refuse(self) -> None:
-        """Refuse connections, and end those that there are: the server is away."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def throttle(self) -> None:
-        """Answer every new request with 503 Slow Down."""
-        self._is_throttling = True
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def open(self) -> None:
-        """Pass connections on again."""
-        self._is_throttling = False
-        if self._listener.fileno() == -1:
-            self._listener = socket.create_server((self._host, self.port))
-            self._listen()
-
-    def close(self) -> None:
-        if self._listener.fileno() != -1:
-            self.refuse()
-
-    def _listen(self) -> None:
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with closing(client), suppress(OSError):
-            if self._is_throttling:
-                client.recv(65_536)
-                head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_THROTTLED)}\r\nConnection: close\r\n\r\n"
-                client.sendall(head.encode() + _THROTTLED)
-                return
-            with socket.create_connection(("127.0.0.1", self._server)) as server:
-                self._connections |= {client, server}
-                back = threading.Thread(target=_copy, args=(server, client), daemon=True)
-                back.start()
-                _copy(client, server)
-                back.join()
-                self._connections -= {client, server}
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while content := source.recv(2**18):
-            target.sendall(content)
-    for end in (source, target):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def s3_server() -> Iterator[int]:
-    """Run an S3 server; yield its port."""
+def s3_server(host: str = "127.0.0.1") -> Iterator[Gate]:
+    """Run an S3 server; yield a gate before it, at an address of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
@@ -112,7 +31,8 @@ def s3_server() -> Iterator[int]:
     )
     try:
         wait_until(lambda: _answers(port), "the S3 server answers")
-        yield port
+        with closing(Gate(lambda: socket.create_connection(("127.0.0.1", port)), host)) as gate:
+            yield gate
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -136,7 +56,7 @@ def s3_gate() -> Iterator[Gate]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_MAX_ATTEMPTS": "1",  # what is tried again is tried by the code under test
     }
-    with s3_server() as port, closing(Gate(port)) as gate, pytest.MonkeyPatch.context() as environment:
+    with s3_server() as gate, pytest.MonkeyPatch.context() as environment:
         for name, value in (variables | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{gate.port}"}).items():
             environment.setenv(name, value)
         yield gate

@@ -19,7 +19,7 @@ from irp_pipeline.operations.pruning import PruneError, Reason, find_prunable, p
 from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
 from irp_pipeline.store.finding import place_of_cycles
-from irp_pipeline_tests.support.s3_server import Gate
+from irp_pipeline_tests.support.gate import Gate
 
 CYCLE = "Q1-2024"
 

@@ -10,7 +10,7 @@ from irp_pipeline.cycle_files import OF_DAGSTER
 from irp_pipeline.orchestration.compute_logs import ComputeLogs, StoredComputeLogs
 from irp_pipeline.orchestration.internals import ComputeIOType
 from irp_pipeline.store.finding import place_of_cycles
-from irp_pipeline_tests.support.s3_server import Gate
+from irp_pipeline_tests.support.gate import Gate
 
 KEY = ["a run", "compute_logs", "extract.extract_exposure"]
 

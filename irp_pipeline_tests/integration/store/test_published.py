@@ -21,7 +21,7 @@ from irp_pipeline import settings as project_settings
 from irp_pipeline.store import StoreError
 from irp_pipeline.store.finding import place_of_cycles
 from irp_pipeline.store.patience import is_worth_another_try, patiently
-from irp_pipeline_tests.support.s3_server import Gate
+from irp_pipeline_tests.support.gate import Gate
 
 _CHARACTERS = st.characters(codec="utf-8", exclude_characters="/", exclude_categories=["Cs", "Cc"])
 

@@ -33,7 +33,7 @@ from irp_pipeline.queue.tasks import enqueue, queue_name, queue_prefix, queues_w
 from irp_pipeline.storable import unstorable
 from irp_pipeline.workers.presence import list_workers
 from irp_pipeline.workers.worker import WorkerError
-from irp_pipeline_tests.support.cut_off import way_to
+from irp_pipeline_tests.support.gate import database_gate
 from irp_pipeline_tests.support.pooler import pooler
 from irp_pipeline_tests.support.program_jobs import (
     WAYS,
@@ -350,18 +350,18 @@ class TestOutage:
         keys = ["short", "middle", "long"]
         lasting = zip(keys, (1, OUTAGE_SECONDS / 3, OUTAGE_SECONDS + 3), strict=True)
         hand_over({key: f"time.sleep({seconds}); {WAYS['counts']}" for key, seconds in lasting})
-        with way_to(settings.database_url()) as way:
+        with database_gate(settings.database_url()) as way:
             address = {"IRP_DATABASE_URL": way.url.render_as_string(hide_password=False)}
             with worker_process(3, environment=address):
                 wait_for(*keys, phases=RUNNING)
-                way.cut()
+                way.refuse()
                 time.sleep(OUTAGE_SECONDS)
                 folder = the_engine().folder
                 assert [(folder(key) / "result.json").exists() for key in keys] == [True, True, False]
                 lease = min(leases.LEASE_SECONDS, OUTAGE_SECONDS * 2 / 3)
                 monkeypatch.setattr(leases, "LEASE_SECONDS", lease)  # so that all of them look lost
                 assert {state.phase for state in the_engine().states(keys).values()} == RUNNING
-                way.mend()
+                way.open()
                 assert {state.phase for state in wait_for(*keys).values()} == {JobPhase.FINISHED}
                 hand_over({"next": WAYS["counts"]})
                 assert wait_for("next")["next"].phase is JobPhase.FINISHED
@@ -369,11 +369,11 @@ class TestOutage:
 
     def test_in_which_the_worker_ends_loses_no_finished_job(self, place):
         hand_over({"job": f"time.sleep(1); {WAYS['counts']}"})
-        with way_to(settings.database_url()) as way:
+        with database_gate(settings.database_url()) as way:
             address = {"IRP_DATABASE_URL": way.url.render_as_string(hide_password=False)}
             with worker_process(1, environment=address) as worker:
                 wait_for("job", phases=RUNNING)
-                way.cut()
+                way.refuse()
                 wait_until(lambda: (the_engine().folder("job") / "result.json").exists())
                 worker.kill()
                 worker.wait()
@@ -381,16 +381,16 @@ class TestOutage:
         assert runs("job") == "run\n"
 
     def test_that_lasts_ends_a_worker_that_has_nothing_to_do(self, place):
-        with way_to(settings.database_url()) as way:
+        with database_gate(settings.database_url()) as way:
             address = {"IRP_DATABASE_URL": way.url.render_as_string(hide_password=False)}
             with worker_process(1, environment=address, idle_seconds=2) as worker:
                 wait_until(list_workers)
-                way.cut()
+                way.refuse()
                 worker.wait(60)
 
     def test_as_a_worker_starts_is_an_error(self, place, monkeypatch):
-        with way_to(settings.database_url()) as way:
-            way.cut()
+        with database_gate(settings.database_url()) as way:
+            way.refuse()
             with through(way.url, monkeypatch), pytest.raises(DatabaseError), worker_thread():
                 pass
 
