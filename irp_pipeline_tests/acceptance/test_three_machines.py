@@ -1,12 +1,14 @@
 """Commands, a worker, and the UI with its daemon on three machines with files of their own: all work from any of them.
 
-They share one database, through the network, and one object store. One cycle is launched on ``a``, repaired from ``b``
+They share one database, through the network, and one object store. The first cycle was opened on ``a`` alone, and moved
+as ``docs/workers.md`` says: its commands are read from the page. That cycle is launched on ``a``, repaired from ``b``
 while its jobs are computed on ``c``, and ended from ``c``. The run of another one ends before its jobs, and the daemon
 on ``b`` continues it.
 """
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,8 @@ import s3fs
 
 from irp_pipeline import embedded
 from irp_pipeline.helpers.cycle import create_cycle
-from irp_pipeline.helpers.database import dispose_engine, fetch_all, init_database
+from irp_pipeline.helpers.database import dispose_engine, fetch_all
+from irp_pipeline_tests.support.blocks import ROOT, blocks_under, commands
 from irp_pipeline_tests.support.distributions import write_distribution
 from irp_pipeline_tests.support.gate import database_gate
 from irp_pipeline_tests.support.machines import BRIDGE_ADDRESS, machines
@@ -33,6 +36,11 @@ from irp_pipeline_tests.support.s3_server import s3_server
 from irp_pipeline_tests.support.small_engine import PROGRAM, Jobs
 from irp_pipeline_tests.support.waiting import wait_until
 
+# The commands of the page, block by block, as words.
+TAKE_ALONG, (_, *ENVIRONMENT), BRING_BACK, [WORKER], [UI], [RUN], ANYWHERE = (
+    [shlex.split(command, comments=True) for command, _ in commands(block)]
+    for block in blocks_under(ROOT / "docs" / "workers.md", "From one machine to three")
+)
 REPAIRED, CONTINUED, CANCELLED = "Q1-2024", "Q2-2024", "Q3-2024"
 LOSSES = {"low": 40, "middle": 200, "high": 400}
 BEFORE_SUBMIT = [
@@ -41,7 +49,7 @@ BEFORE_SUBMIT = [
 ]  # fmt: skip
 FROM_SUBMIT_ON = ["Submit jobs", "Track jobs", "Group results", "Export results", "Cycle report"]
 ENDED_RUNS = {"runsOrError": {"results": [{"status": "SUCCESS"}, {"status": "FAILURE"}]}}
-BUCKET = "machines"
+BUCKET = "example-risk"
 # The program of the small engine, which says where it runs, as an engine that every process knows by its entry point.
 PROGRAM_OF_JOBS = f'import socket\nprint("computed on", socket.gethostname(), flush=True)\n{PROGRAM}'
 ENGINE = f"""
@@ -86,13 +94,18 @@ class Machine:
     def starts(self, *command: str, **variables: str) -> Any:
         """Start a module there, within the block."""
         environment: dict[str, Any] = self._variables | variables
-        return started(*command, wrapper=self._prefix, **environment)
+        return started(*command, folder=self.home, wrapper=self._prefix, **environment)
 
     def irp(self, *arguments: object, status: int = 0) -> Any:
         """Run a command there; return what it answers."""
         ended = self._python("-m", "irp_pipeline.cli", *(str(argument) for argument in arguments), "--json")
         assert ended.returncode == status, ended.stdout + ended.stderr
         return json.loads(ended.stdout) if ended.stdout else ended.stderr
+
+    def do(self, words: Sequence[str]) -> None:
+        """Run a command of the page there."""
+        assert words[0] == "irp"
+        self.irp(*words[1:])
 
     def ask_ui(self, query: str) -> Any:
         """Ask the webserver that runs there."""
@@ -104,7 +117,7 @@ class Machine:
         return subprocess.run(
             [*self._prefix, sys.executable, *arguments],
             env={**os.environ, **self._variables},
-            cwd=REPOSITORY,
+            cwd=self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -113,8 +126,8 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machine]]:
-    """The machines, with the environment that they and this process share."""
+def place(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machine]]:
+    """The machines, with an environment that this process shares; the first cycle was opened on ``a`` alone."""
     folder = tmp_path_factory.mktemp("machines")
     home = Path(tempfile.mkdtemp(prefix="irp-three-"))
     engine = {"irp_pipeline.engines": {"small": "small_engine_of_tests:SMALL"}}
@@ -123,21 +136,31 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machin
         prefixes = stack.enter_context(machines("a", "b", "c"))
         gate = stack.enter_context(s3_server(BRIDGE_ADDRESS))
         environment = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("DAGSTER_HOME", "IRP_EXECUTOR", "DB_SERVER", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"):
+        for name in (
+            "DAGSTER_HOME", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_EXECUTOR",
+            "IRP_WEBHOOK_URL",
+        ):  # fmt: skip
             environment.delenv(name, raising=False)
+        environment.setenv("PYTHONPATH", str(distribution))
+        for name in ("a", "b", "c"):
+            (folder / name).mkdir()
+        alone = Machine([], {"IRP_HOME": str(folder / "a")})
+        alone.irp("db", "init")
+        alone.irp("cycle", "create", REPAIRED)
+        prepared(sample, folder / "a" / "cycles" / "public" / REPAIRED)
+        for words in TAKE_ALONG:
+            alone.do(words)
         stack.callback(shutil.rmtree, home)
         stack.callback(embedded.stop, home)
         stack.callback(dispose_engine)
         server = embedded.ensure_running(home)
         for name, value in {
             "IRP_HOME": str(home),
+            **dict(word.split("=", 1) for _, word in ENVIRONMENT),
             "IRP_DATABASE_URL": server.render_as_string(hide_password=False),
-            "IRP_JOB_SLOTS": "0",
             "IRP_JOB_ENV": "WAYS_OF_JOBS,LOSSES_OF_JOBS",
             "WAYS_OF_JOBS": str(folder / "ways.json"),
             "LOSSES_OF_JOBS": str(folder / "losses.parquet"),
-            "PYTHONPATH": str(distribution),
-            "IRP_FILES_URL": f"s3://{BUCKET}/irp",
             "AWS_ACCESS_KEY_ID": "tests",
             "AWS_SECRET_ACCESS_KEY": "secret-of-tests",
             "AWS_DEFAULT_REGION": "eu-west-1",
@@ -147,22 +170,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Machin
             environment.setenv(name, value)
         pq.write_table(pa.table({"loss_factor": [1.0], "LocNumber": ["1"], "gul": [1.0]}), os.environ["LOSSES_OF_JOBS"])
         dispose_engine()
-        init_database("public")
         s3fs.S3FileSystem.clear_instance_cache()  # they remember the server that the environment named
         stack.callback(s3fs.S3FileSystem.clear_instance_cache)
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir(BUCKET, region_name="eu-west-1")
         way = stack.enter_context(database_gate(server, BRIDGE_ADDRESS))
         database = way.url.render_as_string(hide_password=False)
-        yield {
+        made = {
             name: Machine(prefix, {"IRP_HOME": str(folder / name), "IRP_DATABASE_URL": database})
             for name, prefix in prefixes.items()
         }
+        for words in BRING_BACK:
+            made["a"].do(words)
+        yield made
 
 
 @pytest.fixture(scope="module")
 def worker(place: dict[str, Machine]) -> Iterator[Process]:
     """The only worker, on machine ``c``."""
-    with place["c"].starts("irp_pipeline.cli", "worker", "--slots", "2") as process:
+    with place["c"].starts("irp_pipeline.cli", *WORKER[1:]) as process:
         wait_until(lambda: "Taking jobs" in process.output, "the worker takes jobs", process)
         yield process
 
@@ -187,8 +212,8 @@ def c(place: dict[str, Machine]) -> Machine:
     return place["c"]
 
 
-def open_cycle(cycle: str, sample: Path, folder: Path) -> None:
-    """Open a cycle, and put the sample into its place in the store, as a person does."""
+def prepared(sample: Path, folder: Path) -> Path:
+    """Make a folder with the sample for the engine of these tests."""
     shutil.copytree(sample, folder)
     workbook = folder / "configuration.xlsx"
     cells = openpyxl.load_workbook(workbook)
@@ -197,8 +222,14 @@ def open_cycle(cycle: str, sample: Path, folder: Path) -> None:
             if cell.value == "oasis_deterministic":
                 cell.value = "small"
     cells.save(workbook)
+    return folder
+
+
+def open_cycle(cycle: str, sample: Path, folder: Path) -> None:
+    """Open a cycle, and put the sample into its place in the store, as a person does."""
     create_cycle(cycle)
-    s3fs.S3FileSystem(skip_instance_cache=True).put(f"{folder}/", f"{BUCKET}/irp/public/{cycle}/", recursive=True)
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    files.put(f"{prepared(sample, folder)}/", f"{BUCKET}/irp/public/{cycle}/", recursive=True)
 
 
 def losses(machine: Machine, cycle: str) -> dict[str, float]:
@@ -242,12 +273,9 @@ def hosts(cycle: str) -> dict[str, str]:
     return {row["step_name"]: row["host"] for row in rows}
 
 
-def test_a_cycle_of_a_is_repaired_from_b_and_ended_from_c(
-    a: Machine, b: Machine, c: Machine, jobs: Jobs, sample: Path, tmp_path: Path
-):
-    open_cycle(REPAIRED, sample, tmp_path / "cycle")
+def test_a_cycle_of_a_is_repaired_from_b_and_ended_from_c(a: Machine, b: Machine, c: Machine, jobs: Jobs):
     jobs.behave(middle="waits", high="waits")
-    with a.starts("irp_pipeline.cli", "run", REPAIRED) as run:
+    with a.starts("irp_pipeline.cli", *RUN[1:]) as run:
         wait_until(lambda: has(REPAIRED, low="FINISHED", middle="RUNNING", high="RUNNING"), "low has ended", run)
 
         steps = {step["step_name"]: step["last_status"] for step in b.irp("status", REPAIRED)["steps"]}
@@ -280,6 +308,8 @@ def test_a_cycle_of_a_is_repaired_from_b_and_ended_from_c(
     assert len(skipped) == 7  # all before Submit, which sees that a job was handed over
     assert hosts(REPAIRED) == {**dict.fromkeys(BEFORE_SUBMIT, "a"), **dict.fromkeys(FROM_SUBMIT_ON, "c")}
     assert jobs.runs() == ["high", "low", "middle"]
+    for words in ANYWHERE:
+        b.do(words)
     assert losses(b, REPAIRED) == LOSSES
     assert REPAIRED in report(b, REPAIRED)
 
@@ -301,7 +331,7 @@ def test_the_daemon_of_b_continues_a_cycle_whose_run_on_a_ended_before_its_jobs(
         assert run.end() == 1, run.output
         assert "are still under way" in run.output
     jobs.behave()
-    with b.starts("irp_pipeline.cli", "ui", "--port", "3000") as ui:
+    with b.starts("irp_pipeline.cli", *UI[1:]) as ui:
         wait_until(lambda: "The UI is ready" in ui.output, "the UI is ready", ui)
         wait_until(lambda: "Cycle report" in hosts(CONTINUED), "the daemon has continued the cycle", ui)
         wait_until(lambda: b.ask_ui(RUNS) == ENDED_RUNS, "the UI shows that the run has ended", ui)
@@ -318,7 +348,7 @@ def test_the_ui_of_b_cancels_a_run_of_the_command_line_of_a(
     open_cycle(CANCELLED, sample, tmp_path / "cycle")
     jobs.behave(middle="waits")
     with (
-        b.starts("irp_pipeline.cli", "ui", "--port", "3000") as ui,
+        b.starts("irp_pipeline.cli", *UI[1:]) as ui,
         a.starts("irp_pipeline.cli", "run", CANCELLED) as run,
     ):
         wait_until(lambda: "The UI is ready" in ui.output, "the UI is ready", ui)

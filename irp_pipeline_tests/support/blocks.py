@@ -127,6 +127,14 @@ def read_page(path: Path) -> Page:
     return page
 
 
+def blocks_under(path: Path, heading: str) -> list[Block]:
+    """Return the blocks of a page under a heading of the second level."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    begins = lines.index(f"## {heading}")
+    ends = next((n for n in range(begins + 1, len(lines)) if lines[n].startswith("## ")), len(lines))
+    return [block for block in read_page(path).blocks if begins < block.line <= ends]
+
+
 class Reader:
     """Somebody who works through a page, in the current folder."""
 

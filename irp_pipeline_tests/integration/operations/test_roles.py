@@ -35,7 +35,7 @@ from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
 from irp_pipeline.postgres.connections import administrative_connection
 from irp_pipeline.workers.presence import list_workers
-from irp_pipeline_tests.support.blocks import ROOT, read_page
+from irp_pipeline_tests.support.blocks import ROOT, blocks_under
 from irp_pipeline_tests.support.program_jobs import WAYS, hand_over, register_engine, wait_for, worker_thread
 from irp_pipeline_tests.support.recording_engine import recording_engine
 from irp_pipeline_tests.support.whole_schema import content_of, fill
@@ -55,11 +55,7 @@ def named(text: str) -> str:
 
 def sql_of(heading: str) -> list[str]:
     """Return the blocks of SQL under a heading of the page, with the names that are used here."""
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
-    begins = lines.index(f"## {heading}")
-    ends = next(number for number in range(begins + 1, len(lines)) if lines[number].startswith("## "))
-    blocks = [block for block in read_page(PAGE).blocks if begins < block.line <= ends and block.language == "sql"]
-    return [named(block.text) for block in blocks]
+    return [named(block.text) for block in blocks_under(PAGE, heading) if block.language == "sql"]
 
 
 def run(url: URL, sql: str) -> None:
