@@ -32,7 +32,6 @@ from irp_pipeline.orchestration.storage import sole_decision
 
 _WAIT_POLL_SECONDS = 1.0
 _LOG_POLL_SECONDS = 1.0
-_CANCELLATION_POLL_SECONDS = 5.0
 _WAKE = signal.SIGURG  # has no other use here, and is ignored by default
 
 
@@ -171,19 +170,16 @@ def _private_files() -> Iterator[None]:
 
 @contextmanager
 def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iterator[None]:
-    """Turn Ctrl-C, and a cancellation elsewhere, into one that is recorded before anything is interrupted.
+    """Turn Ctrl-C into a cancellation that is recorded before anything is interrupted.
 
     Dagster takes an interrupt for a failure unless the run is already CANCELING. So a thread takes the signal first,
-    sets that status, and raises the same signal again: a database driver cancels its query only on SIGINT. Another
-    thread looks whether somebody else has set the status, such as the UI of another machine.
+    sets that status, and raises the same signal again: a database driver cancels its query only on SIGINT.
     """
     done = threading.Event()
-    heard = threading.Event()
     main = threading.main_thread().ident or 0
 
     def cancel() -> None:
         signal.sigwait({signal.SIGINT})
-        heard.set()
         if done.is_set():
             return
         with suppress(Exception):  # an interrupt must work even if the database is away
@@ -193,14 +189,6 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.raise_signal(signal.SIGINT)
         signal.pthread_kill(main, _WAKE)
-
-    def listen() -> None:
-        while not heard.wait(_CANCELLATION_POLL_SECONDS):
-            with suppress(Exception):  # if the database is away, ask again
-                found = instance.get_run_by_id(run.run_id)
-                if found is not None and found.status is DagsterRunStatus.CANCELING and not heard.is_set():
-                    signal.pthread_kill(watcher.ident or 0, signal.SIGINT)
-                    return
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, _WAKE)}
     if settings.executor() == "multiprocess":
@@ -212,8 +200,6 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     watcher = threading.Thread(target=cancel, name="irp-cancel", daemon=True)
     watcher.start()
-    listener = threading.Thread(target=listen, name="irp-listen-for-cancellation", daemon=True)
-    listener.start()
     try:
         yield
     finally:
@@ -221,8 +207,6 @@ def _cancelling_on_interrupt(instance: DagsterInstance, run: DagsterRun) -> Iter
         if watcher.is_alive():
             signal.pthread_kill(watcher.ident or 0, signal.SIGINT)
             watcher.join()
-        heard.set()
-        listener.join()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         for number, handler in before.items():
             signal.signal(number, handler)

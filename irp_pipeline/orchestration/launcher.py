@@ -24,7 +24,7 @@ from irp_pipeline.orchestration.internals import (
     WorkerStatus,
 )
 from irp_pipeline.orchestration.occupancy import IN_PROGRESS, busy, process_of, run_in_the_way
-from irp_pipeline.orchestration.run_worker import worker_of_run
+from irp_pipeline.orchestration.run_worker import ask_to_cancel, worker_of_run
 from irp_pipeline.orchestration.storage import sole_decision
 from irp_pipeline.process import HostProcess, this_process
 
@@ -53,11 +53,11 @@ class RunLauncher(DefaultRunLauncher):
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
-        """Cancel a run. No code server knows one of the command line: its process sees the status, on any machine."""
+        """Cancel a run: through the code server that started it, if that can be reached from here; else by a tag."""
         run = self._instance.get_run_by_id(run_id)
-        if run is None or run.is_finished or process_of(run) is None:
+        if run is None or run.is_finished or _has_code_server_within_reach(run):
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
-        self._instance.report_run_canceling(run)
+        ask_to_cancel(self._instance, run)
         return True
 
     @property
@@ -121,6 +121,12 @@ def _health_of(worker: HostProcess) -> CheckRunHealthResult:
 def _is_behind_port(run: DagsterRun) -> bool:
     """Tell whether the code server that started a run is reached by a port, and may be in another container."""
     return "port" in json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+
+
+def _has_code_server_within_reach(run: DagsterRun) -> bool:
+    """Tell whether a code server started a run, and either listens at a port or is on this host, in this container."""
+    is_here = run.tags.get(LAUNCHED_ON_TAG) == _here()
+    return process_of(run) is None and GRPC_INFO_TAG in run.tags and (is_here or _is_behind_port(run))
 
 
 def _here() -> str:

@@ -531,6 +531,19 @@ def test_a_run_cancelled_in_the_ui_goes_on_from_there_when_it_is_executed_again(
     assert statuses("cancelled", "Build portfolios") == ["COMPLETED"]
 
 
+def test_a_run_of_dagster_job_execute_is_cancelled_in_the_ui(ui: Ui):
+    folder = open_gated("executed")
+    with closed_gate(), job_execute(folder, "executed") as process:
+        wait_until(someone_waits_at_the_gate, "the extract waits", process)
+        (step_run,) = step_runs("executed", "Extract exposure")
+        ui.terminate(step_run["dagster_run_id"])
+        ui.wait_for(step_run["dagster_run_id"], "CANCELED")
+        process.end()
+    (step_run,) = step_runs("executed", "Extract exposure")
+    assert step_run["status"] == "FAILED"
+    assert step_run["error_message"].startswith("cancelled")
+
+
 def test_a_killed_run_worker_fails_its_run_and_the_next_one_takes_over(ui: Ui):
     open_gated("run_worker_of_ui")
     with closed_gate() as open_gate:
