@@ -23,6 +23,12 @@ JOBS: Final = "jobs"
 RESULTS: Final = "results"
 """The exported results."""
 
+CURVES: Final = "curves"
+"""The whole exceedance curves: a folder for each analysis and group, with a Parquet file for each perspective."""
+
+UNCERTAINTY: Final = f"{CURVES}/uncertainty.parquet"
+"""How sure each figure is."""
+
 REPORT: Final = "report"
 """The report: :data:`REPORT_PAGE`, :data:`REPORT_SUMMARY` and :data:`REPORT_PICTURE`."""
 
@@ -36,7 +42,7 @@ OF_DAGSTER: Final = ".dagster"
 FROM_ELSEWHERE: Final = "files"
 """Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
 
-MADE: Final = (EXTRACTS, PORTFOLIOS, JOBS, RESULTS, REPORT, FROM_ELSEWHERE)
+MADE: Final = (EXTRACTS, PORTFOLIOS, JOBS, CURVES, RESULTS, REPORT, FROM_ELSEWHERE)
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
 
 SCRATCH: Final = ".scratch"
@@ -56,6 +62,11 @@ def findings_key(portfolio: str) -> str:
 def portfolio_key(portfolio: str) -> str:
     """Return where a portfolio is, as models read it."""
     return f"{PORTFOLIOS}/{portfolio}"
+
+
+def curve_key(name: str, perspective: str) -> str:
+    """Return where the curves of an analysis or a group are."""
+    return f"{CURVES}/{name}/{perspective.lower()}.parquet"
 
 
 def workbook_of(cycle_folder: Path) -> Path:

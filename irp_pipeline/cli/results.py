@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -30,7 +31,7 @@ _MOST_COLUMNS = 4
 def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show the losses of each analysis and group, as last recorded.
 
-    The table shows the usual figures, --json all of them; irp report draws the curves.
+    The table shows the usual figures, --json all of them and how sure they are; irp report draws the curves.
     """
     from irp_pipeline.helpers.batch import find_current_batch
     from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
@@ -39,13 +40,17 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
         batch = find_current_batch(find_cycle(cycle, schema).id)
         saved = get_results(batch.id) if batch is not None else None
         by_means = analyses_by_means(batch.id) if batch is not None else set()
-    figures = [] if saved is None else recorded_figures(saved)
+        figures = [] if saved is None else recorded_figures(saved)
+        beyond = _beyond(batch.id) if batch is not None else {}
+        sure = _how_sure(cycle, figures) if as_json else []
     if as_json:
         rows = [] if saved is None else output.records(saved)
         described = [
-            row | {"losses_by": _losses_by(figure, by_means)} for row, figure in zip(rows, figures, strict=True)
+            row | {"losses_by": _losses_by(figure, by_means)} | uncertainty
+            for row, figure, uncertainty in zip(rows, figures, sure, strict=True)
         ]
-        output.print_json({"schema": schema, "cycle_name": cycle, "figures": described})
+        answer = {"schema": schema, "cycle_name": cycle, "figures": described, "return_periods_left_out": beyond}
+        output.print_json(answer)
         return
     if not figures:
         output.print_note(f"Cycle {cycle} has no results yet. To see its progress: irp status {cycle} "
@@ -63,8 +68,34 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     others = list(_declared(rows_shown))
     if others:
         output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
+    for name, reason in beyond.items():
+        output.print_note(f"{name}: {reason}")
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
+
+
+def _beyond(batch_id: int) -> dict[str, str]:
+    """Return of each analysis and group which return periods have no figure, and why."""
+    from irp_pipeline.helpers.result import ResultError, return_periods_left_out
+
+    try:
+        return return_periods_left_out(batch_id)
+    except ResultError as error:  # the saved figures are shown all the same
+        output.print_note(str(error))
+        return {}
+
+
+def _how_sure(cycle: str, figures: Sequence[RecordedFigure]) -> list[dict[str, Any]]:
+    """Return how sure each figure is; every value is None if that is not recorded, or its file not on this machine."""
+    from irp_pipeline.helpers.artefact import ArtefactError
+    from irp_pipeline.helpers.result import Uncertainty, figure_key, recorded_uncertainty
+
+    try:
+        known = recorded_uncertainty(cycle, figures)
+    except ArtefactError as error:
+        output.print_note(f"How sure the figures are cannot be told: {error}")
+        known = {}
+    return [asdict(known.get(figure_key(figure), Uncertainty())) for figure in figures]
 
 
 def _losses_by(found: RecordedFigure, by_means: Collection[str]) -> str | None:

@@ -6,27 +6,36 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
     reading period loss tables, and adding up the losses of each sampled year.
 ``figures``
     average annual loss, standard deviation and exceedance curves of sampled years.
+``curves``, ``years_error``
+    whole exceedance curves, and the error of the simulated years.
 ``metrics``
     metrics that distributions declare.
 ``groups``
     the same for several analyses together, and the reasons to refuse a group.
 """
 
-from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures
+from irp_pipeline.losses.curves import WholeCurves, kept_ranks, whole_curves
+from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures, supported
 from irp_pipeline.losses.groups import Member, group
 from irp_pipeline.losses.metrics import DECLARED_METRICS, MetricDeclaration, SampledYears
 from irp_pipeline.losses.periods import LossError, period_losses
+from irp_pipeline.losses.years_error import Interval
 
 __all__ = [
     "DECLARED_METRICS",
     "Figure",
+    "Interval",
     "LossError",
     "Member",
     "MetricDeclaration",
     "SampledYears",
+    "WholeCurves",
     "declared_figures",
     "exceedance_curve",
     "figures",
     "group",
+    "kept_ranks",
     "period_losses",
+    "supported",
+    "whole_curves",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.losses.metrics import SampledYears, declared_losses
 from irp_pipeline.losses.periods import LossError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_COLUMN_OF_CURVE = {Metric.OEP: "LargestLoss", Metric.AEP: "AnnualLoss"}
+COLUMN_OF_CURVE: Final = {Metric.OEP: "LargestLoss", Metric.AEP: "AnnualLoss"}
+"""The column of the sampled years that each curve is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ def figures(
         perspective: their perspective.
         periods: number of simulated years.
         samples: number of samples of each year.
-        return_periods: in years. Return periods longer than all sampled years together have no loss and are left out,
-            as in Oasis LMF.
+        return_periods: in years. Those beyond the simulated years are left out (:func:`supported`).
 
     Returns:
         AAL, STD_DEV, then OEP and AEP by ascending return period.
@@ -90,8 +90,8 @@ def figures(
         squares = math.fsum((annual - mean) ** 2) + without_loss * mean**2
         found.append(Figure(perspective, Metric.STD_DEV, math.sqrt(squares / (observations - 1))))
     asked = sorted(set(return_periods))
-    for metric, column in _COLUMN_OF_CURVE.items():
-        curve = exceedance_curve(losses[column].to_numpy(), observations, asked)
+    for metric, column in COLUMN_OF_CURVE.items():
+        curve = exceedance_curve(losses[column].to_numpy(), periods=periods, samples=samples, return_periods=asked)
         found += [Figure(perspective, metric, loss, return_period) for return_period, loss in curve]
     return found
 
@@ -106,22 +106,37 @@ def declared_figures(
     return [Figure(perspective, metric, loss, return_period) for metric, return_period, loss in losses]
 
 
+def supported(return_periods: Iterable[float], periods: int) -> list[float]:
+    """Return the return periods that the simulated years support: those not longer than their number.
+
+    Samples add no years. Each sample of each year counts as a year in a curve, but samples of one year share its
+    events: nothing is known of what happens less often than once in all simulated years, however many samples there
+    are. Oasis LMF gives losses up to years times samples.
+
+    Args:
+        return_periods: in years.
+        periods: number of simulated years.
+    """
+    return [years for years in return_periods if years <= periods]
+
+
 def exceedance_curve(
-    losses: np.ndarray[Any, Any], observations: int, return_periods: Sequence[float]
+    losses: np.ndarray[Any, Any], *, periods: int, samples: int, return_periods: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Return the losses of sampled years at return periods.
 
-    The i-th largest loss has the return period ``observations / i``. Between two of them the loss is interpolated
+    The i-th largest loss has the return period ``periods * samples / i``. Between two of them the loss is interpolated
     linearly in the return period. Below the return period of the smallest loss that is not zero, it is zero
     (``write_return_period_out`` and ``get_loss`` in ``oasislmf/pytools/lec/aggreports/write_tables.py``).
 
     Args:
         losses: of the sampled years with a loss, in any order.
-        observations: number of sampled years, including those without a loss.
+        periods: number of simulated years.
+        samples: number of samples of each year.
         return_periods: in years, above 0.
 
     Returns:
-        Return period and loss, for each of ``return_periods`` that is not longer than all sampled years together.
+        Return period and loss, for each of ``return_periods`` that the simulated years support (:func:`supported`).
 
     Raises:
         LossError: a return period is not above 0.
@@ -131,7 +146,8 @@ def exceedance_curve(
     if wrong := [years for years in return_periods if not years > 0]:
         raise LossError(f"A return period must be above 0 years, not {wrong[0]:g}")
     descending = np.sort(losses[losses > 0])[::-1]
-    return [(years, _loss_at(descending, observations, years)) for years in return_periods if years <= observations]
+    observations = periods * samples
+    return [(years, _loss_at(descending, observations, years)) for years in supported(return_periods, periods)]
 
 
 def _loss_at(descending: np.ndarray[Any, Any], observations: int, years: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def group(
     return_periods: Collection[float],
     perspectives: Collection[Perspective] | None = None,
     pair_by_number: bool = False,
+    keep: Callable[[Perspective, SampledYears], None] | None = None,
 ) -> list[Figure]:
     """Compute the figures of analyses whose losses are added up year by year, sample by sample.
 
@@ -54,6 +55,7 @@ def group(
         perspectives: the perspectives to compute; None means those that all members have.
         pair_by_number: if the occurrence sets differ, add year 1 to year 1, year 2 to year 2 and so on, which assumes
             that the models are independent of each other.
+        keep: called with the sampled years of each perspective.
 
     Returns:
         As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective, each with the declared metrics.
@@ -76,13 +78,16 @@ def group(
         years = [period_losses(*paths, periods=unique[0].periods) for paths in by_set.values()]
         added = years[0] if len(years) == 1 else together(years)
         periods, samples = unique[0].periods, unique[0].samples
+        added_years = SampledYears(added, periods, samples)
         found += figures(
             added, perspective=perspective, periods=periods, samples=samples, return_periods=return_periods
         )
         try:
-            found += declared_figures(perspective, SampledYears(added, periods, samples), return_periods)
+            found += declared_figures(perspective, added_years, return_periods)
         except LossError as error:
             raise LossError(f"The declared metrics of the group {name}, {perspective}: {error}") from error
+        if keep is not None:
+            keep(perspective, added_years)
     return found
 
 

@@ -84,7 +84,7 @@ def declared_losses(
 
     Args:
         years: the losses of one perspective.
-        return_periods: in years; those longer than all sampled years together are left out.
+        return_periods: in years; those beyond the simulated years are left out.
         leave_out: names of metrics that are known already.
 
     Yields:
@@ -93,7 +93,7 @@ def declared_losses(
     Raises:
         LossError: a metric cannot be computed, or gives what is no amount.
     """
-    asked = [years_apart for years_apart in sorted(set(return_periods)) if years_apart <= years.number]
+    asked = [years_apart for years_apart in sorted(set(return_periods)) if years_apart <= years.periods]
     for metric in DECLARED_METRICS.declared().values():
         if metric.name in leave_out:
             continue

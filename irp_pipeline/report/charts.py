@@ -6,10 +6,13 @@ Neither needs the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from irp_pipeline.losses import Figure
+from irp_pipeline.report.curves import DrawnCurve
 from irp_pipeline.report.display import perspectives_of
 from irp_pipeline.report.records import Subject, curve_figures
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
@@ -25,6 +28,7 @@ LABELS = {
 
 CURVE_LABELS = {Metric.OEP: "OEP largest event", Metric.AEP: "AEP whole year"}
 """The name of each curve in a chart; the second is drawn dashed."""
+_BAND_OPACITY = 0.13
 _HEIGHT = 340
 _PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
 _PICTURE_COLUMNS = 2
@@ -32,12 +36,13 @@ _PICTURE_CHARTS = 6
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]:
+def interactive_chart(subjects: Sequence[Subject], first: str, drawn: Iterable[DrawnCurve] = ()) -> dict[str, Any]:
     """Describe a chart of the curves of one subject, which its parameter ``subject`` selects; the page has a list.
 
     Args:
         subjects: those that have curves.
         first: name of the subject shown first.
+        drawn: their whole curves. A subject without them has lines between its figures.
 
     Returns:
         A Vega-Lite specification, including the data.
@@ -47,16 +52,16 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
     chosen = alt.param(name="subject", value=first)
     pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
     encodings = _encodings(subjects, subjects, with_legend=False)  # the page has its own legend, which wraps
-    base = alt.Chart(alt.InlineData(values=_points(subjects))).transform_filter("datum.subject == subject")
-    lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
-    points = base.mark_point(filled=True, opacity=1).encode(
+    base = alt.Chart().transform_filter("datum.subject == subject")
+    shown = base.transform_flatten(["return_period", "loss"])
+    points = shown.mark_point(filled=True, opacity=1).encode(
         x=encodings["x"],
         y=encodings["y"],
         color=encodings["color"],
         size=alt.condition(pointed_at, alt.value(90), alt.value(18)),
     )
     series = [f"{perspective} {metric}" for perspective in perspectives_of(subjects) for metric in CURVES]
-    of_return_period = base.transform_pivot("series", value="loss", groupby=["return_period", "currency"])
+    of_return_period = shown.transform_pivot("series", value="loss", groupby=["return_period", "currency"])
     for name in series:  # a perspective that the chosen subject lacks has no column
         of_return_period = of_return_period.transform_calculate(
             **{f"{name} shown": f"isValid(datum['{name}']) ? format(datum['{name}'], ',.0f') : '\u2013'"}
@@ -73,17 +78,20 @@ def interactive_chart(subjects: Sequence[Subject], first: str) -> dict[str, Any]
     mark = of_return_period.mark_rule(strokeWidth=1, color="#888").encode(
         x=encodings["x"], opacity=alt.condition(pointed_at, alt.value(0.8), alt.value(0))
     )
-    chart = alt.layer(mark, lines, points, target.add_params(pointed_at)).add_params(chosen)
+    data = alt.InlineData(values=_curves(subjects, drawn))
+    layers = (*_lines(base, encodings), points, target.add_params(pointed_at))
+    chart = alt.layer(mark, *layers, data=data).add_params(chosen)
     described: dict[str, Any] = _with_style(chart.properties(width="container", height=_HEIGHT)).to_dict()
     return described
 
 
-def picture(subjects: Sequence[Subject], title: str) -> bytes:
+def picture(subjects: Sequence[Subject], title: str, drawn: Iterable[DrawnCurve] = ()) -> bytes:
     """Draw the curves of several subjects side by side.
 
     Args:
         subjects: those that have curves; if there are more than six, only the last six (groups come last).
         title: the title above them.
+        drawn: their whole curves.
 
     Returns:
         A PNG image.
@@ -93,25 +101,28 @@ def picture(subjects: Sequence[Subject], title: str) -> bytes:
 
     shown = subjects[-_PICTURE_CHARTS:]
     subtitle = f"{len(shown)} of {len(subjects)} analyses and groups" if len(shown) < len(subjects) else ""
-    drawn = [_small_chart(subject, shown) for subject in shown]
-    rows = alt.concat(*drawn, columns=_PICTURE_COLUMNS).properties(
+    whole = list(drawn)
+    charts = [_small_chart(subject, shown, whole) for subject in shown]
+    rows = alt.concat(*charts, columns=_PICTURE_COLUMNS).properties(
         title=alt.Title(title, subtitle=subtitle, anchor="start", fontSize=17, offset=14)
     )
     image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict())
     return image
 
 
-def _small_chart(subject: Subject, among: Sequence[Subject]) -> Any:
+def _small_chart(subject: Subject, among: Sequence[Subject], drawn: Iterable[DrawnCurve]) -> Any:
     import altair as alt
 
-    base = alt.Chart(alt.InlineData(values=_points([subject])))
+    base = alt.Chart()
     encodings = _encodings([subject], among)
-    lines = base.mark_line(strokeWidth=2.2).encode(**encodings)
     # If points were also dashed, the legend of the curves would lose its lines.
-    points = base.mark_point(size=22, filled=True, opacity=1).encode(
-        **{channel: encoding for channel, encoding in encodings.items() if channel != "strokeDash"}
+    points = (
+        base.transform_flatten(["return_period", "loss"])
+        .mark_point(size=22, filled=True, opacity=1)
+        .encode(**{channel: encoding for channel, encoding in encodings.items() if channel != "strokeDash"})
     )
-    return alt.layer(lines, points).properties(
+    layers = alt.layer(*_lines(base, encodings), points, data=alt.InlineData(values=_curves([subject], drawn)))
+    return layers.properties(
         title=alt.Title(subject.name + (" (group)" if subject.is_group else ""), fontSize=13),
         width=_PICTURE_WIDTH,
         height=_PICTURE_HEIGHT,
@@ -127,20 +138,46 @@ def javascript() -> str:
     return program
 
 
-def _points(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    return [
-        {
-            "subject": subject.name,
-            "perspective": LABELS[figure.perspective],
-            "curve": CURVE_LABELS[Metric(figure.metric)],
-            "series": f"{figure.perspective} {figure.metric}",
-            "return_period": figure.return_period,
-            "loss": figure.loss,
-            "currency": subject.currency,
-        }
-        for subject in subjects
-        for figure in curve_figures(subject)
-    ]
+def _lines(base: Any, encodings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the layers of whole curves: the band of the error of the years, and the line."""
+    import altair as alt
+
+    whole = base.transform_flatten(["years", "losses", "low", "high"])
+    x, y = (encodings[channel].copy() for channel in "xy")
+    x.shorthand, y.shorthand = "years:Q", "losses:Q"
+    band = whole.mark_area(opacity=_BAND_OPACITY).encode(
+        x=x, y=alt.Y("low:Q"), y2="high:Q", color=encodings["color"], detail="curve:N"
+    )
+    return band, whole.mark_line(strokeWidth=2.2).encode(**{**encodings, "x": x, "y": y})
+
+
+def _curves(subjects: Sequence[Subject], drawn: Iterable[DrawnCurve]) -> list[dict[str, Any]]:
+    """Return a row for each curve: the points of its line and band, and the figures that are marked on it."""
+    whole = {(curve.name, curve.perspective, curve.metric): curve for curve in drawn}
+    rows = []
+    for subject in subjects:
+        of_curve: defaultdict[tuple[Perspective, Metric], list[Figure]] = defaultdict(list)
+        for figure in curve_figures(subject):
+            of_curve[figure.perspective, Metric(figure.metric)].append(figure)
+        for (perspective, metric), figures in of_curve.items():
+            periods, losses = [figure.return_period for figure in figures], [figure.loss for figure in figures]
+            curve = whole.get((subject.name, perspective, metric))
+            rows.append(
+                {
+                    "subject": subject.name,
+                    "perspective": LABELS[perspective],
+                    "curve": CURVE_LABELS[metric],
+                    "series": f"{perspective} {metric}",
+                    "currency": subject.currency,
+                    "return_period": periods,
+                    "loss": losses,
+                    "years": curve.return_periods if curve else periods,
+                    "losses": curve.losses if curve else losses,
+                    "low": curve.low if curve else [],
+                    "high": curve.high if curve else [],
+                }
+            )
+    return rows
 
 
 def _encodings(subjects: Sequence[Subject], among: Sequence[Subject], *, with_legend: bool = True) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from irp_pipeline.helpers.result import (
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
+from irp_pipeline.report.curves import whole_curves
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
     Change,
@@ -70,6 +71,7 @@ def collect(cycle_name: str) -> Report:
     saved = recorded_figures(get_results(batch.id)) if batch else []
     previous = previous_cycle_results(cycle.id)
     subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    curves = whole_curves(cycle.id, cycle.cycle_name, saved)
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -89,7 +91,10 @@ def collect(cycle_name: str) -> Report:
         written=datetime.now(UTC),
         state=state_of(stages, failures, batch, missing),
         missing=tuple(missing),
-        notes=tuple(notes(workbook, finished, jobs)),
+        notes=(
+            *notes(workbook, finished, jobs),
+            *([f"The whole curves are not drawn: {curves.missing}"] if curves.missing else []),
+        ),
         about=_about(workbook),
         workbook={
             "file": configuration.file_name,
@@ -106,6 +111,7 @@ def collect(cycle_name: str) -> Report:
         jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
         previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
+        curves=curves,
     )
 
 
@@ -186,6 +192,7 @@ def _subjects(
     if not saved:
         figures = {job.name: (job.currency, list(job.figures)) for job in finished}
     before = _figures_by_name(previous)
+    jobs = {job.name: job for job in finished}
     groups = {group.name for group in workbook.groupings}
     analyses = [analysis.name for analysis in workbook.analyses]
     for name in [*analyses, *(group.name for group in workbook.groupings_in_order())]:
@@ -194,13 +201,17 @@ def _subjects(
         currency, found = figures[name]
         currency_before, figures_before = before.get(name, ("", []))
         is_group = name in groups
+        members = tuple(analysis.name for analysis in workbook.analyses_in(name)) if is_group else ()
+        its_jobs = [jobs[member] for member in members or (name,) if member in jobs]
         yield Subject(
             name,
             is_group,
             currency,
-            tuple(analysis.name for analysis in workbook.analyses_in(name)) if is_group else (),
+            members,
             tuple(found),
             _changes(found, figures_before) if currency == currency_before else {},
+            tuple(sorted({years for job in its_jobs for years in job.beyond})),
+            its_jobs[0].periods if its_jobs else None,
         )
 
 

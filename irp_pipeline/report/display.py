@@ -81,6 +81,11 @@ def change(value: Change | None) -> str:
     return "0.0%" if shown in {"+0.0%", "-0.0%"} else shown.replace("-", _MINUS)
 
 
+def deviation(of: tuple[float, float]) -> str:
+    """Format how much the first amount is above the second, as a percentage of the second."""
+    return change(Change(of[1], of[0] / of[1] - 1 if of[1] else None))
+
+
 def number(value: object) -> str:
     """Format a count with thousands separators; anything else unchanged."""
     return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.result import JobResult
+from irp_pipeline.helpers.result.groups import beyond_by_name
 from irp_pipeline.report.completeness import skipped_analyses
 from irp_pipeline.report.records import JobRecord
 
@@ -30,6 +31,8 @@ def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequen
             yield f"The group {grouping.name} has no figures, since it needs {', '.join(without)}"
         elif grouping.period_pairing is not None:
             yield f"The group {grouping.name} adds years up by their number, which takes its models to be independent"
+    for name, reason in beyond_by_name(workbook, {result.name: result for result in finished}).items():
+        yield f"{name}: {reason}"
     for result in finished:
         yield from (f"{result.name}: {note}" for note in _notes_of(result.provenance))
     for job in jobs:
@@ -51,8 +54,6 @@ def _notes_of(provenance: Mapping[str, Any]) -> Iterator[str]:
         yield f"the model has no losses of some locations, perils or coverages ({reasons}){amount}"
     if provenance.get("losses_by") == "means":
         yield "figures by means, without samples: IL and RI apply the terms to mean losses"
-    if beyond := provenance.get("return_periods_beyond"):
-        yield f"the simulated years do not support the return periods {', '.join(map(str, beyond))}"
     for what, words in (("not_defined", "not defined"), ("ignored", "not used")):
         for item in provenance.get(what) or ():
             yield f"{words}: {item}"

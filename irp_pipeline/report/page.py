@@ -11,6 +11,7 @@ from irp_pipeline.cycle_files import REPORT, REPORT_PAGE, REPORT_PICTURE, REPORT
 from irp_pipeline.files import appearing_when_whole, write_atomically
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read_artefacts
+from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
@@ -18,6 +19,8 @@ from irp_pipeline.report.summary import render_summary
 
 _MANY_SUBJECTS = 8
 """With more subjects than this, the tables of analyses are collapsed."""
+_MOST_DETAILED = 40
+"""With more subjects than this, intervals at return periods are in the files alone."""
 
 
 def write_report(cycle_name: str, folder: Path) -> Path:
@@ -71,7 +74,7 @@ def write(report: Report, folder: Path) -> Path:
 
     page, summary = render_page(report), render_summary(report)
     if subjects := _with_curves(report):
-        image = picture(subjects, f"{report.cycle}: losses by return period")
+        image = picture(subjects, f"{report.cycle}: losses by return period", report.curves.drawn)
         with appearing_when_whole(folder / REPORT_PICTURE) as partial:
             partial.write_bytes(image)
     else:
@@ -95,11 +98,19 @@ def render_page(report: Report) -> str:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: "" if value is None else value,
     )
-    shown = (display.amount, display.change, display.duration, display.moment, display.number, display.short)
+    shown = (
+        display.amount,
+        display.change,
+        display.deviation,
+        display.duration,
+        display.moment,
+        display.number,
+        display.short,
+    )
     environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
-    chart = interactive_chart(subjects, shown_first) if subjects else None
+    chart = interactive_chart(subjects, shown_first, report.curves.drawn) if subjects else None
     return environment.get_template("page.html.jinja").render(
         report=report,
         chart=chart,
@@ -113,6 +124,8 @@ def render_page(report: Report) -> str:
         folded=len(report.subjects) > _MANY_SUBJECTS,
         labels=LABELS,
         curve_labels=CURVE_LABELS,
+        not_known=ONLY_BY_REPEATED_RUNS,
+        most_detailed=_MOST_DETAILED,
     )
 
 

@@ -18,6 +18,7 @@ from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
+from irp_pipeline.report.curves import WholeCurves
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 
@@ -121,6 +122,8 @@ class Subject:
         members: the analyses of a group.
         figures: the figures.
         changes: their changes from the previous cycle, if it had them.
+        beyond: the return periods, in years, that were asked for but have no figure.
+        simulated_years: how many there are, if the engine says it; figures of longer return periods would need more.
     """
 
     name: str
@@ -129,6 +132,8 @@ class Subject:
     members: tuple[str, ...]
     figures: tuple[Figure, ...] = field(repr=False)
     changes: Mapping[Figure, Change] = field(repr=False)
+    beyond: tuple[float, ...] = ()
+    simulated_years: int | None = None
 
     @property
     def is_stochastic(self) -> bool:
@@ -240,6 +245,7 @@ class Report:
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
         previous_cycle: the cycle with which figures are compared.
+        curves: the whole curves, and how sure the figures are.
     """
 
     cycle: str
@@ -259,6 +265,7 @@ class Report:
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
+    curves: WholeCurves = field(default_factory=WholeCurves)
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -276,6 +283,7 @@ class Report:
                     "name": subject.name,
                     "currency": subject.currency,
                     "members": list(subject.members),
+                    "beyond": list(subject.beyond),
                     "figures": [
                         asdict(figure) | ({"before": change.before} if (change := subject.changes.get(figure)) else {})
                         for figure in subject.figures
@@ -290,6 +298,7 @@ class Report:
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
             "previous cycle": self.previous_cycle,
+            "whole curves": self.curves.content(),
         }
 
     @property

@@ -13,17 +13,20 @@ from irp_pipeline.engines.folders import result_file
 from irp_pipeline.helpers.batch import create_batch
 from irp_pipeline.helpers.configuration import get_active_configuration, load_configuration
 from irp_pipeline.helpers.constants import BatchType
-from irp_pipeline.helpers.cycle import create_cycle
+from irp_pipeline.helpers.cycle import create_cycle, find_cycle
 from irp_pipeline.helpers.database import execute_command, fetch_all, fetch_one
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.result import CurveFiles, compute_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.losses import figures, period_losses
 from irp_pipeline.vocabulary import Perspective
 from irp_pipeline.workbook import Workbook, write_workbook
 
-YEARS, SAMPLES = 200, 5
+YEARS, SAMPLES = 1000, 5
 RETURN_PERIODS = (2, 5, 10, 50, 100, 250, 500, 1000)
+MEANS_SHARE = 0.98
+"""The AAL of mean losses, as a share of the sampled one."""
 SHARES = {"GUL": 1.0, "IL": 0.7, "RI": 0.4}
 
 
@@ -113,6 +116,19 @@ def record_exposure(cycle_name: str) -> None:
         step_id = get_or_create_step(get_or_create_stage(cycle["id"], stage_num, stage), step_num, step)
         with track_step(step_id, started_by="analyst", dagster_run_id="9f1c0a52-run") as run:
             run.output.update(output)
+
+
+def record_results(cycle_name: str, batch_id: int) -> CurveFiles:
+    """Save the figures of a batch with their whole curves, as the step of the stage Monitor does."""
+    cycle = find_cycle(cycle_name)
+    assert cycle is not None
+    step_id = get_or_create_step(get_or_create_stage(cycle.id, 5, "Monitor"), 2, "Group results")
+    with track_step(step_id, started_by="analyst", dagster_run_id="9f1c0a52-run") as run:
+        curves = CurveFiles(run.scratch)
+        run.when_complete(compute_results(batch_id, curves).save)
+        for path in curves.written.values():
+            run.add_file(path)
+    return curves
 
 
 def write_plt(path: Path, seed: int, share: float) -> None:
@@ -206,6 +222,7 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
         "model_version": "1.2",
         "samples": SAMPLES,
         "periods": YEARS,
+        "aal_by_means": {},
         "occurrence_hash": "0c" * 32,
         "settings": {"gul_output": True},
     }
@@ -221,6 +238,8 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
             samples=SAMPLES,
             return_periods=analysis["return_periods"],
         )
+        if perspective == "GUL":
+            result["provenance"]["aal_by_means"] = {perspective: MEANS_SHARE * found[0].loss}
         result["figures"] += [
             {
                 "perspective": figure.perspective,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.engines.oasis.checks import FigureError
 from irp_pipeline.engines.oasis.failures import OasisError
-from irp_pipeline.vocabulary import Metric
+from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.engines.oasis.deterministic import DeterministicLosses
@@ -33,12 +33,17 @@ class StochasticFigures:
     Attributes:
         figures: the figures.
         not_defined: what has no figure, each with the reason.
-        beyond: the return periods that the simulated years do not support.
+        beyond: the return periods that the simulated years do not support, although Oasis LMF may give losses: samples
+            add no years.
+        means: the average annual ground-up loss by means (``SampleType`` 1), to compare the sampled one with; empty if
+            there are no samples or no ground-up losses. For the other perspectives it is another figure, not a better
+            one: terms applied to mean losses.
     """
 
     figures: list[dict[str, Any]]
     not_defined: list[str]
     beyond: list[int]
+    means: dict[str, float]
 
 
 def stochastic_figures(
@@ -59,11 +64,21 @@ def stochastic_figures(
     """
     figures: list[dict[str, Any]] = []
     not_defined: list[str] = []
-    years = periods * max(samples, 1)
-    wanted = [period for period in return_periods if period <= years]
     for perspective in perspectives:
-        figures += _of_perspective(output, perspective, wanted, periods, samples, not_defined)
-    return StochasticFigures(figures, not_defined, [period for period in return_periods if period > years])
+        figures += _of_perspective(output, perspective, return_periods, periods, samples, not_defined)
+    beyond = {*return_periods, *(figure["return_period"] or 0 for figure in figures)}
+    return StochasticFigures(
+        [figure for figure in figures if (figure["return_period"] or 0) <= periods],
+        not_defined,
+        sorted(period for period in beyond if period > periods),
+        _means(output) if samples and Perspective.GUL in perspectives else {},
+    )
+
+
+def _means(output: Path) -> dict[str, float]:
+    found = [row["MeanLoss"] for row in _read(output, "gul_S1_palt") if row["SampleType"] == _BY_MEANS[0]]
+    is_known = len(found) == 1 and found[0] is not None and math.isfinite(found[0])
+    return {Perspective.GUL.value: found[0]} if is_known else {}
 
 
 def _of_perspective(
@@ -94,7 +109,7 @@ def _of_perspective(
         for period in sorted(wanted or {period for of, period in found if of == curve}):
             if (curve, period) in found:
                 yield _figure(perspective, curve, found[curve, period], return_period=period)
-            else:
+            elif period <= periods:
                 not_defined.append(f"{curve} of {perspective} at {period:,} years: Oasis LMF gives none")
 
 

@@ -136,6 +136,7 @@ def read_outcome(
             "not_modelled": dict(missing.reasons) if missing is not None else {},
             "not_modelled_totals": missing.totals() if missing is not None else None,
             "return_periods_beyond": found.beyond,
+            "aal_by_means": found.means,
             "not_defined": found.not_defined,
             "checked": checked,
             "not_checked": not_checked,

@@ -5,6 +5,8 @@ analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline
 
 ``errors``, ``finished``
     the exception of this package, and the finished jobs of a batch.
+``curves``, ``uncertainty``
+    the whole curves of analyses and groups, and how sure their figures are.
 ``declared``
     the metrics that distributions declare, for single analyses.
 ``groups``, ``recording``, ``recorded``
@@ -13,10 +15,11 @@ analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline
     the saved figures and the loss tables as files.
 """
 
+from irp_pipeline.helpers.result.curves import CurveFiles
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.exporting import ExportedFile, export_results, exported_files
-from irp_pipeline.helpers.result.finished import JobResult, finished_jobs, provenance_content
-from irp_pipeline.helpers.result.groups import missing_of_groups
+from irp_pipeline.helpers.result.finished import JobResult, beyond_its_years, finished_jobs, provenance_content
+from irp_pipeline.helpers.result.groups import missing_of_groups, return_periods_left_out
 from irp_pipeline.helpers.result.recorded import (
     RecordedFigure,
     analyses_by_means,
@@ -26,24 +29,32 @@ from irp_pipeline.helpers.result.recorded import (
     saved_content,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
+from irp_pipeline.helpers.result.uncertainty import SureOf, Uncertainty, figure_key, recorded_uncertainty
 
 __all__ = [
     "ComputedResults",
+    "CurveFiles",
     "ExportedFile",
     "JobResult",
     "RecordedFigure",
     "ResultError",
     "SavedResults",
+    "SureOf",
+    "Uncertainty",
     "analyses_by_means",
+    "beyond_its_years",
     "compute_results",
     "export_results",
     "exported_files",
+    "figure_key",
     "finished_jobs",
     "get_results",
     "missing_of_groups",
     "previous_cycle_results",
     "provenance_content",
     "recorded_figures",
+    "recorded_uncertainty",
+    "return_periods_left_out",
     "save_results",
     "saved_content",
 ]

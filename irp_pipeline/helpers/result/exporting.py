@@ -7,15 +7,27 @@ computing anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.files import appearing_when_whole, link_or_copy, write_atomically
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.helpers.result.finished import JobResult, existing_file, finished_jobs, provenance_content
-from irp_pipeline.helpers.result.recorded import get_results, saved_content
+from irp_pipeline.helpers.result.finished import (
+    JobResult,
+    existing_file,
+    finished_jobs,
+    provenance_content,
+    require_batch,
+)
+from irp_pipeline.helpers.result.recorded import get_results, recorded_figures, saved_content
+from irp_pipeline.helpers.result.uncertainty import (
+    Uncertainty,
+    figure_key,
+    recorded_uncertainty,
+    uncertainty_columns,
+)
 from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -48,10 +60,11 @@ class ExportedFile:
 def export_results(batch_id: int, folder: Path) -> list[Path]:
     """Write the saved figures of a batch, and the loss tables of its jobs, into a folder.
 
-    Parquet and CSV: ``results`` (all figures), ``ept`` and ``palt`` (exceedance curves and averages, with the columns
-    of the Open Results Data standard), ``location_losses`` (deterministic losses by location and loss factor). JSON:
-    ``provenance``. In ``analyses/<name>``: the period and event losses of each job, as links to the job's files if the
-    file system allows, else as copies. No file is ever seen incomplete.
+    Parquet and CSV: ``results`` (all figures, and how sure they are, if the step that records them wrote that), ``ept``
+    and ``palt`` (exceedance curves and averages, with the columns of the Open Results Data standard),
+    ``location_losses`` (deterministic losses by location and loss factor). JSON: ``provenance``. In
+    ``analyses/<name>``: the period and event losses of each job, as links to the job's files if the file system allows,
+    else as copies. No file is ever seen incomplete.
 
     Args:
         batch_id: a batch whose results are saved.
@@ -63,6 +76,7 @@ def export_results(batch_id: int, folder: Path) -> list[Path]:
     Raises:
         ResultError: no results are saved for the batch, or only those of earlier jobs; a file of a job is missing or
             has changed.
+        ArtefactError: what is recorded about the figures' uncertainty is missing on this machine, or has changed.
         DatabaseError: the database refuses or is away.
     """
     return [file.path for file in exported_files(batch_id, folder)]
@@ -76,10 +90,14 @@ def exported_files(batch_id: int, folder: Path) -> list[ExportedFile]:
         raise ResultError(f"No results of the batch {batch_id} are saved: save_results first")
     if not {job_id for ids in results["job_ids"] for job_id in ids} <= {job.job_id for job in jobs}:
         raise ResultError(f"Jobs of the batch {batch_id} changed after its results were saved: save_results again")
+    figures = recorded_figures(results)
+    known = recorded_uncertainty(require_batch(batch_id).cycle_name, figures)
+    sure = uncertainty_columns(known.get(figure_key(figure), Uncertainty()) for figure in figures)
+    saved = [saved_content(batch_id), *(column.to_pylist() for column in sure.values())]
     written: list[ExportedFile] = []
-    for name, table in _exported_tables(results, jobs):
+    for name, table in _exported_tables(results, sure, jobs):
         # The ids of the jobs are beside the figures, but are not part of them.
-        content = saved_content(batch_id) if name == "results" else None
+        content = saved if name == "results" else None
         parquet, as_text = _write_parquet(table, folder / f"{name}.parquet"), _write_csv(table, folder / f"{name}.csv")
         written += [ExportedFile(parquet, content), ExportedFile(as_text, content)]
     provenance = folder / "provenance.json"
@@ -97,11 +115,16 @@ def _provenance(job: JobResult) -> dict[str, Any]:
     return {"job_id": job.job_id, "job_key": job.job_key, "currency": job.currency, **job.provenance}
 
 
-def _exported_tables(results: pd.DataFrame, jobs: Sequence[JobResult]) -> Iterator[tuple[str, pa.Table]]:
+def _exported_tables(
+    results: pd.DataFrame, sure: Mapping[str, pa.Array], jobs: Sequence[JobResult]
+) -> Iterator[tuple[str, pa.Table]]:
     import pyarrow as pa
 
     flat = results.assign(job_ids=[" ".join(map(str, ids)) for ids in results["job_ids"]])
-    yield "results", pa.Table.from_pandas(flat, preserve_index=False)
+    table = pa.Table.from_pandas(flat, preserve_index=False)
+    for name, column in sure.items():
+        table = table.append_column(name, column)
+    yield "results", table
     stated = {"analysis_name": "Analysis", "is_group": "IsGroup", "perspective": "Perspective", "currency": "Currency"}
     curves = flat[flat["metric"].isin(list(_EP_TYPES))].rename(
         columns={**stated, "return_period": "ReturnPeriod", "loss": "Loss"}

@@ -8,8 +8,8 @@ figures of several jobs (:mod:`irp_pipeline.helpers.result.groups`), and jobs th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_record import FinishedJob
 from irp_pipeline.helpers.job_result import ResultFile, ResultFileError, result_files
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.losses import Figure
+from irp_pipeline.losses import Figure, supported
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 from irp_pipeline.settings import cycle_dir
 
@@ -36,10 +36,11 @@ class JobResult:
         job_key: the risk engine's key of the job that did the work.
         folder: the job's folder.
         analysis: its parameters, including ``name``.
-        figures: the figures.
+        figures: the figures, without those beyond the simulated years.
         currency: of the figures.
         files: the result files by name.
         provenance: where the figures come from.
+        beyond: the return periods, in years, that were asked for but are beyond the simulated years.
     """
 
     job_id: int
@@ -50,11 +51,18 @@ class JobResult:
     currency: str
     files: Mapping[str, ResultFile] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+    beyond: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the analysis."""
         return str(self.analysis["name"])
+
+    @property
+    def periods(self) -> int | None:
+        """The number of simulated years; None if the engine does not say it."""
+        periods = self.provenance.get("periods")
+        return periods if isinstance(periods, int) and periods > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +116,14 @@ def existing_file(job: JobResult, name: str) -> Path:
         ) from error
 
 
+def beyond_its_years(jobs: Sequence[JobResult]) -> str | None:
+    """Say which return periods of an analysis, or of a group of them, have no figure, and why; None if all have one."""
+    if not (beyond := sorted({years for job in jobs for years in job.beyond})):
+        return None
+    listed = ", ".join(f"{years:,g}" for years in beyond)
+    return f"no figure at {listed} years: beyond the {jobs[0].periods:,} simulated years, and samples add no years"
+
+
 def provenance_content(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the provenance of figures, without the machine and the running time."""
     return {name: value for name, value in provenance.items() if name not in _CIRCUMSTANCES}
@@ -152,7 +168,7 @@ def _job_result(job: FinishedJob, jobs_folder: Path) -> JobResult:
             figures,
             str(result["currency"]),
             files,
-            result.get("provenance", {}),
+            result.get("provenance") or {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultError(
@@ -160,4 +176,19 @@ def _job_result(job: FinishedJob, jobs_folder: Path) -> JobResult:
         ) from error
     if not figures or not all(math.isfinite(figure.loss) for figure in figures):
         raise ResultError(f"Job {job.id} of the analysis {analysis['name']} reported no figures, or not a number")
-    return found
+    return _within_its_years(found)
+
+
+def _within_its_years(job: JobResult) -> JobResult:
+    """Take the return periods that the simulated years do not support out of the figures: samples add no years."""
+    periods = job.periods
+    if periods is None:
+        return job
+    stated = [*(job.analysis.get("return_periods") or ()), *(job.provenance.get("return_periods_beyond") or ())]
+    asked = {float(years) for years in stated if isinstance(years, int | float)}
+    asked |= {figure.return_period for figure in job.figures if figure.return_period is not None}
+    return replace(
+        job,
+        figures=tuple(figure for figure in job.figures if (figure.return_period or 0) <= periods),
+        beyond=tuple(sorted(asked - set(supported(asked, periods)))),
+    )

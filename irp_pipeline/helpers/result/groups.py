@@ -6,10 +6,17 @@ the mathematics, and saving the figures (:mod:`irp_pipeline.helpers.result.recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from irp_pipeline.helpers.result.finished import JobResult, existing_file
+from irp_pipeline.helpers.result.curves import CurveFiles
+from irp_pipeline.helpers.result.finished import (
+    JobResult,
+    beyond_its_years,
+    existing_file,
+    finished_jobs,
+    require_batch,
+)
 from irp_pipeline.losses import Figure, LossError, Member, group
 from irp_pipeline.vocabulary import Perspective
 
@@ -36,8 +43,44 @@ def missing_of_groups(workbook: Workbook, analyses: Iterable[str]) -> dict[str, 
     return reasons
 
 
-def group_figures(grouping: Grouping, members: Sequence[JobResult]) -> list[Figure]:
-    """Compute the figures of a group; a LossError says why its analyses cannot be combined."""
+def return_periods_left_out(batch_id: int) -> dict[str, str]:
+    """Return of each analysis and group which return periods asked for have no figure, and why.
+
+    Args:
+        batch_id: a batch of analyses.
+
+    Raises:
+        ResultError: there is no such batch, or what a job reported is not a result.
+        DatabaseError: the database refuses or is away.
+    """
+    from irp_pipeline.workbook import Workbook
+
+    workbook = Workbook.from_json(require_batch(batch_id).configuration_data)
+    return beyond_by_name(workbook, {job.name: job for job in finished_jobs(batch_id)})
+
+
+def beyond_by_name(workbook: Workbook, jobs: Mapping[str, JobResult]) -> dict[str, str]:
+    """Return what :func:`return_periods_left_out` does, for the finished jobs of a workbook by analysis."""
+    members = {name: [job] for name, job in jobs.items()}
+    for grouping in workbook.groupings_in_order():
+        names = [analysis.name for analysis in workbook.analyses_in(grouping.name)]
+        if all(name in jobs for name in names):
+            members[grouping.name] = [jobs[name] for name in names]
+    return {name: reason for name, of in members.items() if (reason := beyond_its_years(of))}
+
+
+def group_figures(grouping: Grouping, members: Sequence[JobResult], curves: CurveFiles | None = None) -> list[Figure]:
+    """Compute the figures of a group, and keep its whole curves.
+
+    Args:
+        grouping: the group.
+        members: the jobs of its analyses.
+        curves: where its curves are kept, if they are.
+
+    Raises:
+        LossError: its analyses cannot be combined; the message says why.
+        ResultError: a file has changed since its job wrote it.
+    """
     from irp_pipeline.workbook import PeriodPairing
 
     return_periods = {years for job in members for years in job.analysis.get("return_periods") or ()}
@@ -46,6 +89,7 @@ def group_figures(grouping: Grouping, members: Sequence[JobResult]) -> list[Figu
         [_member(grouping, job) for job in members],
         return_periods=sorted(return_periods),
         pair_by_number=grouping.period_pairing is PeriodPairing.BY_NUMBER,
+        keep=None if curves is None else curves.keep(grouping.name, members, return_periods),
     )
 
 

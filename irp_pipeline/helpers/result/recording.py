@@ -11,10 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from irp_pipeline.helpers.result.curves import CurveFiles
 from irp_pipeline.helpers.result.declared import declared_figures_of, faulty_metrics
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.helpers.result.finished import JobResult, ResultBatch, finished_jobs, require_batch
-from irp_pipeline.helpers.result.groups import group_figures, missing_of_groups
+from irp_pipeline.helpers.result.finished import (
+    JobResult,
+    ResultBatch,
+    finished_jobs,
+    require_batch,
+)
+from irp_pipeline.helpers.result.groups import beyond_by_name, group_figures, missing_of_groups
 from irp_pipeline.helpers.result.recorded import RecordedFigure
 from irp_pipeline.losses import Figure, LossError
 from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, transaction
@@ -49,6 +55,8 @@ class ComputedResults:
         job_ids: the jobs that they come from.
         figures: the figures.
         summary: their number, and what was left out.
+        beyond: of each analysis and group, the return periods asked for that its simulated years do not support, in
+            words.
         refused: groups whose analyses cannot be combined, and missing declared metrics, with the reasons.
     """
 
@@ -56,6 +64,7 @@ class ComputedResults:
     job_ids: tuple[int, ...]
     figures: tuple[RecordedFigure, ...] = field(repr=False)
     summary: SavedResults
+    beyond: Mapping[str, str]
     refused: tuple[str, ...]
 
     def save(self) -> None:
@@ -91,11 +100,12 @@ def save_results(batch_id: int) -> SavedResults:
     return computed.summary
 
 
-def compute_results(batch_id: int) -> ComputedResults:
+def compute_results(batch_id: int, curves: CurveFiles | None = None) -> ComputedResults:
     """Compute the figures of a batch's finished analyses and of the workbook's groups, without saving them.
 
     Args:
         batch_id: a batch of analyses.
+        curves: where their whole curves, and how sure the figures are, are written; None: they are not computed.
 
     Raises:
         ResultError: there is no such batch, or the result of a job cannot be read or has changed.
@@ -109,7 +119,7 @@ def compute_results(batch_id: int) -> ComputedResults:
     refused = faulty_metrics()
     for job in jobs:
         try:
-            figures = declared_figures_of(job)
+            figures = declared_figures_of(job, curves)
         except LossError as error:
             refused.append(str(error))
         else:
@@ -121,7 +131,7 @@ def compute_results(batch_id: int) -> ComputedResults:
             continue
         members = [by_name[analysis.name] for analysis in workbook.analyses_in(grouping.name)]
         try:
-            figures = group_figures(grouping, members)
+            figures = group_figures(grouping, members, curves)
         except LossError as error:
             refused.append(str(error))
             continue
@@ -136,11 +146,14 @@ def compute_results(batch_id: int) -> ComputedResults:
             )
             for figure in figures
         ]
+    if curves is not None:
+        curves.write_uncertainty(recorded, {job.job_id: job for job in jobs})
     return ComputedResults(
         batch_id,
         tuple(job.job_id for job in jobs),
         tuple(recorded),
         SavedResults(len(jobs), groups, len(recorded), left_out),
+        beyond_by_name(workbook, by_name),
         tuple(refused),
     )
 

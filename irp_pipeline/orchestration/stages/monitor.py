@@ -7,12 +7,14 @@ from typing import Any, Final
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
+from irp_pipeline.cycle_files import CURVES
+from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.batch import find_current_batch, jobs_of_batch, recon_batch, track_batch
 from irp_pipeline.helpers.batch_content import job_contents
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import jobs_doing
-from irp_pipeline.helpers.result import compute_results, saved_content
+from irp_pipeline.helpers.result import CurveFiles, compute_results, saved_content
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import DECLARED_METRICS, LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
@@ -99,23 +101,34 @@ def _declared_metrics(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
 @step(
     stage=STAGE,
     number=2,
+    version=2,
     workbook=("analyses", "groupings"),
     after=("monitor.track_jobs",),
     inputs=_declared_metrics,
     records=_figures,
 )
 def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
-    """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members."""
-    computed = compute_results(analysis_batch(cycle).id)
+    """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members.
+
+    Their whole curves, and how sure the figures are, become files.
+    """
+    curves = CurveFiles(run.scratch)
+    computed = compute_results(analysis_batch(cycle).id, curves)
     if computed.refused:
         computed.save()  # the figures of everything else
         raise LossError("\n".join(computed.refused))
     run.when_complete(computed.save)
+    for path in curves.written.values():
+        run.add_file(path)
+    for key in set(list_artefacts(cycle.id, CURVES)) - curves.written.keys():
+        run.remove_file(key)
     return {
         "analyses": computed.summary.analyses,
         "groups": computed.summary.groups,
         "figures": computed.summary.figures,
         "groups left out": dict(computed.summary.left_out),
+        "return periods left out": dict(computed.beyond),
+        "curves left out": {f"{name}, {of}": reason for (name, of), reason in curves.left_out.items()},
     }
 
 

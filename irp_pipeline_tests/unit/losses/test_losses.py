@@ -127,16 +127,16 @@ class TestFigures:
         # Eight sampled years, of which three have a loss: 40, 10 and 5.
         losses = period_losses(write_plt(tmp_path / "a", [(1, 7, 1, 10), (1, 8, 1, 30), (3, 7, 1, 10), (1, 7, 2, 5)]))
         found = by_key(
-            figures(losses, perspective=Perspective.GUL, periods=4, samples=2, return_periods=[8, 4, 6, 2, 9])
+            figures(losses, perspective=Perspective.GUL, periods=4, samples=2, return_periods=[8 / 3, 4, 3, 2, 5])
         )
         assert found[("GUL", "AAL", None)] == pytest.approx(55 / 8)
         assert found[("GUL", "STD_DEV", None)] == pytest.approx(float(np.std([40, 10, 5, 0, 0, 0, 0, 0], ddof=1)))
-        assert found[("GUL", "AEP", 8)] == 40
         assert found[("GUL", "AEP", 4)] == 10
-        assert found[("GUL", "AEP", 6)] == 25  # half-way between 4 and 8 years
+        assert found[("GUL", "AEP", 8 / 3)] == 5
+        assert found[("GUL", "AEP", 3)] == pytest.approx(6.25)  # a quarter of the way from 8/3 to 4 years
         assert found[("GUL", "AEP", 2)] == 0
-        assert found[("GUL", "OEP", 8)] == 30
-        assert ("GUL", "AEP", 9) not in found
+        assert found[("GUL", "OEP", 4)] == 10
+        assert ("GUL", "AEP", 5) not in found  # there are four years, although the largest of eight losses is 40
 
     def test_nothing_happened(self, tmp_path):
         losses = period_losses(write_plt(tmp_path / "a", []))
@@ -158,7 +158,7 @@ class TestFigures:
         ):
             figures(losses, perspective=Perspective.GUL, periods=1, samples=1, return_periods=[])
         with pytest.raises(LossError, match="above 0 years, not 0"):
-            exceedance_curve(np.array([1.0]), 4, [0])
+            exceedance_curve(np.array([1.0]), periods=4, samples=1, return_periods=[0])
 
 
 plt_rows = st.lists(
@@ -190,13 +190,13 @@ def test_figures_are_those_of_the_definition(tmp_path, tables, samples, period):
     assert found["GUL", "AAL", None] == pytest.approx(float(np.mean(annual)))
     assert found["GUL", "STD_DEV", None] == pytest.approx(float(np.std(annual, ddof=1)))
     for metric, values in (("AEP", annual), ("OEP", largest)):
-        assert found.get(("GUL", metric, period)) == naive_loss(values, period)
+        assert found.get(("GUL", metric, period)) == naive_loss(values, period, years=6)
 
 
-def naive_loss(descending: list[float], period: int) -> object:
+def naive_loss(descending: list[float], period: int, years: int) -> object:
     observations = len(descending)
     points = [(observations / rank, loss) for rank, loss in enumerate(descending, start=1)]
-    if period > observations:
+    if period > years:
         return None
     below = next(index for index, (years, _) in enumerate(points) if years <= period)
     years, loss = points[below]
@@ -243,7 +243,7 @@ def test_curves_are_those_of_oasis():
         check=True,
     )
     for (losses, observations, return_periods), theirs in zip(cases, json.loads(answer.stdout), strict=True):
-        ours = exceedance_curve(np.array(losses), observations, return_periods)
+        ours = exceedance_curve(np.array(losses), periods=observations, samples=1, return_periods=return_periods)
         assert ours == [pytest.approx(tuple(row), rel=1e-6) for row in reversed(theirs)]
 
 
