@@ -24,6 +24,7 @@ from irp_pipeline.helpers.result.recorded import (
     previous_cycle_results,
     recorded_figures,
     saved_content,
+    segment_fields,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 
@@ -46,4 +47,5 @@ __all__ = [
     "recorded_figures",
     "save_results",
     "saved_content",
+    "segment_fields",
 ]
