@@ -8,6 +8,8 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
     average annual loss, standard deviation and exceedance curves of sampled years.
 ``curves``, ``years_error``
     whole exceedance curves, and the error of the simulated years.
+``segments``
+    parts of a portfolio that have figures of their own.
 ``metrics``
     metrics that distributions declare.
 ``groups``
@@ -18,7 +20,8 @@ from irp_pipeline.losses.curves import WholeCurves, kept_ranks, whole_curves
 from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures, supported
 from irp_pipeline.losses.groups import Member, group
 from irp_pipeline.losses.metrics import DECLARED_METRICS, MetricDeclaration, SampledYears
-from irp_pipeline.losses.periods import LossError, period_losses
+from irp_pipeline.losses.periods import LossError, period_losses, segment_period_losses
+from irp_pipeline.losses.segments import Segment, Segmentation
 from irp_pipeline.losses.years_error import Interval
 
 __all__ = [
@@ -29,6 +32,8 @@ __all__ = [
     "Member",
     "MetricDeclaration",
     "SampledYears",
+    "Segment",
+    "Segmentation",
     "WholeCurves",
     "declared_figures",
     "exceedance_curve",
@@ -36,6 +41,7 @@ __all__ = [
     "group",
     "kept_ranks",
     "period_losses",
+    "segment_period_losses",
     "supported",
     "whole_curves",
 ]

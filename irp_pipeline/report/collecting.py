@@ -190,7 +190,7 @@ def _subjects(
         return
     figures = _figures_by_name(saved)
     if not saved:
-        figures = {job.name: (job.currency, list(job.figures)) for job in finished}
+        figures = {job.name: (job.currency, [item for item in job.figures if item.is_whole]) for job in finished}
     before = _figures_by_name(previous)
     jobs = {job.name: job for job in finished}
     groups = {group.name for group in workbook.groupings}
@@ -219,7 +219,8 @@ def _figures_by_name(recorded: Iterable[RecordedFigure]) -> dict[str, tuple[str,
     """Return currency and figures of each analysis and group."""
     found: dict[str, tuple[str, list[Figure]]] = {}
     for item in recorded:
-        found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
+        if item.figure.is_whole:
+            found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
     return found
 
 

@@ -27,6 +27,7 @@ from irp_pipeline.helpers.result.recorded import (
     previous_cycle_results,
     recorded_figures,
     saved_content,
+    segment_fields,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 from irp_pipeline.helpers.result.uncertainty import SureOf, Uncertainty, figure_key, recorded_uncertainty
@@ -57,4 +58,5 @@ __all__ = [
     "return_periods_left_out",
     "save_results",
     "saved_content",
+    "segment_fields",
 ]
