@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,14 @@ from irp_pipeline.helpers.result import (
     ResultError,
     finished_jobs,
     get_results,
-    previous_cycle_results,
     recorded_figures,
 )
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
+from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
-    Change,
     JobFailure,
     JobRecord,
     PortfolioRecord,
@@ -68,8 +68,7 @@ def collect(cycle_name: str) -> Report:
     jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
-    previous = previous_cycle_results(cycle.id)
-    subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    subjects = _subjects(workbook, saved, finished)
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -82,7 +81,7 @@ def collect(cycle_name: str) -> Report:
         *([unreadable] if unreadable else []),
         *(missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
     ]
-    return Report(
+    report = Report(
         cycle=cycle.cycle_name,
         schema=get_current_schema(),
         cycle_status=cycle.status,
@@ -105,8 +104,13 @@ def collect(cycle_name: str) -> Report:
         failures=failures,
         jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
-        previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
+        comparison=None,
     )
+    if batch is None or not saved:
+        return report
+    headline = report.headline_subject
+    compared = collect_comparison(cycle_name, batch.id, headline.name if headline is not None else None)
+    return replace(report, comparison=compared)
 
 
 def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
@@ -177,7 +181,6 @@ def _subjects(
     workbook: Workbook | None,
     saved: Sequence[RecordedFigure],
     finished: Sequence[JobResult],
-    previous: Sequence[RecordedFigure],
 ) -> Iterator[Subject]:
     """Yield the analyses in the workbook's order, then the groups, each after the groups that it contains."""
     if workbook is None:
@@ -185,14 +188,12 @@ def _subjects(
     figures = _figures_by_name(saved)
     if not saved:
         figures = {job.name: (job.currency, list(job.figures)) for job in finished}
-    before = _figures_by_name(previous)
     groups = {group.name for group in workbook.groupings}
     analyses = [analysis.name for analysis in workbook.analyses]
     for name in [*analyses, *(group.name for group in workbook.groupings_in_order())]:
         if name not in figures:
             continue
         currency, found = figures[name]
-        currency_before, figures_before = before.get(name, ("", []))
         is_group = name in groups
         yield Subject(
             name,
@@ -200,7 +201,6 @@ def _subjects(
             currency,
             tuple(analysis.name for analysis in workbook.analyses_in(name)) if is_group else (),
             tuple(found),
-            _changes(found, figures_before) if currency == currency_before else {},
         )
 
 
@@ -210,16 +210,6 @@ def _figures_by_name(recorded: Iterable[RecordedFigure]) -> dict[str, tuple[str,
     for item in recorded:
         found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
     return found
-
-
-def _changes(figures: Iterable[Figure], before: Iterable[Figure]) -> dict[Figure, Change]:
-    then = {(item.perspective, item.metric, item.return_period, item.loss_factor): item.loss for item in before}
-    changes: dict[Figure, Change] = {}
-    for item in figures:
-        loss = then.get((item.perspective, item.metric, item.return_period, item.loss_factor))
-        if loss is not None:
-            changes[item] = Change(loss, item.loss / loss - 1 if loss else None)
-    return changes
 
 
 def _about(workbook: Workbook | None) -> dict[str, str]:

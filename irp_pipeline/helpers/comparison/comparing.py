@@ -137,13 +137,17 @@ def compare(
     return _compared(*sides, chosen, names, only_leading_of_segments=only_leading_of_segments)
 
 
-def compare_with_cycle_before(cycle_name: str) -> Comparison | None:
+def compare_with_cycle_before(cycle_name: str, batch_id: int | None = None) -> Comparison | None:
     """Compare a cycle with the one before it; None if it has no figures, or there is no earlier cycle with figures.
 
     Of segments only the average annual loss and losses at loss factors are compared.
+
+    Args:
+        cycle_name: the cycle.
+        batch_id: a batch of it; None means that of its active configuration.
     """
     try:
-        return compare(cycle_name, only_leading_of_segments=True)
+        return compare(cycle_name, batch_id=batch_id, only_leading_of_segments=True)
     except ComparisonError:
         return None
 

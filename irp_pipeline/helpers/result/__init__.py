@@ -21,7 +21,6 @@ from irp_pipeline.helpers.result.recorded import (
     RecordedFigure,
     analyses_by_means,
     get_results,
-    previous_cycle_results,
     recorded_figures,
     saved_content,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "finished_jobs",
     "get_results",
     "missing_of_groups",
-    "previous_cycle_results",
     "provenance_content",
     "recorded_figures",
     "save_results",
