@@ -25,6 +25,7 @@ from irp_pipeline import __version__
 from irp_pipeline.cli import (
     backup,
     batch,
+    compare,
     config,
     cycle,
     db,
@@ -61,6 +62,7 @@ app.add_typer(run.app)
 app.add_typer(explain.app)
 app.add_typer(status.app)
 app.add_typer(results.app)
+app.add_typer(compare.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")

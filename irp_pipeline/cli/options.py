@@ -27,8 +27,9 @@ def _check_schema(name: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
-def _check_cycle(ctx: typer.Context, name: str) -> str:
-    if ctx.resilient_parsing:  # the shell asks for completions
+def check_cycle(ctx: typer.Context, name: str | None) -> str | None:
+    """Return the name if a cycle can have it: the callback of an argument."""
+    if name is None or ctx.resilient_parsing:  # the shell asks for completions
         return name
     from irp_pipeline.helpers.cycle import CycleError, check_cycle_name
 
@@ -40,7 +41,7 @@ def _check_cycle(ctx: typer.Context, name: str) -> str:
 
 def check_cycle_names(ctx: typer.Context, names: list[str] | None) -> list[str]:
     """Return the names if cycles can have them: the callback of an argument that takes several."""
-    return [_check_cycle(ctx, name) for name in names or ()]
+    return [name for name in names or () if check_cycle(ctx, name) is not None]
 
 
 DbSchema = Annotated[
@@ -62,7 +63,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 CycleName = Annotated[
     str,
-    typer.Argument(metavar="CYCLE", help="Name of the cycle, such as Q1-2024.", callback=_check_cycle),
+    typer.Argument(metavar="CYCLE", help="Name of the cycle, such as Q1-2024.", callback=check_cycle),
 ]
 
 SchemaName = Annotated[

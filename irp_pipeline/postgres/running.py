@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from irp_pipeline.postgres import parameters, statements, transactions
 from irp_pipeline.postgres.context import schema_argument, schema_context
@@ -79,6 +79,31 @@ def fetch_all(query: str, params: Sequence[Any] | None = None, schema: str | Non
     Args and errors as for :func:`execute_query`.
     """
     return _run(_rows_as_dicts, query, params, schema)
+
+
+def copy_out(query: str, params: Sequence[Any] | None, file: IO[bytes], schema: str | None = None) -> None:
+    """Write the rows of a query into a file, as CSV with a header. However many there are, none is held in memory.
+
+    Args:
+        query: a query with ``%s`` placeholders.
+        params: one value for each placeholder.
+        file: what is written to.
+        schema: the schema for this call; None means the context.
+
+    Raises:
+        DatabaseError, TypeError: as for :func:`execute_query`.
+    """
+    if schema is not None:
+        with schema_context(schema):
+            return copy_out(query, params, file)
+    statement = _parse(query)
+    values = _bind(statement, params)
+
+    def copy(cursor: Cursor) -> None:
+        rows = cursor.mogrify(statement.text, values) if values else statement.source.encode()
+        cursor.copy_expert(f"COPY ({rows.decode()}) TO STDOUT WITH (FORMAT csv, HEADER)", file)
+
+    return transactions.with_cursor(copy, query)
 
 
 def execute_command(query: str, params: Sequence[Any] | None = None, schema: str | None = None) -> int:

@@ -8,6 +8,8 @@ No Dagster here: the report can be made from the records at any time. Rendering 
     whether it is complete, and what else a reader should know.
 ``charts``
     exceedance curves: as an interactive chart for the page and as a picture.
+``comparison``, ``comparison_chart``
+    what changed since the cycle before, and the curves of both.
 ``page``, ``summary``
     the HTML page, and a short version as Markdown; ``display`` formats values for both.
 """

@@ -81,7 +81,7 @@ def interactive_chart(subjects: Sequence[Subject], first: str, drawn: Iterable[D
     data = alt.InlineData(values=_curves(subjects, drawn))
     layers = (*_lines(base, encodings), points, target.add_params(pointed_at))
     chart = alt.layer(mark, *layers, data=data).add_params(chosen)
-    described: dict[str, Any] = _with_style(chart.properties(width="container", height=_HEIGHT)).to_dict()
+    described: dict[str, Any] = with_style(chart.properties(width="container", height=_HEIGHT)).to_dict()
     return described
 
 
@@ -106,7 +106,7 @@ def picture(subjects: Sequence[Subject], title: str, drawn: Iterable[DrawnCurve]
     rows = alt.concat(*charts, columns=_PICTURE_COLUMNS).properties(
         title=alt.Title(title, subtitle=subtitle, anchor="start", fontSize=17, offset=14)
     )
-    image: bytes = vlc.vegalite_to_png(_with_style(rows, background="white", padding=18).to_dict())
+    image: bytes = vlc.vegalite_to_png(with_style(rows, background="white", padding=18).to_dict())
     return image
 
 
@@ -208,7 +208,8 @@ def _encodings(subjects: Sequence[Subject], among: Sequence[Subject], *, with_le
     }
 
 
-def _with_style(chart: Any, **config: Any) -> Any:
+def with_style(chart: Any, **config: Any) -> Any:
+    """Return a chart in the style that all charts of the report have."""
     return (
         chart.configure(**{"font": _FONT, "background": "transparent", **config})
         .configure_view(stroke=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +26,15 @@ from irp_pipeline.helpers.result import (
     ResultError,
     finished_jobs,
     get_results,
-    previous_cycle_results,
     recorded_figures,
 )
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
+from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.curves import whole_curves
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
-    Change,
     JobFailure,
     JobRecord,
     PortfolioRecord,
@@ -69,8 +69,7 @@ def collect(cycle_name: str) -> Report:
     jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
-    previous = previous_cycle_results(cycle.id)
-    subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    subjects = _subjects(workbook, saved, finished)
     curves = whole_curves(cycle.id, cycle.cycle_name, saved)
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
@@ -84,7 +83,7 @@ def collect(cycle_name: str) -> Report:
         *([unreadable] if unreadable else []),
         *(missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
     ]
-    return Report(
+    report = Report(
         cycle=cycle.cycle_name,
         schema=get_current_schema(),
         cycle_status=cycle.status,
@@ -110,9 +109,14 @@ def collect(cycle_name: str) -> Report:
         failures=failures,
         jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
-        previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
+        comparison=None,
         curves=curves,
     )
+    if batch is None or not saved:
+        return report
+    headline = report.headline_subject
+    compared = collect_comparison(cycle_name, batch.id, headline.name if headline is not None else None)
+    return replace(report, comparison=compared)
 
 
 def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:
@@ -183,7 +187,6 @@ def _subjects(
     workbook: Workbook | None,
     saved: Sequence[RecordedFigure],
     finished: Sequence[JobResult],
-    previous: Sequence[RecordedFigure],
 ) -> Iterator[Subject]:
     """Yield the analyses in the workbook's order, then the groups, each after the groups that it contains."""
     if workbook is None:
@@ -191,7 +194,6 @@ def _subjects(
     figures = _figures_by_name(saved)
     if not saved:
         figures = {job.name: (job.currency, [item for item in job.figures if item.is_whole]) for job in finished}
-    before = _figures_by_name(previous)
     jobs = {job.name: job for job in finished}
     groups = {group.name for group in workbook.groupings}
     analyses = [analysis.name for analysis in workbook.analyses]
@@ -199,7 +201,6 @@ def _subjects(
         if name not in figures:
             continue
         currency, found = figures[name]
-        currency_before, figures_before = before.get(name, ("", []))
         is_group = name in groups
         members = tuple(analysis.name for analysis in workbook.analyses_in(name)) if is_group else ()
         its_jobs = [jobs[member] for member in members or (name,) if member in jobs]
@@ -209,7 +210,6 @@ def _subjects(
             currency,
             members,
             tuple(found),
-            _changes(found, figures_before) if currency == currency_before else {},
             tuple(sorted({years for job in its_jobs for years in job.beyond})),
             its_jobs[0].periods if its_jobs else None,
         )
@@ -222,16 +222,6 @@ def _figures_by_name(recorded: Iterable[RecordedFigure]) -> dict[str, tuple[str,
         if item.figure.is_whole:
             found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
     return found
-
-
-def _changes(figures: Iterable[Figure], before: Iterable[Figure]) -> dict[Figure, Change]:
-    then = {(item.perspective, item.metric, item.return_period, item.loss_factor): item.loss for item in before}
-    changes: dict[Figure, Change] = {}
-    for item in figures:
-        loss = then.get((item.perspective, item.metric, item.return_period, item.loss_factor))
-        if loss is not None:
-            changes[item] = Change(loss, item.loss / loss - 1 if loss else None)
-    return changes
 
 
 def _about(workbook: Workbook | None) -> dict[str, str]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from irp_pipeline.durations import duration_in_words
+from irp_pipeline.helpers.comparison import ExposureLine
 from irp_pipeline.losses import DECLARED_METRICS, Figure
-from irp_pipeline.report.records import Change, Report, Subject
+from irp_pipeline.report.comparison import ComparedFigure
+from irp_pipeline.report.records import Report, Subject
 from irp_pipeline.vocabulary import Metric, Perspective
 
 NOTHING = "\N{EN DASH}"
@@ -25,14 +27,14 @@ class Headline:
         subject: its analysis or group.
         figure: the figure.
         currency: its currency.
-        change: its change from the previous cycle.
+        change: what it was in the cycle before.
     """
 
     words: str
     subject: str
     figure: Figure
     currency: str
-    change: Change | None
+    change: ComparedFigure | None
 
 
 def headline_figures(report: Report) -> list[Headline]:
@@ -46,8 +48,15 @@ def headline_figures(report: Report) -> list[Headline]:
         wanted.append((f"1-in-{years} AEP (whole year)", Metric.AEP, years))
     perspective = subject.perspectives[-1]
     found = [(words, subject.figure(perspective, metric, years)) for words, metric, years in wanted]
+    compared = report.comparison.part(subject.name) if report.comparison is not None else None
     return [
-        Headline(words, subject.name, figure, subject.currency, subject.changes.get(figure))
+        Headline(
+            words,
+            subject.name,
+            figure,
+            subject.currency,
+            compared.figure(perspective, figure.metric, figure.return_period) if compared is not None else None,
+        )
         for words, figure in found
         if figure is not None
     ]
@@ -65,25 +74,42 @@ def metric_title(name: str) -> str:
 
 
 def amount(value: float | None) -> str:
-    """Format an amount of money: with thousands separators, and with cents only if it is small."""
+    """Format an amount of money with thousands separators, and with cents only if it is small; or a count."""
     if value is None:
         return NOTHING
+    if isinstance(value, int):  # a count
+        return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:,.2f}"
 
 
-def change(value: Change | None) -> str:
-    """Format a change from the previous cycle as a percentage."""
-    if value is None:
+def change(value: ComparedFigure | ExposureLine | None) -> str:
+    """Format a change from the cycle before as a percentage; nothing if the two cannot be compared."""
+    if value is None or value.change is None:
         return ""
-    if value.share is None:
-        return "was 0"
-    shown = f"{value.share:+.1%}"
-    return "0.0%" if shown in {"+0.0%", "-0.0%"} else shown.replace("-", _MINUS)
+    share = value.share if isinstance(value, ComparedFigure) else value.relative_change
+    if share is None:
+        return "was 0" if value.change else ""
+    return percentage(share)
 
 
 def deviation(of: tuple[float, float]) -> str:
     """Format how much the first amount is above the second, as a percentage of the second."""
-    return change(Change(of[1], of[0] / of[1] - 1 if of[1] else None))
+    value, other = of
+    return percentage(value / other - 1) if other else "was 0" if value else ""
+
+
+def percentage(share: float) -> str:
+    """Format a relative change with its sign."""
+    shown = f"{share:+.1%}"
+    return "0.0%" if shown in {"+0.0%", "-0.0%"} else shown.replace("-", _MINUS)
+
+
+def change_amount(value: ComparedFigure | ExposureLine) -> str:
+    """Format a change from the cycle before as an amount with its sign."""
+    if value.change is None:
+        return NOTHING
+    sign = "+" if value.change > 0 else _MINUS if value.change < 0 else ""
+    return f"{sign}{amount(abs(value.change))}"
 
 
 def number(value: object) -> str:

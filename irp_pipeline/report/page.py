@@ -14,6 +14,7 @@ from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read
 from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
+from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
 
@@ -89,6 +90,7 @@ def render_page(report: Report) -> str:
     import jinja2
 
     from irp_pipeline.report.charts import CURVE_LABELS, LABELS, interactive_chart, javascript
+    from irp_pipeline.report.comparison_chart import comparison_chart, curve_choices
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("irp_pipeline.report", "."),
@@ -101,6 +103,7 @@ def render_page(report: Report) -> str:
     shown = (
         display.amount,
         display.change,
+        display.change_amount,
         display.deviation,
         display.duration,
         display.moment,
@@ -111,6 +114,8 @@ def render_page(report: Report) -> str:
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
     chart = interactive_chart(subjects, shown_first, report.curves.drawn) if subjects else None
+    section = report.comparison
+    compared_first = _compared_first(section, shown_first) if section is not None else ""
     return environment.get_template("page.html.jinja").render(
         report=report,
         chart=chart,
@@ -126,11 +131,20 @@ def render_page(report: Report) -> str:
         curve_labels=CURVE_LABELS,
         not_known=ONLY_BY_REPEATED_RUNS,
         most_detailed=_MOST_DETAILED,
+        comparison_chart=comparison_chart(section, compared_first) if section is not None and chart else None,
+        comparison_first=compared_first,
+        comparison_curves=curve_choices(section) if section is not None else {},
+        by_portfolio=by_portfolio,
     )
 
 
 def _with_curves(report: Report) -> list[Subject]:
     return [subject for subject in report.subjects if any(curve_figures(subject))]
+
+
+def _compared_first(section: ComparisonSection, shown_first: str) -> str:
+    names = [part.name for part in section.with_curves]
+    return shown_first if shown_first in names or not names else names[0]
 
 
 def _shown_first(report: Report, subjects: list[Subject]) -> str:

@@ -18,6 +18,7 @@ from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
+from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
@@ -99,19 +100,6 @@ class PortfolioRecord:
 
 
 @dataclass(frozen=True)
-class Change:
-    """The change of a figure from the previous cycle.
-
-    Attributes:
-        before: the previous amount.
-        share: the change as a share of it; None if it was zero.
-    """
-
-    before: float
-    share: float | None
-
-
-@dataclass(frozen=True)
 class Subject:
     """An analysis or a group, with its figures.
 
@@ -121,7 +109,6 @@ class Subject:
         currency: of the figures.
         members: the analyses of a group.
         figures: the figures.
-        changes: their changes from the previous cycle, if it had them.
         beyond: the return periods, in years, that were asked for but have no figure.
         simulated_years: how many there are, if the engine says it; figures of longer return periods would need more.
     """
@@ -131,7 +118,6 @@ class Subject:
     currency: str
     members: tuple[str, ...]
     figures: tuple[Figure, ...] = field(repr=False)
-    changes: Mapping[Figure, Change] = field(repr=False)
     beyond: tuple[float, ...] = ()
     simulated_years: int | None = None
 
@@ -244,7 +230,7 @@ class Report:
         failures: the jobs that ended without a result.
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
-        previous_cycle: the cycle with which figures are compared.
+        comparison: what changed since the cycle before; None if there is none with figures.
         curves: the whole curves, and how sure the figures are.
     """
 
@@ -264,7 +250,7 @@ class Report:
     failures: tuple[JobFailure, ...]
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
-    previous_cycle: str | None
+    comparison: ComparisonSection | None
     curves: WholeCurves = field(default_factory=WholeCurves)
 
     def content(self) -> dict[str, Any]:
@@ -284,10 +270,7 @@ class Report:
                     "currency": subject.currency,
                     "members": list(subject.members),
                     "beyond": list(subject.beyond),
-                    "figures": [
-                        asdict(figure) | ({"before": change.before} if (change := subject.changes.get(figure)) else {})
-                        for figure in subject.figures
-                    ],
+                    "figures": [asdict(figure) for figure in subject.figures],
                 }
                 for subject in self.subjects
             ],
@@ -297,7 +280,7 @@ class Report:
             ],
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
-            "previous cycle": self.previous_cycle,
+            "comparison": None if self.comparison is None else self.comparison.content(),
             "whole curves": self.curves.content(),
         }
 

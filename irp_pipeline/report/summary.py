@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from irp_pipeline.report.comparison import ComparedFigure
 from irp_pipeline.report.display import (
     amount,
     change,
@@ -36,11 +37,11 @@ def _lines(report: Report) -> Iterator[str]:
     stochastic = [subject for subject in report.subjects if subject.is_stochastic]
     deterministic = [subject for subject in report.subjects if not subject.is_stochastic]
     if headline := headline_figures(report):
-        compared = [f"since {escaped(report.previous_cycle)}"] if report.previous_cycle else []
+        compared = [f"since {escaped(report.comparison.before)}"] if report.comparison else []
         first = headline[0]
         yield from _table(
             [f"{escaped(first.subject)}, {first.figure.perspective}", escaped(first.currency), *compared],
-            ([item.words, amount(item.figure.loss), *([change(item.change)] if compared else [])] for item in headline),
+            ([item.words, amount(item.figure.loss), *([_since(item.change)] if compared else [])] for item in headline),
             words=1,
         )
     if stochastic:
@@ -95,6 +96,12 @@ def _lines(report: Report) -> Iterator[str]:
     source = f", workbook {escaped(workbook['file'])} ({short(workbook['SHA-256'])})" if workbook else ""
     yield ""
     yield f"As of {moment(report.written)}, schema {escaped(report.schema)}{source}."
+
+
+def _since(compared: ComparedFigure | None) -> str:
+    """Return a change with what besides the exposure differs, or why there is none."""
+    note = escaped(compared.note) if compared is not None and compared.note else ""
+    return f"{change(compared)} ({note})".lstrip() if note else change(compared)
 
 
 def _heading(words: str) -> Iterator[str]:

@@ -30,12 +30,15 @@ MEANS_SHARE = 0.98
 SHARES = {"GUL": 1.0, "IL": 0.7, "RI": 0.4}
 
 
-def workbook(*, groupings: Sequence[Mapping[str, Any]] = (), description: str = "First quarter") -> Workbook:
+def workbook(
+    *, groupings: Sequence[Mapping[str, Any]] = (), description: str = "First quarter", exposure_date: str | None = None
+) -> Workbook:
     """Two stochastic analyses, a deterministic one, and two groups."""
     stochastic = {"engine": "oasis_stochastic", "model": "storm", "model_options": {"gulmc": True}, "samples": SAMPLES}
     return Workbook.model_validate(
         {
-            "metadata": {"currency": "EUR", "description": description, "insurer": "Example Insurance"},
+            "metadata": {"currency": "EUR", "description": description, "insurer": "Example Insurance"}
+            | ({"exposure_date": exposure_date} if exposure_date else {}),
             "portfolios": [
                 {"name": name, "source": "csv", **{table: f"{name}/{table}.csv" for table in tables}}
                 for name, tables in (

@@ -1,6 +1,6 @@
 """Recorded figures: those that are saved in ``irp_analysis_result``.
 
-Here: reading them, for a batch or for the previous cycle. Not here: saving them
+Here: reading them for a batch. Not here: saving them
 (:mod:`irp_pipeline.helpers.result.recording`).
 """
 
@@ -49,7 +49,7 @@ class RecordedFigure:
 
 
 def recorded_figures(results: pd.DataFrame) -> list[RecordedFigure]:
-    """Return rows of :func:`get_results` or :func:`previous_cycle_results` as typed figures, in their order."""
+    """Return rows of :func:`get_results` as typed figures, in their order."""
     plain = results.astype(object).where(results.notna(), None)
     return [
         RecordedFigure(
@@ -136,38 +136,6 @@ def analyses_by_means(batch_id: int) -> set[str]:
         (batch_id,),
     )
     return {row["analysis_name"] for row in rows}
-
-
-def previous_cycle_results(cycle_id: int) -> pd.DataFrame:
-    """Return the figures of whole portfolios of the latest earlier cycle of the schema that has any.
-
-    Args:
-        cycle_id: the cycle to compare with an earlier one.
-
-    Returns:
-        The columns of :func:`get_results`, and cycle_name before them; no rows if there is no such cycle.
-
-    Raises:
-        DatabaseError: the database refuses or is away.
-    """
-    return execute_query(
-        f"""
-        SELECT c.cycle_name, {_FIGURE_COLUMNS}
-          FROM (SELECT newest.id, c.cycle_name
-                  FROM irp_cycle c,
-                       LATERAL (SELECT b.id
-                                  FROM irp_configuration f JOIN irp_batch b ON b.configuration_id = f.id
-                                 WHERE f.cycle_id = c.id
-                                   AND EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)
-                                 ORDER BY f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1) newest
-                 WHERE (c.created_ts, c.id) < (SELECT created_ts, id FROM irp_cycle WHERE id = %s)
-                 ORDER BY c.created_ts DESC, c.id DESC
-                 LIMIT 1) c
-          JOIN irp_analysis_result r ON r.batch_id = c.id AND r.segment_by = '{{}}'
-         ORDER BY {_FIGURE_ORDER}
-        """,  # noqa: S608
-        (cycle_id,),
-    )
 
 
 def saved_content(batch_id: int) -> list[list[object]]:

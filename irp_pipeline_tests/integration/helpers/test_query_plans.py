@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline.helpers import artefact, batch, cycle, decision, ending, job, lost_runs, result, stage, step
+from irp_pipeline.helpers import (
+    artefact,
+    batch,
+    comparison,
+    cycle,
+    decision,
+    ending,
+    job,
+    lost_runs,
+    result,
+    stage,
+    step,
+)
 from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
 from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
@@ -103,7 +115,7 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "resubmit_job": lambda place: job.resubmit_job(place.job_id),
     "get_results": lambda place: result.get_results(place.batch_id),
     "analyses_by_means": lambda place: result.analyses_by_means(place.batch_id),
-    "previous_cycle_results": lambda place: result.previous_cycle_results(place.cycle["id"]),
+    "compare_cycles": lambda place: comparison.compare_cycles(place.cycle["cycle_name"]),
 }
 
 

@@ -13,14 +13,12 @@ from typer.testing import CliRunner
 
 from irp_pipeline import settings
 from irp_pipeline.cli import app
-from irp_pipeline.helpers.cycle import get_cycle_by_name
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.result import (
     ResultError,
     export_results,
     finished_jobs,
     get_results,
-    previous_cycle_results,
     save_results,
 )
 from irp_pipeline.losses import LossError
@@ -214,21 +212,6 @@ class TestSaving:
     def test_no_such_batch(self):
         with pytest.raises(ResultError, match="no batch with the id 0"):
             save_results(0)
-
-
-class TestPreviousCycle:
-    def test_it_is_the_latest_earlier_one_with_results(self, finished):
-        save_results(finished)
-        second = make_batch("Q2-2024", workbook())  # without results
-        third = make_batch("Q3-2024", workbook())
-        finish_jobs(third)
-        save_results(third)
-        ids = {name: get_cycle_by_name(name)["id"] for name in ("Q1-2024", "Q2-2024", "Q3-2024")}  # type: ignore[index]
-        assert second < third
-        previous = previous_cycle_results(ids["Q3-2024"])
-        assert set(previous["cycle_name"]) == {"Q1-2024"}
-        pd.testing.assert_frame_equal(previous.drop(columns="cycle_name"), get_results(finished))
-        assert previous_cycle_results(ids["Q1-2024"]).empty
 
 
 class TestExport:

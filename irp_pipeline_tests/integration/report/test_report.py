@@ -18,6 +18,7 @@ from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, update_step_run
 from irp_pipeline.report import ReportError, State, collect, write_report
 from irp_pipeline.report.summary import escaped
+from irp_pipeline.vocabulary import Perspective
 from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, record_exposure, workbook
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 1337 * 1337 }} & "quotes" \''
@@ -97,9 +98,11 @@ class TestFinished:
         assert re.search(r"Workbook SHA-256 [0-9a-f]{64}", text)
 
     def test_and_how_they_changed(self, written):
-        assert collect("Q1-2024").previous_cycle == "Q4-2023"
+        section = collect("Q1-2024").comparison
+        assert section is not None
+        assert (section.before, section.chosen) == ("Q4-2023", "by age, since Q1-2024 states no exposure date")
         assert "+25.0%" in Page(written).text
-        assert collect("Q4-2023").previous_cycle is None
+        assert collect("Q4-2023").comparison is None
 
     def test_the_headline_is_of_the_widest_group_net_of_reinsurance(self, finished, written):
         results = get_results(finished)
@@ -147,6 +150,70 @@ class TestFinished:
         rows = [line for line in summary.splitlines() if line.startswith("|")]
         assert all(line.endswith("|") for line in rows)
         assert {path.name for path in written.parent.iterdir()} == {"report.html", "report.md", "ep_curves.png"}
+
+
+class TestComparison:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def compared(finished: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The report of a cycle whose model is another version, with other samples, than in the cycle before."""
+        batch_id = make_batch("compared", workbook())
+        record_exposure("compared")
+        finish_jobs(batch_id, only=["property_wind"], scale=1.5, model_version="1.3")
+        finish_jobs(batch_id, only=["commercial_wind", "property_stress"])
+        save_results(batch_id)
+        return write_report("compared", tmp_path_factory.mktemp("compared"))
+
+    def test_what_else_differs_is_beside_each_figure_and_beside_the_headline(self, compared):
+        section = collect("compared").comparison
+        assert section is not None
+        notes = {part.name: {figure.note for figure in part.figures} for part in section.parts}
+        assert notes == {
+            "property_wind": {"model version 1.2 → 1.3"}, "commercial_wind": {""}, "property_stress": {""},
+            "wind": {"model version 1.2 → 1.3 (property_wind)"},
+            "everything": {"model version 1.2 → 1.3 (property_wind)"},
+        }  # fmt: skip
+        text = shown(Page(compared).text)
+        figures = [figure for part in section.parts for figure in part.figures if figure.note]
+        assert text.count("model version 1.2 → 1.3") >= len([one for one in figures if one.metric != "STD_DEV"])
+        headline = section.part("everything")
+        assert headline is not None
+        average = headline.figure(Perspective.RI, "AAL", None)
+        assert average is not None
+        assert f"EUR · {average.share:+.1%} since Q1-2024 model version 1.2 → 1.3 (property_wind)" in text
+        summary = (compared.parent / "report.md").read_text(encoding="utf-8")
+        assert f"| {average.share:+.1%} ({escaped(average.note)}) |" in summary
+
+    def test_both_curves_are_in_one_chart_that_loads_nothing(self, compared):
+        [spec] = re.findall(r'vegaEmbed\("#compared-curves", (\{.*\}), \{actions', compared.read_text(encoding="utf-8"))
+        points = next(iter(json.loads(spec)["datasets"].values()))
+        assert {point["side"] for point in points} == {"compared", collect("compared").comparison.before}  # type: ignore[union-attr]
+        assert {point["curve"] for point in points} == {"OEP", "AEP"}
+        assert len([tag for tag, _ in Page(compared).tags if tag == "script"]) == 4
+
+    def test_exposure_is_side_by_side(self, compared):
+        text = shown(Page(compared).text)
+        assert "All portfolios insured value EUR" in text
+        assert "account records 120" in text
+
+    def test_content_changes_with_the_figures_compared_with(self, compared):
+        before = collect("compared").content()
+        execute_command(
+            """
+            UPDATE irp_analysis_result SET loss = loss * 2
+             WHERE metric = 'AAL' AND batch_id <> (SELECT max(batch_id) FROM irp_analysis_result)
+            """
+        )
+        try:
+            assert collect("compared").content()["comparison"] != before["comparison"]
+        finally:
+            execute_command(
+                """
+                UPDATE irp_analysis_result SET loss = loss / 2
+                 WHERE metric = 'AAL' AND batch_id <> (SELECT max(batch_id) FROM irp_analysis_result)
+                """
+            )
+        assert collect("compared").content() == before
 
 
 class TestUnfinished:

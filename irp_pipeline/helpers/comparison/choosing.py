@@ -1,0 +1,134 @@
+"""Choosing: which batch of a cycle is compared, and which cycle is the one before another.
+
+The cycle before is the one with the latest earlier exposure date. A cycle whose workbook does not say its exposure date
+is placed by its age instead.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from irp_pipeline.helpers.comparison.errors import ComparisonError
+from irp_pipeline.helpers.cycle_lookup import Cycle
+from irp_pipeline.postgres.running import fetch_all, fetch_one
+
+_NEIGHBOURS: Final = 500
+"""How many cycles before and after a cycle, by age, are looked at."""
+
+_BATCH = """
+    SELECT b.id AS batch_id, f.configuration_data #>> '{metadata,exposure_date}' AS exposure_date
+      FROM irp_configuration f JOIN irp_batch b ON b.configuration_id = f.id
+"""
+_WITH_FIGURES = "EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)"
+_NEWEST_FIRST = "ORDER BY f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """A batch with figures.
+
+    Attributes:
+        cycle_id: its cycle.
+        cycle_name: the name of that.
+        batch_id: the batch.
+        exposure_date: the day whose exposure was analysed, if the workbook says it.
+    """
+
+    cycle_id: int
+    cycle_name: str
+    batch_id: int
+    exposure_date: dt.date | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """The cycle before another one.
+
+    Attributes:
+        chosen: its batch with figures.
+        reason: why it is the cycle before, in words.
+    """
+
+    chosen: Chosen
+    reason: str
+
+
+def choose(cycle: Cycle, batch_id: int | None = None) -> Chosen:
+    """Return the batch of a cycle whose figures are compared.
+
+    Args:
+        cycle: the cycle.
+        batch_id: one of its batches; None means that of its active configuration, else the newest.
+
+    Raises:
+        ComparisonError: it has no such batch, or no saved figures.
+    """
+    if batch_id is None:
+        row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND {_WITH_FIGURES} {_NEWEST_FIRST}", (cycle.id,))
+        if row is None:
+            raise ComparisonError(
+                f"The cycle {cycle.cycle_name} has no saved figures yet, so there is nothing to compare. To see its "
+                f"progress: irp status {cycle.cycle_name}"
+            )
+    else:
+        row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND b.id = %s AND {_WITH_FIGURES}", (cycle.id, batch_id))
+        if row is None:
+            raise ComparisonError(
+                f"The cycle {cycle.cycle_name} has no batch {batch_id} with saved figures. To list its batches: "
+                f"irp batch list {cycle.cycle_name}"
+            )
+    return _chosen(row | {"cycle_id": cycle.id, "cycle_name": cycle.cycle_name})
+
+
+def cycle_before(cycle: Cycle, exposure_date: dt.date | None) -> Before | None:
+    """Return the cycle before another one, of those that have figures; None if there is none.
+
+    Args:
+        cycle: the cycle.
+        exposure_date: its exposure date, if it has one.
+    """
+    older, younger = (_neighbours(cycle, sign, order) for sign, order in (("<", "DESC"), (">", "ASC")))
+    undated = [one for one in older if one.exposure_date is None]
+    if exposure_date is None:
+        if not older:
+            return None
+        return Before(chosen=older[0], reason=f"by age, since {cycle.cycle_name} states no exposure date")
+    dated = [one for one in (*older, *younger) if one.exposure_date is not None and one.exposure_date < exposure_date]
+    if dated:
+        # Of several cycles on one day, the youngest that is older than this one.
+        found = max(dated, key=lambda one: (one.exposure_date, one in older, one.cycle_id))
+        return Before(chosen=found, reason=_by_date(found, exposure_date, undated))
+    if undated:
+        name = undated[0].cycle_name
+        return Before(chosen=undated[0], reason=f"by age, since {name} states no exposure date")
+    return None
+
+
+def _by_date(found: Chosen, exposure_date: dt.date, undated: Sequence[Chosen]) -> str:
+    left_out = [one.cycle_name for one in undated if one.cycle_id > found.cycle_id]
+    aside = f"; not considered, since without an exposure date: {', '.join(left_out)}" if left_out else ""
+    return f"by exposure date, {found.exposure_date} before {exposure_date}{aside}"
+
+
+def _neighbours(cycle: Cycle, sign: str, order: str) -> list[Chosen]:
+    """Return the older (``<``) or younger (``>``) cycles with figures, the nearest in age first."""
+    rows = fetch_all(
+        f"""
+        SELECT c.id AS cycle_id, c.cycle_name, newest.*
+          FROM (SELECT id, cycle_name, created_ts FROM irp_cycle
+                 WHERE (created_ts, id) {sign} (SELECT created_ts, id FROM irp_cycle WHERE id = %s)
+                 ORDER BY created_ts {order}, id {order} LIMIT {_NEIGHBOURS}) c,
+               LATERAL ({_BATCH} WHERE f.cycle_id = c.id AND {_WITH_FIGURES} {_NEWEST_FIRST}) newest
+         ORDER BY c.created_ts {order}, c.id {order}
+        """,  # noqa: S608
+        (cycle.id,),
+    )
+    return [_chosen(row) for row in rows]
+
+
+def _chosen(row: dict[str, Any]) -> Chosen:
+    stated = row["exposure_date"]
+    return Chosen(**row | {"exposure_date": None if stated is None else dt.date.fromisoformat(stated[:10])})
