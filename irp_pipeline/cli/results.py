@@ -9,10 +9,12 @@ import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+from irp_pipeline.cli.what_ifs import show_what_ifs
 from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.result import RecordedFigure
+    from irp_pipeline.losses import Figure
 
     Point = tuple[str, float | None]
     """A metric, with the return period or the loss factor that belongs to it."""
@@ -33,19 +35,21 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     The table shows the usual figures, --json all of them; irp report draws the curves.
     """
     from irp_pipeline.helpers.batch import find_current_batch
-    from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
+    from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures, what_ifs_of
 
     with working_in(db_schema) as schema:
         batch = find_current_batch(find_cycle(cycle, schema).id)
         saved = get_results(batch.id) if batch is not None else None
         by_means = analyses_by_means(batch.id) if batch is not None else set()
-    figures = [] if saved is None else recorded_figures(saved)
+        figures = [] if saved is None else recorded_figures(saved)
+        what_ifs = what_ifs_of(batch.id, _by_name(figures)) if batch is not None else ()
     if as_json:
         rows = [] if saved is None else output.records(saved)
         described = [
             row | {"losses_by": _losses_by(figure, by_means)} for row, figure in zip(rows, figures, strict=True)
         ]
-        output.print_json({"schema": schema, "cycle_name": cycle, "figures": described})
+        output.print_json({"schema": schema, "cycle_name": cycle, "figures": described,
+                           "what_ifs": [item.content() for item in what_ifs]})  # fmt: skip
         return
     if not figures:
         output.print_note(f"Cycle {cycle} has no results yet. To see its progress: irp status {cycle} "
@@ -63,8 +67,17 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     others = list(_declared(rows_shown))
     if others:
         output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
+    show_what_ifs(what_ifs, {years for _, years in curves})
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
+
+
+def _by_name(figures: Iterable[RecordedFigure]) -> dict[str, tuple[str, list[Figure]]]:
+    """Return currency and figures of each analysis."""
+    found: dict[str, tuple[str, list[Figure]]] = {}
+    for item in figures:
+        found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
+    return found
 
 
 def _losses_by(found: RecordedFigure, by_means: Collection[str]) -> str | None:

@@ -32,7 +32,9 @@ class Column:
         width: in characters.
         of_results: for a column of an engine: whether it says which losses are wanted. If so, it comes after the column
             perspectives, else before it.
-        of_machines: for a column of an engine: whether it says where a job is run. If so, it comes last.
+        of_machines: for a column of an engine: whether it says where a job is run. If so, it comes after the others.
+        of_what_if: whether it says how an analysis differs from another. If so, it comes last, and an empty one is no
+            part of an analysis's plain data, so that an analysis without it has the job that it always had.
     """
 
     help: str
@@ -47,6 +49,7 @@ class Column:
     width: int = 18
     of_results: bool = False
     of_machines: bool = False
+    of_what_if: bool = False
 
     def value_of(self, value: object) -> object:
         """Read a value, wherever it comes from: a cell, JSON, or a field.

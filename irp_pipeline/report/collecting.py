@@ -27,6 +27,7 @@ from irp_pipeline.helpers.result import (
     get_results,
     previous_cycle_results,
     recorded_figures,
+    what_ifs_of,
 )
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
@@ -69,7 +70,9 @@ def collect(cycle_name: str) -> Report:
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
     previous = previous_cycle_results(cycle.id)
-    subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    subjects = list(_subjects(workbook, saved, finished, recorded_figures(previous)))
+    figures = {subject.name: (subject.currency, subject.figures) for subject in subjects}
+    provenance = {job.name: job.provenance for job in finished}
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -106,6 +109,7 @@ def collect(cycle_name: str) -> Report:
         jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
         previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
+        what_ifs=what_ifs_of(batch.id, figures, provenance) if batch else (),
     )
 
 

@@ -15,6 +15,7 @@ from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
+from irp_pipeline.report.what_if import what_if_rows
 
 _MANY_SUBJECTS = 8
 """With more subjects than this, the tables of analyses are collapsed."""
@@ -113,6 +114,7 @@ def render_page(report: Report) -> str:
         folded=len(report.subjects) > _MANY_SUBJECTS,
         labels=LABELS,
         curve_labels=CURVE_LABELS,
+        what_if_rows=what_if_rows,
     )
 
 

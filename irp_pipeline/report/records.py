@@ -16,7 +16,7 @@ from typing import Any
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
-from irp_pipeline.helpers.result import provenance_content
+from irp_pipeline.helpers.result import WhatIf, provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
@@ -240,6 +240,7 @@ class Report:
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
         previous_cycle: the cycle with which figures are compared.
+        what_ifs: the analyses that are shown beside a base.
     """
 
     cycle: str
@@ -259,6 +260,7 @@ class Report:
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
+    what_ifs: tuple[WhatIf, ...] = ()
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -290,6 +292,7 @@ class Report:
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
             "previous cycle": self.previous_cycle,
+            **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
         }
 
     @property

@@ -9,6 +9,8 @@ analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline
     the metrics that distributions declare, for single analyses.
 ``groups``, ``recording``, ``recorded``
     the figures of groups; computing and saving all figures of a batch; reading saved figures.
+``what_if``
+    what-ifs beside their bases.
 ``exporting``
     the saved figures and the loss tables as files.
 """
@@ -26,14 +28,17 @@ from irp_pipeline.helpers.result.recorded import (
     saved_content,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
+from irp_pipeline.helpers.result.what_if import Difference, WhatIf, what_ifs_of
 
 __all__ = [
     "ComputedResults",
+    "Difference",
     "ExportedFile",
     "JobResult",
     "RecordedFigure",
     "ResultError",
     "SavedResults",
+    "WhatIf",
     "analyses_by_means",
     "compute_results",
     "export_results",
@@ -46,4 +51,5 @@ __all__ = [
     "recorded_figures",
     "save_results",
     "saved_content",
+    "what_ifs_of",
 ]
