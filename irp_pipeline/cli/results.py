@@ -10,10 +10,12 @@ import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
+from irp_pipeline.cli.what_ifs import show_what_ifs
 from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.result import RecordedFigure
+    from irp_pipeline.losses import Figure
 
     Point = tuple[str, float | None]
     """A metric, with the return period or the loss factor that belongs to it."""
@@ -34,7 +36,7 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     The table shows the usual figures, --json all of them and how sure they are; irp report draws the curves.
     """
     from irp_pipeline.helpers.batch import find_current_batch
-    from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures
+    from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures, what_ifs_of
 
     with working_in(db_schema) as schema:
         batch = find_current_batch(find_cycle(cycle, schema).id)
@@ -43,13 +45,15 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
         figures = [] if saved is None else recorded_figures(saved)
         beyond = _beyond(batch.id) if batch is not None else {}
         sure = _how_sure(cycle, figures) if as_json else []
+        what_ifs = what_ifs_of(batch.id, _by_name(figures)) if batch is not None else ()
     if as_json:
         rows = [] if saved is None else output.records(saved)
         described = [
             row | {"losses_by": _losses_by(figure, by_means)} | uncertainty
             for row, figure, uncertainty in zip(rows, figures, sure, strict=True)
         ]
-        answer = {"schema": schema, "cycle_name": cycle, "figures": described, "return_periods_left_out": beyond}
+        answer = {"schema": schema, "cycle_name": cycle, "figures": described, "return_periods_left_out": beyond,
+                  "what_ifs": [item.content() for item in what_ifs]}  # fmt: skip
         output.print_json(answer)
         return
     if not figures:
@@ -68,6 +72,7 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
     others = list(_declared(rows_shown))
     if others:
         output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
+    show_what_ifs(what_ifs, {years for _, years in curves})
     for name, reason in beyond.items():
         output.print_note(f"{name}: {reason}")
     if by_means:
@@ -96,6 +101,14 @@ def _how_sure(cycle: str, figures: Sequence[RecordedFigure]) -> list[dict[str, A
         output.print_note(f"How sure the figures are cannot be told: {error}")
         known = {}
     return [asdict(known.get(figure_key(figure), Uncertainty())) for figure in figures]
+
+
+def _by_name(figures: Iterable[RecordedFigure]) -> dict[str, tuple[str, list[Figure]]]:
+    """Return currency and figures of each analysis."""
+    found: dict[str, tuple[str, list[Figure]]] = {}
+    for item in figures:
+        found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
+    return found
 
 
 def _losses_by(found: RecordedFigure, by_means: Collection[str]) -> str | None:

@@ -32,9 +32,10 @@ class Column:
         width: in characters.
         of_results: for a column of an engine: whether it says which losses are wanted. If so, it comes after the column
             perspectives, else before it.
-        of_machines: for a column of an engine: whether it says where a job is run. If so, it comes last.
-        only_if_filled: for a column of an engine: whether the plain data of an analysis has it only if it is filled. A
-            column that came later is so: jobs that were recorded before it keep their requests.
+        of_machines: for a column of an engine: whether it says where a job is run. If so, it comes after the others.
+        of_what_if: whether it says how an analysis differs from another. If so, it comes last.
+        only_if_filled: whether the plain data of an analysis has it only if it is filled. A column that came later is:
+            jobs that were recorded before it keep their requests.
     """
 
     help: str
@@ -49,6 +50,7 @@ class Column:
     width: int = 18
     of_results: bool = False
     of_machines: bool = False
+    of_what_if: bool = False
     only_if_filled: bool = False
 
     def value_of(self, value: object) -> object:

@@ -28,7 +28,7 @@ ColumnRemark = tuple[str, str]
 """A column, and a mistake or a note about it."""
 PortfolioChecks = Callable[[Analysis, Mapping[OedTable, Path]], Iterable[ColumnRemark]]
 
-OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
+OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives", "base", "reinsurance")
 """The columns of the sheet Analyses that every analysis has."""
 
 
@@ -74,7 +74,8 @@ class EngineDeclaration:
         notes: says which requests of a valid analysis have no effect.
         in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
             losses. None: no analysis of this engine can, since it has no simulated years.
-        converts_to: the currency to which an analysis converts all amounts; None if it does not convert.
+        converts_to: the currency to which an analysis converts all amounts; None if it does not convert. Beside the
+            columns, it is given the ``currency`` of the workbook.
         models: how ``irp model check`` examines and tries a model; None if the engine has no models.
     """
 

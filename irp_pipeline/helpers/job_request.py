@@ -30,6 +30,10 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.step import step_output
 from irp_pipeline.postgres.parameters import json_value
 
+_NOT_REQUESTED: Final = "base"
+"""The parameter of a job that says what its figures are shown beside: losses do not depend on it."""
+_REINSURANCE: Final = "reinsurance"
+"""The parameter of a job that names the portfolio whose reinsurance tables apply."""
 QUEUE: Final = "queue"
 """The parameter of a job, and the entry of its request, that names a queue."""
 REFUSED_PORTFOLIOS: Final = "refused portfolios"
@@ -47,6 +51,17 @@ class _Exposure:
     files: Mapping[str, Mapping[str, str]]
     hash: str
     paths: Mapping[OedTable, Path]
+
+    def with_reinsurance_of(self, other: _Exposure) -> _Exposure:
+        """Return this exposure with the reinsurance tables of another one."""
+        tables = (OedTable.RI_INFO, OedTable.RI_SCOPE)
+        names = {f"{table}.csv" for table in tables}
+        files = {name: file for name, file in self.files.items() if name not in names}
+        files |= {name: file for name, file in other.files.items() if name in names}
+        paths = {table: path for table, path in self.paths.items() if table not in tables}
+        paths |= {table: path for table, path in other.paths.items() if table in tables}
+        digests = {Path(name).stem: file["sha256"] for name, file in files.items()}
+        return _Exposure(files, exposure_hash(digests), paths)
 
 
 class Requests:
@@ -99,9 +114,12 @@ class Requests:
         """
         analysis = dict(parameters)
         queue = analysis.pop(QUEUE, None)
+        analysis.pop(_NOT_REQUESTED, None)
         request: dict[str, Any] = {"analysis": analysis} | ({} if queue is None else {QUEUE: queue})
         if self._needs_portfolio:
             exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
+            if (other := parameters.get(_REINSURANCE)) is not None:
+                exposure = exposure.with_reinsurance_of(self._exposure(self._portfolio_name(other)))
             request["inputs"] = exposure.files
             request["exposure_hash"] = exposure.hash
             self._check_portfolio(parameters, exposure)

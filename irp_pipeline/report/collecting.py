@@ -27,6 +27,7 @@ from irp_pipeline.helpers.result import (
     finished_jobs,
     get_results,
     recorded_figures,
+    what_ifs_of,
 )
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
@@ -69,8 +70,10 @@ def collect(cycle_name: str) -> Report:
     jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
-    subjects = _subjects(workbook, saved, finished)
+    subjects = list(_subjects(workbook, saved, finished))
     curves = whole_curves(cycle.id, cycle.cycle_name, saved)
+    figures = {subject.name: (subject.currency, subject.figures) for subject in subjects}
+    provenance = {job.name: job.provenance for job in finished}
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -111,6 +114,7 @@ def collect(cycle_name: str) -> Report:
         skipped_jobs=len(jobs) - len(current),
         comparison=None,
         curves=curves,
+        what_ifs=what_ifs_of(batch.id, figures, provenance) if batch else (),
     )
     if batch is None or not saved:
         return report

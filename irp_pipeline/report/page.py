@@ -17,6 +17,7 @@ from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
+from irp_pipeline.report.what_if import what_if_rows
 
 _MANY_SUBJECTS = 8
 """With more subjects than this, the tables of analyses are collapsed."""
@@ -135,6 +136,7 @@ def render_page(report: Report) -> str:
         comparison_first=compared_first,
         comparison_curves=curve_choices(section) if section is not None else {},
         by_portfolio=by_portfolio,
+        what_if_rows=what_if_rows,
     )
 
 

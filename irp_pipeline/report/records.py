@@ -16,7 +16,7 @@ from typing import Any
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
-from irp_pipeline.helpers.result import provenance_content
+from irp_pipeline.helpers.result import WhatIf, provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
@@ -232,6 +232,7 @@ class Report:
         skipped_jobs: how many were skipped, or replaced by another.
         comparison: what changed since the cycle before; None if there is none with figures.
         curves: the whole curves, and how sure the figures are.
+        what_ifs: the analyses that are shown beside a base.
     """
 
     cycle: str
@@ -252,6 +253,7 @@ class Report:
     skipped_jobs: int
     comparison: ComparisonSection | None
     curves: WholeCurves = field(default_factory=WholeCurves)
+    what_ifs: tuple[WhatIf, ...] = ()
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -282,6 +284,7 @@ class Report:
             "jobs": dict(self.jobs),
             "comparison": None if self.comparison is None else self.comparison.content(),
             "whole curves": self.curves.content(),
+            **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
         }
 
     @property

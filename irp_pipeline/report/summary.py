@@ -15,6 +15,7 @@ from irp_pipeline.report.display import (
     years,
 )
 from irp_pipeline.report.records import Report, Subject, first_line
+from irp_pipeline.report.what_if import what_if_rows
 from irp_pipeline.vocabulary import Metric, Perspective
 
 
@@ -87,6 +88,25 @@ def _lines(report: Report) -> Iterator[str]:
             ),
             words=3,
         )
+    if report.what_ifs:
+        yield from _heading("What if")
+        yield from _table(
+            ["What-if", "Base", "Figure", "Losses", "Currency", "Loss", "Difference", "Relative"],
+            (
+                [
+                    *map(escaped, (item.name, item.base, row.words, row.perspective, item.currency)),
+                    amount(row.loss),
+                    row.difference,
+                    row.relative,
+                ]
+                for item in report.what_ifs
+                for row in what_if_rows(item).main
+            ),
+            words=5,
+        )
+        for item in report.what_ifs:
+            if item.missing:
+                yield f"- {escaped(item.name)}: no difference, since {escaped(item.missing)}"
     if report.failures:
         yield from _heading("Jobs that failed")
         for failure in report.failures:

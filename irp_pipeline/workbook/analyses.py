@@ -29,12 +29,6 @@ _OWN_COLUMNS: Final = frozenset(
     for column in declaration.columns.model_fields
 )
 """The columns of this project's own engines. Every analysis has them, filled or not."""
-_ONLY_IF_FILLED: Final = frozenset(
-    name
-    for declaration in _ENGINES.values()
-    for name, column in declaration.columns.columns().items()
-    if column.only_if_filled
-)
 _EXAMPLES: Final = tuple(row for declaration in _ENGINES.values() for row in declaration.examples)
 
 
@@ -83,8 +77,11 @@ class _FirstColumns(Row):
         """
         fields: dict[str, Any] = serialize(self)
         kept = _OWN_COLUMNS.union(OF_ALL_ENGINES, _ENGINES[self.engine].columns.model_fields)
+        columns = self.columns()
         return {
-            name: value for name, value in fields.items() if name in kept and (value or name not in _ONLY_IF_FILLED)
+            name: value
+            for name, value in fields.items()
+            if name in kept and (value or not columns[name].only_if_filled)
         }
 
     @classmethod
@@ -116,6 +113,30 @@ _Perspectives = Annotated[
 ]
 
 
+_Base = Annotated[
+    Name | None,
+    Column(
+        "Makes the analysis a what-if: the name of the analysis of this sheet from which it differs. Empty cells of "
+        "the row take the values of the base, and its figures are shown beside those of the base.",
+        TEXT,
+        width=18,
+        of_what_if=True,
+        only_if_filled=True,
+    ),
+]
+_Reinsurance = Annotated[
+    Name | None,
+    Column(
+        "The portfolio whose reinsurance tables (`ri_info` and `ri_scope`) apply, in place of those of the analysis's "
+        "own portfolio: a row of the sheet Portfolios with the same locations and accounts.",
+        TEXT,
+        options_from=("Portfolios", "name"),
+        of_what_if=True,
+        only_if_filled=True,
+    ),
+]
+
+
 def _columns_of_engines() -> dict[str, FieldInfo]:
     """Return the columns of all engines, in an order that agrees with the order of each engine."""
     order: list[str] = []
@@ -142,6 +163,15 @@ def _field(name: str, info: FieldInfo) -> tuple[Any, Any]:
     return Annotated[(info.annotation, *metadata)], default
 
 
+def _with_examples(name: str, annotation: Any) -> Any:
+    """Return the annotation of a column of all engines, with the cells of their example rows."""
+    metadata = [
+        replace(item, examples=_examples(name)) if isinstance(item, Column) else item
+        for item in annotation.__metadata__
+    ]
+    return Annotated[(annotation.__origin__, *metadata)]
+
+
 def _names(columns: Mapping[str, tuple[Any, Any]], is_wanted: Callable[[Column], bool]) -> set[str]:
     return {
         name
@@ -154,11 +184,15 @@ def _assembled() -> type[_FirstColumns]:
     columns = {name: _field(name, info) for name, info in _columns_of_engines().items()}
     of_results = _names(columns, lambda column: column.of_results)
     of_machines = _names(columns, lambda column: column.of_machines)
+    of_what_if = _names(columns, lambda column: column.of_what_if)
     fields: dict[str, Any] = {
-        **{name: field for name, field in columns.items() if name not in of_results | of_machines},
+        **{name: field for name, field in columns.items() if name not in of_results | of_machines | of_what_if},
         "perspectives": (_Perspectives, ...),
         **{name: columns[name] for name in columns if name in of_results},
         **{name: columns[name] for name in columns if name in of_machines},
+        "base": (_with_examples("base", _Base), None),
+        "reinsurance": (_with_examples("reinsurance", _Reinsurance), None),
+        **{name: columns[name] for name in columns if name in of_what_if},
     }
     return create_model(
         "Analysis",

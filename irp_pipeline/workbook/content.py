@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from irp_pipeline.columns import WorkbookError, quoted
 from irp_pipeline.columns.rows import refuse
 from irp_pipeline.workbook.analyses import ENGINE_NAMES, Analysis
+from irp_pipeline.workbook.bases import with_bases
 from irp_pipeline.workbook.rules import Table, analyses_below, findings_between_rows, members_first
 from irp_pipeline.workbook.sheets import HEADER_ROW, SHEETS, TABLES, Grouping, Metadata, Portfolio, SheetSpec
 
@@ -28,6 +29,13 @@ class Workbook(BaseModel):
     portfolios: tuple[Portfolio, ...]
     analyses: tuple[Analysis, ...]
     groupings: tuple[Grouping, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_what_ifs(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(rows := data.get("analyses"), list | tuple):
+            return {**data, "analyses": with_bases(rows)}
+        return data
 
     @model_validator(mode="after")
     def _obey_rules(self) -> Self:

@@ -19,7 +19,7 @@ from irp_pipeline.workbook.rules import missing_tables
 from irp_pipeline.workbook.sheets import Portfolio
 
 EMPTY: Final = "is empty, but must be filled"
-_OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency")
+_OF_THE_WORKBOOK: Final = ("name", "portfolio", "currency", "base")
 """Parameters of a job that identify its analysis: another value would mean another analysis."""
 
 

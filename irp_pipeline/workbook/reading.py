@@ -10,10 +10,12 @@ from openpyxl.utils.cell import coordinate_to_tuple
 
 from irp_pipeline.columns import Column
 from irp_pipeline.columns.problems import Problem, WorkbookError, one_line, quoted, suggestion
+from irp_pipeline.workbook.bases import with_base
 from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.fields import EMPTY, check_fields
 from irp_pipeline.workbook.rules import BrokenRule, Table, findings_between_rows, findings_on_disk
 from irp_pipeline.workbook.sheets import (
+    ANALYSES,
     GROUPINGS,
     HEADER_ROW,
     METADATA,
@@ -146,7 +148,9 @@ class _Reader:
         # A missing column may be there under a misspelt name, with cells that are not empty.
         unreadable = absent if spec.field in self._with_unknown_header else absent - spec.row.optional_columns()
         table: dict[int, dict[str, Any]] = {}
-        for row, cells in self._rows(grid, headers).items():
+        what_ifs: dict[int, tuple[dict[str, Any], set[str]]] = {}
+        rows = self._rows(grid, headers)
+        for row, cells in rows.items():
             typed: dict[str, Any] = {}
             broken = set(unreadable)
             for name, cell in cells.items():
@@ -155,8 +159,17 @@ class _Reader:
                 except ValueError as error:
                     broken.add(name)
                     self.add(BrokenRule(spec.field, row, name, str(error)))
-            table[row] = self._validate(spec, typed, broken, dict.fromkeys(columns, row))
-        return table
+            if spec is ANALYSES and typed.get("base"):
+                what_ifs[row] = typed, broken
+            else:
+                table[row] = self._validate(spec, typed, broken, dict.fromkeys(columns, row))
+        bases = {fields["name"]: fields for fields in reversed(table.values()) if "name" in fields}
+        for row, (typed, broken) in what_ifs.items():
+            # What is wrong with the base is told there, and a base that is not there is told by the rules.
+            base = bases.get(typed["base"], {})
+            broken |= columns.keys() - typed.keys() - base.keys()
+            table[row] = self._validate(spec, with_base(typed, base), broken, dict.fromkeys(columns, row))
+        return {row: table[row] for row in rows}
 
     def _read_metadata(self, grid: Grid) -> None:
         headers = self._read_headers(METADATA, grid, SETTING_HEADERS)

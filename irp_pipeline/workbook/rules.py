@@ -15,6 +15,7 @@ from irp_pipeline import engines
 from irp_pipeline.columns import Folders, WorkbookError, quoted, suggestion
 from irp_pipeline.columns.paths import file_problem
 from irp_pipeline.vocabulary import OedTable, Perspective
+from irp_pipeline.workbook.bases import base_findings, counted_twice, reinsurance_finding
 from irp_pipeline.workbook.choices import PortfolioSource
 from irp_pipeline.workbook.sources import table_problem
 
@@ -56,6 +57,10 @@ def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[Broken
             yield from _repeated_names(sheet, table)
     if portfolios is not None and analyses is not None:
         yield from _portfolio_findings(portfolios, analyses)
+    if analyses is not None:
+        known = _by_name(analyses)
+        for name, column, message in base_findings({name: fields for name, (_, fields) in known.items()}):
+            yield BrokenRule("analyses", known[name][0], column, message)
     if analyses is not None and groupings is not None:
         yield from _grouping_findings(analyses, groupings)
 
@@ -81,6 +86,7 @@ def _by_name(table: Table) -> dict[str, tuple[int, Fields]]:
 
 def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[BrokenRule]:
     known = _by_name(portfolios)
+    by_name = {name: fields for name, (_, fields) in known.items()}
     for row, analysis in analyses.items():
         name = analysis.get("portfolio")
         if name is None or not known:
@@ -91,6 +97,8 @@ def _portfolio_findings(portfolios: Table, analyses: Table) -> Iterator[BrokenRu
             continue
         for column, message in missing_tables(analysis, known[name][1]):
             yield BrokenRule("analyses", row, column, message)
+        if problem := reinsurance_finding(analysis, by_name):
+            yield BrokenRule("analyses", row, "reinsurance", problem)
 
 
 def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None = None) -> Iterator[tuple[str, str]]:
@@ -106,6 +114,8 @@ def missing_tables(analysis: Fields, portfolio: Fields, folders: Folders | None 
     """
     name = quoted(portfolio["name"])
     lacks = {table for table in OedTable if table in portfolio and not portfolio[table]}
+    if analysis.get("reinsurance"):
+        lacks -= _REINSURANCE
     perspectives = analysis.get("perspectives", ())
     if OedTable.ACCOUNT in lacks and (Perspective.IL in perspectives or Perspective.RI in perspectives):
         lacks.discard(OedTable.ACCOUNT)
@@ -137,7 +147,7 @@ def _grouping_findings(analyses: Table, groupings: Table) -> Iterator[BrokenRule
         if any(member in members and member not in within for member in members[name]):
             continue  # it contains a group that is wrong or part of a circle, which is reported already
         leaves, twice = analyses_below(members[name], known, within)
-        messages = list(_unaddable([known[leaf] for leaf in leaves]))
+        messages = [*_unaddable([known[leaf] for leaf in leaves]), *counted_twice([known[leaf] for leaf in leaves])]
         if twice:
             messages.insert(0, f"{_some(twice)} would be counted twice, directly or through another group")
         for message in messages:

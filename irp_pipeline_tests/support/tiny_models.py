@@ -108,6 +108,27 @@ def write_portfolio(
     return folder
 
 
+def write_reinsurance(folder: Path, *, ceded: float) -> None:
+    """Write the tables of a quota share of the whole portfolio.
+
+    Args:
+        folder: the portfolio.
+        ceded: the share of every insured loss that is ceded, from 0 to 1.
+    """
+    info = {
+        "ReinsNumber": 1, "ReinsLayerNumber": 1, "ReinsName": "quota share", "ReinsPeril": "AA1",
+        "ReinsInceptionDate": "2024-01-01", "ReinsExpiryDate": "2024-12-31", "CededPercent": ceded, "RiskLimit": 0,
+        "RiskAttachment": 0, "OccLimit": 0, "OccAttachment": 0, "InuringPriority": 1, "ReinsType": "QS",
+        "PlacedPercent": 1, "ReinsCurrency": "GBP", "RiskLevel": "SEL", "AttachmentBasis": "LO",
+    }  # fmt: skip
+    scope = {"ReinsNumber": 1, "PortNumber": "1", "CededPercent": ceded}
+    for name, row in (("ri_info", info), ("ri_scope", scope)):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [*row])
+            writer.writeheader()
+            writer.writerow(row)
+
+
 def place(number: str, **more: Any) -> dict[str, Any]:
     """A location of 150,000 in the region of the models."""
     return {

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
+from irp_pipeline.engines.oasis.multiplier import amplification
 from irp_pipeline.exposure.segment_fields import fields_of
 
 _EP_CURVES: Final = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True, "return_period_file": True}
@@ -51,8 +52,8 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
         base: a settings file; the columns of the sheet override it.
 
     Raises:
-        OasisError: the analysis has none of the perspectives that settings can have; or the settings file has
-            something that Oasis LMF does not know.
+        OasisError: the analysis has none of the perspectives that settings can have; the settings file has something
+            that Oasis LMF does not know; or a multiplier of losses meets loss factors of the model.
     """
     perspectives = [str(perspective) for perspective in analysis["perspectives"]]
     if not perspectives:
@@ -71,6 +72,8 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
     periods = tuple(sorted({*(analysis.get("return_periods") or ()), *(base.get("return_periods") or ())}))
     if periods:
         chosen["return_periods"] = list(periods)
+    if (multiplier := analysis.get("loss_multiplier")) is not None:
+        chosen |= amplification(multiplier, base)
     output: dict[str, Any] = {"alt_period": True, "parquet_format": True, **_EP_CURVES}
     if analysis.get("period_losses") and analysis["samples"]:
         output["plt_sample"] = True

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from irp_pipeline.columns import JSON, NUMBERS, TEXT, Column, Row, Text, no_repeats, path_problem
+from irp_pipeline.columns import JSON, NUMBER, NUMBERS, TEXT, Column, Row, Text, no_repeats, path_problem
 from irp_pipeline.columns.paths import option_problem, texts_in
 from irp_pipeline.columns.values import refuse_unusable_characters
 from irp_pipeline.engines.columns import (
@@ -42,6 +42,12 @@ def _checked_loss_factor(value: float) -> float:
     return value
 
 
+def _checked_loss_multiplier(value: float) -> float:
+    if not 0 < value <= 100:
+        raise ValueError(f"{value:g} must be above 0 and at most 100")
+    return value
+
+
 _ModelOptions = Annotated[
     dict[str, JsonValue],
     AfterValidator(_checked_model_options),
@@ -57,6 +63,7 @@ _ModelOptions = Annotated[
 ]
 
 
+_CONVERSION: Final = frozenset({"currency_conversion_json", "reporting_currency"})
 SettingsFile = Annotated[
     Text | None,
     Column(
@@ -64,6 +71,29 @@ SettingsFile = Annotated[
         "a path in the data folder or else in the models folder. The columns of this sheet win over it.",
         TEXT,
         width=30,
+    ),
+]
+
+LossMultiplier = Annotated[
+    Annotated[float, AfterValidator(_checked_loss_multiplier)] | None,
+    Column(
+        "A factor on every ground-up loss of the model, before the terms of policies and reinsurance: above 0 and at "
+        "most 100. Not possible where the settings apply the model's own loss factors (`pla`).",
+        NUMBER,
+        width=14,
+        of_what_if=True,
+        only_if_filled=True,
+    ),
+]
+_CurrencyRates = Annotated[
+    Text | None,
+    Column(
+        "A table of exchange rates (CSV with `cur_from`, `cur_to` and `roe`) with which amounts are converted to the "
+        "currency of the workbook: a path in the data folder or else in the models folder.",
+        TEXT,
+        width=24,
+        of_what_if=True,
+        only_if_filled=True,
     ),
 ]
 
@@ -110,6 +140,8 @@ class StochasticColumns(Row):
     period_losses: PeriodLosses = False
     segments: Segments = ()
     queue: Queue = None
+    currency_rates: _CurrencyRates = None
+    loss_multiplier: LossMultiplier = None
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,10 +150,13 @@ class StochasticColumns(Row):
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().broken_rules(fields)
-        for column in ("model", "settings"):
+        for column in ("model", "settings", "currency_rates"):
             if (path := fields.get(column)) and (message := path_problem(path)):
                 yield column, message
         yield from _option_problems(fields)
+        twice = sorted(_CONVERSION & (fields.get("model_options") or {}).keys())
+        if fields.get("currency_rates") and twice:
+            yield "currency_rates", f"must be empty, since model_options has {' and '.join(twice)}; say it once"
 
 
 def _option_problems(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

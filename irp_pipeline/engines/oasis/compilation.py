@@ -87,7 +87,9 @@ def parts_of_deterministic() -> tuple[str, ...]:
     return ("terms",)
 
 
-def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, period_losses: bool) -> tuple[str, ...]:
+def parts_of_stochastic(
+    perspectives: Collection[str], event_losses: bool, period_losses: bool, multiplied: bool = False
+) -> tuple[str, ...]:
     """The parts that an analysis with a model needs, the slowest first."""
     wanted = ["terms"] if set(perspectives) & {Perspective.IL, Perspective.RI} else []
     wanted += ["kernel", "curves", "averages", "summaries"]
@@ -95,6 +97,8 @@ def parts_of_stochastic(perspectives: Collection[str], event_losses: bool, perio
         wanted.append("period losses")
     if event_losses:
         wanted.append("event losses")
+    if multiplied:
+        wanted.append("amplification")
     return tuple(wanted)
 
 

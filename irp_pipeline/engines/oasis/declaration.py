@@ -18,9 +18,11 @@ from irp_pipeline.engines.oasis import STOCHASTIC as STOCHASTIC_NAME
 from irp_pipeline.engines.oasis import oasis
 from irp_pipeline.engines.oasis.columns import EXAMPLES, DeterministicColumns, StochasticColumns
 from irp_pipeline.engines.oasis.model import CONFIGURATION
+from irp_pipeline.engines.oasis.multiplier import multiplier_problem
 from irp_pipeline.engines.oasis.needs import needs
 from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.engines.oasis.options import options_problem
+from irp_pipeline.engines.oasis.rates import rates_problem
 from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.plugins import Requirement
@@ -78,6 +80,11 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
             yield "model_options", fault
     if settings and not path_problem(settings) and (fault := settings_problem(settings, folders.data, folders.models)):
         yield "settings", fault
+    if fault := multiplier_problem(analysis, folders):
+        yield "loss_multiplier", fault
+    rates = analysis.get("currency_rates")
+    if rates and not path_problem(rates) and (fault := rates_problem(rates, folders)):
+        yield "currency_rates", fault
 
 
 def _needs(analysis: Mapping[str, Any], folders: Folders | None) -> Needs:
@@ -105,6 +112,8 @@ def period_losses_for_groups(analysis: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _converts_to(analysis: Mapping[str, Any]) -> str | None:
+    if analysis.get("currency_rates"):
+        return analysis.get("currency")
     currency = (analysis.get("model_options") or {}).get("reporting_currency")
     return None if currency is None else str(currency)
 
@@ -150,6 +159,7 @@ STOCHASTIC: Final = EngineDeclaration(
     files={
         "model": NamedFile(_model_hash, ("model_options",)),
         "settings": NamedFile(lambda path, analysis: file_sha256(path)),
+        "currency_rates": NamedFile(lambda path, analysis: file_sha256(path)),
     },
     checks=_checks,
     portfolio_checks=segment_checks,

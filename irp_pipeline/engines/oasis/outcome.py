@@ -116,6 +116,8 @@ def read_outcome(
     files = keep_output(run / "output", folder / "results")
     is_amplified = (run / "input" / "amplifications.bin").exists()
     most = None if is_amplified or changes_portfolio else total_value(run / "input")
+    if most is not None:
+        most *= analysis.get("loss_multiplier") or 1
     for perspective in analysis["perspectives"]:
         kept = files.get(f"{perspective.lower()}_plt_sample")
         if kept is None or is_weighted:

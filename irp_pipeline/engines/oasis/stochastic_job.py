@@ -26,6 +26,7 @@ from irp_pipeline.engines.oasis.model import (
 from irp_pipeline.engines.oasis.outcome import read_outcome
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import check_identifiers, currencies, read_locations
+from irp_pipeline.engines.oasis.rates import conversion_of
 from irp_pipeline.engines.oasis.segments import allocation_rules
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
@@ -39,8 +40,11 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
     check_model(model)
     check_packages(model)
     wanted = str(analysis["currency"])
+    converted = conversion_of(folder, request, currencies(inputs), wanted)
     reporting = model.configuration.get("reporting_currency")
-    if reporting:
+    if converted:
+        pass  # the run is asked for what it converted
+    elif reporting:
         check_currency({"reporting_currency": {str(reporting)}}, wanted, "The model's configuration")
     else:
         check_currency(currencies(inputs), wanted, "The portfolio")
@@ -50,14 +54,17 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
     rules = allocation_rules(model.configuration) if analysis.get("segments") else None
     given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
     write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
-    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
+    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model) | converted, indent=1))
     processes = int(request["processes"])
     arguments = ["-C", "oasislmf.json", "-a", "analysis_settings.json", "-r", str(run), "-n", str(processes)]
     for name, flag in OED_FLAGS.items():
         if (inputs / name).exists():
             arguments += [flag, f"inputs/{name}"]
     parts = parts_of_stochastic(
-        analysis["perspectives"], bool(analysis.get("event_losses")), bool(analysis.get("period_losses"))
+        analysis["perspectives"],
+        bool(analysis.get("event_losses")),
+        bool(analysis.get("period_losses")),
+        multiplied=analysis.get("loss_multiplier") is not None,
     )
     notes = compile_parts(folder, parts)
     command = ["model", "run", *arguments, "--resource-monitor-interval", "9999"]

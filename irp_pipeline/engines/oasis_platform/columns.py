@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from irp_pipeline.columns import TEXT, Column, Row, Text, path_problem
 from irp_pipeline.engines.columns import EventLosses, PeriodLosses, ReturnPeriods, Samples, Segments, with_usual_losses
-from irp_pipeline.engines.oasis.columns import SettingsFile
+from irp_pipeline.engines.oasis.columns import LossMultiplier, SettingsFile
 
 
 class PlatformColumns(Row):
@@ -44,6 +44,7 @@ class PlatformColumns(Row):
             width=14,
         ),
     ] = None
+    loss_multiplier: LossMultiplier = None
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, Na
 from irp_pipeline.engines.oasis.declaration import REQUIREMENTS, period_losses_for_groups
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import read_object
+from irp_pipeline.engines.oasis.multiplier import multiplier_problem
 from irp_pipeline.engines.oasis.notes import notes_on_settings
 from irp_pipeline.engines.oasis_platform import NAME
 from irp_pipeline.engines.oasis_platform.columns import PlatformColumns
@@ -45,6 +46,8 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
         return
     if fault := settings_problem(named, folders.data, folders.models):
         yield "settings", fault
+    if fault := multiplier_problem(analysis, folders):
+        yield "loss_multiplier", fault
 
 
 def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRemark]:

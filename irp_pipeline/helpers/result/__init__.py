@@ -11,6 +11,8 @@ analyses (:mod:`irp_pipeline.losses`). Works in the schema of :mod:`irp_pipeline
     the metrics that distributions declare, for single analyses.
 ``groups``, ``recording``, ``recorded``
     the figures of groups; computing and saving all figures of a batch; reading saved figures.
+``what_if``
+    what-ifs beside their bases.
 ``exporting``
     the saved figures and the loss tables as files.
 """
@@ -30,10 +32,12 @@ from irp_pipeline.helpers.result.recorded import (
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 from irp_pipeline.helpers.result.uncertainty import SureOf, Uncertainty, figure_key, recorded_uncertainty
+from irp_pipeline.helpers.result.what_if import Difference, WhatIf, what_ifs_of
 
 __all__ = [
     "ComputedResults",
     "CurveFiles",
+    "Difference",
     "ExportedFile",
     "JobResult",
     "RecordedFigure",
@@ -41,6 +45,7 @@ __all__ = [
     "SavedResults",
     "SureOf",
     "Uncertainty",
+    "WhatIf",
     "analyses_by_means",
     "beyond_its_years",
     "compute_results",
@@ -57,4 +62,5 @@ __all__ = [
     "save_results",
     "saved_content",
     "segment_fields",
+    "what_ifs_of",
 ]

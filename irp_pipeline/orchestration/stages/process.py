@@ -137,7 +137,12 @@ def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_fol
 
 
 def _analyses_of(workbook: "Workbook", portfolio: str) -> "list[Analysis]":
-    return [analysis for analysis in workbook.analyses if analysis.portfolio.casefold() == portfolio.casefold()]
+    """The analyses of a portfolio, and those to which only its reinsurance applies."""
+    return [
+        analysis
+        for analysis in workbook.analyses
+        if portfolio.casefold() in {analysis.portfolio.casefold(), (analysis.reinsurance or "").casefold()}
+    ]
 
 
 def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) -> Needs:
@@ -152,7 +157,9 @@ def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) 
 def _currency(workbook: "Workbook", portfolio: str) -> str | None:
     """The currency that all amounts of a portfolio must be in; None if each of its analyses converts them."""
     currency = workbook.metadata.currency
-    fields = [analysis.model_dump(mode="json") for analysis in _analyses_of(workbook, portfolio)]
+    fields = [
+        {"currency": currency, **analysis.model_dump(mode="json")} for analysis in _analyses_of(workbook, portfolio)
+    ]
     converts = [
         (declaration := engines.declared(item)) is not None and declaration.converts_to(item) == currency
         for item in fields
