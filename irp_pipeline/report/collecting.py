@@ -31,6 +31,7 @@ from irp_pipeline.helpers.result import (
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
+from irp_pipeline.report.exposure import collect_exposure
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
     Change,
@@ -106,6 +107,7 @@ def collect(cycle_name: str) -> Report:
         jobs=Counter(job.status for job in current),
         skipped_jobs=len(jobs) - len(current),
         previous_cycle=None if previous.empty else str(previous["cycle_name"].iloc[0]),
+        exposure=collect_exposure(cycle),
     )
 
 

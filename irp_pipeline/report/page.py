@@ -13,6 +13,7 @@ from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read_artefacts
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
+from irp_pipeline.report.exposure import prepare_exposure
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
 
@@ -97,6 +98,7 @@ def render_page(report: Report) -> str:
     )
     shown = (display.amount, display.change, display.duration, display.moment, display.number, display.short)
     environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
+    prepare_exposure(environment)
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
     chart = interactive_chart(subjects, shown_first) if subjects else None

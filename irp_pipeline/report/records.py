@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
@@ -19,6 +19,9 @@ from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
+
+if TYPE_CHECKING:
+    from irp_pipeline.report.exposure_section import ExposureSection
 
 
 class ReportError(IrpError):
@@ -240,6 +243,7 @@ class Report:
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
         previous_cycle: the cycle with which figures are compared.
+        exposure: the exposure at a glance; None if its step has not run.
     """
 
     cycle: str
@@ -259,6 +263,7 @@ class Report:
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
+    exposure: ExposureSection | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -290,6 +295,7 @@ class Report:
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
             "previous cycle": self.previous_cycle,
+            "exposure": self.exposure.content() if self.exposure else None,
         }
 
     @property
