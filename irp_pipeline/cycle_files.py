@@ -17,6 +17,9 @@ EXTRACTS: Final = "extracts"
 PORTFOLIOS: Final = "portfolios"
 """The portfolios as models read them: a folder for each, with a CSV file for each OED table."""
 
+EXPOSURE: Final = "exposure"
+"""The profile of the exposure: how much of what, where."""
+
 JOBS: Final = "jobs"
 """A folder for each job: its inputs, its log and its results."""
 
@@ -42,7 +45,7 @@ OF_DAGSTER: Final = ".dagster"
 FROM_ELSEWHERE: Final = "files"
 """Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
 
-MADE: Final = (EXTRACTS, PORTFOLIOS, JOBS, CURVES, RESULTS, REPORT, FROM_ELSEWHERE)
+MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, RESULTS, REPORT, FROM_ELSEWHERE)
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
 
 SCRATCH: Final = ".scratch"

@@ -1,4 +1,4 @@
-"""``irp exposure``: exposure in OED, without a cycle or a database."""
+"""``irp exposure``: the exposure of a cycle at a glance; and OED files, without a cycle or a database."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -6,17 +6,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from irp_pipeline.cli import output
-from irp_pipeline.cli.failures import FAILED
-from irp_pipeline.cli.options import AsJson
+from irp_pipeline.cli.failures import FAILED, CommandError
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
 from irp_pipeline.vocabulary import OedTable, Perspective
 
 if TYPE_CHECKING:
     from irp_pipeline.exposure.oed import OedTable
     from irp_pipeline.exposure.validation.findings import Finding
 
-app = typer.Typer(no_args_is_help=True, help="Check exposure in OED, without a cycle or a database.")
+_SHOW = "show"
+
+
+class _ShownByDefault(TyperGroup):
+    """The group: ``irp exposure Q1-2024`` is short for ``irp exposure show Q1-2024``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; what is none is the name of a cycle."""
+        if args and args[0] not in self.commands:
+            args = [_SHOW, *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShownByDefault,
+    no_args_is_help=True,
+    help="Show the exposure of a cycle at a glance (irp exposure CYCLE), or check OED files.",
+)
 
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 # Parts of file names, in the order of the search: "ri_scope" must not count as "ri".
@@ -39,6 +57,47 @@ def _option(table: OedTable) -> Any:
     return typer.Option(
         f"--{table.replace('_', '-')}", metavar="FILE", help=f"The {table} table, whatever the name of the file."
     )
+
+
+@app.command(_SHOW, epilog="Example: irp exposure Q1-2024 --portfolio residential")
+def show(
+    cycle: CycleName,
+    portfolio: Annotated[
+        str | None, typer.Option("--portfolio", metavar="NAME", help="Only this portfolio; default: all together.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="How many values of a field are shown; the others are one row.")
+    ] = 8,
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the exposure of a cycle at a glance: how much of what, how concentrated, how well known, what changed.
+
+    The changes are those since the cycle before by exposure date. irp report draws the map.
+    """
+    from irp_pipeline.cli.exposure_tables import as_data, print_exposure
+    from irp_pipeline.helpers.exposure_profile import find_profile, profiled_cycle_before
+
+    with working_in(db_schema) as schema:
+        found = find_cycle(cycle, schema)
+        profile = find_profile(found)
+        other = profiled_cycle_before(found) if profile else None
+        before = find_profile(other) if other else None
+    if profile is None:
+        raise CommandError(
+            f"The exposure of cycle {cycle} has not been profiled yet. To see its progress: irp status {cycle} "
+            f"{schema_option(schema)}"
+        )
+    chosen = profile.whole if portfolio is None else profile.portfolio(portfolio)
+    if chosen is None:
+        names = ", ".join(item.name for item in profile.portfolios)
+        raise CommandError(f"The cycle {cycle} has no portfolio {portfolio!r}. Its portfolios are: {names}")
+    earlier = None if before is None else before.whole if portfolio is None else before.portfolio(portfolio)
+    name = other.cycle_name if other and earlier else None
+    if as_json:
+        output.print_json({"schema": schema, "cycle_name": cycle, **as_data(chosen, earlier, name, rows)})
+    else:
+        print_exposure(chosen, earlier, name, rows)
 
 
 @app.command(epilog="Example: irp exposure check location.csv account.csv ri_info.csv ri_scope.csv")

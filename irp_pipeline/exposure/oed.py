@@ -202,6 +202,40 @@ def _covered_perils() -> dict[str, list[str]]:
 
 
 @cache
+def code_names(field: str) -> dict[str, str]:
+    """Return the names that OED gives to the codes of a field; empty if it has no list of them.
+
+    Args:
+        field: ``OccupancyCode``, ``ConstructionCode``, ``CountryCode`` or ``LocPerilsCovered``.
+    """
+    if field == "LocPerilsCovered":
+        perils = json.loads(_specification_file().read_bytes())["perils"]["info"]
+        return {code: about["Peril Description"] for code, about in perils.items()}
+    return {code: about["Name"] for code, about in _coded_values(field).items()}
+
+
+@cache
+def unknown_codes(field: str) -> frozenset[str]:
+    """Return the codes by which OED says that nothing is known, such as 1000 for occupancy and 5000 for construction.
+
+    Those of which at least the broad category is known, such as a bridge of unknown construction, are not among them.
+
+    Args:
+        field: ``OccupancyCode`` or ``ConstructionCode``.
+    """
+    values = _coded_values(field).items()
+    return frozenset(code for code, about in values if "unknown" in about.get("Broad Category", "").lower())
+
+
+def _coded_values(field: str) -> dict[str, dict[str, str]]:
+    part = field.removesuffix("Code").lower()
+    if part not in {"occupancy", "construction", "country"}:
+        return {}
+    values: dict[str, dict[str, str]] = json.loads(_specification_file().read_bytes())[part]
+    return values
+
+
+@cache
 def _open_ended_fields(table: OedTable) -> tuple[OedColumn, ...]:
     openings = [
         replace(field, name=field.name.removesuffix(ending))

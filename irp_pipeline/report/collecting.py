@@ -34,6 +34,7 @@ from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.curves import whole_curves
+from irp_pipeline.report.exposure import collect_exposure
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
     JobFailure,
@@ -115,6 +116,7 @@ def collect(cycle_name: str) -> Report:
         comparison=None,
         curves=curves,
         what_ifs=what_ifs_of(batch.id, figures, provenance) if batch else (),
+        exposure=collect_exposure(cycle),
     )
     if batch is None or not saved:
         return report

@@ -15,6 +15,7 @@ from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.report import display
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
+from irp_pipeline.report.exposure import prepare_exposure
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
 from irp_pipeline.report.what_if import what_if_rows
@@ -112,6 +113,7 @@ def render_page(report: Report) -> str:
         display.short,
     )
     environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
+    prepare_exposure(environment)
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
     chart = interactive_chart(subjects, shown_first, report.curves.drawn) if subjects else None

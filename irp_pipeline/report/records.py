@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
@@ -21,6 +21,9 @@ from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
+
+if TYPE_CHECKING:
+    from irp_pipeline.report.exposure_section import ExposureSection
 
 
 class ReportError(IrpError):
@@ -233,6 +236,7 @@ class Report:
         comparison: what changed since the cycle before; None if there is none with figures.
         curves: the whole curves, and how sure the figures are.
         what_ifs: the analyses that are shown beside a base.
+        exposure: the exposure at a glance; None if its step has not run.
     """
 
     cycle: str
@@ -254,6 +258,7 @@ class Report:
     comparison: ComparisonSection | None
     curves: WholeCurves = field(default_factory=WholeCurves)
     what_ifs: tuple[WhatIf, ...] = ()
+    exposure: ExposureSection | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -285,6 +290,7 @@ class Report:
             "comparison": None if self.comparison is None else self.comparison.content(),
             "whole curves": self.curves.content(),
             **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
+            "exposure": self.exposure.content() if self.exposure else None,
         }
 
     @property

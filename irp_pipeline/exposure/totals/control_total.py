@@ -18,6 +18,7 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
+from irp_pipeline.exposure.arrays import hashes_of, mixed, numbers_of, texts_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +187,7 @@ class _Locations:
         """Return a hash of group and account together."""
         import numpy as np
 
-        return _mixed(self.groups.astype(np.uint64), self.accounts)
+        return mixed(self.groups.astype(np.uint64), self.accounts)
 
     def chosen(self, mask: "np.ndarray[Any, np.dtype[np.bool_]]", groups: "_Integers | None" = None) -> "_Locations":
         """Return some of the entries, with other group numbers if given."""
@@ -255,22 +256,22 @@ class TotalsAccumulator:
 
         if rows.num_rows == 0:
             return
-        row_groups, keys = _number_groups([_texts(rows, name) for name in KEY_COLUMNS])
+        row_groups, keys = _number_groups([texts_of(rows, name) for name in KEY_COLUMNS])
         numbers = np.array([self._groups.setdefault(key, len(self._groups)) for key in keys], np.int64)
-        portfolios, _ = _hashes(_texts(rows, PORTFOLIO_COLUMN))
-        account_texts = _texts(rows, ACCOUNT_COLUMN)
-        accounts, with_account = _hashes(account_texts)
-        locations, with_location = _hashes(_texts(rows, LOCATION_COLUMN))
-        accounts = _mixed(portfolios, accounts)
-        own = _mixed(np.arange(self._rows, self._rows + rows.num_rows, dtype=np.uint64), _mixed(accounts, locations))
+        portfolios, _ = hashes_of(texts_of(rows, PORTFOLIO_COLUMN))
+        account_texts = texts_of(rows, ACCOUNT_COLUMN)
+        accounts, with_account = hashes_of(account_texts)
+        locations, with_location = hashes_of(texts_of(rows, LOCATION_COLUMN))
+        accounts = mixed(portfolios, accounts)
+        own = mixed(np.arange(self._rows, self._rows + rows.num_rows, dtype=np.uint64), mixed(accounts, locations))
         self._name_accounts(accounts, account_texts)
         part = _Locations(
             numbers[row_groups],
-            np.where(with_location, _mixed(accounts, locations), own),
+            np.where(with_location, mixed(accounts, locations), own),
             np.where(with_account, accounts, np.uint64(0)),
             np.ones(rows.num_rows, np.int64),
-            np.stack([_amounts(rows, name) for name in MONEY_COLUMNS]),
-            np.maximum(_amounts(rows, BUILDINGS_COLUMN), 1).astype(np.int64),
+            np.stack([numbers_of(rows, name) for name in MONEY_COLUMNS]),
+            np.maximum(numbers_of(rows, BUILDINGS_COLUMN), 1).astype(np.int64),
         ).put_together()
         self._rows += rows.num_rows
         heaps = (np.where(part.accounts != 0, part.accounts, part.locations) % np.uint64(_HEAPS)).astype(np.int64)
@@ -379,26 +380,6 @@ def _without_perils(key: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part for name, part in zip(KEY_COLUMNS, key, strict=True) if name != PERILS_COLUMN)
 
 
-def _texts(rows: "pa.RecordBatch", name: str) -> "pa.Array":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if name not in rows.schema.names:
-        return pa.repeat("", rows.num_rows)
-    return pc.fill_null(rows.column(name), "")
-
-
-def _amounts(rows: "pa.RecordBatch", name: str) -> "_Floats":
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if name not in rows.schema.names:
-        return np.zeros(rows.num_rows)
-    filled = pc.fill_null(rows.column(name).cast(pa.float64()), 0.0)
-    return np.asarray(filled.to_numpy(zero_copy_only=False), np.float64)
-
-
 def _number_groups(key_columns: "Iterable[pa.Array]") -> "tuple[_Integers, list[tuple[str, ...]]]":
     """Number the distinct keys; return the number of each row and the key of each number."""
     import numpy as np
@@ -410,29 +391,3 @@ def _number_groups(key_columns: "Iterable[pa.Array]") -> "tuple[_Integers, list[
         _, first_rows, numbers = np.unique(codes, return_index=True, return_inverse=True)
     keys = [tuple(column[int(row)].as_py() for column in encoded) for row in first_rows]
     return numbers.astype(np.int64), keys
-
-
-def _hashes(texts: "pa.Array") -> "tuple[_Hashes, np.ndarray[Any, np.dtype[np.bool_]]]":
-    """Return a 64-bit hash of every text, and which texts are not blank."""
-    import numpy as np
-
-    encoded = texts.dictionary_encode()
-    distinct = encoded.dictionary.to_pylist()
-    hashes = np.fromiter((hash(text) for text in distinct), np.int64, len(distinct)).view(np.uint64)
-    named = np.fromiter((bool(text) for text in distinct), np.bool_, len(distinct))
-    indices = encoded.indices.to_numpy()
-    return hashes[indices], named[indices]
-
-
-def _mixed(first: "_Hashes", second: "_Hashes") -> "_Hashes":
-    """Return an ordered hash of two hashes: the finalizer of SplitMix64 (Steele, Lea, Flood 2014) after each one."""
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        mixed = first
-        for hashes in (np.uint64(0), second):
-            mixed = (mixed ^ hashes) + np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed

@@ -1,4 +1,4 @@
-"""Process: check the extracted exposure against the OED standard, and write it as a model reads it."""
+"""Process: check the extracted exposure against the OED standard, write it as a model reads it, and summarise it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ from dagster import OpExecutionContext, graph
 
 from irp_pipeline import engines, store
 from irp_pipeline.columns import Folders
-from irp_pipeline.cycle_files import findings_key, portfolio_key
+from irp_pipeline.cycle_files import EXPOSURE, findings_key, portfolio_key
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.portfolio import exposure_hash, portfolio_file, write_portfolio_file
@@ -116,10 +116,30 @@ def build_portfolios(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     return figures
 
 
+@step(stage=STAGE, number=3, workbook=("portfolios",), after=("extract.extract_exposure",))
+def profile_exposure(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
+    """Compute the exposure at a glance: how much of what, where, how concentrated, and how well known.
+
+    Portfolios with errors are in it, too: it shows what was extracted.
+    """
+    from irp_pipeline.exposure.profile.computing import profile_of
+    from irp_pipeline.exposure.profile.tables import write_profile
+
+    workbook, _ = active_workbook(cycle.id)
+    profile = profile_of({portfolio.name: extracted_tables(cycle, portfolio.name) for portfolio in workbook.portfolios})
+    for path in write_profile(profile, run.scratch / EXPOSURE):
+        run.add_file(path)
+    return {
+        "locations": profile.whole.locations,
+        "locations with coordinates": profile.whole.placed,
+        "accounts": profile.whole.accounts,
+    }
+
+
 @graph
 def process(start: Any) -> Any:
-    """The extracted exposure, checked against the OED standard and written as a model reads it."""
-    return build_portfolios(validate_exposure(start))
+    """The extracted exposure, checked against the OED standard, written as a model reads it, and summarised."""
+    return profile_exposure(build_portfolios(validate_exposure(start)))
 
 
 def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":

@@ -35,7 +35,12 @@ def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
 @step(
     stage=STAGE,
     number=2,
-    after=("extract.control_totals", "process.validate_exposure", "report.export_results"),
+    after=(
+        "extract.control_totals",
+        "process.validate_exposure",
+        "process.profile_exposure",
+        "report.export_results",
+    ),
     inputs=_content,
 )
 def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
