@@ -45,7 +45,7 @@ REPAIRED, CONTINUED, CANCELLED = "Q1-2024", "Q2-2024", "Q3-2024"
 LOSSES = {"low": 40, "middle": 200, "high": 400}
 BEFORE_SUBMIT = [
     "Initialize environment", "Validate configuration", "Create batches", "Extract exposure", "Control totals",
-    "Validate exposure", "Build portfolios",
+    "Validate exposure", "Build portfolios", "Profile exposure",
 ]  # fmt: skip
 FROM_SUBMIT_ON = ["Submit jobs", "Track jobs", "Group results", "Export results", "Cycle report"]
 ENDED_RUNS = {"runsOrError": {"results": [{"status": "SUCCESS"}, {"status": "FAILURE"}]}}

@@ -28,6 +28,7 @@ STEPS = [
     "control_totals",
     "validate_exposure",
     "build_portfolios",
+    "profile_exposure",
     *LATER_STEPS,
 ]
 

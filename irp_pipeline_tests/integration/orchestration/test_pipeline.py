@@ -46,6 +46,7 @@ STEPS = [
     "control_totals",
     "validate_exposure",
     "build_portfolios",
+    "profile_exposure",
 ]
 
 
