@@ -14,10 +14,9 @@ from irp_pipeline.exposure.profile.records import RADII, Circle, Known
 from irp_pipeline.helpers.artefact import ArtefactError, list_artefacts
 from irp_pipeline.helpers.cycle import Cycle
 from irp_pipeline.helpers.exposure_profile import find_profile, profiled_cycle_before
-from irp_pipeline.report.display import change
+from irp_pipeline.report.display import percentage
 from irp_pipeline.report.exposure_section import ExposureSection
 from irp_pipeline.report.maps import classes, draw_map
-from irp_pipeline.report.records import Change
 from irp_pipeline.store import StoreError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def radius(metres: int) -> str:
 
 def signed(share: float) -> str:
     """Format a change of an amount that was not zero."""
-    return change(Change(1.0, share))
+    return percentage(share)
 
 
 def collect_exposure(cycle: Cycle) -> ExposureSection | None:
