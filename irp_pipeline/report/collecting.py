@@ -44,6 +44,8 @@ from irp_pipeline.report.records import (
     StepRecord,
     Subject,
 )
+from irp_pipeline.report.segment_records import Segments
+from irp_pipeline.report.segments import collect_segments
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
@@ -69,7 +71,7 @@ def collect(cycle_name: str) -> Report:
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
     previous = previous_cycle_results(cycle.id)
-    subjects = _subjects(workbook, saved, finished, recorded_figures(previous))
+    subjects = tuple(_subjects(workbook, saved, finished, recorded_figures(previous)))
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -100,7 +102,8 @@ def collect(cycle_name: str) -> Report:
         else {},
         stages=stages,
         portfolios=tuple(_portfolios(workbook, outputs)),
-        subjects=tuple(subjects),
+        subjects=subjects,
+        segments=collect_segments(subjects, get_results(batch.id, segments=True), finished) if batch else Segments(),
         sources=tuple(_sources(finished, jobs)),
         failures=failures,
         jobs=Counter(job.status for job in current),

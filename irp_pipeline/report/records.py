@@ -18,6 +18,7 @@ from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
+from irp_pipeline.report.segment_records import Segments
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 
@@ -240,6 +241,7 @@ class Report:
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
         previous_cycle: the cycle with which figures are compared.
+        segments: the figures of segments.
     """
 
     cycle: str
@@ -259,6 +261,7 @@ class Report:
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     previous_cycle: str | None
+    segments: Segments = field(default_factory=Segments)
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -290,6 +293,7 @@ class Report:
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
             "previous cycle": self.previous_cycle,
+            **({"segments": self.segments.content()} if self.segments.tables else {}),
         }
 
     @property
