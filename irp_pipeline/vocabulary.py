@@ -40,6 +40,9 @@ class Metric(StrEnum):
 CURVES = (Metric.OEP, Metric.AEP)
 """The metrics that belong to a return period: of the largest event of a year, and of a whole year."""
 
+SEGMENT_SIGN = "+"
+"""Between the OED fields of a segment, and between their values, where people write or read them."""
+
 
 class OedTable(StrEnum):
     """The four tables of an exposure; the values are the names Oasis LMF gives the files."""

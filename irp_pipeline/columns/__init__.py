@@ -18,6 +18,7 @@ It therefore lies below both. No sheet, no engine and no file format here.
 from irp_pipeline.columns.column import Column
 from irp_pipeline.columns.kinds import (
     DATE,
+    FIELDS,
     JSON,
     NAMES,
     NUMBER,
@@ -37,6 +38,7 @@ from irp_pipeline.columns.values import Name, Text, ascending, no_repeats, not_e
 
 __all__ = [
     "DATE",
+    "FIELDS",
     "JSON",
     "NAMES",
     "NUMBER",

@@ -33,6 +33,8 @@ class Column:
         of_results: for a column of an engine: whether it says which losses are wanted. If so, it comes after the column
             perspectives, else before it.
         of_machines: for a column of an engine: whether it says where a job is run. If so, it comes last.
+        only_if_filled: for a column of an engine: whether the plain data of an analysis has it only if it is filled. A
+            column that came later is so: jobs that were recorded before it keep their requests.
     """
 
     help: str
@@ -47,6 +49,7 @@ class Column:
     width: int = 18
     of_results: bool = False
     of_machines: bool = False
+    only_if_filled: bool = False
 
     def value_of(self, value: object) -> object:
         """Read a value, wherever it comes from: a cell, JSON, or a field.

@@ -182,6 +182,7 @@ WHOLE_NUMBERS = Kind(
     "whole numbers, separated by `;`", _whole_numbers, joined, as_text=True, several_numbers=True, several=True
 )
 NAMES = Kind("names, separated by `;`", _words, joined, as_text=True, several=True)
+FIELDS = Kind("OED fields, joined by `+`; several separated by `;`", _words, joined, as_text=True, several=True)
 YES_NO = Kind("yes or no", _yes_no, lambda value: "yes" if value else "no")
 DATE = Kind("date", _date)
 JSON = Kind(

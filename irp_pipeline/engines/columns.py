@@ -1,18 +1,21 @@
-"""Columns that more than one engine can declare: the queue of its jobs, and those of losses by simulated year.
+"""Columns that several engines can declare: the queue of its jobs, segments, and those of losses by simulated year.
 
 For each perspective, an engine that has the latter writes the period losses of the Open Results Data standard (SPLT)
 to a result file ``<perspective>_plt_sample``, and ``periods``, ``samples`` and ``occurrence_hash`` to its provenance.
 Then its analyses can be part of groups, and metrics are computed from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator
 
-from irp_pipeline.columns import TEXT, WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, ascending, no_repeats
+from irp_pipeline.columns import FIELDS, TEXT, WHOLE_NUMBER, WHOLE_NUMBERS, YES_NO, Column, ascending, no_repeats
 from irp_pipeline.columns.kinds import joined
+from irp_pipeline.exposure.segment_fields import MOST_SEGMENTS, checked_combinations, segment_problems
 from irp_pipeline.queue.names import DEFAULT_QUEUE, QueueError, check_queue
+from irp_pipeline.vocabulary import OedTable
 
 USUAL_RETURN_PERIODS: Final = (2, 5, 10, 25, 50, 100, 200, 250, 500, 1000)
 """The default return periods of a stochastic analysis, in years."""
@@ -88,6 +91,26 @@ PeriodLosses = Annotated[
         of_results=True,
     ),
 ]
+
+Segments = Annotated[
+    tuple[str, ...],
+    AfterValidator(checked_combinations),
+    Column(
+        "Parts of the portfolio that get figures of their own: fields of the location or the account table, such as "
+        "`CountryCode; CountryCode+OccupancyCode`. At most "
+        f"{MOST_SEGMENTS:,} segments in all. IL and RI of a segment are its share of the whole's terms.",
+        FIELDS,
+        width=30,
+        of_results=True,
+        only_if_filled=True,
+    ),
+]
+
+
+def segment_checks(analysis: Mapping[str, Any], tables: Mapping[OedTable, Path]) -> Iterator[tuple[str, str]]:
+    """Say why the portfolio of an analysis cannot be parted into its segments, as column and message."""
+    problems = segment_problems(analysis.get("segments") or (), analysis.get("perspectives") or (), tables)
+    yield from (("segments", message) for message in problems)
 
 
 def with_usual_losses(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from irp_pipeline.engines.model_check import ModelCheck
 from irp_pipeline.engines.protocol import RiskEngine
 from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.plugins import Registry, Requirement
+from irp_pipeline.vocabulary import OedTable
 
 Analysis = Mapping[str, Any]
 """A row of the sheet Analyses, or its readable part: a missing field is not checked."""
 ColumnRemark = tuple[str, str]
 """A column, and a mistake or a note about it."""
+PortfolioChecks = Callable[[Analysis, Mapping[OedTable, Path]], Iterable[ColumnRemark]]
 
 OF_ALL_ENGINES: Final = ("name", "portfolio", "engine", "perspectives")
 """The columns of the sheet Analyses that every analysis has."""
@@ -67,6 +69,8 @@ class EngineDeclaration:
         files: the columns that name files on which losses depend.
         checks: says what else is wrong with an analysis: options that the engine does not know, and, if folders are
             given, files in them.
+        portfolio_checks: says what the portfolio of an analysis lacks for it, given the CSV file of each table that it
+            has; asked before a job is submitted.
         notes: says which requests of a valid analysis have no effect.
         in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
             losses. None: no analysis of this engine can, since it has no simulated years.
@@ -83,6 +87,7 @@ class EngineDeclaration:
     needs: Callable[[Analysis, Folders | None], Needs] | None = None
     files: Mapping[str, NamedFile] = field(default_factory=dict)
     checks: Callable[[Analysis, Folders | None], Iterable[ColumnRemark]] = lambda analysis, folders: ()
+    portfolio_checks: PortfolioChecks = lambda analysis, tables: ()
     notes: Callable[[Analysis, Folders], Iterable[ColumnRemark]] = lambda analysis, folders: ()
     in_groups: Callable[[Analysis], Iterable[str]] | None = None
     converts_to: Callable[[Analysis], str | None] = lambda analysis: None

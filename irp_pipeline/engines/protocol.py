@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.losses import DECLARED_METRICS
+from irp_pipeline.losses import DECLARED_METRICS, Segmentation
 from irp_pipeline.storable import unstorable
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
@@ -54,10 +54,12 @@ class JobState:
         result: of a FINISHED job: ``figures``, a list of ``{"perspective": "GUL" | "IL" | "RI", "metric": "AAL" |
             "STD_DEV" | "OEP" | "AEP" | "LOSS", "return_period": years or None, "loss_factor": share or None, "loss":
             amount, or None for an undefined STD_DEV}``, where the metric may also be one that a distribution
-            declares (:mod:`irp_pipeline.losses.metrics`); ``currency`` of the amounts; ``files``, the result
-            files by name: ``{"path": relative to the folder of :meth:`RiskEngine.folder`, "sha256": digest in hex,
-            "bytes": size}``; ``provenance``, where the figures come from. It is untrusted: :func:`check_result`
-            checks it.
+            declares (:mod:`irp_pipeline.losses.metrics`); a figure of a segment also has ``segment_by``, its OED
+            fields, and ``segment``, their values; ``segments``, what the engine says about the segments, each entry as
+            :meth:`irp_pipeline.losses.Segmentation.from_json` reads it; ``currency`` of the amounts; ``files``,
+            the result files by name: ``{"path": relative to the folder of :meth:`RiskEngine.folder`, "sha256": digest
+            in hex, "bytes": size}``; ``provenance``, where the figures come from. It is untrusted:
+            :func:`check_result` checks it.
     """
 
     phase: JobPhase
@@ -142,8 +144,20 @@ def _faults(result: object, wanted: str | None) -> Iterator[str]:
     else:
         for name, file in files.items():
             yield from _faults_of_file(f"files.{_shown(name)}", name, file)
+    yield from _faults_of_segments(result.get("segments", []))
     if not isinstance(provenance := result.get("provenance", {}), dict):
         yield f"provenance is not an object but {_kind(provenance)}"
+
+
+def _faults_of_segments(segments: object) -> Iterator[str]:
+    if not isinstance(segments, list):
+        yield f"segments is not a list but {_kind(segments)}"
+        return
+    for index, reported in enumerate(segments):
+        try:
+            Segmentation.from_json(reported)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            yield f"segments[{index}] cannot be read: {error!r}"
 
 
 def _faults_of_figures(figures: object) -> Iterator[str]:
@@ -161,7 +175,8 @@ def _faults_of_figures(figures: object) -> Iterator[str]:
         metrics = (*Metric, *declared)
         for index, figure in enumerate(figures):
             yield from _faults_of_figure(f"figures[{index}]", figure, metrics, metrics_with)
-            what = tuple(figure.get(name) for name in ("perspective", "metric", *_PARAMETERS))
+            segment = (tuple(figure.get(name) or ()) for name in _SEGMENT)
+            what = (*(figure.get(name) for name in ("perspective", "metric", *_PARAMETERS)), *segment)
             if (first := seen.setdefault(what, index)) != index:
                 yield f"figures[{index}] is of the same as figures[{first}]"
 
@@ -181,6 +196,12 @@ def _faults_of_figure(
         yield f"{place}.loss is {_shown(loss)}, not a finite number"
     elif loss is not None and loss < 0:
         yield f"{place}.loss is {_shown(loss)}, below zero"
+    for name in _SEGMENT:
+        if (parts := figure.get(name)) is not None and not _is_texts(parts):
+            yield f"{place}.{name} is {_shown(parts)}, not a list of texts"
+            return
+    if len(figure.get("segment_by") or ()) != len(figure.get("segment") or ()):
+        yield f"{place}.segment has another number of values than there are fields in segment_by"
     for name, is_right in _PARAMETERS.items():
         value = figure.get(name)
         if value is not None and not is_right(value):
@@ -213,6 +234,13 @@ def _is_number(value: object) -> bool:
         return math.isfinite(float(value))
     except OverflowError:
         return False
+
+
+_SEGMENT: Final = ("segment_by", "segment")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 _PARAMETERS: Final[dict[str, Callable[[Any], bool]]] = {

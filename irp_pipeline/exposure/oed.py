@@ -12,6 +12,7 @@ import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -156,6 +157,19 @@ def known_spelling(table: OedTable, name: str) -> str | None:
     """Return the OED spelling of a column's name; None if the table has no such column in OED."""
     column = _oed_column(table, name)
     return column.name if column.name.lower() in _fields(table) else None
+
+
+def field_of(table: OedTable, name: str) -> OedColumn | None:
+    """Return a field of a table in OED by its name, in any capitals; None if the table has no such field."""
+    column = _oed_column(table, name)
+    return column if column.is_known else None
+
+
+def similar_field(tables: Iterable[OedTable], name: str) -> str | None:
+    """Return the field of some tables whose name is most similar to ``name``; None if none is similar."""
+    fields = {lower: field.name for table in tables for lower, field in _fields(table).items()}
+    close = get_close_matches(name.lower(), fields, 1)
+    return fields[close[0]] if close else None
 
 
 def is_required(table: OedTable, column: str) -> bool:

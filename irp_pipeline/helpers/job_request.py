@@ -42,10 +42,11 @@ class JobError(IrpError):
 
 @dataclass(frozen=True)
 class _Exposure:
-    """The OED files of a portfolio by name, each with its key and hash, and one hash of all of them."""
+    """The OED files of a portfolio by name, each with its key and hash, one hash of all of them, and their paths."""
 
     files: Mapping[str, Mapping[str, str]]
     hash: str
+    paths: Mapping[OedTable, Path]
 
 
 class Requests:
@@ -103,8 +104,20 @@ class Requests:
             exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
             request["inputs"] = exposure.files
             request["exposure_hash"] = exposure.hash
+            self._check_portfolio(parameters, exposure)
         named = self._named_files(parameters)
         return request | named | ({DATA_FOLDER: self._data_folder} if named else {})
+
+    def _check_portfolio(self, parameters: Mapping[str, Any], exposure: _Exposure) -> None:
+        """Refuse a job that asks its portfolio for what it lacks; the message has all reasons."""
+        declaration = engines.declared(parameters)
+        if declaration is None:
+            return
+        found = list(declaration.portfolio_checks(parameters, exposure.paths))
+        if found:
+            columns = ", ".join(dict.fromkeys(column for column, _ in found))
+            reasons = "; ".join(message for _, message in found)
+            raise JobError(f"The {columns} of the analysis cannot be used with its portfolio: {reasons}")
 
     def _portfolio_name(self, wanted: object) -> str:
         for portfolio in self._portfolios:
@@ -154,7 +167,7 @@ class Requests:
             path.name: {"key": f"{portfolio_key(portfolio)}/{path.name}", "sha256": digests[path.stem]}
             for path in files
         }
-        return _Exposure(named, exposure_hash(digests))
+        return _Exposure(named, exposure_hash(digests), {OedTable(path.stem): path for path in files})
 
     def _named_files(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hashes of the files that the job names."""

@@ -6,6 +6,8 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
     reading period loss tables, and adding up the losses of each sampled year.
 ``figures``
     average annual loss, standard deviation and exceedance curves of sampled years.
+``segments``
+    parts of a portfolio that have figures of their own.
 ``metrics``
     metrics that distributions declare.
 ``groups``
@@ -15,7 +17,8 @@ No database here, no engine and no Dagster: only the tables that Oasis LMF write
 from irp_pipeline.losses.figures import Figure, declared_figures, exceedance_curve, figures
 from irp_pipeline.losses.groups import Member, group
 from irp_pipeline.losses.metrics import DECLARED_METRICS, MetricDeclaration, SampledYears
-from irp_pipeline.losses.periods import LossError, period_losses
+from irp_pipeline.losses.periods import LossError, period_losses, segment_period_losses
+from irp_pipeline.losses.segments import Segment, Segmentation
 
 __all__ = [
     "DECLARED_METRICS",
@@ -24,9 +27,12 @@ __all__ = [
     "Member",
     "MetricDeclaration",
     "SampledYears",
+    "Segment",
+    "Segmentation",
     "declared_figures",
     "exceedance_curve",
     "figures",
     "group",
     "period_losses",
+    "segment_period_losses",
 ]

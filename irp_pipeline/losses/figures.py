@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.losses.metrics import SampledYears, declared_losses
@@ -34,6 +34,8 @@ class Figure:
         loss: the amount.
         return_period: in years; only of OEP and AEP, and of a declared metric that has them.
         loss_factor: the share of the insured value that was lost; only of LOSS.
+        segment_by: the OED fields of the segment that it belongs to; empty for the whole portfolio.
+        segment: the values of these fields.
     """
 
     perspective: Perspective
@@ -41,6 +43,17 @@ class Figure:
     loss: float
     return_period: float | None = None
     loss_factor: float | None = None
+    segment_by: tuple[str, ...] = ()
+    segment: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it belongs to the whole portfolio, and not to a segment."""
+        return not self.segment_by
+
+    def of_segment(self, by: tuple[str, ...], values: tuple[str, ...]) -> Figure:
+        """Return it as the figure of a segment."""
+        return replace(self, segment_by=by, segment=values)
 
     @classmethod
     def from_json(cls, figure: Mapping[str, Any]) -> Figure:
@@ -51,6 +64,8 @@ class Figure:
             float(figure["loss"]),
             figure.get("return_period"),
             figure.get("loss_factor"),
+            tuple(map(str, figure.get("segment_by") or ())),
+            tuple(map(str, figure.get("segment") or ())),
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from irp_pipeline.losses.figures import Figure, declared_figures, figures
 from irp_pipeline.losses.metrics import SampledYears
-from irp_pipeline.losses.periods import LossError, period_losses, together
+from irp_pipeline.losses.periods import LossError, SegmentValues, period_losses, segment_period_losses, together
 from irp_pipeline.vocabulary import Perspective
 
 
@@ -24,6 +24,8 @@ class Member:
         samples: number of samples.
         currency: the currency of its losses.
         occurrence_hash: equal for analyses with the same occurrence set: the same events in the same years.
+        segments: by the OED fields of a combination and by perspective, the ``plt_sample`` file of its segments, and
+            the values of each by its ``SummaryId``.
     """
 
     name: str
@@ -32,6 +34,9 @@ class Member:
     samples: int
     currency: str
     occurrence_hash: str
+    segments: Mapping[tuple[str, ...], Mapping[Perspective, tuple[Path, Mapping[int, SegmentValues]]]] = field(
+        default_factory=dict
+    )
 
 
 def group(
@@ -56,7 +61,8 @@ def group(
             that the models are independent of each other.
 
     Returns:
-        As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective, each with the declared metrics.
+        As :func:`~irp_pipeline.losses.figures.figures`, perspective by perspective, each with the declared metrics;
+        after them, those of the segments that all members have.
 
     Raises:
         LossError: the members cannot be added up, or the period losses of one are missing; the message names the
@@ -66,6 +72,7 @@ def group(
     chosen = _common_perspectives(name, unique, perspectives)
     _check_alike(name, unique, pair_by_number)
     found: list[Figure] = []
+    periods, samples = unique[0].periods, unique[0].samples
     for perspective in chosen:
         by_set: defaultdict[str, list[Path]] = defaultdict(list)
         for member in unique:
@@ -73,9 +80,8 @@ def group(
             if not path.is_file():
                 raise _refusal(name, f"the period losses {perspective} of {member.name} are missing: {path}")
             by_set[member.occurrence_hash].append(path)
-        years = [period_losses(*paths, periods=unique[0].periods) for paths in by_set.values()]
+        years = [period_losses(*paths, periods=periods) for paths in by_set.values()]
         added = years[0] if len(years) == 1 else together(years)
-        periods, samples = unique[0].periods, unique[0].samples
         found += figures(
             added, perspective=perspective, periods=periods, samples=samples, return_periods=return_periods
         )
@@ -83,7 +89,31 @@ def group(
             found += declared_figures(perspective, SampledYears(added, periods, samples), return_periods)
         except LossError as error:
             raise LossError(f"The declared metrics of the group {name}, {perspective}: {error}") from error
+    for by in unique[0].segments:
+        if all(by in member.segments for member in unique):
+            for perspective in chosen:
+                found += _of_segments(by, perspective, unique, return_periods)
     return found
+
+
+def _of_segments(
+    by: tuple[str, ...], perspective: Perspective, members: Sequence[Member], return_periods: Collection[float]
+) -> Iterator[Figure]:
+    """Compute the figures of the segments by one combination of fields, as those of the whole."""
+    by_set: defaultdict[str, list[tuple[Path, Mapping[int, SegmentValues]]]] = defaultdict(list)
+    for member in members:
+        if perspective not in member.segments[by]:
+            return
+        by_set[member.occurrence_hash].append(member.segments[by][perspective])
+    periods, samples = members[0].periods, members[0].samples
+    of_sets = [segment_period_losses(sources, periods) for sources in by_set.values()]
+    for values in sorted({values for of_set in of_sets for values in of_set}):
+        years = [of_set[values] for of_set in of_sets if values in of_set]
+        added = years[0] if len(years) == 1 else together(years)
+        of_segment = figures(
+            added, perspective=perspective, periods=periods, samples=samples, return_periods=return_periods
+        )
+        yield from (figure.of_segment(by, values) for figure in of_segment)
 
 
 def _once_each(name: str, members: Iterable[Member]) -> list[Member]:

@@ -6,7 +6,7 @@ Open Results Data standard (https://github.com/OasisLMF/ODS_OpenResultsData, SPL
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,14 @@ from irp_pipeline.errors import IrpError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SegmentValues = tuple[str, ...]
+"""The values of a segment."""
 YEAR = ("Period", "SampleId")
 """The columns that identify a sampled year."""
 
 _MOMENT = ("Year", "Month", "Day", "Hour", "Minute")
 _SUMMARY = "SummaryId"
+_SEGMENT = "Segment"
 _WEIGHT = "PeriodWeight"
 _NEEDED = (*YEAR, "EventId", "Loss")
 _ROWS_AT_ONCE = 20_000_000
@@ -57,6 +60,44 @@ def period_losses(*paths: Path, periods: int | None = None) -> pa.Table:
         _check(path, periods)
     parts = [_by_year(_by_occurrence(paths, first, last)) for first, last in _ranges(paths)]
     return pa.concat_tables(parts).sort_by([(name, "ascending") for name in YEAR])
+
+
+def segment_period_losses(
+    sources: Sequence[tuple[Path, Mapping[int, SegmentValues]]], periods: int | None = None
+) -> dict[SegmentValues, pa.Table]:
+    """Add up the losses of each sampled year for each segment, as :func:`period_losses` does for the whole.
+
+    Args:
+        sources: tables of one occurrence set, whose summaries are segments; each with the segment of its summaries by
+            their ``SummaryId``. Other summaries are left out.
+        periods: as for :func:`period_losses`.
+
+    Returns:
+        By segment, a table as :func:`period_losses` returns it; empty for a segment without a loss.
+
+    Raises:
+        LossError: as for :func:`period_losses`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    paths = [path for path, _ in sources]
+    for path in paths:
+        _check(path, periods)
+    numbers: dict[SegmentValues, int] = {}
+    for _, of_summary in sources:
+        for segment in of_summary.values():
+            numbers.setdefault(segment, len(numbers))
+    segments = [{summary: numbers[segment] for summary, segment in of.items()} for _, of in sources]
+    parts = [_by_year(_by_occurrence(paths, first, last, segments), _SEGMENT) for first, last in _ranges(paths)]
+    years = pa.concat_tables(parts).sort_by([(name, "ascending") for name in (_SEGMENT, *YEAR)])
+    ends = {entry["values"].as_py(): entry["counts"].as_py() for entry in pc.value_counts(years[_SEGMENT])}
+    found, begin = {}, 0
+    for segment, number in numbers.items():
+        count = ends.get(number, 0)
+        found[segment] = years.slice(begin, count).drop_columns([_SEGMENT])
+        begin += count
+    return found
 
 
 def together(tables: Sequence[pa.Table]) -> pa.Table:
@@ -132,8 +173,10 @@ def _ranges(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
         yield first, min(first + step - 1, last_period)
 
 
-def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
-    """Return the loss of each occurrence in a range of years, over all tables.
+def _by_occurrence(
+    paths: Sequence[Path], first: int, last: int, segments: Sequence[Mapping[int, int]] | None = None
+) -> pa.Table:
+    """Return the loss of each occurrence in a range of years, over all tables; of each segment, if there are any.
 
     An event that occurs twice at the same moment has two identical rows. The largest of them is the loss of one
     occurrence, their sum is the loss of both in the year.
@@ -155,8 +198,9 @@ def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
             "Table": pc.scalar(number),
             "Loss": pc.field("Loss").cast("float64"),
         }
-        tables.append(dataset.to_table(columns=columns, filter=chosen))
-    occurrence = [*YEAR, "EventId", *_MOMENT]
+        table = dataset.to_table(columns=columns, filter=chosen)
+        tables.append(table if segments is None else _with_segments(table, segments[number]))
+    occurrence = [*([] if segments is None else [_SEGMENT]), *YEAR, "EventId", *_MOMENT]
     of_each = (
         pa.concat_tables(tables)
         .group_by([*occurrence, _SUMMARY, "Table"], use_threads=False)  # threads would add in a different order
@@ -165,8 +209,19 @@ def _by_occurrence(paths: Sequence[Path], first: int, last: int) -> pa.Table:
     return of_each.group_by(occurrence, use_threads=False).aggregate([("Loss_sum", "sum"), ("Loss_max", "sum")])
 
 
-def _by_year(occurrences: pa.Table) -> pa.Table:
-    years = occurrences.group_by(list(YEAR), use_threads=False)
+def _with_segments(losses: pa.Table, numbers: Mapping[int, int]) -> pa.Table:
+    """Add the number of its segment to each loss; leave out losses of summaries without one."""
+    import pyarrow as pa
+
+    segments = pa.table(
+        {_SUMMARY: pa.array(numbers.keys(), pa.int32()), _SEGMENT: pa.array(numbers.values(), pa.int32())}
+    )
+    return losses.join(segments, _SUMMARY, join_type="inner", use_threads=False)
+
+
+def _by_year(occurrences: pa.Table, *more: str) -> pa.Table:
+    key = [*more, *YEAR]
+    years = occurrences.group_by(key, use_threads=False)
     return years.aggregate([("Loss_sum_sum", "sum"), ("Loss_max_sum", "max")]).rename_columns(
-        [*YEAR, "AnnualLoss", "LargestLoss"]
+        [*key, "AnnualLoss", "LargestLoss"]
     )

@@ -44,6 +44,8 @@ from irp_pipeline.report.records import (
     StepRecord,
     Subject,
 )
+from irp_pipeline.report.segment_records import Segments
+from irp_pipeline.report.segments import collect_segments
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
@@ -68,7 +70,7 @@ def collect(cycle_name: str) -> Report:
     jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
-    subjects = _subjects(workbook, saved, finished)
+    subjects = tuple(_subjects(workbook, saved, finished))
     current = [job for job in jobs if not job.skipped]
     failures = tuple(
         JobFailure(job.id, job.analysis, job.status, job.error)
@@ -99,7 +101,8 @@ def collect(cycle_name: str) -> Report:
         else {},
         stages=stages,
         portfolios=tuple(_portfolios(workbook, outputs)),
-        subjects=tuple(subjects),
+        subjects=subjects,
+        segments=collect_segments(subjects, get_results(batch.id, segments=True), finished) if batch else Segments(),
         sources=tuple(_sources(finished, jobs)),
         failures=failures,
         jobs=Counter(job.status for job in current),
@@ -187,7 +190,7 @@ def _subjects(
         return
     figures = _figures_by_name(saved)
     if not saved:
-        figures = {job.name: (job.currency, list(job.figures)) for job in finished}
+        figures = {job.name: (job.currency, [item for item in job.figures if item.is_whole]) for job in finished}
     groups = {group.name for group in workbook.groupings}
     analyses = [analysis.name for analysis in workbook.analyses]
     for name in [*analyses, *(group.name for group in workbook.groupings_in_order())]:
@@ -208,7 +211,8 @@ def _figures_by_name(recorded: Iterable[RecordedFigure]) -> dict[str, tuple[str,
     """Return currency and figures of each analysis and group."""
     found: dict[str, tuple[str, list[Figure]]] = {}
     for item in recorded:
-        found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
+        if item.figure.is_whole:
+            found.setdefault(item.analysis_name, (item.currency, []))[1].append(item.figure)
     return found
 
 

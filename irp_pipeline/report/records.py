@@ -19,6 +19,7 @@ from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
+from irp_pipeline.report.segment_records import Segments
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 
@@ -226,6 +227,7 @@ class Report:
         jobs: how many unskipped jobs there are by status.
         skipped_jobs: how many were skipped, or replaced by another.
         comparison: what changed since the cycle before; None if there is none with figures.
+        segments: the figures of segments.
     """
 
     cycle: str
@@ -245,6 +247,7 @@ class Report:
     jobs: Mapping[JobStatus, int]
     skipped_jobs: int
     comparison: ComparisonSection | None
+    segments: Segments = field(default_factory=Segments)
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -273,6 +276,7 @@ class Report:
             "failures": [[failure.analysis, failure.status, failure.error] for failure in self.failures],
             "jobs": dict(self.jobs),
             "comparison": None if self.comparison is None else self.comparison.content(),
+            **({"segments": self.segments.content()} if self.segments.tables else {}),
         }
 
     @property

@@ -29,6 +29,12 @@ _OWN_COLUMNS: Final = frozenset(
     for column in declaration.columns.model_fields
 )
 """The columns of this project's own engines. Every analysis has them, filled or not."""
+_ONLY_IF_FILLED: Final = frozenset(
+    name
+    for declaration in _ENGINES.values()
+    for name, column in declaration.columns.columns().items()
+    if column.only_if_filled
+)
 _EXAMPLES: Final = tuple(row for declaration in _ENGINES.values() for row in declaration.examples)
 
 
@@ -71,10 +77,15 @@ class _FirstColumns(Row):
 
     @model_serializer(mode="wrap")
     def _without_columns_of_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out columns of other distributions' engines, so that installing one does not change these analyses."""
+        """Leave out columns of other distributions' engines, so that installing one does not change these analyses.
+
+        Empty columns that came later are left out, too.
+        """
         fields: dict[str, Any] = serialize(self)
         kept = _OWN_COLUMNS.union(OF_ALL_ENGINES, _ENGINES[self.engine].columns.model_fields)
-        return {name: value for name, value in fields.items() if name in kept}
+        return {
+            name: value for name, value in fields.items() if name in kept and (value or name not in _ONLY_IF_FILLED)
+        }
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from irp_pipeline.engines.oasis import DETERMINISTIC
 from irp_pipeline.engines.oasis.deterministic_job import deterministic_outcome
 from irp_pipeline.engines.oasis.failures import OasisError
-from irp_pipeline.engines.oasis.inputs import check_tables
+from irp_pipeline.engines.oasis.inputs import check_segments, check_tables
 from irp_pipeline.engines.oasis.model import (
     read_object,
 )
@@ -59,6 +59,7 @@ def _run(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     if problem := options_problem(analysis):
         raise OasisError(f"model_options: {problem}")
     check_tables(inputs, analysis["perspectives"])
+    check_segments(inputs, analysis)
     is_deterministic = analysis["engine"] == DETERMINISTIC
     outcome = deterministic_outcome(folder, analysis) if is_deterministic else stochastic_outcome(folder, request)
     outcome["provenance"] |= {

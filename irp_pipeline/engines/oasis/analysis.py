@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
+from irp_pipeline.exposure.segment_fields import fields_of
 
 _EP_CURVES: Final = {"ept_full_uncertainty_aep": True, "ept_full_uncertainty_oep": True, "return_period_file": True}
 # Settings that choose among the files of a model. Without them, Oasis LMF looks for a file without suffix.
@@ -40,8 +41,9 @@ class Settings:
 def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[str, Any]) -> Settings:
     """Return the settings for one stochastic analysis.
 
-    The figures come from our own summary over the whole portfolio. What the settings file asks for over the whole
-    portfolio is added to it; its summaries by OED fields are computed in addition.
+    The figures come from our own summaries: over the whole portfolio, and by the fields of each combination in the
+    column segments. What the settings file asks for over the whole portfolio is added to the first; its summaries by
+    OED fields are computed in addition, and come before those of segments, so that they keep their numbers.
 
     Args:
         analysis: a row of the sheet Analyses.
@@ -79,7 +81,8 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
         chosen[f"{perspective}_output"] = wanted
         theirs = chosen.pop(f"{perspective}_summaries", None) or []
         if wanted:
-            chosen[f"{perspective}_summaries"] = _summaries(output, theirs, f"{perspective}_summaries", ignored)
+            summaries = _summaries(output, theirs, f"{perspective}_summaries", ignored)
+            chosen[f"{perspective}_summaries"] = [*summaries, *_of_segments(analysis, output, len(summaries))]
         elif theirs and base.get(f"{perspective}_output"):
             ignored.append(f"{perspective}_summaries: the column perspectives does not ask for {perspective.upper()}")
     if base.get("rl_output"):
@@ -104,6 +107,31 @@ def _summaries(
             number = _OURS + 1 + len(others)
             others.append({"id": number, "oed_fields": summary["oed_fields"], "ord_output": _as_parquet(asked)})
     return [ours, *others]
+
+
+def _of_segments(analysis: Mapping[str, Any], output: Mapping[str, Any], before: int) -> Iterator[dict[str, Any]]:
+    """The summaries of segments, after ``before`` others: without the losses of events, which no figure needs."""
+    of_events = {"elt_sample", "elt_moment"}
+    asked = {name: value for name, value in output.items() if name not in of_events}
+    for number, combination in enumerate(analysis.get("segments") or ()):
+        yield {"id": _OURS + before + number, "oed_fields": list(fields_of(combination)), "ord_output": dict(asked)}
+
+
+def segment_summary(used: Mapping[str, Any], perspective: str, by: tuple[str, ...]) -> int:
+    """Return the number of the summary of segments in the settings of a run.
+
+    Args:
+        used: the settings.
+        perspective: ``GUL``, ``IL``, ``RI``.
+        by: the OED fields of the segments.
+
+    Raises:
+        OasisError: the run has no such summary.
+    """
+    for summary in reversed(used.get(f"{perspective.lower()}_summaries") or []):
+        if tuple(summary.get("oed_fields") or ()) == by:
+            return int(summary["id"])
+    raise OasisError(f"The run of Oasis LMF has no summary of {perspective} by {', '.join(by)}")
 
 
 def _as_parquet(output: Mapping[str, Any]) -> dict[str, Any]:

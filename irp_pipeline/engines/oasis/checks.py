@@ -161,6 +161,36 @@ def check_order(figures: Iterable[Mapping[str, Any]], is_above: bool) -> list[st
     return checked
 
 
+def check_segments_add_up(whole: Iterable[Mapping[str, Any]], of_segments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Check that the means of segments, and their losses at given loss factors, add up to those of the whole.
+
+    Args:
+        whole: the figures of the whole portfolio.
+        of_segments: those of segments, with ``segment_by``.
+
+    Returns:
+        What was checked, in words.
+
+    Raises:
+        FigureError: they do not add up.
+    """
+    added: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for figure in of_segments:
+        if figure["metric"] in {"AAL", "LOSS"}:
+            key = figure["perspective"], figure["metric"], figure["loss_factor"]
+            added[key, tuple(figure["segment_by"])].append(figure["loss"])
+    totals = {(of["perspective"], of["metric"], of["loss_factor"]): of["loss"] for of in whole}
+    for (key, by), losses in added.items():
+        total, parts = totals[key], math.fsum(losses)
+        if abs(parts - total) > max(_CENT, _SUMS_OF_SINGLE_PRECISION * abs(total)):
+            raise FigureError(
+                f"The {key[1]} {key[0]} of the segments by {', '.join(by)} add up to {parts:,.2f}, but that of the "
+                f"whole portfolio is {total:,.2f}"
+            )
+    return ["the means of segments add up to that of the whole" if any(key[1] == "AAL" for key, _ in added) else
+            "the losses of segments add up to those of the whole"]  # fmt: skip
+
+
 def check_curves(figures: Iterable[Mapping[str, Any]], *, is_weighted: bool) -> list[str]:
     """Check that losses do not fall with the return period, and that a year costs at least its largest occurrence.
 

@@ -9,7 +9,15 @@ from pydantic import AfterValidator, Field, JsonValue
 from irp_pipeline.columns import JSON, NUMBERS, TEXT, Column, Row, Text, no_repeats, path_problem
 from irp_pipeline.columns.paths import option_problem, texts_in
 from irp_pipeline.columns.values import refuse_unusable_characters
-from irp_pipeline.engines.columns import EventLosses, PeriodLosses, Queue, ReturnPeriods, Samples, with_usual_losses
+from irp_pipeline.engines.columns import (
+    EventLosses,
+    PeriodLosses,
+    Queue,
+    ReturnPeriods,
+    Samples,
+    Segments,
+    with_usual_losses,
+)
 
 
 def _numbers_in(value: object) -> Iterator[float]:
@@ -73,6 +81,7 @@ class DeterministicColumns(Row):
         ),
     ] = ()
     model_options: _ModelOptions = Field(default_factory=dict)
+    segments: Segments = ()
     queue: Queue = None
 
     @classmethod
@@ -99,6 +108,7 @@ class StochasticColumns(Row):
     return_periods: ReturnPeriods = ()
     event_losses: EventLosses = False
     period_losses: PeriodLosses = False
+    segments: Segments = ()
     queue: Queue = None
 
     @classmethod
@@ -137,6 +147,7 @@ EXAMPLES: Final[tuple[Mapping[str, str], ...]] = (
         "samples": "10",
         "perspectives": "GUL; IL; RI",
         "return_periods": "10; 50; 100; 250",
+        "segments": "CountryCode; CountryCode+OccupancyCode",
         "event_losses": "yes",
         "period_losses": "yes",
         "queue": "default",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from irp_pipeline.columns import Folders, WorkbookError, quoted
 from irp_pipeline.columns.paths import options_problem as paths_problem
 from irp_pipeline.columns.paths import path_problem, settings_problem
+from irp_pipeline.engines.columns import segment_checks
 from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.model_check import Examination, ModelCheck
 from irp_pipeline.engines.oasis import DETERMINISTIC as DETERMINISTIC_NAME
@@ -135,6 +136,7 @@ DETERMINISTIC: Final = EngineDeclaration(
     requirements=REQUIREMENTS[:1],
     needs=_needs,
     checks=_checks_of_options,
+    portfolio_checks=segment_checks,
     converts_to=_converts_to,
 )
 STOCHASTIC: Final = EngineDeclaration(
@@ -150,6 +152,7 @@ STOCHASTIC: Final = EngineDeclaration(
         "settings": NamedFile(lambda path, analysis: file_sha256(path)),
     },
     checks=_checks,
+    portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
     converts_to=_converts_to,

@@ -32,12 +32,15 @@ class DeterministicLosses:
         factors: the loss factors.
         by_row: by perspective, the losses of each row of the location table (first axis) and factor (second axis).
         totals: by perspective, the losses by factor, added up without regard to locations.
+        by_policy: by perspective, the losses of each policy for each location: the rows of the location table, those of
+            the account table (-1 for ground-up losses), and the losses (second axis: factor).
         items: the number of items (peril and coverage) of each row of the location table.
     """
 
     factors: tuple[float, ...]
     by_row: Mapping[str, np.ndarray[Any, Any]]
     totals: Mapping[str, np.ndarray[Any, Any]]
+    by_policy: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]]
     items: np.ndarray[Any, Any]
 
 
@@ -54,17 +57,19 @@ def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]
     """
     import numpy as np
 
-    ground_up = _rows_of(run / "gul_summary_map.csv", "agg_id", locations)
+    ground_up, _ = _rows_of(run / "gul_summary_map.csv", "agg_id", locations)
     item, factor, loss = _ground_up(run / "guls.csv", len(factors))
     items = np.zeros(len(locations.ids), dtype=np.int64)
     np.add.at(items, list(ground_up.values()), 1)
     by_row: dict[str, np.ndarray[Any, Any]] = {}
     totals: dict[str, np.ndarray[Any, Any]] = {}
-    streams = [(Perspective.GUL, ground_up, (item, factor, loss))]
+    by_policy: dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+    streams: list[tuple[Perspective, dict[int, int], dict[int, int], Any]]
+    streams = [(Perspective.GUL, ground_up, {}, (item, factor, loss))]
     if (run / "fm_summary_map.csv").is_file():
-        insured = _rows_of(run / "fm_summary_map.csv", "output_id", locations)
-        streams += [(name, insured, read_losses(path)) for name, path in _streams(run).items()]
-    for perspective, rows, (of, sample, amounts) in streams:
+        insured, policies = _rows_of(run / "fm_summary_map.csv", "output_id", locations)
+        streams += [(name, insured, policies, read_losses(path)) for name, path in _streams(run).items()]
+    for perspective, rows, policies, (of, sample, amounts) in streams:
         if unknown := sorted(set(np.unique(of).tolist()) - rows.keys()):
             raise OasisError(f"Oasis LMF gave {perspective} losses of the item {unknown[0]}, which no location has")
         outside = sample[(sample < 1) | (sample > len(factors))]
@@ -77,8 +82,14 @@ def read_deterministic(run: Path, locations: Locations, factors: Sequence[float]
         losses = np.zeros((len(locations.ids), len(factors)))
         np.add.at(losses, (place[of], sample - 1), amounts)
         by_row[perspective] = losses
+        policy = np.full(len(place), -1, dtype=np.int64)
+        policy[list(policies)] = list(policies.values())
+        pairs, number = np.unique(np.stack([place[of], policy[of]]), axis=1, return_inverse=True)
+        of_pairs = np.zeros((pairs.shape[1], len(factors)))
+        np.add.at(of_pairs, (number.ravel(), sample - 1), amounts)
+        by_policy[perspective] = pairs[0], pairs[1], of_pairs
         totals[perspective] = np.bincount(sample - 1, weights=amounts, minlength=len(factors))
-    return DeterministicLosses(tuple(factors), by_row, totals, items)
+    return DeterministicLosses(tuple(factors), by_row, totals, by_policy, items)
 
 
 def location_table(losses: DeterministicLosses, locations: Locations) -> pa.Table:
@@ -119,13 +130,14 @@ def _ground_up(path: Path, factors: int) -> tuple[np.ndarray[Any, Any], np.ndarr
     return item, factor, table["loss"].to_numpy()
 
 
-def _rows_of(path: Path, key: str, locations: Locations) -> dict[int, int]:
-    """Which row of the location table each item or output belongs to.
+def _rows_of(path: Path, key: str, locations: Locations) -> tuple[dict[int, int], dict[int, int]]:
+    """Which row of the location table each item or output belongs to, and which of the account table, if it says so.
 
     Raises:
         OasisError: the file is missing; or a row and its identifiers do not agree with the input.
     """
     found: dict[int, int] = {}
+    policies: dict[int, int] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
@@ -137,11 +149,13 @@ def _rows_of(path: Path, key: str, locations: Locations) -> dict[int, int]:
                         f"(row {row + 1}), which the location table does not have there"
                     )
                 found[int(line[key])] = locations.first[row]
+                if "acc_idx" in line:
+                    policies[int(line[key])] = int(float(line["acc_idx"]))
     except FileNotFoundError:
         raise OasisError(f"Oasis LMF wrote no {path.name}: it computed no losses") from None
     except (KeyError, ValueError) as error:
         raise OasisError(f"{path.name} of Oasis LMF cannot be read: {error}") from None
-    return found
+    return found, policies
 
 
 def _streams(run: Path) -> dict[Perspective, Path]:

@@ -32,6 +32,7 @@ from irp_pipeline.engines.oasis.portfolio import (
 from irp_pipeline.engines.oasis.run_facts import (
     as_not_modelled,
 )
+from irp_pipeline.engines.oasis.segments import allocation_rules, deterministic_segments
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
 
@@ -65,6 +66,8 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
     checked = check_deterministic(losses, locations, above)
     figures = deterministic_figures(losses, analysis["perspectives"])
     checked += check_order(figures, bool(above))
+    segments = deterministic_segments(run, analysis, losses, locations, figures)
+    checked += segments.checked
     missing = as_not_modelled(
         [
             (
@@ -85,7 +88,8 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
     write_table(location_table(losses, locations), folder / files["losses"])
     shutil.rmtree(run)
     return {
-        "figures": figures,
+        "figures": [*figures, *segments.figures],
+        **({"segments": [of.as_json() for of in segments.segmentations]} if segments.segmentations else {}),
         "files": files,
         "currency": analysis["currency"],
         "provenance": {
@@ -97,6 +101,7 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
             "checked": checked,
             "notes": notes,
             "processes": 1,
+            **({"allocation_rules": allocation_rules(options)} if segments.segmentations else {}),
         },
     }
 

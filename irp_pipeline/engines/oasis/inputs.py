@@ -1,14 +1,16 @@
 """The OED files of a job: the tables and values that an analysis requires."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
     check_repeated,
 )
+from irp_pipeline.exposure.portfolio import portfolio_files
+from irp_pipeline.exposure.segment_fields import segment_problems
 from irp_pipeline.vocabulary import Perspective
 
 NOTHING_INSURED: Final = (
@@ -26,6 +28,13 @@ def check_tables(inputs: Path, perspectives: Collection[str]) -> None:
         (inputs / "ri_info.csv").is_file() and (inputs / "ri_scope.csv").is_file()
     ):
         raise OasisError("Net losses need the reinsurance tables ri_info and ri_scope, and the portfolio lacks them")
+
+
+def check_segments(inputs: Path, analysis: Mapping[str, Any]) -> None:
+    """Refuse segments by which the portfolio cannot be parted; the message has all reasons."""
+    tables = portfolio_files(inputs)
+    if problems := list(segment_problems(analysis.get("segments") or (), analysis["perspectives"], tables)):
+        raise OasisError(f"The segments cannot be computed: {'; '.join(problems)}")
 
 
 def check_locations(locations: Locations | None) -> None:

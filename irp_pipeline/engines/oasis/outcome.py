@@ -29,6 +29,7 @@ from irp_pipeline.engines.oasis.run_facts import (
     settings_used,
     total_value,
 )
+from irp_pipeline.engines.oasis.segments import stochastic_segments
 from irp_pipeline.vocabulary import Perspective
 
 
@@ -99,6 +100,17 @@ def read_outcome(
     above = changes_portfolio or bool(may_exceed_ground_up(inputs))
     checked += check_order(found.figures, above)
     checked += check_curves(found.figures, is_weighted=is_weighted)
+    segments = stochastic_segments(
+        run,
+        analysis,
+        used,
+        found.figures,
+        samples=samples,
+        locations=locations,
+        rates=converted.rate_of_row,
+        is_weighted=is_weighted,
+    )
+    checked += segments.checked
     if above:
         not_checked.append("IL at most GUL: layers of an account pay together, or terms are stepped or changed")
     files = keep_output(run / "output", folder / "results")
@@ -123,7 +135,8 @@ def read_outcome(
     if missing is not None:
         files |= write_not_modelled(missing, folder)
     return {
-        "figures": found.figures,
+        "figures": [*found.figures, *segments.figures],
+        **({"segments": [of.as_json() for of in segments.segmentations]} if segments.segmentations else {}),
         "files": files,
         "currency": analysis["currency"],
         "provenance": {

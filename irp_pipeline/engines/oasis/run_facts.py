@@ -99,7 +99,7 @@ def conversion(run_input: Path) -> Conversion:
     of_row: dict[int, float] = {}
     for table, column in _CURRENCY_COLUMNS.items():
         names = (column, "OriginalCurrency", "RateOfExchange", "loc_idx")
-        columns = _columns(table_used(run_input, table), names)
+        columns = columns_of(table_used(run_input, table), names)
         stated = {str(code) for code in columns.get(column, ()) if code not in (None, "")}
         if stated:
             currencies[column] = stated
@@ -150,9 +150,9 @@ def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, f
         locations: the portfolio's location table.
         modelled: as :func:`modelled_values` returns it.
     """
-    place = _columns(table_used(run_input, OedTable.LOCATION), ("loc_id", "loc_idx"))
+    place = columns_of(table_used(run_input, OedTable.LOCATION), ("loc_id", "loc_idx"))
     row_of = {int(of): int(row) for of, row in zip(place.get("loc_id", ()), place.get("loc_idx", ()), strict=True)}
-    errors = _columns(run_input / "keys-errors.parquet", ("LocID", "PerilID", "CoverageTypeID", "Status", "Message"))
+    errors = columns_of(run_input / "keys-errors.parquet", ("LocID", "PerilID", "CoverageTypeID", "Status", "Message"))
     rows: list[tuple[int, str, int | None, str, str]] = []
     for number, location in enumerate(errors.get("LocID", ())):
         coverage = errors["CoverageTypeID"][number]
@@ -208,12 +208,12 @@ def _lines(path: Path) -> list[dict[str, str]]:
         raise OasisError(f"The run of Oasis LMF has no {path.name}: what it modelled is not known") from None
 
 
-def _columns(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
-    """The columns of these names that a Parquet file has; none if there is no such file."""
+def columns_of(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return the columns of these names that a Parquet file has; none if there is no such file."""
     import pyarrow.parquet as pq
 
     if not path.is_file():
         return {}
-    there = [name for name in names if name in pq.read_schema(path).names]
+    there = [name for name in dict.fromkeys(names) if name in pq.read_schema(path).names]
     table = pq.read_table(path, columns=there)
     return {name: table[name].to_pylist() for name in there}

@@ -26,6 +26,7 @@ from irp_pipeline.engines.oasis.model import (
 from irp_pipeline.engines.oasis.outcome import read_outcome
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import check_identifiers, currencies, read_locations
+from irp_pipeline.engines.oasis.segments import allocation_rules
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
 
@@ -46,6 +47,7 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
     check_identifiers(inputs, analysis["perspectives"])
     if not model.configuration.get("exposure_pre_analysis_module"):
         check_locations(read_locations(inputs))
+    rules = allocation_rules(model.configuration) if analysis.get("segments") else None
     given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
     write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
     write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model), indent=1))
@@ -69,6 +71,8 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
     provenance["model_version"] = model.version
     provenance["model_folder"] = str(model.folder)
     provenance["processes"] = processes
+    if rules is not None:
+        provenance["allocation_rules"] = rules
     provenance["notes"] = notes
     provenance["ignored"] = [*ignored, *given.ignored]
     return outcome

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from irp_pipeline.columns import TEXT, Column, Row, Text, path_problem
-from irp_pipeline.engines.columns import EventLosses, PeriodLosses, ReturnPeriods, Samples, with_usual_losses
+from irp_pipeline.engines.columns import EventLosses, PeriodLosses, ReturnPeriods, Samples, Segments, with_usual_losses
 from irp_pipeline.engines.oasis.columns import SettingsFile
 
 
@@ -16,6 +16,7 @@ class PlatformColumns(Row):
     return_periods: ReturnPeriods = ()
     event_losses: EventLosses = False
     period_losses: PeriodLosses = False
+    segments: Segments = ()
     model_supplier: Annotated[
         Text | None,
         Column(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from irp_pipeline.columns import Folders, WorkbookError, path_problem
 from irp_pipeline.columns.paths import settings_problem
+from irp_pipeline.engines.columns import segment_checks
 from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.oasis.declaration import REQUIREMENTS, period_losses_for_groups
 from irp_pipeline.engines.oasis.failures import OasisError
@@ -70,6 +71,7 @@ OASIS_PLATFORM: Final = EngineDeclaration(
     needs=_needs,
     files={"settings": NamedFile(lambda path, analysis: file_sha256(path))},
     checks=_checks,
+    portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
 )

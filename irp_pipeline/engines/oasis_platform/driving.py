@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.engines.folders import ended, write_end
 from irp_pipeline.engines.oasis.analysis import Settings, analysis_settings
-from irp_pipeline.engines.oasis.inputs import check_locations, check_tables
+from irp_pipeline.engines.oasis.inputs import check_locations, check_segments, check_tables
 from irp_pipeline.engines.oasis.model import Model
 from irp_pipeline.engines.oasis.portfolio import check_identifiers, read_locations
 from irp_pipeline.engines.oasis_platform import job_folder, progress
@@ -124,6 +124,7 @@ class _Job:
         inputs, perspectives = self._folder / "inputs", self._request["analysis"]["perspectives"]
         if any(inputs.iterdir()):
             check_tables(inputs, perspectives)
+            check_segments(inputs, self._request["analysis"])
             check_identifiers(inputs, perspectives)
             check_locations(read_locations(inputs))
 

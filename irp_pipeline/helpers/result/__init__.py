@@ -23,6 +23,7 @@ from irp_pipeline.helpers.result.recorded import (
     get_results,
     recorded_figures,
     saved_content,
+    segment_fields,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
 
@@ -44,4 +45,5 @@ __all__ = [
     "recorded_figures",
     "save_results",
     "saved_content",
+    "segment_fields",
 ]

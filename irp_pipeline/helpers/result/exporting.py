@@ -16,6 +16,7 @@ from irp_pipeline.files import appearing_when_whole, link_or_copy, write_atomica
 from irp_pipeline.helpers.result.errors import ResultError
 from irp_pipeline.helpers.result.finished import JobResult, existing_file, finished_jobs, provenance_content
 from irp_pipeline.helpers.result.recorded import get_results, saved_content
+from irp_pipeline.losses.segments import joined
 from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ class ExportedFile:
 def export_results(batch_id: int, folder: Path) -> list[Path]:
     """Write the saved figures of a batch, and the loss tables of its jobs, into a folder.
 
-    Parquet and CSV: ``results`` (all figures), ``ept`` and ``palt`` (exceedance curves and averages, with the columns
-    of the Open Results Data standard), ``location_losses`` (deterministic losses by location and loss factor). JSON:
+    Parquet and CSV: ``results`` (all figures; ``segment_by`` and ``segment`` name the OED fields of a segment and their
+    values, joined by ``+``, and are empty for the whole), ``ept`` and ``palt`` (exceedance curves and averages of whole
+    portfolios, with the columns of the Open Results Data standard), ``location_losses`` (deterministic losses by
+    location and loss factor). JSON:
     ``provenance``. In ``analyses/<name>``: the period and event losses of each job, as links to the job's files if the
     file system allows, else as copies. No file is ever seen incomplete.
 
@@ -70,7 +73,7 @@ def export_results(batch_id: int, folder: Path) -> list[Path]:
 
 def exported_files(batch_id: int, folder: Path) -> list[ExportedFile]:
     """Write the files of :func:`export_results`, and return each with its content."""
-    results = get_results(batch_id)
+    results = get_results(batch_id, segments=True)
     jobs = finished_jobs(batch_id)
     if results.empty:
         raise ResultError(f"No results of the batch {batch_id} are saved: save_results first")
@@ -100,8 +103,12 @@ def _provenance(job: JobResult) -> dict[str, Any]:
 def _exported_tables(results: pd.DataFrame, jobs: Sequence[JobResult]) -> Iterator[tuple[str, pa.Table]]:
     import pyarrow as pa
 
-    flat = results.assign(job_ids=[" ".join(map(str, ids)) for ids in results["job_ids"]])
+    flat = results.assign(
+        job_ids=[" ".join(map(str, ids)) for ids in results["job_ids"]],
+        **{name: results[name].map(joined) for name in ("segment_by", "segment")},
+    )
     yield "results", pa.Table.from_pandas(flat, preserve_index=False)
+    flat = flat[flat["segment_by"] == ""]
     stated = {"analysis_name": "Analysis", "is_group": "IsGroup", "perspective": "Perspective", "currency": "Currency"}
     curves = flat[flat["metric"].isin(list(_EP_TYPES))].rename(
         columns={**stated, "return_period": "ReturnPeriod", "loss": "Loss"}

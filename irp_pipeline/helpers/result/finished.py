@@ -19,7 +19,7 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_record import FinishedJob
 from irp_pipeline.helpers.job_result import ResultFile, ResultFileError, result_files
 from irp_pipeline.helpers.result.errors import ResultError
-from irp_pipeline.losses import Figure
+from irp_pipeline.losses import Figure, Segmentation
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 from irp_pipeline.settings import cycle_dir
 
@@ -40,6 +40,7 @@ class JobResult:
         currency: of the figures.
         files: the result files by name.
         provenance: where the figures come from.
+        segmentations: the segments that it has, by combination of OED fields.
     """
 
     job_id: int
@@ -50,6 +51,7 @@ class JobResult:
     currency: str
     files: Mapping[str, ResultFile] = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
+    segmentations: tuple[Segmentation, ...] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:
@@ -153,6 +155,7 @@ def _job_result(job: FinishedJob, jobs_folder: Path) -> JobResult:
             str(result["currency"]),
             files,
             result.get("provenance", {}),
+            tuple(map(Segmentation.from_json, result.get("segments") or ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultError(

@@ -59,6 +59,14 @@ def _member(grouping: Grouping, job: JobResult) -> Member:
             int(job.provenance["samples"]),
             job.currency,
             str(job.provenance["occurrence_hash"]),
+            {
+                of.by: {
+                    perspective: (existing_file(job, name), of.by_summary(perspective))
+                    for perspective, name in of.period_losses.items()
+                    if name in job.files
+                }
+                for of in job.segmentations
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LossError(

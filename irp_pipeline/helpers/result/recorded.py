@@ -6,6 +6,7 @@ Here: reading them for a batch. Not here: saving them
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 _FIGURE_COLUMNS = """
     r.analysis_name, r.is_group, r.perspective, r.metric, r.return_period, r.loss_factor, r.loss, r.currency, r.job_ids
 """
-_FIGURE_ORDER = """
-    r.is_group, r.analysis_name, array_position(ARRAY[{}], r.perspective), array_position(ARRAY[{}], r.metric),
-    r.metric, r.return_period, r.loss_factor
+_SEGMENT_COLUMNS = "r.segment_by, r.segment"
+_OWNER_ORDER = "r.is_group, r.analysis_name"
+_LOSS_ORDER = """
+    array_position(ARRAY[{}], r.perspective), array_position(ARRAY[{}], r.metric), r.metric, r.return_period,
+    r.loss_factor
 """.format(*(", ".join(f"'{word}'" for word in words) for words in (Perspective, Metric)))
+_FIGURE_ORDER = f"{_OWNER_ORDER}, {_LOSS_ORDER}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,21 +63,58 @@ def recorded_figures(results: pd.DataFrame) -> list[RecordedFigure]:
     ]
 
 
-def get_results(batch_id: int) -> pd.DataFrame:
-    """Return the saved figures of a batch.
+def get_results(batch_id: int, *, segments: bool = False, by: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the saved figures of a batch: those of whole portfolios, and of segments only if they are asked for.
+
+    Args:
+        batch_id: the batch.
+        segments: also the figures of all segments.
+        by: instead, only the figures of the segments by these OED fields.
 
     Returns:
         One row per figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
         declared metrics that have them),
-        loss_factor (of LOSS), loss, currency, job_ids. Analyses first, then groups.
+        loss_factor (of LOSS), loss, currency, job_ids. With segments also segment_by and segment, lists of OED fields
+        and of their values; both are empty for the whole. The whole first; analyses first, then groups.
 
     Raises:
         DatabaseError: the database refuses or is away.
     """
+    if by is None and not segments:
+        return execute_query(
+            f"""
+            SELECT {_FIGURE_COLUMNS} FROM irp_analysis_result r
+             WHERE r.batch_id = %s AND r.segment_by = '{{}}' ORDER BY {_FIGURE_ORDER}
+            """,  # noqa: S608
+            (batch_id,),
+        )
     return execute_query(
-        f"SELECT {_FIGURE_COLUMNS} FROM irp_analysis_result r WHERE r.batch_id = %s ORDER BY {_FIGURE_ORDER}",  # noqa: S608
+        f"""
+        SELECT {_FIGURE_COLUMNS}, {_SEGMENT_COLUMNS} FROM irp_analysis_result r
+         WHERE r.batch_id = %s AND (%s::text[] IS NULL OR r.segment_by = %s::text[])
+         ORDER BY r.segment_by, {_OWNER_ORDER}, r.segment, {_LOSS_ORDER}
+        """,  # noqa: S608
+        (batch_id, *[None if by is None else list(by)] * 2),
+    )
+
+
+def segment_fields(batch_id: int) -> list[tuple[str, ...]]:
+    """Return the combinations of OED fields by whose segments a batch has saved figures.
+
+    Args:
+        batch_id: the batch.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    rows = fetch_all(
+        """
+        SELECT DISTINCT segment_by FROM irp_analysis_result
+         WHERE batch_id = %s AND segment_by <> '{}' ORDER BY segment_by
+        """,
         (batch_id,),
     )
+    return [tuple(row["segment_by"]) for row in rows]
 
 
 def analyses_by_means(batch_id: int) -> set[str]:
@@ -98,13 +139,17 @@ def analyses_by_means(batch_id: int) -> set[str]:
 
 
 def saved_content(batch_id: int) -> list[list[object]]:
-    """Return the saved figures of a batch as plain data without ids, in a fixed order."""
+    """Return the saved figures of a batch as plain data without ids, in a fixed order.
+
+    Those of whole portfolios come first; each of a segment has two more entries, its fields and their values.
+    """
     rows = fetch_all(
         """
-        SELECT analysis_name, is_group, perspective, metric, return_period, loss_factor, loss, currency
+        SELECT analysis_name, is_group, perspective, metric, return_period, loss_factor, loss, currency,
+               segment_by, segment
           FROM irp_analysis_result WHERE batch_id = %s
-         ORDER BY analysis_name, perspective, metric, return_period, loss_factor
+         ORDER BY segment_by, analysis_name, segment, perspective, metric, return_period, loss_factor
         """,
         (batch_id,),
     )
-    return [list(row.values()) for row in rows]
+    return [[*row.values()] if row["segment_by"] else [*row.values()][:-2] for row in rows]

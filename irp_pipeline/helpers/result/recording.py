@@ -170,6 +170,8 @@ def _row(batch_id: int, recorded: RecordedFigure) -> tuple[object, ...]:
         figure.loss,
         recorded.currency,
         list(recorded.job_ids),
+        list(figure.segment_by),
+        list(figure.segment),
     )
 
 
@@ -182,8 +184,8 @@ def _replace(batch_id: int, figures: Iterable[RecordedFigure], job_ids: list[int
         bulk_insert(
             """
             INSERT INTO irp_analysis_result (batch_id, analysis_name, is_group, perspective, metric, return_period,
-                                             loss_factor, loss, currency, job_ids)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                             loss_factor, loss, currency, job_ids, segment_by, segment)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::text[], %s::text[])
             """,
             (_row(batch_id, recorded) for recorded in figures),
         )
