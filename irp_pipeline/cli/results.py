@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
 from irp_pipeline.cli.what_ifs import show_what_ifs
+from irp_pipeline.losses.segments import joined
 from irp_pipeline.vocabulary import Metric, Perspective
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
     Point = tuple[str, float | None]
     """A metric, with the return period or the loss factor that belongs to it."""
-    Rows = dict[tuple[str, str, str], dict[Point, float]]
-    """The losses of each analysis and perspective, in a currency."""
+    Rows = dict[tuple[str, ...], dict[Point, float]]
+    """The losses of each analysis, segment (if there are segments) and perspective, in a currency."""
 
 app = typer.Typer()
 
@@ -29,8 +31,19 @@ _USUAL_RETURN_PERIODS = (10, 100, 200, 500)
 _MOST_COLUMNS = 4
 
 
-@app.command(epilog="Example: irp results Q1-2024 --json")
-def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="FIELDS",
+        help="Show segments by these OED fields, such as CountryCode+OccupancyCode, instead of whole portfolios. The "
+        "column segments of the workbook asks for them.",
+    ),
+]
+
+
+@app.command(epilog="Example: irp results Q1-2024 --by CountryCode --json")
+def results(cycle: CycleName, by: By = None, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show the losses of each analysis and group, as last recorded.
 
     The table shows the usual figures, --json all of them and how sure they are; irp report draws the curves.
@@ -40,7 +53,8 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
 
     with working_in(db_schema) as schema:
         batch = find_current_batch(find_cycle(cycle, schema).id)
-        saved = get_results(batch.id) if batch is not None else None
+        fields = _fields(by, cycle, batch.id) if by is not None and batch is not None else None
+        saved = get_results(batch.id, by=fields) if batch is not None else None
         by_means = analyses_by_means(batch.id) if batch is not None else set()
         figures = [] if saved is None else recorded_figures(saved)
         beyond = _beyond(batch.id) if batch is not None else {}
@@ -60,23 +74,49 @@ def results(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = Fals
         output.print_note(f"Cycle {cycle} has no results yet. To see its progress: irp status {cycle} "
                           f"{schema_option(schema)}")  # fmt: skip
         return
-    rows_shown = _by_row(figures, by_means)
-    curves = _curves(figures)
-    stochastic = list(_stochastic(rows_shown, curves))
-    if stochastic:
-        titles = (f"{metric} {years:g}" for metric, years in curves)
-        output.print_table(("Analysis", "Losses", "Currency", "AAL", "Std dev", *titles), stochastic)
-    deterministic = list(_deterministic(rows_shown))
-    if deterministic:
-        output.print_table(("Analysis", "Losses", "Currency", "Loss factor", "Loss"), deterministic)
-    others = list(_declared(rows_shown))
-    if others:
-        output.print_table(("Analysis", "Losses", "Currency", "Metric", "Return period", "Loss"), others)
-    show_what_ifs(what_ifs, {years for _, years in curves})
+    _print_tables(figures, by_means, None if fields is None else joined(fields))
+    if fields is None:
+        show_what_ifs(what_ifs, {years for _, years in _curves(figures)})
     for name, reason in beyond.items():
         output.print_note(f"{name}: {reason}")
+
+
+def _fields(by: str, cycle: str, batch_id: int) -> tuple[str, ...]:
+    """Return the combination of OED fields that somebody names, as it is recorded."""
+    from irp_pipeline.exposure.segment_fields import fields_of
+    from irp_pipeline.helpers.result import segment_fields
+
+    known = segment_fields(batch_id)
+    wanted = {name.casefold() for name in fields_of(by)}
+    for fields in known:
+        if {name.casefold() for name in fields} == wanted:
+            return fields
+    if not known:
+        raise CommandError(
+            f"Cycle {cycle} has no segments. Name OED fields in the column segments of the sheet Analyses, and run the "
+            "cycle again"
+        )
+    raise CommandError(f"Cycle {cycle} has no segments by {by}. There are those by {', '.join(map(joined, known))}")
+
+
+def _print_tables(figures: Sequence[RecordedFigure], by_means: Collection[str], segment_title: str | None) -> None:
+    rows = _by_row(figures, by_means)
+    first = ("Analysis", *([] if segment_title is None else [segment_title]), "Losses", "Currency")
+    curves = _curves(figures)
+    stochastic = list(_stochastic(rows, curves))
+    if stochastic:
+        titles = (f"{metric} {years:g}" for metric, years in curves)
+        output.print_table((*first, "AAL", "Std dev", *titles), stochastic)
+    deterministic = list(_deterministic(rows))
+    if deterministic:
+        output.print_table((*first, "Loss factor", "Loss"), deterministic)
+    others = list(_declared(rows))
+    if others:
+        output.print_table((*first, "Metric", "Return period", "Loss"), others)
     if by_means:
         output.print_note("by means: without samples; IL and RI apply the terms to mean losses")
+    if segment_title is not None and any(found.figure.perspective is not Perspective.GUL for found in figures):
+        output.print_note("IL and RI of a segment are its share of the losses under the terms of the whole portfolio")
 
 
 def _beyond(batch_id: int) -> dict[str, str]:
@@ -159,12 +199,17 @@ def _declared(rows: Rows) -> Iterator[tuple[object, ...]]:
 
 
 def _by_row(figures: Iterable[RecordedFigure], by_means: Collection[str]) -> Rows:
-    """Return losses by metric and return period or loss factor, for each analysis and perspective, groups last."""
+    """Return losses by metric and return period or loss factor, for each row, groups last."""
     rows: Rows = {}
     rank = {perspective: number for number, perspective in enumerate(Perspective)}
-    for found in sorted(figures, key=lambda of: (of.is_group, of.analysis_name, rank[of.figure.perspective])):
+
+    def place(found: RecordedFigure) -> tuple[bool, str, tuple[str, ...], int]:
+        return found.is_group, found.analysis_name, found.figure.segment, rank[found.figure.perspective]
+
+    for found in sorted(figures, key=place):
         figure = found.figure
         losses = figure.perspective + (" by means" if _losses_by(found, by_means) == "means" else "")
         point = figure.metric, figure.return_period if figure.return_period is not None else figure.loss_factor
-        rows.setdefault((found.analysis_name, losses, found.currency), {})[point] = figure.loss
+        segment = () if figure.is_whole else (joined(figure.segment),)
+        rows.setdefault((found.analysis_name, *segment, losses, found.currency), {})[point] = figure.loss
     return rows

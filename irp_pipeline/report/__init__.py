@@ -6,6 +6,8 @@ No Dagster here: the report can be made from the records at any time. Rendering 
     the content of a report, and collecting it from the database.
 ``completeness``, ``notes``
     whether it is complete, and what else a reader should know.
+``segments``, ``segment_records``
+    the figures of parts of the portfolio: where the losses come from.
 ``charts``
     exceedance curves: as an interactive chart for the page and as a picture.
 ``comparison``, ``comparison_chart``

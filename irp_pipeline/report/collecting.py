@@ -47,6 +47,8 @@ from irp_pipeline.report.records import (
     StepRecord,
     Subject,
 )
+from irp_pipeline.report.segment_records import Segments
+from irp_pipeline.report.segments import collect_segments
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
@@ -71,7 +73,7 @@ def collect(cycle_name: str) -> Report:
     jobs = _jobs(batch.id) if batch else []
     finished, unreadable = _finished(batch)
     saved = recorded_figures(get_results(batch.id)) if batch else []
-    subjects = list(_subjects(workbook, saved, finished))
+    subjects = tuple(_subjects(workbook, saved, finished))
     curves = whole_curves(cycle.id, cycle.cycle_name, saved)
     figures = {subject.name: (subject.currency, subject.figures) for subject in subjects}
     provenance = {job.name: job.provenance for job in finished}
@@ -108,7 +110,8 @@ def collect(cycle_name: str) -> Report:
         else {},
         stages=stages,
         portfolios=tuple(_portfolios(workbook, outputs)),
-        subjects=tuple(subjects),
+        subjects=subjects,
+        segments=collect_segments(subjects, get_results(batch.id, segments=True), finished) if batch else Segments(),
         sources=tuple(_sources(finished, jobs)),
         failures=failures,
         jobs=Counter(job.status for job in current),

@@ -20,6 +20,7 @@ from irp_pipeline.helpers.result import WhatIf, provenance_content
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
+from irp_pipeline.report.segment_records import Segments
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ class Report:
         curves: the whole curves, and how sure the figures are.
         what_ifs: the analyses that are shown beside a base.
         exposure: the exposure at a glance; None if its step has not run.
+        segments: the figures of segments.
     """
 
     cycle: str
@@ -259,6 +261,7 @@ class Report:
     curves: WholeCurves = field(default_factory=WholeCurves)
     what_ifs: tuple[WhatIf, ...] = ()
     exposure: ExposureSection | None = None
+    segments: Segments = field(default_factory=Segments)
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -291,6 +294,7 @@ class Report:
             "whole curves": self.curves.content(),
             **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
             "exposure": self.exposure.content() if self.exposure else None,
+            **({"segments": self.segments.content()} if self.segments.tables else {}),
         }
 
     @property

@@ -23,15 +23,6 @@ _WAYS: Final = {
     "for the report and the table": "compare_with_cycle_before({name!r})",
 }
 
-_SEGMENTS = """
-ALTER TABLE irp_analysis_result
-    ADD COLUMN IF NOT EXISTS segment_by text[] NOT NULL DEFAULT '{}',
-    ADD COLUMN IF NOT EXISTS segment text[] NOT NULL DEFAULT '{}';
-DROP INDEX irp_analysis_result_figure;
-CREATE UNIQUE INDEX irp_analysis_result_figure ON irp_analysis_result
-    (batch_id, analysis_name, segment_by, segment, perspective, metric, coalesce(return_period, loss_factor, 0))
-"""
-
 _MEASURED = """
 import json, resource, time
 from irp_pipeline.helpers.db_context import set_schema
@@ -50,7 +41,6 @@ def run(options: Options) -> list[Target]:
     analyses = 10 if options.quick else 100
     with throw_away_database(), schema_context(_SCHEMA):
         init_database()
-        execute_command(_SEGMENTS)
         make_cycles(Amount(cycles=2, stages=6, steps=2, runs=1))
         make_jobs(jobs=analyses, figures=0)
         figures = _make_figures(analyses)

@@ -19,7 +19,7 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.result import CurveFiles, compute_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
-from irp_pipeline.losses import figures, period_losses
+from irp_pipeline.losses import figures, period_losses, segment_period_losses
 from irp_pipeline.vocabulary import Perspective
 from irp_pipeline.workbook import Workbook, write_workbook
 
@@ -31,9 +31,14 @@ SHARES = {"GUL": 1.0, "IL": 0.7, "RI": 0.4}
 
 
 def workbook(
-    *, groupings: Sequence[Mapping[str, Any]] = (), description: str = "First quarter", exposure_date: str | None = None
+    *,
+    groupings: Sequence[Mapping[str, Any]] = (),
+    description: str = "First quarter",
+    exposure_date: str | None = None,
+    segments: Mapping[str, Sequence[str]] | None = None,
 ) -> Workbook:
-    """Two stochastic analyses, a deterministic one, and two groups."""
+    """Two stochastic analyses, a deterministic one, and two groups; the first two perhaps with segments, by name."""
+    segments = segments or {}
     stochastic = {"engine": "oasis_stochastic", "model": "storm", "model_options": {"gulmc": True}, "samples": SAMPLES}
     return Workbook.model_validate(
         {
@@ -48,9 +53,9 @@ def workbook(
             ],
             "analyses": [
                 {"name": "property_wind", "portfolio": "property", "perspectives": list(SHARES), **stochastic}
-                | {"return_periods": list(RETURN_PERIODS)},
+                | {"return_periods": list(RETURN_PERIODS), "segments": segments.get("property_wind", [])},
                 {"name": "commercial_wind", "portfolio": "commercial", "perspectives": list(SHARES), **stochastic}
-                | {"return_periods": list(RETURN_PERIODS)},
+                | {"return_periods": list(RETURN_PERIODS), "segments": segments.get("commercial_wind", [])},
                 {
                     "name": "property_stress",
                     "portfolio": "property",
@@ -253,4 +258,54 @@ def result_of(analysis: Mapping[str, Any], folder: Path, scale: float) -> dict[s
             }
             for figure in found
         ]
+    for number, combination in enumerate(analysis.get("segments") or (), start=2):
+        add_segments(result, combination, number, folder, analysis["return_periods"])
     return result
+
+
+def add_segments(
+    result: dict[str, Any], combination: str, number: int, folder: Path, return_periods: Sequence[float]
+) -> None:
+    """Part the losses of a job into two segments by their events, and a third that is not modelled."""
+    by = combination.split("+")
+    values = {1: ["1050"] * len(by), 2: ["1100"] * len(by)}
+    files = {perspective: f"{perspective.lower()}_S{number}_plt_sample" for perspective in SHARES}
+    result.setdefault("segments", []).append(
+        {
+            "by": by,
+            "segments": [
+                {"values": of, "tiv": 1e6 * summary, "locations": summary, "summaries": dict.fromkeys(SHARES, summary)}
+                for summary, of in values.items()
+            ]
+            + [{"values": ["9999"] * len(by), "tiv": 1e6, "locations": 1, "summaries": {}}],
+            "period_losses": files,
+        }
+    )
+    for perspective, name in files.items():
+        rows = pq.read_table(folder / result["files"][f"{perspective.lower()}_plt_sample"]["path"])
+        summaries = 1 + rows["EventId"].to_numpy() % 2
+        place = rows.column_names.index("SummaryId")
+        path = folder / "results" / f"{name}.parquet"
+        pq.write_table(rows.set_column(place, "SummaryId", pa.array(summaries, pa.int32())), path)
+        result["files"][name] = result_file(folder, f"results/{path.name}")
+        parts = {summary: tuple(of) for summary, of in values.items()}
+        for of, years in segment_period_losses([(path, parts)], YEARS).items():
+            found = figures(
+                years,
+                perspective=Perspective(perspective),
+                periods=YEARS,
+                samples=SAMPLES,
+                return_periods=return_periods,
+            )
+            result["figures"] += [
+                {
+                    "perspective": figure.perspective,
+                    "metric": figure.metric,
+                    "return_period": figure.return_period,
+                    "loss_factor": None,
+                    "loss": figure.loss,
+                    "segment_by": by,
+                    "segment": list(of),
+                }
+                for figure in found
+            ]

@@ -11,10 +11,9 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.helpers.comparison.choosing import Chosen
-from irp_pipeline.helpers.comparison.figures import WHOLE
 from irp_pipeline.helpers.comparison.sides import Compared, Side, Source
 from irp_pipeline.helpers.portfolio_facts import facts_of
-from irp_pipeline.postgres.running import copy_out, execute_scalar, fetch_all, fetch_one
+from irp_pipeline.postgres.running import copy_out, fetch_all, fetch_one
 from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -65,20 +64,18 @@ def read_figures(batch_id: int, analysis: str | None = None, *, only_leading_of_
     import pyarrow as pa
     import pyarrow.csv
 
-    has_segments = _has_segments()
-    columns = "r.segment_by, r.segment" if has_segments else f"'{WHOLE}' AS segment_by, '{WHOLE}' AS segment"
     conditions, values = ["r.batch_id = %s"], [batch_id]
     if analysis is not None:
         conditions.append("r.analysis_name = %s")
         values.append(analysis)  # type: ignore[arg-type]
-    if has_segments and only_leading_of_segments:
+    if only_leading_of_segments:
         conditions.append("(r.segment_by = '{}' OR r.metric = ANY (%s))")
         values.append(list(_LEADING))  # type: ignore[arg-type]
     with TemporaryFile() as file:
         copy_out(
             f"""
-            SELECT r.analysis_name, r.is_group::int AS is_group, {columns}, r.perspective, r.metric, r.return_period,
-                   r.loss_factor, r.loss, r.currency
+            SELECT r.analysis_name, r.is_group::int AS is_group, r.segment_by, r.segment, r.perspective, r.metric,
+                   r.return_period, r.loss_factor, r.loss, r.currency
               FROM irp_analysis_result r WHERE {" AND ".join(conditions)}
             """,  # noqa: S608
             values,
@@ -99,31 +96,21 @@ def read_figures(batch_id: int, analysis: str | None = None, *, only_leading_of_
     return frame
 
 
-def _has_segments() -> bool:
-    return bool(
-        execute_scalar(
-            """
-            SELECT EXISTS (SELECT FROM pg_attribute
-                            WHERE attrelid = 'irp_analysis_result'::regclass AND attname = 'segment')
-            """
-        )
-    )
-
-
 def _subjects(batch_id: int) -> dict[str, Compared]:
     """Return the analyses and groups that have figures, with the sources of these."""
     rows = fetch_all(
         """
         -- From one name to the next by the index, not through all figures.
         WITH RECURSIVE names (name) AS (
-            SELECT min(analysis_name) FROM irp_analysis_result WHERE batch_id = %s
+            SELECT min(analysis_name) FROM irp_analysis_result WHERE batch_id = %s AND segment_by = '{}'
             UNION ALL
             SELECT (SELECT min(r.analysis_name) FROM irp_analysis_result r
-                     WHERE r.batch_id = %s AND r.analysis_name > names.name)
+                     WHERE r.batch_id = %s AND r.segment_by = '{}' AND r.analysis_name > names.name)
               FROM names WHERE names.name IS NOT NULL)
         SELECT figure.*
           FROM names, LATERAL (SELECT r.analysis_name, r.is_group, r.currency, r.job_ids FROM irp_analysis_result r
-                                WHERE r.batch_id = %s AND r.analysis_name = names.name LIMIT 1) figure
+                                WHERE r.batch_id = %s AND r.segment_by = '{}' AND r.analysis_name = names.name
+                                LIMIT 1) figure
         """,
         (batch_id, batch_id, batch_id),
     )

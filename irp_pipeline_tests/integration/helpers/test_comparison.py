@@ -21,6 +21,7 @@ from irp_pipeline.helpers.database import execute_command, execute_insert
 from irp_pipeline.helpers.result import save_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step
+from irp_pipeline.report import write_report
 from irp_pipeline_tests.benchmarks.plans import sent_statements
 from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, record_exposure, workbook
 
@@ -211,6 +212,45 @@ class TestWhatIsSaid:
         assert {row.differences for row in figures(found, "analysis_name == 'property_wind'")} == {
             "samples 5 → 0; losses by not stated → means"
         }
+
+
+class TestSegments:
+    def test_they_are_matched_by_fields_and_values_and_parts_change_by_what_the_whole_does(self, empty, tmp_path):
+        by_occupancy = {"property_wind": ["OccupancyCode"], "commercial_wind": ["OccupancyCode"]}
+        both = {**by_occupancy, "property_wind": ["OccupancyCode", "CountryCode+OccupancyCode"]}
+        for name, date, asked, scale in (("S1", "2024-01-01", by_occupancy, 0.5), ("S2", "2024-04-01", both, 1.0)):
+            batch_id = make_batch(name, workbook(exposure_date=date, segments=asked))
+            finish_jobs(batch_id, scale=scale)
+            save_results(batch_id)
+        found = compare("S2")
+        of_property = "analysis_name == 'property_wind' and metric == 'AAL' and perspective == 'RI'"
+        whole, *parts = figures(found, of_property)
+        assert (whole.segment_by, {part.segment_by for part in parts}) == (
+            "", {"OccupancyCode", "CountryCode+OccupancyCode"},
+        )  # fmt: skip
+        changed = [part.change for part in parts if part.segment_by == "OccupancyCode"]
+        assert len(changed) == 2
+        assert sum(changed) == pytest.approx(whole.change, rel=1e-6)
+        assert changed == sorted(changed, key=abs, reverse=True)
+        assert {part.not_compared for part in parts if part.segment_by != "OccupancyCode"} == {
+            "no segments by CountryCode+OccupancyCode in S1"
+        }
+        assert figures(found, "analysis_name == 'everything' and segment_by == 'OccupancyCode'")
+        leading = compare("S2", only_leading_of_segments=True).figures
+        assert set(leading[leading["segment_by"] != ""]["metric"]) == {"AAL"}
+        assert len(leading[leading["segment_by"] == ""]) == len(found.figures[found.figures["segment_by"] == ""])
+        table = CliRunner().invoke(app, ["compare", "S2", "--by", "OccupancyCode"]).stdout
+        rows = [line.split()[:4] for line in table.splitlines() if line.startswith("OccupancyCode")]
+        assert ["OccupancyCode", "1100", "everything", "GUL"] in rows
+        text = write_report("S2", tmp_path).read_text(encoding="utf-8")
+        assert "Segments of everything" in text
+        assert "no segments by CountryCode+OccupancyCode in S1" not in text  # the group has none of these
+
+    def test_an_unknown_kind_of_segments_names_those_that_there_are(self, empty):
+        make_small("S1")
+        make_small("S2")
+        answer = CliRunner().invoke(app, ["compare", "S2", "--by", "LOB"])
+        assert "There are no segments by LOB. There are those by: none" in answer.stderr
 
 
 class TestChoice:

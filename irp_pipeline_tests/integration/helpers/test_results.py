@@ -19,7 +19,9 @@ from irp_pipeline.helpers.result import (
     export_results,
     finished_jobs,
     get_results,
+    recorded_figures,
     save_results,
+    segment_fields,
 )
 from irp_pipeline.losses import LossError
 from irp_pipeline_tests.support.made_up_cycle import RETURN_PERIODS, YEARS, finish_jobs, make_batch, workbook
@@ -61,6 +63,73 @@ def skip(name: str) -> None:
         """,
         (name,),
     )
+
+
+class TestSegments:
+    BY = ("CountryCode", "OccupancyCode")
+
+    @pytest.fixture
+    def with_segments(self) -> int:
+        """A batch with two analyses that have one combination of fields in common."""
+        asked = {"property_wind": ["OccupancyCode", "+".join(self.BY)], "commercial_wind": ["OccupancyCode"]}
+        batch_id = make_batch("Q1-2024", workbook(segments=asked))
+        finish_jobs(batch_id)
+        save_results(batch_id)
+        return batch_id
+
+    def test_whole_portfolios_are_what_there_is_without_being_asked(self, with_segments):
+        results = get_results(with_segments)
+        assert "segment" not in results
+        assert not results.duplicated(["analysis_name", "perspective", "metric", "return_period", "loss_factor"]).any()
+        parts = get_results(with_segments, segments=True)
+        assert len(parts) > len(results)
+        whole = parts[parts["segment_by"].map(len) == 0].drop(columns=["segment_by", "segment"])
+        pd.testing.assert_frame_equal(whole.reset_index(drop=True), results)
+        assert all(figure.figure.is_whole for figure in recorded_figures(results))
+
+    def test_segments_of_analyses_and_of_groups_add_up_to_the_whole(self, with_segments):
+        assert segment_fields(with_segments) == [self.BY, ("OccupancyCode",)]
+        whole = get_results(with_segments)
+        by_occupancy = get_results(with_segments, by=["OccupancyCode"])
+        assert set(by_occupancy["analysis_name"]) == {"property_wind", "commercial_wind", "wind", "everything"}
+        assert {tuple(of) for of in by_occupancy["segment"]} == {("1050",), ("1100",)}
+        for name in set(by_occupancy["analysis_name"]):
+            for perspective in ("GUL", "IL", "RI"):
+                parts = by_occupancy.query("analysis_name == @name and perspective == @perspective and metric == 'AAL'")
+                assert len(parts) == 2
+                assert parts["loss"].sum() == pytest.approx(loss(whole, name, perspective, "AAL"), rel=1e-12)
+        assert set(get_results(with_segments, by=self.BY)["analysis_name"]) == {"property_wind"}  # the other has none
+
+    def test_they_are_exported_and_shown(self, with_segments, tmp_path):
+        export_results(with_segments, tmp_path)
+        exported = pq.read_table(tmp_path / "results.parquet").to_pandas()
+        assert set(exported["segment_by"]) == {"", "OccupancyCode", "CountryCode+OccupancyCode"}
+        assert set(exported["segment"]) == {"", "1050", "1100", "1050+1050", "1100+1100"}
+        assert pc.read_csv(tmp_path / "results.csv").num_rows == len(exported)
+        for name in ("ept", "palt"):
+            table = pq.read_table(tmp_path / f"{name}.parquet").to_pandas()
+            assert not table.duplicated([name for name in table if name not in {"Loss", "MeanLoss", "SDLoss"}]).any()
+
+        def irp(*arguments: str) -> str:
+            done = CliRunner().invoke(app, ["results", "Q1-2024", *arguments])
+            return done.output + (str(done.exception) if done.exception else "")
+
+        shown = irp("--by", "occupancycode+countrycode")
+        assert "CountryCode+OccupancyCode" in shown
+        assert "1100+1100" in shown
+        assert "share of the losses under the terms of the whole portfolio" in shown
+        assert "1100" not in irp().split("Loss factor")[0].replace(",", "")
+        answered = json.loads(irp("--by", "OccupancyCode", "--json"))["figures"]
+        assert {tuple(of["segment"]) for of in answered} == {("1050",), ("1100",)}
+        assert {of["losses_by"] for of in answered} == {"samples"}
+        assert all("segment" not in of for of in json.loads(irp("--json"))["figures"])
+        assert "There are those by CountryCode+OccupancyCode, OccupancyCode" in " ".join(irp("--by", "LOB").split())
+
+    def test_an_analysis_without_segments_is_recorded_as_before_there_were_any(self, with_segments):
+        plain = workbook().to_json()["analyses"]
+        assert all("segments" not in analysis for analysis in plain)
+        asked = workbook(segments={"property_wind": ["lob"]}).to_json()["analyses"]
+        assert [analysis.get("segments") for analysis in asked] == [["LOB"], None, None]
 
 
 class TestSaving:

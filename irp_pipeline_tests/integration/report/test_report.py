@@ -216,6 +216,44 @@ class TestComparison:
         assert collect("compared").content() == before
 
 
+class TestSegments:
+    def test_they_have_tables_and_bars_and_the_rest_of_the_report_is_of_whole_portfolios(self, home, tmp_path):
+        asked = {"property_wind": ["OccupancyCode", "CountryCode+OccupancyCode"], "commercial_wind": ["OccupancyCode"]}
+        batch_id = make_batch("by-occupancy", workbook(segments=asked))
+        finish_jobs(batch_id, allocation_rules={"IL": 2, "RI": 3})
+        save_results(batch_id)
+        report = collect("by-occupancy")
+        assert report.state is not State.FAILED
+        tables = {(table.subject, table.by): table for table in report.segments.tables}
+        assert next(iter(tables)) == ("everything", "OccupancyCode")
+        assert set(tables) == {
+            ("everything", "OccupancyCode"), ("wind", "OccupancyCode"), ("property_wind", "OccupancyCode"),
+            ("commercial_wind", "OccupancyCode"), ("property_wind", "CountryCode+OccupancyCode"),
+        }  # fmt: skip
+        rows = tables["property_wind", "OccupancyCode"].rows
+        assert {row.name: (row.tiv, row.locations) for row in rows} == {
+            "1100": (2e6, 2),
+            "1050": (1e6, 1),
+            "9999": (1e6, 1),
+        }
+        assert rows[-1].name == "9999"
+        assert not rows[-1].losses
+        for perspective in Perspective:
+            shares = [row.losses[perspective].share or 0.0 for row in rows[:2]]
+            assert sum(shares) == pytest.approx(1, rel=1e-9)
+        assert [row.tiv_share for row in rows if row.name == "1100"] == [0.5]
+        # Both members have the same exposure: a group counts it once.
+        assert {row.tiv for row in tables["wind", "OccupancyCode"].rows} == {2e6, 1e6}
+        assert all(figure.is_whole for subject in report.subjects for figure in subject.figures)
+        page = Page(write_report("by-occupancy", tmp_path))
+        text = shown(page.text)
+        for told in ("by rule 2 for IL, 3 for RI", "not covered by the model", "wind group by OccupancyCode", "50.0 %"):
+            assert told in text, told
+        assert ("div", "bars") in {(tag, dict(attrs).get("class")) for tag, attrs in page.tags}
+        assert report.content()["segments"]
+        assert "segments" not in collect("Q1-2024").content()
+
+
 class TestUnfinished:
     def test_it_says_what_is_missing_and_shows_what_there_is(self, finished, tmp_path):
         finish_jobs(make_batch("Q2-2024", workbook()), only=["property_wind"])
