@@ -102,6 +102,8 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "job_history": lambda place: job.job_history(place.job_id),
     "resubmit_job": lambda place: job.resubmit_job(place.job_id),
     "get_results": lambda place: result.get_results(place.batch_id),
+    "get_results of segments": lambda place: result.get_results(place.batch_id, by=["CountryCode"]),
+    "segment_fields": lambda place: result.segment_fields(place.batch_id),
     "analyses_by_means": lambda place: result.analyses_by_means(place.batch_id),
     "previous_cycle_results": lambda place: result.previous_cycle_results(place.cycle["id"]),
 }
