@@ -38,6 +38,8 @@ from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.database import transaction
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.result import finished_jobs
+from irp_pipeline.losses import Figure, Segmentation
+from irp_pipeline.vocabulary import Perspective
 from irp_pipeline_tests.support import faulty_proxy as faults
 from irp_pipeline_tests.support import platform_stand_in as stand_in
 from irp_pipeline_tests.support.dying import dies
@@ -258,13 +260,23 @@ def nullable(schema: Any) -> Any:
 def test_an_analysis_has_the_figures_and_tables_of_the_engine_on_this_machine(job: Job, tmp_path: Path) -> None:
     started = job.engine
     assert started.states([job.key]) == {job.key: JobState(JobPhase.UNKNOWN)}
-    job.submit()
+    job.submit(segments=["LocNumber"])
     started.wake()
     seen: list[str | None] = []
     state = job.until(lambda state: seen.append(state.message))
     assert (state.phase, state.message) == (JobPhase.FINISHED, None)
     assert state.result is not None
     assert check_result(state.result, currency="GBP") is None
+    [by_location] = map(Segmentation.from_json, state.result["segments"])
+    assert [(of.values, bool(of.summaries)) for of in by_location.segments] == [
+        (("1",), True),
+        (("2",), True),
+        (("3",), False),  # outside of the model's region
+    ]
+    found = [Figure.from_json(figure) for figure in state.result["figures"]]
+    for perspective in Perspective:
+        means = {of.segment: of.loss for of in found if (of.perspective, of.metric) == (perspective, "AAL")}
+        assert means["1",] + means["2",] == pytest.approx(means[()], rel=1e-6)
     assert any("generate" in (message or "") for message in seen)
     assert any("losses" in (message or "") for message in seen)
     provenance = state.result["provenance"]
@@ -278,7 +290,7 @@ def test_an_analysis_has_the_figures_and_tables_of_the_engine_on_this_machine(jo
     if not REAL:  # the stand-in's worker is the same Oasis LMF
         return
     model = write_model(tmp_path / "model", "grid")
-    analysis = job.request()["analysis"] | {"engine": "oasis_stochastic"}
+    analysis = job.request(segments=["LocNumber"])["analysis"] | {"engine": "oasis_stochastic"}
     local = run_job(tmp_path / "local", job.server.portfolio, analysis, model)
     assert local.error is None
     assert local.outcome["figures"] == state.result["figures"]

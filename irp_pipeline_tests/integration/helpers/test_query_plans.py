@@ -114,6 +114,8 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "job_history": lambda place: job.job_history(place.job_id),
     "resubmit_job": lambda place: job.resubmit_job(place.job_id),
     "get_results": lambda place: result.get_results(place.batch_id),
+    "get_results of segments": lambda place: result.get_results(place.batch_id, by=["CountryCode"]),
+    "segment_fields": lambda place: result.segment_fields(place.batch_id),
     "analyses_by_means": lambda place: result.analyses_by_means(place.batch_id),
     "compare_cycles": lambda place: comparison.compare_cycles(place.cycle["cycle_name"]),
 }

@@ -34,6 +34,16 @@ def changed(path: list[Any], value: Any) -> Any:
 
 def test_a_result_has_no_fault():
     assert check_result(GOOD) is None
+    of_segments = [
+        GOOD["figures"][0] | {"segment_by": ["LOB"], "segment": [line], "loss": loss}
+        for line, loss in (("home", 2.5), ("shop", 10.0))
+    ]
+    segments = [{"values": ["home"], "tiv": None, "locations": 3, "summaries": {"GUL": 1}}]
+    reported = {"by": ["LOB"], "segments": segments, "period_losses": {"GUL": "gul_S2_plt_sample"}}
+    result = GOOD | {"figures": [*GOOD["figures"], *of_segments], "segments": [reported]}
+    assert check_result(result) is None
+    twice = result | {"figures": [*result["figures"], of_segments[1]]}
+    assert check_result(twice) == "figures[6] is of the same as figures[5]"
     assert check_result({name: GOOD[name] for name in ("figures", "currency")}) is None
 
 
@@ -62,6 +72,16 @@ def test_a_result_has_no_fault():
         (["figures", 2, "return_period"], -5, "figures[2].return_period is -5"),
         (["figures", 2, "return_period"], "250", "figures[2].return_period is 250"),
         (["figures", 3, "loss_factor"], 5.0, "figures[3].loss_factor is 5.0"),
+        (["figures", 0, "segment_by"], "LOB", "figures[0].segment_by is LOB, not a list of texts"),
+        (["figures", 0, "segment"], [5], "figures[0].segment is [5], not a list of texts"),
+        (
+            ["figures", 0, "segment_by"],
+            ["LOB"],
+            "figures[0].segment has another number of values",
+        ),
+        (["segments"], {}, "segments is not a list but a dict"),
+        (["segments"], [{"by": ["LOB"]}], "segments[0] cannot be read: KeyError('segments')"),
+        (["segments"], [{"by": "LOB", "segments": [], "period_losses": {}}], "segments[0] cannot be read: TypeError("),
         (["currency"], "euro", "currency is euro, not three capital letters"),
         (["currency"], None, "currency is None, not three capital letters"),
         (["provenance"], [], "provenance is not an object but a list"),
