@@ -103,10 +103,15 @@ def whole_curves(cycle_id: int, cycle_name: str, figures: Sequence[RecordedFigur
         paths = dict(zip(wanted, read_artefacts(cycle_name, wanted.values()), strict=True))
     except ArtefactError as error:
         return WholeCurves(missing=str(error))
-    points = max(_FEWEST_POINTS, min(_MOST_POINTS, _MOST_POINTS_IN_ALL // max(1, 2 * len(paths))))
+    points = points_of_each(2 * len(paths))
     drawn = [curve for place, path in paths.items() for curve in _drawn(*place, path, points)]
     hashes = {artefact.key: artefact.content_hash for artefact in wanted.values()}
     return WholeCurves(tuple(drawn), sure, hashes=hashes)
+
+
+def points_of_each(curves: int) -> int:
+    """Return how many points of each curve are drawn, so that a page with many stays small."""
+    return max(_FEWEST_POINTS, min(_MOST_POINTS, _MOST_POINTS_IN_ALL // max(1, curves)))
 
 
 def _drawn(name: str, perspective: str, path: Path, points: int) -> Iterable[DrawnCurve]:
