@@ -241,7 +241,7 @@ class TestWholeCurves:
     def test_many_analyses_stay_a_small_page(self, whole):
         report = collect("whole")
         [wind] = [subject for subject in report.subjects if subject.name == "wind"]
-        names = [f"analysis_{number:03}" for number in range(250)]
+        names = [f"analysis_{number:03}" for number in range(200)]
         sure = {
             key._replace(analysis_name=name): of
             for name in names
