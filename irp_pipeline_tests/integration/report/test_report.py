@@ -220,7 +220,7 @@ class TestWholeCurves:
         text = shown(Page(whole).text)
         assert text.count("5,000 beyond 1,000 years") == 4
         reason = "no figure at 5,000 years: beyond the 1,000 simulated years, and samples add no years"
-        assert f"wind: {reason}" in collect("whole").notes
+        assert f"property_wind, commercial_wind, wind, everything: {reason}" in collect("whole").notes
 
     def test_another_curve_is_another_report(self, whole):
         content = collect("whole").content()
