@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from irp_pipeline.losses import Figure
-from irp_pipeline.report.curves import DrawnCurve
+from irp_pipeline.report.curves import DrawnCurve, shortened
 from irp_pipeline.report.display import perspectives_of
 from irp_pipeline.report.records import Subject, curve_figures
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
@@ -29,6 +29,7 @@ LABELS = {
 CURVE_LABELS = {Metric.OEP: "OEP largest event", Metric.AEP: "AEP whole year"}
 """The name of each curve in a chart; the second is drawn dashed."""
 _BAND_OPACITY = 0.13
+_DIGITS = 9  # of a figure that is shown when it is pointed at
 _HEIGHT = 340
 _PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
 _PICTURE_COLUMNS = 2
@@ -145,7 +146,7 @@ def _lines(base: Any, encodings: Mapping[str, Any]) -> tuple[Any, Any]:
     whole = base.transform_flatten(["years", "losses", "low", "high"])
     x, y = (encodings[channel].copy() for channel in "xy")
     x.shorthand, y.shorthand = "years:Q", "losses:Q"
-    band = whole.mark_area(opacity=_BAND_OPACITY).encode(
+    band = whole.mark_area(opacity=1, fillOpacity=_BAND_OPACITY).encode(
         x=x, y=alt.Y("low:Q"), y2="high:Q", color=encodings["color"], detail="curve:N"
     )
     return band, whole.mark_line(strokeWidth=2.2).encode(**{**encodings, "x": x, "y": y})
@@ -160,7 +161,8 @@ def _curves(subjects: Sequence[Subject], drawn: Iterable[DrawnCurve]) -> list[di
         for figure in curve_figures(subject):
             of_curve[figure.perspective, Metric(figure.metric)].append(figure)
         for (perspective, metric), figures in of_curve.items():
-            periods, losses = [figure.return_period for figure in figures], [figure.loss for figure in figures]
+            periods = [shortened(figure.return_period or 0, _DIGITS) for figure in figures]
+            losses = [shortened(figure.loss, _DIGITS) for figure in figures]
             curve = whole.get((subject.name, perspective, metric))
             rows.append(
                 {

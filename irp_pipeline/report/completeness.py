@@ -84,8 +84,7 @@ def missing_figures(
     there = {job.name for job in finished}
     skipped = set(skipped_analyses(workbook, jobs))
     if lacking := [item.name for item in workbook.analyses if item.name not in there | skipped]:
-        more = f" and {len(lacking) - _LISTED_NAMES} more" if len(lacking) > _LISTED_NAMES else ""
-        yield f"There are no figures of {', '.join(lacking[:_LISTED_NAMES])}{more}"
+        yield f"There are no figures of {listed(lacking)}"
     if not saved:
         yield "The results have not been saved" + (": what follows is from finished jobs" if finished else "")
         return
@@ -101,6 +100,12 @@ def missing_figures(
         members = {analysis.name for analysis in workbook.analyses_in(group)}
         if group not in named and not members & skipped:
             yield f"The group {group} has no figures" + (f": {reason}" if reason else "")
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names; of many, the first and how many more there are."""
+    more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
+    return ", ".join(names[:_LISTED_NAMES]) + more
 
 
 def skipped_analyses(workbook: Workbook, jobs: Iterable[JobRecord]) -> list[str]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _MOST_POINTS: Final = 120
 """Of a curve: about one for each eight pixels of a wide screen."""
 _FEWEST_POINTS: Final = 12
-_MOST_POINTS_IN_ALL: Final = 24_000
-"""Of all curves of a report: about a megabyte."""
+_MOST_POINTS_IN_ALL: Final = 12_000
+"""Of all curves of a report: about 400 kilobytes."""
 _SIGNIFICANT_DIGITS: Final = 4
 
 
@@ -103,10 +103,15 @@ def whole_curves(cycle_id: int, cycle_name: str, figures: Sequence[RecordedFigur
         paths = dict(zip(wanted, read_artefacts(cycle_name, wanted.values()), strict=True))
     except ArtefactError as error:
         return WholeCurves(missing=str(error))
-    points = max(_FEWEST_POINTS, min(_MOST_POINTS, _MOST_POINTS_IN_ALL // max(1, 2 * len(paths))))
+    points = points_of_each(2 * len(paths))
     drawn = [curve for place, path in paths.items() for curve in _drawn(*place, path, points)]
     hashes = {artefact.key: artefact.content_hash for artefact in wanted.values()}
     return WholeCurves(tuple(drawn), sure, hashes=hashes)
+
+
+def points_of_each(curves: int) -> int:
+    """Return how many points of each curve are drawn, so that a page with many stays small."""
+    return max(_FEWEST_POINTS, min(_MOST_POINTS, _MOST_POINTS_IN_ALL // max(1, curves)))
 
 
 def _drawn(name: str, perspective: str, path: Path, points: int) -> Iterable[DrawnCurve]:
@@ -119,7 +124,10 @@ def _drawn(name: str, perspective: str, path: Path, points: int) -> Iterable[Dra
         if curve.num_rows:
             chosen = curve.take(_spread(curve["ReturnPeriod"].to_numpy(), points))
             columns = ("ReturnPeriod", "Loss", "YearsErrorLow", "YearsErrorHigh")
-            values = (tuple(map(_rounded, chosen[column].to_pylist())) for column in columns)
+            values = (
+                tuple(shortened(value, _SIGNIFICANT_DIGITS) for value in chosen[column].to_pylist())
+                for column in columns
+            )
             yield DrawnCurve(name, perspective, metric, *values)
 
 
@@ -132,6 +140,7 @@ def _spread(ascending: np.ndarray[Any, Any], points: int) -> np.ndarray[Any, Any
     return np.unique(np.append(np.minimum(np.searchsorted(ascending, places[:-1]), last), last))
 
 
-def _rounded(value: float) -> float:
-    """Round to as many digits as a picture shows."""
-    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+def shortened(value: float, digits: int) -> float:
+    """Round to so many significant digits, and to an integer if that is one: it is shorter in a page."""
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded

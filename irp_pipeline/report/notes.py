@@ -6,12 +6,13 @@ missing (:mod:`irp_pipeline.report.completeness`).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.result import JobResult
 from irp_pipeline.helpers.result.groups import beyond_by_name
-from irp_pipeline.report.completeness import skipped_analyses
+from irp_pipeline.report.completeness import listed, skipped_analyses
 from irp_pipeline.report.records import JobRecord
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ def notes(workbook: Workbook | None, finished: Sequence[JobResult], jobs: Sequen
             yield f"The group {grouping.name} has no figures, since it needs {', '.join(without)}"
         elif grouping.period_pairing is not None:
             yield f"The group {grouping.name} adds years up by their number, which takes its models to be independent"
+    names_of: defaultdict[str, list[str]] = defaultdict(list)
     for name, reason in beyond_by_name(workbook, {result.name: result for result in finished}).items():
-        yield f"{name}: {reason}"
+        names_of[reason].append(name)
+    yield from (f"{listed(names)}: {reason}" for reason, names in names_of.items())
     for result in finished:
         yield from (f"{result.name}: {note}" for note in _notes_of(result.provenance))
     for job in jobs:

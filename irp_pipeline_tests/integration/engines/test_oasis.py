@@ -33,7 +33,7 @@ from irp_pipeline_tests.support.by_hand import by_hand
 from irp_pipeline_tests.support.oasis_jobs import Job, run_job
 from irp_pipeline_tests.support.tiny_models import YEARS, account, place, write_model, write_portfolio
 
-RETURN_PERIODS = [5, 10, 50, 1_000_000]
+RETURN_PERIODS = [5, 10, 50, 500, 1_000_000]  # years; there are 100, and 1,000 sampled years
 DETERMINISTIC = {"engine": "oasis_deterministic", "currency": "GBP", "perspectives": ["GUL", "IL"]}
 STOCHASTIC = {
     "engine": "oasis_stochastic",
@@ -267,8 +267,16 @@ def test_figures_without_samples_are_said_to_be_by_means(pairs):
 
 def test_return_periods_beyond_the_simulated_years_are_said(pairs):
     for make, _ in RUNS:
-        assert pairs[make][0].provenance["return_periods_beyond"] == [1_000_000]
+        assert pairs[make][0].provenance["return_periods_beyond"] == [500, 1_000_000]
         assert pairs[make][0].provenance["periods"] == YEARS
+
+
+def test_the_ground_up_average_of_mean_losses_is_recorded_beside_the_sampled_one(pairs):
+    for make, samples in RUNS:
+        job, output = pairs[make]
+        palt = pq.read_table(output / "gul_S1_palt.parquet").to_pylist()
+        [mean] = [row["MeanLoss"] for row in palt if row["SampleType"] == 1]
+        assert job.provenance["aal_by_means"] == ({"GUL": mean} if samples else {})
 
 
 def test_what_the_model_has_no_losses_of_is_a_table_with_values_and_reasons(pairs):

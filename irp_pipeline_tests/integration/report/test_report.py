@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -17,9 +20,19 @@ from irp_pipeline.helpers.result import get_results, save_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, update_step_run
 from irp_pipeline.report import ReportError, State, collect, write_report
+from irp_pipeline.report.curves import points_of_each
+from irp_pipeline.report.page import render_page
 from irp_pipeline.report.summary import escaped
 from irp_pipeline.vocabulary import Perspective
-from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, record_exposure, workbook
+from irp_pipeline_tests.support.made_up_cycle import (
+    RETURN_PERIODS,
+    YEARS,
+    finish_jobs,
+    make_batch,
+    record_exposure,
+    record_results,
+    workbook,
+)
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 1337 * 1337 }} & "quotes" \''
 
@@ -252,6 +265,110 @@ class TestSegments:
         assert ("div", "bars") in {(tag, dict(attrs).get("class")) for tag, attrs in page.tags}
         assert report.content()["segments"]
         assert "segments" not in collect("Q1-2024").content()
+
+
+@pytest.fixture(scope="module")
+def whole(finished: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a cycle whose step recorded whole curves, and that asks for more years than there are."""
+    batch_id = make_batch("whole", workbook())
+    finish_jobs(batch_id)
+    execute_command(
+        """
+        UPDATE irp_job_configuration
+           SET job_configuration_data = jsonb_set(job_configuration_data, '{return_periods,99}', '5000')
+         WHERE batch_id = %s AND job_configuration_data ->> 'engine' = 'oasis_stochastic'
+        """,
+        (batch_id,),
+    )
+    record_results("whole", batch_id)
+    return write_report("whole", tmp_path_factory.mktemp("whole"))
+
+
+def chart_of(page: Path) -> list[dict[str, Any]]:
+    """The curves of a page's chart."""
+    [spec] = re.findall(r'vegaEmbed\("#curves", (\{.*\}), \{actions', page.read_text(encoding="utf-8"))
+    [curves] = json.loads(spec)["datasets"].values()
+    return list(curves)
+
+
+class TestWholeCurves:
+    def test_they_are_drawn_with_a_band_and_the_figures_marked_on_them(self, whole):
+        curves = chart_of(whole)
+        assert len(curves) == 4 * 3 * 2
+        for curve in curves:
+            assert curve["return_period"] == list(RETURN_PERIODS)
+            assert 60 < len(curve["years"]) <= 120
+            assert curve["years"][-1] == YEARS
+            assert len(curve["years"]) == len(curve["losses"]) == len(curve["low"]) == len(curve["high"])
+            marked = np.interp(curve["return_period"], curve["years"], curve["losses"], left=0)
+            assert marked == pytest.approx(np.array(curve["loss"]), rel=0.08)
+
+    def test_without_them_lines_are_between_the_figures(self, written):
+        for curve in chart_of(written):
+            assert (curve["years"], curve["losses"]) == (curve["return_period"], curve["loss"])
+            assert (curve["low"], curve["high"]) == ([], [])
+        assert "How sure these figures are" not in written.read_text(encoding="utf-8")
+
+    def test_the_page_says_how_sure_the_average_is_in_two_parts(self, whole):
+        text = shown(Page(whole).text)
+        sure = collect("whole").curves
+        average = sure.of("wind", "GUL", "AAL")
+        assert average is not None
+        assert f"{average.years_error_low:,.0f} \u2013 {average.years_error_high:,.0f}" in text
+        assert f"{average.sampling_error:,.0f}" in text
+        rare = sure.of("wind", "IL", "OEP", 250)
+        assert rare is not None
+        assert f"{rare.years_error_low:,.0f} \u2013 {rare.years_error_high:,.0f}" in text
+        assert text.count("not known without repeated runs") > 8
+
+    def test_return_periods_beyond_the_years_stay_visible(self, whole):
+        text = shown(Page(whole).text)
+        assert text.count("5,000 beyond 1,000 years") == 4
+        reason = "no figure at 5,000 years: beyond the 1,000 simulated years, and samples add no years"
+        assert f"property_wind, commercial_wind, wind, everything: {reason}" in collect("whole").notes
+
+    def test_another_curve_is_another_report(self, whole):
+        content = collect("whole").content()
+        assert len(content["whole curves"]["curves"]) == 12
+        assert content == collect("whole").content()
+
+    def test_curves_that_are_not_on_this_machine_are_noted_and_not_missed(self, whole, test_schema):
+        file = settings.cycle_dir(test_schema, "whole") / "curves" / "wind" / "gul.parquet"
+        away = file.rename(file.with_suffix(".away"))
+        try:
+            report = collect("whole")
+        finally:
+            away.rename(file)
+        assert report.curves.drawn == ()
+        assert any("The whole curves are not drawn: The file" in note for note in report.notes)
+        assert {subject.name for subject in report.subjects} >= {"wind", "everything"}
+
+    def test_many_analyses_stay_a_small_page(self, whole):
+        report = collect("whole")
+        [wind] = [subject for subject in report.subjects if subject.name == "wind"]
+        names = [f"analysis_{number:03}" for number in range(200)]
+        sure = {
+            key._replace(analysis_name=name): of
+            for name in names
+            for key, of in report.curves.sure.items()
+            if key.analysis_name == "wind"
+        }
+        points = points_of_each(6 * len(names))
+        drawn = tuple(
+            replace(
+                curve, name=name,
+                **{part: getattr(curve, part)[:points] for part in ("return_periods", "losses", "low", "high")},
+            )
+            for name in names
+            for curve in report.curves.drawn
+            if curve.name == "wind"
+        )  # fmt: skip
+        many = replace(
+            report,
+            subjects=tuple(replace(wind, name=name) for name in names),
+            curves=replace(report.curves, sure=sure, drawn=drawn),
+        )
+        assert len(render_page(many).encode()) < 3_000_000
 
 
 class TestUnfinished:

@@ -119,20 +119,18 @@ class TestPoints:
 
         supported = [period for period in at if kept and kept[0][0] <= period <= periods]
         for period in supported:
-            loss = float(np.interp(period, *zip(*kept, strict=True)))
+            loss = float(np.interp(period, *np.transpose(kept)))
             assert exact(period / 1.01) * (1 - 1e-9) <= loss <= exact(period * 1.01) * (1 + 1e-9)
         for period in (period for period in asked if kept and kept[0][0] <= period <= periods):
-            assert float(np.interp(period, *zip(*kept, strict=True))) == pytest.approx(exact(period))
+            assert float(np.interp(period, *np.transpose(kept))) == pytest.approx(exact(period))
 
 
 class TestErrorOfTheYears:
     def test_by_hand(self):
         # Of two years one has a loss. A quarter of the resamplings have it never, half once, a quarter twice.
         found = whole_curves(sampled_years([(2, 1, 10, 10)], periods=2, samples=1), [1, 2], seed=5)
-        assert found.intervals == {
-            (Metric.AAL, None): Interval(0, 10),
-            **{(metric, period): Interval(0, 10) for metric in (Metric.OEP, Metric.AEP) for period in (1, 2)},
-        }
+        places = [(Metric.AAL, None), *((metric, period) for metric in (Metric.OEP, Metric.AEP) for period in (1, 2))]
+        assert found.intervals == dict.fromkeys(places, Interval(0, 10))
 
     def test_more_samples_of_the_same_years_do_not_make_it_smaller(self):
         once = made_up(1, periods=300, samples=1)

@@ -190,13 +190,13 @@ def test_figures_are_those_of_the_definition(tmp_path, tables, samples, period):
     assert found["GUL", "AAL", None] == pytest.approx(float(np.mean(annual)))
     assert found["GUL", "STD_DEV", None] == pytest.approx(float(np.std(annual, ddof=1)))
     for metric, values in (("AEP", annual), ("OEP", largest)):
-        assert found.get(("GUL", metric, period)) == naive_loss(values, period, years=6)
+        assert found.get(("GUL", metric, period)) == naive_loss(values, period, simulated=6)
 
 
-def naive_loss(descending: list[float], period: int, years: int) -> object:
+def naive_loss(descending: list[float], period: int, simulated: int) -> object:
     observations = len(descending)
     points = [(observations / rank, loss) for rank, loss in enumerate(descending, start=1)]
-    if period > years:
+    if period > simulated:
         return None
     below = next(index for index, (years, _) in enumerate(points) if years <= period)
     years, loss = points[below]
