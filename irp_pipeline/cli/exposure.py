@@ -59,7 +59,7 @@ def _option(table: OedTable) -> Any:
     )
 
 
-@app.command(_SHOW, epilog="Example: irp exposure Q1-2024 --portfolio residential")
+@app.command(_SHOW, epilog="Example: irp exposure show Q1-2024 --portfolio residential")
 def show(
     cycle: CycleName,
     portfolio: Annotated[

@@ -42,6 +42,7 @@ def cells(latitudes: Floats, longitudes: Floats, values: Floats) -> tuple[Cell, 
     height = max(_step((north - south) / _MOST_ROWS), _step(width / _MOST_COLUMNS * cosine))
     breadth = _step(height / cosine)
     rows = np.floor(latitudes / height).astype(np.int64)
+    rows = np.minimum(rows, round(90.0 / height) - 1)  # the pole belongs to the row south of it
     columns = np.floor((west + east) / breadth).astype(np.int64)
     keys, cell = np.unique(rows * 10**6 + (columns + 10**5), return_inverse=True)
     sums, counts = np.bincount(cell.reshape(-1), values), np.bincount(cell.reshape(-1))
