@@ -9,6 +9,7 @@ import pytest
 from irp_pipeline.engines.oasis.amplify import Amplify
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
+from irp_pipeline.engines.oasis.multiplier import amplification
 from irp_pipeline.engines.oasis.segment_factors import by_segment
 
 REQUEST: dict[str, Any] = {"analysis": {"loss_multiplier": 2.0}}
@@ -94,3 +95,14 @@ def test_a_model_with_loss_factors_of_its_own_is_refused(job: Path) -> None:
 def test_without_a_table_nothing_is_written(job: Path) -> None:
     assert by_segment(job, REQUEST, Model(job.parent, {}, {})) == ({}, [])
     assert [path.name for path in job.iterdir()] == ["inputs"]
+
+
+def test_a_uniform_factor_is_part_of_the_settings_and_refused_where_oasis_lmf_cannot_apply_it() -> None:
+    own, custom = Model(Path("m"), {}, {}), Model(Path("m"), {"model_custom_gulcalc": "gulcalc"}, {})
+    assert amplification({"loss_multiplier": 1.5}, {}, own) == {"pla": True, "pla_uniform_factor": 1.5}
+    assert amplification({"loss_multiplier": 1.5, "segment_multipliers": "t.csv"}, {}, own) == {"pla": True}
+    assert amplification({}, {"pla": True}, custom) == {}
+    with pytest.raises(OasisError, match="loss_multiplier would replace the loss factors of the model"):
+        amplification({"loss_multiplier": 1.0}, {"pla": True}, own)
+    with pytest.raises(OasisError, match="computes ground-up losses by a program of its own"):
+        amplification({"loss_multiplier": 1.0}, {}, custom)
