@@ -72,8 +72,7 @@ def analysis_settings(analysis: Mapping[str, Any], model: Model, base: Mapping[s
     periods = tuple(sorted({*(analysis.get("return_periods") or ()), *(base.get("return_periods") or ())}))
     if periods:
         chosen["return_periods"] = list(periods)
-    if (multiplier := analysis.get("loss_multiplier")) is not None:
-        chosen |= amplification(multiplier, base)
+    chosen |= amplification(analysis, base, model)
     output: dict[str, Any] = {"alt_period": True, "parquet_format": True, **_EP_CURVES}
     if analysis.get("period_losses") and analysis["samples"]:
         output["plt_sample"] = True

@@ -97,6 +97,19 @@ _CurrencyRates = Annotated[
     ),
 ]
 
+_SegmentMultipliers = Annotated[
+    Text | None,
+    Column(
+        "A table of factors on the ground-up losses of segments (CSV with OED fields of the location table, and "
+        "`factor`): a path in the data folder or else in the models folder. Locations in no segment of it keep their "
+        "losses. Not possible for models with amplifications of their own.",
+        TEXT,
+        width=24,
+        of_what_if=True,
+        only_if_filled=True,
+    ),
+]
+
 
 class DeterministicColumns(Row):
     """The columns of an analysis with given loss factors."""
@@ -142,6 +155,7 @@ class StochasticColumns(Row):
     queue: Queue = None
     currency_rates: _CurrencyRates = None
     loss_multiplier: LossMultiplier = None
+    segment_multipliers: _SegmentMultipliers = None
 
     @classmethod
     def with_defaults(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +164,7 @@ class StochasticColumns(Row):
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().broken_rules(fields)
-        for column in ("model", "settings", "currency_rates"):
+        for column in ("model", "settings", "currency_rates", "segment_multipliers"):
             if (path := fields.get(column)) and (message := path_problem(path)):
                 yield column, message
         yield from _option_problems(fields)

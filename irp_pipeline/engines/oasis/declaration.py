@@ -23,6 +23,7 @@ from irp_pipeline.engines.oasis.needs import needs
 from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.engines.oasis.options import options_problem
 from irp_pipeline.engines.oasis.rates import rates_problem
+from irp_pipeline.engines.oasis.segment_factors import factors_problem
 from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.plugins import Requirement
@@ -80,11 +81,14 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
             yield "model_options", fault
     if settings and not path_problem(settings) and (fault := settings_problem(settings, folders.data, folders.models)):
         yield "settings", fault
-    if fault := multiplier_problem(analysis, folders):
-        yield "loss_multiplier", fault
+    if remark := multiplier_problem(analysis, folders):
+        yield remark
     rates = analysis.get("currency_rates")
     if rates and not path_problem(rates) and (fault := rates_problem(rates, folders)):
         yield "currency_rates", fault
+    factors = analysis.get("segment_multipliers")
+    if factors and not path_problem(factors) and (fault := factors_problem(factors, folders)):
+        yield "segment_multipliers", fault
 
 
 def _needs(analysis: Mapping[str, Any], folders: Folders | None) -> Needs:
@@ -160,6 +164,7 @@ STOCHASTIC: Final = EngineDeclaration(
         "model": NamedFile(_model_hash, ("model_options",)),
         "settings": NamedFile(lambda path, analysis: file_sha256(path)),
         "currency_rates": NamedFile(lambda path, analysis: file_sha256(path)),
+        "segment_multipliers": NamedFile(lambda path, analysis: file_sha256(path)),
     },
     checks=_checks,
     portfolio_checks=segment_checks,

@@ -138,7 +138,7 @@ def check_identifiers(inputs: Path, perspectives: Collection[str]) -> None:
     if of_policies:
         columns["account.csv"] = ("PolNumber",)
     for name, of_table in columns.items():
-        for number, row in enumerate(_rows(inputs / name, of_table), start=1):
+        for number, row in enumerate(rows_of(inputs / name, of_table), start=1):
             for column, text in row.items():
                 if found := [sign for sign in signs if sign in text]:
                     raise OasisError(
@@ -151,7 +151,7 @@ def currencies(inputs: Path) -> dict[str, set[str]]:
     """Return the stated currencies of the amounts in the files of a job, by column."""
     found: dict[str, set[str]] = {}
     for name, column in _CURRENCIES.items():
-        if stated := {row[column] for row in _rows(inputs / name, (column,)) if row[column]}:
+        if stated := {row[column] for row in rows_of(inputs / name, (column,)) if row[column]}:
             found[column] = stated
     return found
 
@@ -165,7 +165,7 @@ def may_exceed_ground_up(inputs: Path) -> set[tuple[str, str]]:
     layers: defaultdict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
     found: set[tuple[str, str]] = set()
     terms = ("PolNumber", "LayerNumber", "LayerAttachment", "LayerLimit", "LayerParticipation")
-    for row in _rows(inputs / "account.csv", (*_ACCOUNT_COLUMNS, *terms, *_STEP_COLUMNS)):
+    for row in rows_of(inputs / "account.csv", (*_ACCOUNT_COLUMNS, *terms, *_STEP_COLUMNS)):
         account = (row["PortNumber"], row["AccNumber"])
         if any(row[column].strip() not in {"", "0", "0.0"} for column in _STEP_COLUMNS):
             found.add(account)
@@ -232,8 +232,8 @@ def _number(text: str, default: float) -> float:
         return default
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterable[dict[str, str]]:
-    """The columns of a CSV file, whose header is not case-sensitive; missing columns are empty."""
+def rows_of(path: Path, columns: Sequence[str]) -> Iterable[dict[str, str]]:
+    """Yield the columns of a CSV file, whose header is not case-sensitive; missing columns are empty."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8-sig", newline="") as file:

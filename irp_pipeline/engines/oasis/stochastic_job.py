@@ -23,10 +23,12 @@ from irp_pipeline.engines.oasis.model import (
     read_object,
     unused_entries,
 )
+from irp_pipeline.engines.oasis.multiplier import COLUMNS as MULTIPLIERS
 from irp_pipeline.engines.oasis.outcome import read_outcome
 from irp_pipeline.engines.oasis.packages import check_packages
 from irp_pipeline.engines.oasis.portfolio import check_identifiers, currencies, read_locations
 from irp_pipeline.engines.oasis.rates import conversion_of
+from irp_pipeline.engines.oasis.segment_factors import by_segment
 from irp_pipeline.engines.oasis.segments import allocation_rules
 from irp_pipeline.engines.program import say
 from irp_pipeline.files import write_atomically
@@ -53,8 +55,9 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
         check_locations(read_locations(inputs))
     rules = allocation_rules(model.configuration) if analysis.get("segments") else None
     given = analysis_settings(analysis, model, _base_settings(model, request.get("settings")))
+    multiplied, unused = by_segment(folder, request, model)
     write_atomically(folder / "analysis_settings.json", json.dumps(given.chosen, indent=1))
-    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model) | converted, indent=1))
+    write_atomically(folder / "oasislmf.json", json.dumps(_absolute(model) | converted | multiplied, indent=1))
     processes = int(request["processes"])
     arguments = ["-C", "oasislmf.json", "-a", "analysis_settings.json", "-r", str(run), "-n", str(processes)]
     for name, flag in OED_FLAGS.items():
@@ -64,7 +67,7 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
         analysis["perspectives"],
         bool(analysis.get("event_losses")),
         bool(analysis.get("period_losses")),
-        multiplied=analysis.get("loss_multiplier") is not None,
+        multiplied=any(analysis.get(column) is not None for column in MULTIPLIERS),
     )
     notes = compile_parts(folder, parts)
     command = ["model", "run", *arguments, "--resource-monitor-interval", "9999"]
@@ -81,7 +84,7 @@ def stochastic_outcome(folder: Path, request: Mapping[str, Any]) -> dict[str, An
     if rules is not None:
         provenance["allocation_rules"] = rules
     provenance["notes"] = notes
-    provenance["ignored"] = [*ignored, *given.ignored]
+    provenance["ignored"] = [*ignored, *given.ignored, *unused]
     return outcome
 
 

@@ -46,8 +46,8 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
         return
     if fault := settings_problem(named, folders.data, folders.models):
         yield "settings", fault
-    if fault := multiplier_problem(analysis, folders):
-        yield "loss_multiplier", fault
+    if remark := multiplier_problem(analysis, folders):
+        yield remark
 
 
 def _notes(analysis: Mapping[str, Any], folders: Folders) -> Iterator[ColumnRemark]:

@@ -15,7 +15,9 @@ from irp_pipeline.helpers.wanted import wishes_of
 from irp_pipeline.losses import Figure
 
 _NOT_COMPARED: Final = frozenset({"name", "base", "queue"})
-_NOTHING: Final = "nothing"
+_NOTHING: Final = "none"
+_NOT_FILLED: Final = {"reinsurance": "the portfolio's own"}
+"""What an empty parameter means, where that is not nothing."""
 _OF_PROVENANCE: Final = ("engine", "engine_version", "model", "model_version", "occurrence_hash")
 """What the two may differ in although their parameters say nothing of it."""
 
@@ -154,7 +156,7 @@ def _differing(
 ) -> Iterator[Parameter]:
     for name in dict.fromkeys([*own, *base]):
         if name not in _NOT_COMPARED and own.get(name) != base.get(name):
-            yield Parameter(name, _told(base.get(name)), _told(own.get(name)))
+            yield Parameter(name, *(_told(of.get(name), _NOT_FILLED.get(name, _NOTHING)) for of in (base, own)))
     if not own_provenance or not base_provenance:
         return
     for name in _OF_PROVENANCE:
@@ -162,9 +164,9 @@ def _differing(
             yield Parameter(name.replace("_", " "), _told(base_provenance.get(name)), _told(own_provenance.get(name)))
 
 
-def _told(value: object) -> str:
+def _told(value: object, if_empty: str = _NOTHING) -> str:
     if value in (None, "", [], {}, ()):
-        return _NOTHING
+        return if_empty
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

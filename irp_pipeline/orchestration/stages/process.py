@@ -149,7 +149,7 @@ def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_fol
         findings = validate(
             extracted_tables(cycle, portfolio),
             needs=needs_of_portfolio(workbook, portfolio, data_folder),
-            currency=_currency(workbook, portfolio),
+            currency=currency_of_portfolio(workbook, portfolio),
         )
     except ExposureError as error:
         return PortfolioFindings(unreadable=str(error))
@@ -174,7 +174,7 @@ def needs_of_portfolio(workbook: "Workbook", portfolio: str, data_folder: Path) 
     return needed
 
 
-def _currency(workbook: "Workbook", portfolio: str) -> str | None:
+def currency_of_portfolio(workbook: "Workbook", portfolio: str) -> str | None:
     """The currency that all amounts of a portfolio must be in; None if each of its analyses converts them."""
     currency = workbook.metadata.currency
     fields = [

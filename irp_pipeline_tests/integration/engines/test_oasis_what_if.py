@@ -3,11 +3,13 @@
 Nothing is compiled here: Numba is off, which tiny models can afford.
 """
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from irp_pipeline_tests.support.oasis_jobs import Job, run_job
@@ -39,10 +41,20 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     write_reinsurance(reinsured, ceded=0.5)
     rates = folder / "rates.csv"
     rates.write_text("cur_from,cur_to,roe\nGBP,USD,1.0\n")
+    segments = folder / "segments.csv"
+    segments.write_text("LocNumber,factor\n1,1\n2,0.5\n3,7\n")
+    settings = folder / "settings.json"
+    summary = {"id": 7, "oed_fields": ["LocNumber"], "ord_output": {"alt_period": True}}
+    settings.write_text(json.dumps({"gul_output": True, "gul_summaries": [summary]}))
     runs: dict[str, tuple[Path, dict[str, Any], dict[str, Any]]] = {
-        "base": (portfolio, {}, {}),
+        "base": (portfolio, {}, {"settings": str(settings)}),
         "ones": (portfolio, {"loss_multiplier": 1.0, "currency": "USD"}, {"currency_rates": str(rates)}),
         "reinsured": (reinsured, {}, {}),
+        "by segment": (
+            portfolio,
+            {"loss_multiplier": 2.0, "segment_multipliers": "segments.csv", "perspectives": ["GUL"]},
+            {"segment_multipliers": str(segments), "settings": str(settings)},
+        ),
         "doubled": (portfolio, {"loss_multiplier": 2.0, "perspectives": ["GUL"]}, {}),
         "no rate": (portfolio, {"currency": "CHF"}, {"currency_rates": str(rates)}),
     }
@@ -71,6 +83,21 @@ def test_a_factor_of_two_doubles_every_ground_up_figure(jobs):
     base = of(jobs["base"], "GUL")
     assert of(jobs["doubled"], "GUL") == pytest.approx({key: 2 * loss for key, loss in base.items()}, rel=1e-6)
     assert base["GUL", "AAL", None] > 0
+
+
+def test_factors_of_segments_change_their_losses_alone(jobs):
+    """The uniform factor is 2: it doubles the first location, and the factor of the second makes up for it."""
+    assert jobs["by segment"].error is None
+    (first, second), (base_first, base_second) = (by_location(jobs[name]) for name in ("by segment", "base"))
+    assert first == pytest.approx(2 * base_first, rel=1e-6)
+    assert second == base_second > 0
+    assert jobs["by segment"].provenance["ignored"][-1] == "line 4 of segments.csv: no location has LocNumber 3"
+
+
+def by_location(job: Job) -> list[float]:
+    """The sampled ground-up AAL of each location."""
+    rows = pq.read_table(job.folder / job.outcome["files"]["gul_S2_palt"]).to_pylist()
+    return [row["MeanLoss"] for row in sorted(rows, key=lambda row: row["SummaryId"]) if row["SampleType"] == 2]
 
 
 def test_other_reinsurance_leaves_gross_losses_as_they_are_to_the_last_digit(jobs):

@@ -9,15 +9,18 @@ from typer.testing import CliRunner
 
 from irp_pipeline import settings
 from irp_pipeline.cli import app
+from irp_pipeline.engines import EngineError
+from irp_pipeline.engines.inputs import named_files
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.job_request import Requests
+from irp_pipeline.helpers.job_request import JobError, Requests
 from irp_pipeline.helpers.result import finished_jobs, get_results, save_results, what_ifs_of
 from irp_pipeline.report import collect, write_report
 from irp_pipeline.workbook import Workbook
 from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, workbook
+from irp_pipeline_tests.support.tiny_models import write_model
 
 BASE, WORSE, STRESSED = "property_wind", "property_worse", "stress_reinsured"
 
@@ -69,7 +72,7 @@ def test_each_figure_is_beside_that_of_the_base_in_sql_report_and_answer(batch_i
     assert set(answer) == {WORSE, STRESSED}
     worse = answer[WORSE]
     assert (worse["base"], worse["missing"]) == (BASE, None)
-    assert worse["differs_in"] == [{"parameter": "loss_multiplier", "base": "nothing", "own": "2"}]
+    assert worse["differs_in"] == [{"parameter": "loss_multiplier", "base": "none", "own": "2"}]
     [average] = [of for of in worse["figures"] if (of["perspective"], of["metric"]) == ("RI", "AAL")]
     base, own = (loss_of(batch_id, name, "RI", "AAL") for name in (BASE, WORSE))
     assert average["loss"] == own
@@ -80,13 +83,13 @@ def test_each_figure_is_beside_that_of_the_base_in_sql_report_and_answer(batch_i
     assert [of["loss_factor"] for of in answer[STRESSED]["figures"]] == [0.1, 0.5, 0.1, 0.5]
 
     shown = " ".join(results().split())
-    assert f"{WORSE} differs from {BASE} in loss_multiplier: nothing → 2" in shown
+    assert f"{WORSE} differs from {BASE} in loss_multiplier: none → 2" in shown
     assert f"{own - base:,.0f}" in shown
 
     page = write_report("Q1-2024", tmp_path / "report").read_text(encoding="utf-8")
     section = page[page.index("<h2>What if</h2>") : page.index("<h2>Exposure</h2>")]
     assert f"{own - base:+,.0f}".replace("-", "\N{MINUS SIGN}") in section
-    assert "Differs in reinsurance: nothing → more." in section
+    assert "Differs in reinsurance: the portfolio&#39;s own → more." in section
     assert "+100.0%" in section
     summary = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "### What if" in summary
@@ -128,6 +131,29 @@ def test_a_cycle_without_what_ifs_has_the_report_that_it_had(tmp_path: Path) -> 
     report = collect("Q1-2024")
     assert "what-ifs" not in report.content()
     assert "What if" not in write_report("Q1-2024", tmp_path / "report").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_a_what_if_are_in_its_request_by_hash_and_found_again(tmp_path: Path) -> None:
+    cycle_id = create_cycle("Q1-2024")
+    write_model(tmp_path, "grid")
+    (tmp_path / "rates.csv").write_text("cur_from,cur_to,roe\nGBP,EUR,1.2\n")
+    (tmp_path / "factors.csv").write_text("OccupancyCode,factor\n1050,2\n")
+    requests = Requests(cycle_id, "Q1-2024", tmp_path, [], needs_portfolio=False)
+    base = {"name": "a", "portfolio": "property", "engine": "oasis_stochastic", "model": "grid/tests/test_1",
+            "samples": 1, "perspectives": ["GUL"], "currency": "EUR"}  # fmt: skip
+    tables = {"currency_rates": "rates.csv", "segment_multipliers": "factors.csv"}
+    plain, request = requests.of(base), requests.of(base | tables)
+    assert request.keys() - plain.keys() == {"currency_rates_hash", "segment_multipliers_hash"}
+    cycle_folder = settings.cycle_dir(get_current_schema(), "Q1-2024")
+    found = named_files(request, cycle_folder)
+    assert {column: found[column] for column in tables} == {
+        column: str(tmp_path / file) for column, file in tables.items()
+    }
+    (tmp_path / "rates.csv").write_text("cur_from,cur_to,roe\nGBP,EUR,1.3\n")
+    with pytest.raises(EngineError, match=r"The currency_rates .*rates\.csv is not the one that the job was submitted"):
+        named_files(request, cycle_folder)
+    with pytest.raises(JobError, match=r"The currency_rates of the analysis cannot be used: there is no 'no\.csv'"):
+        requests.of(base | {"currency_rates": "no.csv"})
 
 
 def test_the_request_names_the_reinsurance_of_another_portfolio_by_key_and_hash() -> None:

@@ -92,7 +92,7 @@ def test_a_base_may_come_after_its_what_ifs(tmp_path: Path) -> None:
 
 
 def test_an_analysis_that_is_no_what_if_has_the_plain_data_that_it_always_had() -> None:
-    new = {"base", "reinsurance", "currency_rates", "loss_multiplier"}
+    new = {"base", "reinsurance", "currency_rates", "loss_multiplier", "segment_multipliers"}
     for analysis in example_workbook().to_json()["analyses"]:
         assert not new & analysis.keys()
     workbook = Workbook.model_validate(content({"name": "worse", "base": BASE, "loss_multiplier": 2}))
@@ -242,14 +242,11 @@ def test_a_factor_is_refused_where_the_model_applies_its_own(tmp_path: Path, dat
     assert problem == told(
         5,
         "loss_multiplier",
-        "the loss_multiplier 2 would replace the loss factors of the model, which the "
-        "settings apply (pla): take one of them out",
+        "loss_multiplier would replace the loss factors of the model, which the settings apply (pla): take one of them "
+        "out",
     )
     own = written(tmp_path, {"name": "a", "base": "commercial_wind", "loss_multiplier": 2})
-    assert (
-        "(loss_multiplier): the loss_multiplier 2 would replace"
-        in problems(own, data_dir=data_dir, check_files=True)[0]
-    )
+    assert "(loss_multiplier): loss_multiplier would replace" in problems(own, data_dir=data_dir, check_files=True)[0]
 
 
 def test_the_base_of_a_job_cannot_be_changed_but_its_factor_can() -> None:
