@@ -6,12 +6,13 @@ Here: finding the files of a profile. Not here: computing it (:mod:`irp_pipeline
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from dataclasses import dataclass
 
 from irp_pipeline.cycle_files import EXPOSURE
 from irp_pipeline.exposure.profile.records import ExposureProfile
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.cycle import Cycle, find_cycle
+from irp_pipeline.helpers.cycle_before import cycle_before, stated_date
 from irp_pipeline.postgres.running import fetch_all
 
 
@@ -36,18 +37,26 @@ def find_profile(cycle: Cycle) -> ExposureProfile | None:
     return read_profile(dict(zip(names, read_artefacts(cycle.cycle_name, found.values()), strict=True)))
 
 
+@dataclass(frozen=True)
+class _Profiled:
+    """A cycle that has a profile."""
+
+    cycle_id: int
+    cycle_name: str
+    exposure_date: dt.date | None
+
+
 def profiled_cycle_before(cycle: Cycle) -> Cycle | None:
     """Return the cycle before another one, of those that have a profile; None if there is none.
 
-    It is the one with the latest earlier exposure date. If the cycle, or every older one, states no exposure date, it
-    is the youngest of the older ones.
+    :mod:`irp_pipeline.helpers.cycle_before` has the rule.
 
     Raises:
         DatabaseError: the database refuses or is away.
     """
     rows = fetch_all(
         """
-        SELECT c.cycle_name, (c.created_ts, c.id) < (self.created_ts, self.id) AS older, c.id = self.id AS itself,
+        SELECT c.id, c.cycle_name, (c.created_ts, c.id) < (self.created_ts, self.id) AS older,
                (SELECT f.configuration_data #>> '{metadata,exposure_date}' FROM irp_configuration f
                  WHERE f.cycle_id = c.id ORDER BY f.status = 'ACTIVE' DESC, f.id DESC LIMIT 1) AS exposure_date
           FROM irp_cycle c, irp_cycle self
@@ -60,19 +69,9 @@ def profiled_cycle_before(cycle: Cycle) -> Cycle | None:
         """,
         (cycle.id,),
     )
-    own = next(_date(row) for row in rows if row["itself"])
-    others = [row for row in rows if not row["itself"]]
-    dated = [row for row in others if own is not None and (date := _date(row)) is not None and date < own]
-    if dated:
-        chosen = max(dated, key=lambda row: (_date(row), row["older"]))
-    else:
-        by_age = [row for row in others if row["older"] and (own is None or _date(row) is None)]
-        if not by_age:
-            return None
-        chosen = by_age[-1]
-    return find_cycle(chosen["cycle_name"])
-
-
-def _date(row: dict[str, Any]) -> dt.date | None:
-    stated = row["exposure_date"]
-    return None if stated is None else dt.date.fromisoformat(stated[:10])
+    found = {row["id"]: _Profiled(row["id"], row["cycle_name"], stated_date(row["exposure_date"])) for row in rows}
+    own = found.pop(cycle.id)
+    older = [found[row["id"]] for row in reversed(rows) if row["older"]]
+    younger = [one for one in found.values() if one not in older]
+    before = cycle_before(own.cycle_name, own.exposure_date, older, younger)
+    return None if before is None else find_cycle(before[0].cycle_name)

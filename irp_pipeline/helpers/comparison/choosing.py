@@ -1,17 +1,17 @@
 """Choosing: which batch of a cycle is compared, and which cycle is the one before another.
 
-The cycle before is the one with the latest earlier exposure date. A cycle whose workbook does not say its exposure date
-is placed by its age instead.
+:mod:`irp_pipeline.helpers.cycle_before` has the rule for the cycle before.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from irp_pipeline.helpers.comparison.errors import ComparisonError
+from irp_pipeline.helpers.cycle_before import cycle_before as before_of
+from irp_pipeline.helpers.cycle_before import stated_date
 from irp_pipeline.helpers.cycle_lookup import Cycle
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 
@@ -91,26 +91,8 @@ def cycle_before(cycle: Cycle, exposure_date: dt.date | None) -> Before | None:
         exposure_date: its exposure date, if it has one.
     """
     older, younger = (_neighbours(cycle, sign, order) for sign, order in (("<", "DESC"), (">", "ASC")))
-    undated = [one for one in older if one.exposure_date is None]
-    if exposure_date is None:
-        if not older:
-            return None
-        return Before(chosen=older[0], reason=f"by age, since {cycle.cycle_name} states no exposure date")
-    dated = [one for one in (*older, *younger) if one.exposure_date is not None and one.exposure_date < exposure_date]
-    if dated:
-        # Of several cycles on one day, the youngest that is older than this one.
-        found = max(dated, key=lambda one: (one.exposure_date, one in older, one.cycle_id))
-        return Before(chosen=found, reason=_by_date(found, exposure_date, undated))
-    if undated:
-        name = undated[0].cycle_name
-        return Before(chosen=undated[0], reason=f"by age, since {name} states no exposure date")
-    return None
-
-
-def _by_date(found: Chosen, exposure_date: dt.date, undated: Sequence[Chosen]) -> str:
-    left_out = [one.cycle_name for one in undated if one.cycle_id > found.cycle_id]
-    aside = f"; not considered, since without an exposure date: {', '.join(left_out)}" if left_out else ""
-    return f"by exposure date, {found.exposure_date} before {exposure_date}{aside}"
+    found = before_of(cycle.cycle_name, exposure_date, older, younger)
+    return None if found is None else Before(chosen=found[0], reason=found[1])
 
 
 def _neighbours(cycle: Cycle, sign: str, order: str) -> list[Chosen]:
@@ -130,5 +112,4 @@ def _neighbours(cycle: Cycle, sign: str, order: str) -> list[Chosen]:
 
 
 def _chosen(row: dict[str, Any]) -> Chosen:
-    stated = row["exposure_date"]
-    return Chosen(**row | {"exposure_date": None if stated is None else dt.date.fromisoformat(stated[:10])})
+    return Chosen(**row | {"exposure_date": stated_date(row["exposure_date"])})
