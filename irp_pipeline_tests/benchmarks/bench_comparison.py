@@ -32,7 +32,8 @@ begin = time.perf_counter()
 found = {call}
 seconds = time.perf_counter() - begin
 figures = found["figures"] if isinstance(found, dict) else found.figures
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(figures)]))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, len(figures)]))
 """
 
 
@@ -48,21 +49,24 @@ def run(options: Options) -> list[Target]:
         measured = {what: _measured(call.format(name=cycle_name(2))) for what, call in _WAYS.items()}
     show_table(
         "One comparison in a process of its own",
-        ("", "seconds", "MB", "figures compared"),
-        [(what, f"{seconds:.2f}", f"{size:.0f}", f"{rows:,}") for what, (seconds, size, rows) in measured.items()],
+        ("", "seconds", "CPU", "MB", "figures compared"),
+        [
+            (what, f"{seconds:.2f}", f"{cpu:.2f}", f"{size:.0f}", f"{rows:,}")
+            for what, (seconds, cpu, size, rows) in measured.items()
+        ],
     )
     return [
         target
-        for what, (seconds, size, _) in measured.items()
+        for what, (seconds, _, size, _) in measured.items()
         for target in (Target(what, seconds, SECONDS, " s"), Target(f"{what}: memory", size, MEGABYTES, " MB"))
     ]
 
 
-def _measured(call: str) -> tuple[float, float, int]:
+def _measured(call: str) -> tuple[float, float, float, int]:
     code = _MEASURED.format(schema=_SCHEMA, call=call)
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    seconds, size, rows = json.loads(answer.stdout)
-    return seconds, size, rows
+    seconds, cpu, size, rows = json.loads(answer.stdout)
+    return seconds, cpu, size, rows
 
 
 def _make_figures(analyses: int, segments: int = 50) -> int:
