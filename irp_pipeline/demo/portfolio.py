@@ -91,6 +91,7 @@ LOCATIONS_OF: Final[Mapping[str, int]] = {name: portfolio.locations for name, po
 """The portfolios, and how many locations each has."""
 LOCATIONS: Final = sum(LOCATIONS_OF.values())
 
+_SEGMENTS = ["OccupancyCode"]
 _SEED: Final = 20240101
 # Made-up centres: latitude and longitude in degrees, and the share of the locations around each.
 _TOWNS: Final = (
@@ -136,6 +137,7 @@ def write_portfolios(folder: Path) -> Path:
                     "engine": "oasis_deterministic",
                     "loss_factor": [0.01, 0.1],
                     "perspectives": list(Perspective),
+                    "segments": _SEGMENTS,
                 },
             ],
             "groupings": [{"name": "all_wind", "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
@@ -152,6 +154,7 @@ def _wind_analysis(portfolio: str) -> dict[str, Any]:
         "model": MODEL,
         "samples": 10,
         "perspectives": list(Perspective),
+        "segments": _SEGMENTS,
     }
 
 

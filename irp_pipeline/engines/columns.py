@@ -107,9 +107,20 @@ Segments = Annotated[
 ]
 
 
+def figures_of_segment(analysis: Mapping[str, Any]) -> int:
+    """Return how many figures each segment of an analysis has in each perspective."""
+    factors = analysis.get("loss_factor")
+    return len(factors) if factors else 2 + 2 * len(analysis.get("return_periods") or ())
+
+
 def segment_checks(analysis: Mapping[str, Any], tables: Mapping[OedTable, Path]) -> Iterator[tuple[str, str]]:
     """Say why the portfolio of an analysis cannot be parted into its segments, as column and message."""
-    problems = segment_problems(analysis.get("segments") or (), analysis.get("perspectives") or (), tables)
+    problems = segment_problems(
+        analysis.get("segments") or (),
+        analysis.get("perspectives") or (),
+        tables,
+        figures=figures_of_segment(analysis),
+    )
     yield from (("segments", message) for message in problems)
 
 

@@ -19,6 +19,8 @@ MOST_FIELDS: Final = 5
 """In one combination."""
 MOST_SEGMENTS: Final = 2000
 """Of one analysis, in all combinations together."""
+MOST_FIGURES: Final = 200_000
+"""Of the segments of one analysis: they are one part of the result of its job."""
 
 _TABLES: Final = (OedTable.LOCATION, OedTable.ACCOUNT)
 _ACCOUNT: Final = ("PortNumber", "AccNumber")
@@ -78,7 +80,11 @@ def _spelling(name: str) -> str:
 
 
 def segment_problems(
-    combinations: Sequence[str], perspectives: Collection[str], tables: Mapping[OedTable, Path]
+    combinations: Sequence[str],
+    perspectives: Collection[str],
+    tables: Mapping[OedTable, Path],
+    *,
+    figures: int = 1,
 ) -> Iterator[str]:
     """Say why a portfolio cannot be parted into segments.
 
@@ -86,6 +92,7 @@ def segment_problems(
         combinations: combinations of OED fields.
         perspectives: the perspectives of the losses: ``GUL``, ``IL``, ``RI``.
         tables: the CSV file of each table that the portfolio has.
+        figures: how many figures each segment has in each perspective.
 
     Yields:
         Each reason, as a sentence without a full stop.
@@ -115,10 +122,13 @@ def segment_problems(
     for combination in combinations:
         if all(of_table[name] is not None for name in fields_of(combination)):
             number += _segments(fields_of(combination), read)
-    if number > MOST_SEGMENTS:
+    each = max(1, figures * len(perspectives))
+    most = min(MOST_SEGMENTS, MOST_FIGURES // each)
+    if number > most:
+        with_figures = f" with {each:,} figures each" if most < MOST_SEGMENTS else ""
         yield (
-            f"{'; '.join(combinations)} would be {number:,} segments; at most {MOST_SEGMENTS:,} are possible, so name "
-            "fields with fewer values"
+            f"{'; '.join(combinations)} would be {number:,} segments{with_figures}; at most {most:,} are possible, so "
+            "name fields with fewer values" + (", or fewer return periods" if with_figures else "")
         )
 
 

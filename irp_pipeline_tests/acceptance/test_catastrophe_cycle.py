@@ -86,11 +86,11 @@ def results() -> pd.DataFrame:
 
 
 def figures_of(analysis: str) -> dict[tuple[str, str, float | None], float]:
-    """The recorded figures by perspective, metric, and return period or loss factor."""
+    """The recorded figures of the whole portfolio by perspective, metric, and return period or loss factor."""
     rows = fetch_all(
         """
         SELECT perspective, metric, coalesce(return_period, loss_factor) AS of, loss
-          FROM irp_analysis_result WHERE analysis_name = %s
+          FROM irp_analysis_result WHERE analysis_name = %s AND segment_by = '{}'
         """,
         (analysis,),
     )
@@ -223,6 +223,22 @@ def test_deterministic_figures_equal_those_by_hand(demo: Demo, tmp_path: Path):
     kept = pq.read_table(demo.job_folder("commercial_stress") / "results" / "losses.parquet").to_pandas()
     table = pd.read_csv(tmp_path / "losses.csv")
     assert kept["gul"].tolist() == pytest.approx(table["loss_gul"].tolist(), rel=1e-12)
+
+
+def test_segments_add_up_to_the_whole(demo: Demo):
+    parts = fetch_all(
+        """
+        SELECT analysis_name, perspective, metric, coalesce(loss_factor, 0) AS factor, count(*) AS number,
+               sum(loss) FILTER (WHERE segment_by = '{}') AS whole, sum(loss) FILTER (WHERE segment_by <> '{}') AS added
+          FROM irp_analysis_result WHERE metric IN ('AAL', 'LOSS')
+         GROUP BY analysis_name, perspective, metric, factor
+        """
+    )
+    assert {(row["analysis_name"], row["number"]) for row in parts} == {
+        ("residential_wind", 2), ("commercial_wind", 4), ("commercial_stress", 4), ("all_wind", 5),
+    }  # fmt: skip
+    for row in parts:
+        assert row["added"] == pytest.approx(row["whole"], rel=1e-6)
 
 
 def test_a_group_is_what_its_members_lose_year_by_year(demo: Demo):

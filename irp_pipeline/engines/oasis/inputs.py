@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from irp_pipeline.engines.columns import segment_checks
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.portfolio import (
     Locations,
     check_repeated,
 )
 from irp_pipeline.exposure.portfolio import portfolio_files
-from irp_pipeline.exposure.segment_fields import segment_problems
 from irp_pipeline.vocabulary import Perspective
 
 NOTHING_INSURED: Final = (
@@ -32,8 +32,7 @@ def check_tables(inputs: Path, perspectives: Collection[str]) -> None:
 
 def check_segments(inputs: Path, analysis: Mapping[str, Any]) -> None:
     """Refuse segments by which the portfolio cannot be parted; the message has all reasons."""
-    tables = portfolio_files(inputs)
-    if problems := list(segment_problems(analysis.get("segments") or (), analysis["perspectives"], tables)):
+    if problems := [message for _, message in segment_checks(analysis, portfolio_files(inputs))]:
         raise OasisError(f"The segments cannot be computed: {'; '.join(problems)}")
 
 

@@ -230,7 +230,7 @@ class TestComparison:
 
 
 class TestSegments:
-    def test_they_have_tables_and_bars_and_the_rest_of_the_report_is_of_whole_portfolios(self, home, tmp_path):
+    def test_they_have_tables_and_bars_and_the_rest_of_the_report_is_of_whole_portfolios(self, finished, tmp_path):
         asked = {"property_wind": ["OccupancyCode", "CountryCode+OccupancyCode"], "commercial_wind": ["OccupancyCode"]}
         batch_id = make_batch("by-occupancy", workbook(segments=asked))
         finish_jobs(batch_id, allocation_rules={"IL": 2, "RI": 3})

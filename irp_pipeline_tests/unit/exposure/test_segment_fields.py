@@ -63,6 +63,8 @@ def test_a_portfolio_that_has_them_can_be_parted(tables):
     assert list(segment_problems(("CountryCode", "AccNumber+BranchName"), ("GUL", "IL"), tables)) == []
     assert list(segment_problems(("LOB+PolNumber",), ("IL",), tables)) == []
     assert list(segment_problems((), ("GUL",), {})) == []
+    [message] = segment_problems(("BranchName",), ("GUL", "IL"), tables, figures=80_000)
+    assert "would be 2 segments with 160,000 figures each; at most 1 are possible" in message
 
 
 def test_all_that_it_lacks_is_told_at_once(tables):
