@@ -90,4 +90,6 @@ def _result_content(result: Mapping[str, Any]) -> dict[str, Any]:
         name: entry["sha256"] if isinstance(entry, Mapping) else entry
         for name, entry in (result.get("files") or {}).items()
     }
-    return {"figures": result.get("figures"), "currency": result.get("currency"), "files": files}
+    means = (result.get("provenance") or {}).get("aal_by_means")  # not recorded by jobs of before
+    content = {"figures": result.get("figures"), "currency": result.get("currency"), "files": files}
+    return content | ({"means": means} if means else {})

@@ -103,15 +103,16 @@ def test_of_a_deleted_cycle_goes_what_the_pipeline_made_and_workbook_and_sources
     create_cycle("Q2")
     put(folder_of("Q2") / "configuration.xlsx")
     put(folder_of("Q1") / "extracts" / "property" / "location.parquet")
+    put(folder_of("Q1") / "curves" / "wind" / "gul.parquet")
     put(folder_of("Q1") / "notes.txt")
     delete("Q1")
     reasons = found()
     assert set(reasons.values()) == {Reason.CYCLE}
-    assert {path.split("/")[1] for path in reasons} == {"extracts", "jobs", "portfolios", "report"}
+    assert {path.split("/")[1] for path in reasons} == {"curves", "extracts", "jobs", "portfolios", "report"}
     prune(find_prunable(grace_hours=0), 0)
     left = {path.partition("/")[0] for path in files_of(folder_of("Q1"))}
     assert {"configuration.xlsx", "data", "notes.txt"} <= left
-    assert not left & {"extracts", "portfolios", "report"}
+    assert not left & {"curves", "extracts", "portfolios", "report"}
     assert (folder_of("Q1") / "data" / "run.sh").exists()
     assert (folder_of("Q2") / "configuration.xlsx").exists()
 
