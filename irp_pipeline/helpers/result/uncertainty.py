@@ -72,8 +72,8 @@ NAMES: Final = tuple(field.name for field in fields(Uncertainty))
 def figure_key(found: RecordedFigure) -> SureOf:
     """Return the key of a figure within a batch."""
     figure = found.figure
-    segment = (tuple(getattr(figure, name, ())) for name in ("segment_by", "segment"))
-    return SureOf(found.analysis_name, figure.perspective, figure.metric, figure.return_period, *segment)
+    of_whole = found.analysis_name, figure.perspective, figure.metric, figure.return_period
+    return SureOf(*of_whole, figure.segment_by, figure.segment)
 
 
 def sampling_error(found: RecordedFigure, jobs: Sequence[JobResult]) -> tuple[float | None, str | None]:
