@@ -44,9 +44,9 @@ def compare_figures(
     Returns:
         A row for each figure of either side: analysis_name, is_group, segment_by and segment (joined by ``+``, empty
         for a whole portfolio), perspective, metric, return_period, loss_factor, currency_before, currency_after,
-        before, after, change, relative_change (a share of before; missing if that is zero), not_compared (why there is
-        no change; missing if there is one), differences (in words, empty if there are none). Whole portfolios come
-        first. Analyses and groups, and the segments of each kind, are sorted by how much they move the total, those
+        before, after, change, relative_change (a share of before; missing if that is zero, or too small to divide by),
+        not_compared (why there is no change; missing if there is one), differences (in words, empty if there are none).
+        Whole portfolios come first. Analyses and groups, and the segments of each kind, are sorted by how much they move the total, those
         with losses at loss factors after those with averages. Those that cannot be compared come last, except what is
         on one side only, which moves the total by all it has.
     """
@@ -68,8 +68,9 @@ def compare_figures(
             *(codes["analysis_name"], np.where(np.isnan(weight), np.inf, -weight), at_factors, codes["segment_by"]),
         )
     )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(loss_before != 0, change / loss_before, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = change / loss_before
+    relative = np.where(np.isfinite(share), share, np.nan)
     currency = {
         name: _categorical(np.where(row >= 0, rows.codes["currency"][row], -1)[order], rows.words["currency"])
         for name, row in (("currency_before", row_before), ("currency_after", row_after))
