@@ -46,9 +46,9 @@ def compare_figures(
         for a whole portfolio), perspective, metric, return_period, loss_factor, currency_before, currency_after,
         before, after, change, relative_change (a share of before; missing if that is zero, or too small to divide by),
         not_compared (why there is no change; missing if there is one), differences (in words, empty if there are none).
-        Whole portfolios come first. Analyses and groups, and the segments of each kind, are sorted by how much they move the total, those
-        with losses at loss factors after those with averages. Those that cannot be compared come last, except what is
-        on one side only, which moves the total by all it has.
+        Whole portfolios come first. Analyses and groups, and the segments of each kind, are sorted by how much they
+        move the total, those with losses at loss factors after those with averages. Those that cannot be compared come
+        last, except what is on one side only, which moves the total by all it has.
     """
     import numpy as np
     import pandas as pd
