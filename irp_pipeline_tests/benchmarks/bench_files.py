@@ -20,7 +20,7 @@ import pytest
 
 from irp_pipeline import settings, store
 from irp_pipeline_tests.benchmarks.harness import Options, Target, show_table
-from irp_pipeline_tests.support.s3_server import s3_server
+from irp_pipeline_tests.support.s3_server import s3_server_itself
 
 SHARE_OF_S3FS: Final = 0.8
 
@@ -39,7 +39,7 @@ def run(options: Options) -> list[Target]:
     rounds = 2 if options.quick else _ROUNDS
     with (
         tempfile.TemporaryDirectory(prefix="irp-bench-") as folder,
-        s3_server() as port,
+        s3_server_itself() as port,
         pytest.MonkeyPatch.context() as env,
     ):
         for name, value in {

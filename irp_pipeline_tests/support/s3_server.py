@@ -19,6 +19,16 @@ from irp_pipeline_tests.support.waiting import wait_until
 @contextmanager
 def s3_server(host: str = "127.0.0.1") -> Iterator[Gate]:
     """Run an S3 server; yield a gate before it, at an address of this machine."""
+    with (
+        s3_server_itself() as port,
+        closing(Gate(lambda: socket.create_connection(("127.0.0.1", port)), host)) as gate,
+    ):
+        yield gate
+
+
+@contextmanager
+def s3_server_itself() -> Iterator[int]:
+    """Run an S3 server; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(
@@ -31,8 +41,7 @@ def s3_server(host: str = "127.0.0.1") -> Iterator[Gate]:
     )
     try:
         wait_until(lambda: _answers(port), "the S3 server answers")
-        with closing(Gate(lambda: socket.create_connection(("127.0.0.1", port)), host)) as gate:
-            yield gate
+        yield port
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
