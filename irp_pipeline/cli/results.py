@@ -12,6 +12,7 @@ from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
 from irp_pipeline.cli.what_ifs import show_what_ifs
+from irp_pipeline.errors import IrpError
 from irp_pipeline.losses.segments import joined
 from irp_pipeline.vocabulary import Metric, Perspective
 
@@ -121,11 +122,11 @@ def _print_tables(figures: Sequence[RecordedFigure], by_means: Collection[str], 
 
 def _beyond(batch_id: int) -> dict[str, str]:
     """Return of each analysis and group which return periods have no figure, and why."""
-    from irp_pipeline.helpers.result import ResultError, return_periods_left_out
+    from irp_pipeline.helpers.result import return_periods_left_out
 
     try:
         return return_periods_left_out(batch_id)
-    except ResultError as error:  # the saved figures are shown all the same
+    except IrpError as error:  # such as an engine that is not installed here: the saved figures are shown all the same
         output.print_note(str(error))
         return {}
 

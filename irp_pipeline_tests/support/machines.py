@@ -45,9 +45,18 @@ def machines(*names: str) -> Iterator[dict[str, list[str]]]:
             yield prefixes
 
 
+def _remove_leftovers(names: Sequence[str]) -> None:
+    """Remove what a killed process of tests left; under the lock, nobody else's are there."""
+    for name in names:
+        subprocess.run(["ip", "link", "del", f"irp-{name}"], capture_output=True)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    subprocess.run(["ip", "link", "del", _BRIDGE], capture_output=True)
+
+
 @contextmanager
 def _made(names: Sequence[str]) -> Iterator[dict[str, list[str]]]:
     made = []
+    _remove_leftovers(names)
     try:
         _ip("link", "add", _BRIDGE, "type", "bridge")
         made.append(("link", "del", _BRIDGE))
