@@ -160,7 +160,7 @@ class TestWholeCurves:
                   "currency", "job_ids"]  # fmt: skip
         added = ["years_error_low", "years_error_high", "years_error_unknown", "replications", "sampling_error",
                  "sampling_error_unknown"]  # fmt: skip
-        assert table.column_names == before + added
+        assert table.column_names == [*before, "segment_by", "segment", *added]
         assert table["loss"].to_pylist() == results["loss"].tolist()
         rows = [row for row in table.to_pylist() if row["metric"] in {"AAL", "OEP", "AEP"}]
         assert all(row["years_error_low"] <= row["years_error_high"] for row in rows)
