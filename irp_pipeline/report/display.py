@@ -106,10 +106,13 @@ def percentage(share: float) -> str:
 
 def change_amount(value: ComparedFigure | ExposureLine) -> str:
     """Format a change from the cycle before as an amount with its sign."""
-    if value.change is None:
-        return NOTHING
-    sign = "+" if value.change > 0 else _MINUS if value.change < 0 else ""
-    return f"{sign}{amount(abs(value.change))}"
+    return NOTHING if value.change is None else signed_amount(value.change)
+
+
+def signed_amount(value: float) -> str:
+    """Format a difference of amounts with its sign."""
+    sign = "+" if value > 0 else _MINUS if value < 0 else ""
+    return f"{sign}{amount(abs(value))}"
 
 
 def number(value: object) -> str:

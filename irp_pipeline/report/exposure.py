@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 def prepare_exposure(environment: jinja2.Environment) -> None:
     """Give a template what the section needs beside its content."""
-    environment.filters |= {"compact": compact, "percent": percent, "place": place, "radius": radius, "signed": signed}
+    environment.filters |= {
+        "compact": compact,
+        "percent": percent,
+        "place": place,
+        "radius": radius,
+        "percentage": percentage,
+    }
     environment.globals |= {
         "coordinates": Known.COORDINATES,
         "draw_map": draw_map,
@@ -63,11 +69,6 @@ def place(circle: Circle) -> str:
 def radius(metres: int) -> str:
     """Format the radius of a circle."""
     return f"{metres / 1000:g} km" if metres >= 1000 else f"{metres} m"
-
-
-def signed(share: float) -> str:
-    """Format a change of an amount that was not zero."""
-    return percentage(share)
 
 
 def collect_exposure(cycle: Cycle) -> ExposureSection | None:

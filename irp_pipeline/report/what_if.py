@@ -7,10 +7,9 @@ from typing import Final
 
 from irp_pipeline.helpers.result import Difference, WhatIf
 from irp_pipeline.losses import Figure
-from irp_pipeline.report.display import amount, deviation, metric_title, years
+from irp_pipeline.report.display import deviation, metric_title, signed_amount, years
 from irp_pipeline.vocabulary import Metric
 
-_MINUS: Final = "\N{MINUS SIGN}"
 _WORDS: Final[dict[str, str]] = {Metric.STD_DEV: "Std. dev.", Metric.LOSS: "Loss"}
 _MAIN: Final = frozenset({Metric.AAL, Metric.LOSS})
 """The figures that are always shown; the others are folded."""
@@ -53,14 +52,6 @@ def words_of(figure: Figure) -> str:
     return name if figure.loss_factor is None else f"{name} at {figure.loss_factor * 100:g} %"
 
 
-def signed(value: float) -> str:
-    """Format a difference of amounts with its sign."""
-    shown = amount(abs(value))
-    if value == 0:
-        return "0"
-    return f"+{shown}" if value > 0 else f"{_MINUS}{shown}"
-
-
 def relative(difference: Difference) -> str:
     """Format a difference as a share of the base."""
     return "0.0%" if difference.amount == 0 else deviation((difference.figure.loss, difference.base_loss))
@@ -72,6 +63,6 @@ def _row(difference: Difference) -> Row:
         difference.figure.perspective.value,
         difference.base_loss,
         difference.figure.loss,
-        signed(difference.amount),
+        signed_amount(difference.amount),
         relative(difference),
     )

@@ -17,13 +17,14 @@ from irp_pipeline.engines.oasis import DETERMINISTIC as DETERMINISTIC_NAME
 from irp_pipeline.engines.oasis import STOCHASTIC as STOCHASTIC_NAME
 from irp_pipeline.engines.oasis import oasis
 from irp_pipeline.engines.oasis.columns import EXAMPLES, DeterministicColumns, StochasticColumns
+from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import CONFIGURATION
 from irp_pipeline.engines.oasis.multiplier import multiplier_problem
 from irp_pipeline.engines.oasis.needs import needs
 from irp_pipeline.engines.oasis.notes import notes
 from irp_pipeline.engines.oasis.options import options_problem
-from irp_pipeline.engines.oasis.rates import rates_problem
-from irp_pipeline.engines.oasis.segment_factors import factors_problem
+from irp_pipeline.engines.oasis.rates import read_rates
+from irp_pipeline.engines.oasis.segment_factors import read_factors
 from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.hashes import file_sha256
 from irp_pipeline.plugins import Requirement
@@ -62,6 +63,24 @@ def _model_problem(path: str, has_options: bool, data_dir: Path, models_dir: Pat
     return None
 
 
+def _table_problem(path: str, folders: Folders, read: Callable[[Path], object]) -> str | None:
+    """Why ``path`` is not the table that a cell must name; None if it is one.
+
+    Args:
+        path: what the cell holds.
+        folders: where it is.
+        read: reads the table, or raises.
+    """
+    try:
+        target = folders.find(path)
+        if target.is_dir():
+            return f"{quoted(path)} is a folder; name the file in it"
+        read(target)
+    except (WorkbookError, OasisError, OSError) as error:
+        return str(error)
+    return None
+
+
 def _checks_of_options(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[ColumnRemark]:
     if fault := options_problem(analysis):
         yield "model_options", fault
@@ -84,10 +103,10 @@ def _checks(analysis: Mapping[str, Any], folders: Folders | None) -> Iterator[Co
     if remark := multiplier_problem(analysis, folders):
         yield remark
     rates = analysis.get("currency_rates")
-    if rates and not path_problem(rates) and (fault := rates_problem(rates, folders)):
+    if rates and not path_problem(rates) and (fault := _table_problem(rates, folders, read_rates)):
         yield "currency_rates", fault
     factors = analysis.get("segment_multipliers")
-    if factors and not path_problem(factors) and (fault := factors_problem(factors, folders)):
+    if factors and not path_problem(factors) and (fault := _table_problem(factors, folders, read_factors)):
         yield "segment_multipliers", fault
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline.columns import Folders, WorkbookError, quoted
+from irp_pipeline.columns import quoted
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.exposure.currencies import CURRENCIES
 from irp_pipeline.files import write_atomically
@@ -19,23 +19,6 @@ from irp_pipeline.files import write_atomically
 _COLUMNS: Final = ("cur_from", "cur_to", "roe")
 Rates = Mapping[tuple[str, str], float]
 """How much one unit of the first currency is in the second."""
-
-
-def rates_problem(path: str, folders: Folders) -> str | None:
-    """Say why ``path`` is no table of exchange rates; None if it is one.
-
-    Args:
-        path: an analysis's ``currency_rates``.
-        folders: where it is.
-    """
-    try:
-        target = folders.find(path)
-        if target.is_dir():
-            return f"{quoted(path)} is a folder; name the file in it"
-        read_rates(target)
-    except (WorkbookError, OasisError, OSError) as error:
-        return str(error)
-    return None
 
 
 def read_rates(path: Path) -> Rates:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from irp_pipeline.columns import Folders, WorkbookError, quoted
+from irp_pipeline.columns import quoted
 from irp_pipeline.engines.oasis import amplify
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import Model
@@ -48,18 +48,6 @@ class SegmentFactors:
     fields: tuple[str, ...]
     factors: Mapping[tuple[str, ...], float]
     lines: Mapping[tuple[str, ...], int]
-
-
-def factors_problem(path: str, folders: Folders) -> str | None:
-    """Say why ``path`` is no table of factors; None if it is one. Arguments as for the table of exchange rates."""
-    try:
-        target = folders.find(path)
-        if target.is_dir():
-            return f"{quoted(path)} is a folder; name the file in it"
-        read_factors(target)
-    except (WorkbookError, OasisError, OSError) as error:
-        return str(error)
-    return None
 
 
 def read_factors(path: Path) -> SegmentFactors:
