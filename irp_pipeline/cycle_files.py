@@ -32,6 +32,9 @@ CURVES: Final = "curves"
 UNCERTAINTY: Final = f"{CURVES}/uncertainty.parquet"
 """How sure each figure is."""
 
+ATTRIBUTION: Final = "attribution"
+"""The files of jobs between this cycle and an earlier one, by their hashes."""
+
 REPORT: Final = "report"
 """The report: :data:`REPORT_PAGE`, :data:`REPORT_SUMMARY` and :data:`REPORT_PICTURE`."""
 
@@ -45,7 +48,7 @@ OF_DAGSTER: Final = ".dagster"
 FROM_ELSEWHERE: Final = "files"
 """Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
 
-MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, RESULTS, REPORT, FROM_ELSEWHERE)
+MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, RESULTS, ATTRIBUTION, REPORT, FROM_ELSEWHERE)
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
 
 SCRATCH: Final = ".scratch"

@@ -23,6 +23,7 @@ import typer
 
 from irp_pipeline import __version__
 from irp_pipeline.cli import (
+    attribute,
     backup,
     batch,
     compare,
@@ -63,6 +64,7 @@ app.add_typer(explain.app)
 app.add_typer(status.app)
 app.add_typer(results.app)
 app.add_typer(compare.app)
+app.add_typer(attribute.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")

@@ -74,6 +74,9 @@ class EngineDeclaration:
         notes: says which requests of a valid analysis have no effect.
         in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
             losses. None: no analysis of this engine can, since it has no simulated years.
+        model_columns: the columns that say which model computes the losses.
+        output_columns: the columns that only say what is kept of the losses, or where they are computed. The losses
+            depend on all others.
         converts_to: the currency to which an analysis converts all amounts; None if it does not convert. Beside the
             columns, it is given the ``currency`` of the workbook.
         models: how ``irp model check`` examines and tries a model; None if the engine has no models.
@@ -91,6 +94,8 @@ class EngineDeclaration:
     portfolio_checks: PortfolioChecks = lambda analysis, tables: ()
     notes: Callable[[Analysis, Folders], Iterable[ColumnRemark]] = lambda analysis, folders: ()
     in_groups: Callable[[Analysis], Iterable[str]] | None = None
+    model_columns: tuple[str, ...] = ()
+    output_columns: tuple[str, ...] = ()
     converts_to: Callable[[Analysis], str | None] = lambda analysis: None
     models: ModelCheck | None = None
 
@@ -116,8 +121,10 @@ def _problem(declaration: EngineDeclaration, others: Mapping[str, EngineDeclarat
             theirs = other.columns.model_fields.get(name)
             if theirs is not None and (theirs.annotation, theirs.metadata) != (info.annotation, info.metadata):
                 return f"the engine {other.name!r} declares the column {name!r} in another way; choose another name"
-    unknown = declaration.files.keys() - declaration.columns.model_fields.keys()
-    return f"files names {', '.join(sorted(unknown))}, which is none of its columns" if unknown else None
+    for what in ("files", "model_columns", "output_columns"):
+        if unknown := set(getattr(declaration, what)) - declaration.columns.model_fields.keys():
+            return f"{what} names {', '.join(sorted(unknown))}, which is none of its columns"
+    return None
 
 
 ENGINES: Final = Registry("irp_pipeline.engines", EngineDeclaration, "risk engine", _problem)

@@ -29,7 +29,7 @@ from irp_pipeline.helpers.batch_of_jobs import BatchError, lock_batch, require_o
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import cancel_jobs, submit_jobs, track_jobs
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
-from irp_pipeline.helpers.wanted import Wish, transformer, wanted_hash, wanted_of, wishes_of
+from irp_pipeline.helpers.wanted import Wish, declared_batch_type, transformer, wanted_hash, wanted_of, wishes_of
 from irp_pipeline.postgres.running import (
     bulk_insert,
     execute_command,
@@ -50,6 +50,7 @@ __all__ = [
     "create_batch",
     "current_batch",
     "ensure_batch",
+    "ensure_batch_of",
     "find_batch",
     "find_current_batch",
     "get_batch_jobs",
@@ -117,6 +118,49 @@ def ensure_batch(batch_type: str, configuration_id: int, step_id: int) -> int:
         return _make_batch(batch_type, configuration_id, step_id, wanted, wishes)
 
 
+def ensure_batch_of(
+    batch_type: str,
+    configuration_id: int,
+    step_id: int,
+    wanted: Collection[Mapping[str, Any]],
+    *,
+    anew: bool = False,
+) -> int:
+    """Make sure that the newest batch of a type that a cycle has, has exactly these jobs.
+
+    For types whose jobs do not come from a workbook. Their engines compute all of them, even if a finished job had the
+    same request.
+
+    Args:
+        batch_type: a declared type.
+        configuration_id: a configuration of the cycle.
+        step_id: the step for which the batch is made.
+        wanted: the parameters of each job.
+        anew: make a new batch even if the newest one has these jobs.
+
+    Returns:
+        The id of the batch.
+
+    Raises:
+        BatchError: a batch of the type with other jobs is under way; or no such type or configuration.
+        DatabaseError: the database refuses or is away.
+    """
+    declared_batch_type(batch_type)
+    with transaction():
+        cycle_id, _ = _lock_configuration(configuration_id)
+        newest = newest_batch(cycle_id, batch_type)
+        if newest is not None:
+            is_under_way = newest.status in {BatchStatus.INITIATED, BatchStatus.ACTIVE}
+            if newest.wanted_hash == wanted_hash(wanted) and (is_under_way or not anew):
+                return newest.id
+            if is_under_way:
+                raise BatchError(
+                    f"The batch {newest.id} of the type {batch_type} is under way for other jobs. Wait for its end, or "
+                    f"end it: irp batch cancel {newest.id}"
+                )
+        return _make_batch(batch_type, configuration_id, step_id, wanted, map(Wish, wanted), recompute=True)
+
+
 def _lock_configuration(configuration_id: int) -> tuple[int, Mapping[str, Any]]:
     """Lock the cycle of a configuration, and return the cycle and the configuration's data.
 
@@ -141,6 +185,8 @@ def _make_batch(
     step_id: int,
     wanted: Iterable[Mapping[str, Any]],
     wishes: Iterable[Wish],
+    *,
+    recompute: bool = False,
 ) -> int:
     batch_id: int = execute_insert(
         """
@@ -170,10 +216,10 @@ def _make_batch(
     )
     execute_command(
         """
-        INSERT INTO irp_job (batch_id, job_configuration_id, skipped)
-        SELECT batch_id, id, skipped FROM irp_job_configuration WHERE batch_id = %s ORDER BY id
+        INSERT INTO irp_job (batch_id, job_configuration_id, skipped, recompute)
+        SELECT batch_id, id, skipped, %s FROM irp_job_configuration WHERE batch_id = %s ORDER BY id
         """,
-        (batch_id,),
+        (recompute, batch_id),
     )
     return batch_id
 

@@ -43,6 +43,7 @@ class BatchType(StrEnum):
     """What the jobs of a batch do."""
 
     ANALYSIS = "analysis"
+    ATTRIBUTION = "attribution"
 
 
 class JobStatus(StrEnum):

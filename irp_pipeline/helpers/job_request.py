@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from irp_pipeline import engines, settings, store
 from irp_pipeline.columns import Folders
-from irp_pipeline.columns.paths import place_of_folder
+from irp_pipeline.columns.paths import folder_at, place_of_folder
 from irp_pipeline.cycle_files import PORTFOLIOS, portfolio_key
 from irp_pipeline.engines.inputs import DATA_FOLDER, hash_entry
 from irp_pipeline.errors import IrpError
@@ -30,8 +30,13 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.step import step_output
 from irp_pipeline.postgres.parameters import json_value
 
-_NOT_REQUESTED: Final = "base"
-"""The parameter of a job that says what its figures are shown beside: losses do not depend on it."""
+FILES: Final = "files"
+"""The parameter of a job whose files are not those of the configuration: ``inputs``, the OED files by name, each with
+its key and hash; and ``data_folder``, the folder within the cycle's files of those that the analysis names."""
+ATTRIBUTION: Final = "attribution"
+"""The parameter of a job that says which state between two cycles it computes."""
+_NOT_REQUESTED: Final = ("base", FILES, ATTRIBUTION)
+"""The parameters of a job that say where its files are, or what its figures are for: losses do not depend on them."""
 _REINSURANCE: Final = "reinsurance"
 """The parameter of a job that names the portfolio whose reinsurance tables apply."""
 QUEUE: Final = "queue"
@@ -92,8 +97,8 @@ class Requests:
             self._recorded[artefact.key.split("/")[1]].append(artefact)
         self._refused = refused_portfolios_of(cycle_id)
         self._exposures: dict[str, _Exposure | JobError] = {}
-        self._folders = Folders(data_folder, settings.models_folder())
-        self._data_folder = place_of_folder(data_folder, settings.cycle_dir(get_current_schema(), cycle_name))
+        self._cycle_folder = settings.cycle_dir(get_current_schema(), cycle_name)
+        self._data_folder = place_of_folder(data_folder, self._cycle_folder)
         self._hashes: dict[tuple[str, str, Path, str], str] = {}
 
     def of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,17 +119,24 @@ class Requests:
         """
         analysis = dict(parameters)
         queue = analysis.pop(QUEUE, None)
-        analysis.pop(_NOT_REQUESTED, None)
+        stated = analysis.get(FILES)
+        for name in _NOT_REQUESTED:
+            analysis.pop(name, None)
         request: dict[str, Any] = {"analysis": analysis} | ({} if queue is None else {QUEUE: queue})
         if self._needs_portfolio:
-            exposure = self._exposure(self._portfolio_name(parameters.get("portfolio")))
+            exposure = (
+                self._exposure(self._portfolio_name(parameters.get("portfolio")))
+                if stated is None
+                else self._stated_exposure(stated["inputs"])
+            )
             if (other := parameters.get(_REINSURANCE)) is not None:
                 exposure = exposure.with_reinsurance_of(self._exposure(self._portfolio_name(other)))
             request["inputs"] = exposure.files
             request["exposure_hash"] = exposure.hash
             self._check_portfolio(parameters, exposure)
-        named = self._named_files(parameters)
-        return request | named | ({DATA_FOLDER: self._data_folder} if named else {})
+        data_folder = self._data_folder if stated is None else stated[DATA_FOLDER]
+        named = self._named_files(parameters, data_folder)
+        return request | named | ({DATA_FOLDER: data_folder} if named else {})
 
     def _check_portfolio(self, parameters: Mapping[str, Any], exposure: _Exposure) -> None:
         """Refuse a job that asks its portfolio for what it lacks; the message has all reasons."""
@@ -157,11 +169,21 @@ class Requests:
             raise JobError(str(found)) from found
         return found
 
+    def _stated_exposure(self, inputs: Mapping[str, Mapping[str, str]]) -> _Exposure:
+        try:
+            paths = {
+                OedTable(Path(name).stem): store.fetch(store.key_of(self._cycle_folder / file["key"]), file["sha256"])
+                for name, file in inputs.items()
+            }
+        except (store.MissingFileError, OSError) as error:
+            raise JobError(f"The exposure of the job cannot be read: {error}") from error
+        return _Exposure(inputs, exposure_hash({Path(name).stem: of["sha256"] for name, of in inputs.items()}), paths)
+
     def _read_exposure(self, portfolio: str) -> _Exposure:
         """Find the files of a portfolio: the recorded ones, after a check; else those that a person put there."""
         if portfolio in self._refused:
             raise JobError(f"The portfolio {portfolio!r} has errors. {self._refused[portfolio]}")
-        folder = settings.cycle_dir(get_current_schema(), self._cycle_name) / portfolio_key(portfolio)
+        folder = self._cycle_folder / portfolio_key(portfolio)
         recorded = self._recorded.get(portfolio, [])
         try:
             if recorded:
@@ -187,12 +209,18 @@ class Requests:
         }
         return _Exposure(named, exposure_hash(digests), {OedTable(path.stem): path for path in files})
 
-    def _named_files(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """Return the hashes of the files that the job names."""
+    def _named_files(self, parameters: Mapping[str, Any], data_folder: str) -> dict[str, str]:
+        """Return the hashes of the files that the job names.
+
+        Args:
+            parameters: of the job.
+            data_folder: where the files are, as the request says it.
+        """
+        folders = Folders(folder_at(self._cycle_folder, data_folder), settings.models_folder())
         declaration = engines.declared(parameters)
         if declaration is None:  # the handover reports that there is no such engine
             return {}
-        rules = chain(declaration.columns.broken_rules(parameters), declaration.checks(parameters, self._folders))
+        rules = chain(declaration.columns.broken_rules(parameters), declaration.checks(parameters, folders))
         for column, message in rules:
             raise JobError(f"The {column} of the analysis cannot be used: {message}")
         found: dict[str, str] = {}
@@ -201,7 +229,7 @@ class Requests:
             if not named:
                 continue
             try:
-                path = self._folders.find(str(named))
+                path = folders.find(str(named))
                 found[hash_entry(column)] = self._hash_of(declaration.name, column, path, parameters)
             except (IrpError, OSError) as error:
                 raise JobError(f"The {column} of the analysis cannot be used: {error}") from error

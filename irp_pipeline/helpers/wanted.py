@@ -28,14 +28,14 @@ class BatchTypeDeclaration:
         name: of the type; also the name of the entry point.
         help: one sentence on what its jobs do.
         transform: takes the data of a configuration and returns the parameters of each job. Each names its ``engine``,
-            a unique ``name``, and the ``currency`` of its losses.
+            a unique ``name``, and the ``currency`` of its losses. None: its jobs do not come from a workbook.
         needs_portfolio: whether each job is for a ``portfolio`` of the configuration, and gets its OED files.
         requirements: what its jobs need on this machine, besides the needs of their engine.
     """
 
     name: str
     help: str
-    transform: Transformer
+    transform: Transformer | None
     needs_portfolio: bool = True
     requirements: tuple[Requirement, ...] = ()
 
@@ -70,6 +70,11 @@ def one_job_for_each_analysis(configuration: Mapping[str, Any]) -> Iterable[dict
 
 ANALYSES: Final = BatchTypeDeclaration(
     BatchType.ANALYSIS, "One job for each row of the sheet Analyses.", one_job_for_each_analysis
+)
+
+
+ATTRIBUTION: Final = BatchTypeDeclaration(
+    BatchType.ATTRIBUTION, "The analyses between two cycles, of which one factor after the other changes.", None
 )
 
 
@@ -122,7 +127,10 @@ def wishes_of(batch_id: int) -> dict[str, Wish]:
 
 
 def wanted_of(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(declared_batch_type(batch_type).transform(configuration))
+    transform = declared_batch_type(batch_type).transform
+    if transform is None:
+        raise BatchError(f"The jobs of a batch of the type {batch_type!r} do not come from a workbook")
+    return list(transform(configuration))
 
 
 def declared_batch_type(batch_type: str) -> BatchTypeDeclaration:

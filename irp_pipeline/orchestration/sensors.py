@@ -25,7 +25,7 @@ from dagster import (
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import Batch, batches_under_way, recon_batch, track_batch
-from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.constants import BatchStatus, BatchType
 from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
@@ -138,7 +138,8 @@ def _follow(instance: DagsterInstance, schema: str, batch: Batch, told: list[str
     track_batch(batch.id)
     status = recon_batch(batch.id)
     told.append(f"{schema}: batch {batch.id} of cycle {batch.cycle_name} is {status}")
-    if status is BatchStatus.COMPLETED and last is not None and _may_continue(last):
+    continues = batch.batch_type == BatchType.ANALYSIS and status is BatchStatus.COMPLETED
+    if continues and last is not None and _may_continue(last):
         yield _continuation(schema, batch, last)
 
 

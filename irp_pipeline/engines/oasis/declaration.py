@@ -30,6 +30,8 @@ from irp_pipeline.hashes import file_sha256
 from irp_pipeline.plugins import Requirement
 
 _REMEDY: Final = "pip install 'irp-pipeline[oasis]'"
+KEPT_COLUMNS: Final = ("return_periods", "event_losses", "period_losses", "segments")
+"""The columns of an analysis with a model that say what is kept of its losses."""
 REQUIREMENTS: Final = tuple(
     Requirement(name, purpose, _REMEDY)
     for name, purpose in (
@@ -169,6 +171,7 @@ DETERMINISTIC: Final = EngineDeclaration(
     needs=_needs,
     checks=_checks_of_options,
     portfolio_checks=segment_checks,
+    output_columns=("segments", "queue"),
     converts_to=_converts_to,
 )
 STOCHASTIC: Final = EngineDeclaration(
@@ -189,6 +192,8 @@ STOCHASTIC: Final = EngineDeclaration(
     portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
+    model_columns=("model", "model_options"),
+    output_columns=(*KEPT_COLUMNS, "queue"),
     converts_to=_converts_to,
     models=ModelCheck(_examine, _trial),
 )

@@ -12,7 +12,7 @@ from irp_pipeline.columns import Folders, WorkbookError, path_problem
 from irp_pipeline.columns.paths import settings_problem
 from irp_pipeline.engines.columns import segment_checks
 from irp_pipeline.engines.declaration import ColumnRemark, EngineDeclaration, NamedFile
-from irp_pipeline.engines.oasis.declaration import REQUIREMENTS, period_losses_for_groups
+from irp_pipeline.engines.oasis.declaration import KEPT_COLUMNS, REQUIREMENTS, period_losses_for_groups
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.model import read_object
 from irp_pipeline.engines.oasis.multiplier import multiplier_problem
@@ -77,4 +77,6 @@ OASIS_PLATFORM: Final = EngineDeclaration(
     portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
+    model_columns=("model_supplier", "model_name", "model_version"),
+    output_columns=KEPT_COLUMNS,
 )

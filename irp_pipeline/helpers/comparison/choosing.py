@@ -12,7 +12,8 @@ from typing import Any, Final
 from irp_pipeline.helpers.comparison.errors import ComparisonError
 from irp_pipeline.helpers.cycle_before import cycle_before as before_of
 from irp_pipeline.helpers.cycle_before import stated_date
-from irp_pipeline.helpers.cycle_lookup import Cycle
+from irp_pipeline.helpers.cycle_lookup import Cycle, find_cycle
+from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 
 _NEIGHBOURS: Final = 500
@@ -56,6 +57,18 @@ class Before:
     reason: str
 
 
+def cycle_named(name: str) -> Cycle:
+    """Return a cycle.
+
+    Raises:
+        ComparisonError: there is none of that name.
+    """
+    cycle = find_cycle(name)
+    if cycle is None:
+        raise ComparisonError(f"There is no cycle {name!r} in schema {get_current_schema()!r}")
+    return cycle
+
+
 def choose(cycle: Cycle, batch_id: int | None = None) -> Chosen:
     """Return the batch of a cycle whose figures are compared.
 
@@ -67,20 +80,33 @@ def choose(cycle: Cycle, batch_id: int | None = None) -> Chosen:
         ComparisonError: it has no such batch, or no saved figures.
     """
     if batch_id is None:
-        row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND {_WITH_FIGURES} {_NEWEST_FIRST}", (cycle.id,))
-        if row is None:
+        found = with_figures(cycle)
+        if found is None:
             raise ComparisonError(
                 f"The cycle {cycle.cycle_name} has no saved figures yet, so there is nothing to compare. To see its "
                 f"progress: irp status {cycle.cycle_name}"
             )
-    else:
-        row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND b.id = %s AND {_WITH_FIGURES}", (cycle.id, batch_id))
-        if row is None:
-            raise ComparisonError(
-                f"The cycle {cycle.cycle_name} has no batch {batch_id} with saved figures. To list its batches: "
-                f"irp batch list {cycle.cycle_name}"
-            )
+        return found
+    row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND b.id = %s AND {_WITH_FIGURES}", (cycle.id, batch_id))
+    if row is None:
+        raise ComparisonError(
+            f"The cycle {cycle.cycle_name} has no batch {batch_id} with saved figures. To list its batches: "
+            f"irp batch list {cycle.cycle_name}"
+        )
     return _chosen(row | {"cycle_id": cycle.id, "cycle_name": cycle.cycle_name})
+
+
+def with_figures(cycle: Cycle) -> Chosen | None:
+    """Return the batch of a cycle whose figures are compared: that of its active configuration, else the newest.
+
+    Args:
+        cycle: the cycle.
+
+    Returns:
+        The batch; None if the cycle has no saved figures.
+    """
+    row = fetch_one(f"{_BATCH} WHERE f.cycle_id = %s AND {_WITH_FIGURES} {_NEWEST_FIRST}", (cycle.id,))
+    return None if row is None else _chosen(row | {"cycle_id": cycle.id, "cycle_name": cycle.cycle_name})
 
 
 def cycle_before(cycle: Cycle, exposure_date: dt.date | None) -> Before | None:

@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.helpers.comparison.choosing import Chosen, choose, cycle_before
+from irp_pipeline.helpers.comparison.choosing import Chosen, choose, cycle_before, cycle_named
 from irp_pipeline.helpers.comparison.differences import Difference, differences, facts_of, in_words
 from irp_pipeline.helpers.comparison.errors import ComparisonError
 from irp_pipeline.helpers.comparison.exposure import ExposureLine, compare_exposure
 from irp_pipeline.helpers.comparison.figures import compare_figures
 from irp_pipeline.helpers.comparison.reading import read_figures, read_side
 from irp_pipeline.helpers.comparison.sides import Compared, Side
-from irp_pipeline.helpers.cycle_lookup import Cycle, find_cycle
-from irp_pipeline.helpers.db_context import get_current_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,16 +112,16 @@ def compare(
         only_leading_of_segments: of segments only the average annual loss and losses at loss factors. For the others,
             see :func:`compare_cycles`.
     """
-    later = choose(_cycle(cycle_name), batch_id)
+    later = choose(cycle_named(cycle_name), batch_id)
     if before is None and (batch_id_before is not None or analysis_before not in {None, analysis}):
         before = cycle_name
     if before is None:
-        previous = cycle_before(_cycle(cycle_name), later.exposure_date)
+        previous = cycle_before(cycle_named(cycle_name), later.exposure_date)
         if previous is None:
             raise ComparisonError(f"There is no cycle with figures before {cycle_name}: name the one to compare with")
         earlier, chosen = previous.chosen, previous.reason
     else:
-        earlier, chosen = choose(_cycle(before), batch_id_before), "by choice"
+        earlier, chosen = choose(cycle_named(before), batch_id_before), "by choice"
     if analysis is None and analysis_before is not None:
         raise ComparisonError(f"Which analysis is to be compared with {analysis_before}? Name both")
     if earlier.batch_id == later.batch_id and (analysis_before or analysis) == analysis:
@@ -187,13 +185,6 @@ def exposure_row(line: ExposureLine) -> dict[str, Any]:
         "relative_change": line.relative_change,
         "not_compared": line.not_compared,
     }
-
-
-def _cycle(name: str) -> Cycle:
-    cycle = find_cycle(name)
-    if cycle is None:
-        raise ComparisonError(f"There is no cycle {name!r} in schema {get_current_schema()!r}")
-    return cycle
 
 
 def _sides(earlier: Chosen, later: Chosen) -> tuple[Side, Side]:

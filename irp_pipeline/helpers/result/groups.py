@@ -86,14 +86,24 @@ def group_figures(grouping: Grouping, members: Sequence[JobResult], curves: Curv
     return_periods = {years for job in members for years in job.analysis.get("return_periods") or ()}
     return group(
         grouping.name,
-        [_member(grouping, job) for job in members],
+        [member_of(grouping.name, job) for job in members],
         return_periods=sorted(return_periods),
         pair_by_number=grouping.period_pairing is PeriodPairing.BY_NUMBER,
         keep=None if curves is None else curves.keep(grouping.name, members, return_periods),
     )
 
 
-def _member(grouping: Grouping, job: JobResult) -> Member:
+def member_of(group_name: str, job: JobResult) -> Member:
+    """Return an analysis as the member of a group, with its period losses.
+
+    Args:
+        group_name: the group, for messages.
+        job: the analysis's job.
+
+    Raises:
+        LossError: the job does not say over which years its losses are.
+        ResultError: a file has changed since its job wrote it.
+    """
     names = {perspective: f"{perspective.lower()}_plt_sample" for perspective in Perspective}
     try:
         return Member(
@@ -114,6 +124,6 @@ def _member(grouping: Grouping, job: JobResult) -> Member:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LossError(
-            f"The losses of the group {grouping.name} cannot be added up: job {job.job_id} of {job.name} does not say "
+            f"The losses of the group {group_name} cannot be added up: job {job.job_id} of {job.name} does not say "
             f"over which years its losses are ({error})"
         ) from error

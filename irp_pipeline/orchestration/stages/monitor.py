@@ -1,19 +1,18 @@
 """Monitor: follow jobs until they end, reconcile the batch, and group the losses of analyses."""
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from dagster import Config, OpExecutionContext, graph
 from pydantic import Field
 
 from irp_pipeline.cycle_files import CURVES
 from irp_pipeline.helpers.artefact import list_artefacts
-from irp_pipeline.helpers.batch import find_current_batch, jobs_of_batch, recon_batch, track_batch
+from irp_pipeline.helpers.batch import find_batch, find_current_batch, recon_batch
 from irp_pipeline.helpers.batch_content import job_contents
 from irp_pipeline.helpers.batch_of_jobs import BatchError
+from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
-from irp_pipeline.helpers.handover import jobs_doing
 from irp_pipeline.helpers.result import CurveFiles, compute_results, saved_content
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import DECLARED_METRICS, LossError
@@ -21,11 +20,6 @@ from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
 STAGE = StageSpec(5, "Monitor")
-
-_FIRST_POLL_SECONDS: Final = 0.5
-_LAST_POLL_SECONDS: Final = 10.0
-_SLOWER: Final = 1.2
-_FAILURES_SHOWN: Final = 20
 
 
 class TrackingConfig(Config):
@@ -63,26 +57,26 @@ def _under_way(cycle: CycleOfRun) -> str | None:
 def track_jobs(cycle: CycleOfRun, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
     """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
     batch_id = analysis_batch(cycle).id
-    began, pause, said = time.monotonic(), _FIRST_POLL_SECONDS, ""
-    while True:
-        counts = track_batch(batch_id)
-        if all(status.is_terminal for status in counts):
-            break
-        progress = _progress(batch_id, counts)
-        if progress != said:
+    began = time.monotonic()
+    for progress, is_new in follow_batch(batch_id):
+        if is_new:
             context.log.info(progress)
-            said, pause = progress, _FIRST_POLL_SECONDS
         if config.patience_minutes is not None and time.monotonic() - began > config.patience_minutes * 60:
             raise BatchError(
                 f"The jobs of batch {batch_id} are still under way: {progress}. They go on, and the cycle continues by "
                 "itself when they have ended well, if the Dagster daemon runs; else launch it again"
             )
-        time.sleep(pause)
-        pause = min(pause * _SLOWER, _LAST_POLL_SECONDS)
     status = recon_batch(batch_id)
     if status is not BatchStatus.COMPLETED:
-        raise BatchError(_what_failed(batch_id, status))
-    return {"analysis batch": batch_id} | {f"jobs {status.lower()}": number for status, number in counts.items()}
+        raise BatchError(
+            f"{what_failed(batch_id, status)}\nLaunching the cycle again submits them again. irp job log ID shows what "
+            "the engine printed, and irp job skip ID skips a job"
+        )
+    batch = find_batch(batch_id)
+    counts = {} if batch is None else batch.job_counts
+    return {"analysis batch": batch_id} | {
+        f"jobs {status.lower()}": counts[status] for status in JobStatus if status in counts
+    }
 
 
 def _figures(cycle: CycleOfRun) -> dict[str, Any]:
@@ -136,35 +130,3 @@ def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
 def monitor(start: Any) -> Any:
     """The jobs followed to their end, their batch reconciled, their losses grouped."""
     return group_results(track_jobs(start))
-
-
-def _progress(batch_id: int, counts: Mapping[JobStatus, int]) -> str:
-    total = sum(counts.values())
-    ended = sum(number for status, number in counts.items() if status.is_terminal)
-    parts = [f"{ended} of {total} jobs have ended"]
-    if failed := total and sum(counts.get(status, 0) for status in (JobStatus.FAILED, JobStatus.ERROR)):
-        parts.append(f"{failed} of them failed")
-    parts += [f"{name} {doing}" for name, doing in jobs_doing(batch_id).items()]
-    return "; ".join(parts)
-
-
-def _what_failed(batch_id: int, status: BatchStatus) -> str:
-    failed = [
-        job
-        for job in jobs_of_batch(batch_id)
-        if not job.skipped and job.status not in {JobStatus.FINISHED, JobStatus.INITIATED}
-    ]
-    lines = [
-        f"{job.analysis or 'job'} (job {job.id}, {job.status}): {job.error_message or 'no reason was given'}"
-        for job in failed[:_FAILURES_SHOWN]
-    ]
-    more = (
-        f"\n… and {len(failed) - _FAILURES_SHOWN} more: irp batch show {batch_id}" if len(failed) > len(lines) else ""
-    )
-    return (
-        f"The batch {batch_id} ended {status}. Without losses are:\n"
-        + "\n".join(lines)
-        + more
-        + "\nLaunching the cycle again submits them again. irp job log ID shows what the engine printed, and "
-        "irp job skip ID skips a job"
-    )
