@@ -1,22 +1,35 @@
-"""``irp demo``: a whole cycle on a made-up portfolio."""
+"""``irp demo``: a whole cycle on a made-up portfolio, and with ``--second`` the quarter after it."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.compare import compare
+from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import schema_option, working_in
+from irp_pipeline.cli.results import results
 from irp_pipeline.cli.run import run
 from irp_pipeline.cycle_files import report_of
+from irp_pipeline.demo import GROUP, Quarter
 
 app = typer.Typer()
 
 _SCHEMA = "demo"
-_CYCLE = "Q1-2024"
+_OPTION = schema_option(_SCHEMA)
 
 
-@app.command(epilog="Example: irp demo")
+@app.command(epilog="Example: irp demo --second")
 def demo(
+    second: Annotated[
+        bool,
+        typer.Option(
+            "--second",
+            help="Run the quarter after it: other exposure, terms, model version and settings. Its report says what "
+            "changed. The first quarter is run before it if it is not done.",
+        ),
+    ] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Also run steps that are done and unchanged.")] = False,
 ) -> None:
     """Run a whole cycle on a made-up portfolio with a made-up windstorm model, in a schema of its own.
@@ -27,32 +40,94 @@ def demo(
     import os
 
     from irp_pipeline import settings
-    from irp_pipeline.cli.results import results
-    from irp_pipeline.demo import LOCATIONS, write_sample
-    from irp_pipeline.helpers.cycle import open_cycle
     from irp_pipeline.helpers.database import init_database
 
     output.print_note("Starting the database and making the schema …")
     settings.make_irp_home()
     os.umask(0o077)  # everything written from here on is in IRP_HOME
-    with working_in(_SCHEMA) as schema:
+    with working_in(_SCHEMA):
         init_database()
-        open_cycle(_CYCLE)
-        folder = settings.cycle_dir(schema, _CYCLE)
-        write_sample(folder)
-    output.say(f"Cycle {_CYCLE} in schema {schema!r}: {LOCATIONS:,} synthetic locations, in {folder}")
-    run(_CYCLE, rerun=rerun, db_schema=schema)
+        if second:
+            _run_second(rerun=rerun)
+        else:
+            _run_first(rerun=rerun)
+
+
+def _run_first(*, rerun: bool) -> None:
+    _run_quarter(Quarter.FIRST, rerun=rerun)
+    _say_what_to_try(
+        (
+            (f"irp report {Quarter.FIRST} {_OPTION} --open", "the report in the browser, with the loss curves"),
+            (f"irp status {Quarter.FIRST} {_OPTION}", "the status of each step"),
+            (f"irp history {Quarter.FIRST} {_OPTION}", "what each step did, and when"),
+            (f"irp job list {Quarter.FIRST} {_OPTION}", "the jobs of the risk engine"),
+            (f"irp ui {_OPTION}", "the same cycle in the Dagster UI"),
+            ("irp demo", "a second time: what is done is skipped"),
+            ("irp demo --second", "the next quarter: what changed, and why"),
+        )
+    )
+
+
+def _run_second(*, rerun: bool) -> None:
+    if not _is_done(Quarter.FIRST):
+        output.say(f"The quarter before, {Quarter.FIRST}, is not done: it is run first.")
+        _run_quarter(Quarter.FIRST, rerun=False)
+    _run_quarter(Quarter.SECOND, rerun=rerun)
+    output.say(f"What changed since {Quarter.FIRST}:")
+    compare(Quarter.FIRST.value, Quarter.SECOND.value, analysis=GROUP, db_schema=_SCHEMA)
+    # The attribution of the change belongs here.
+    _say_what_to_try(
+        (
+            (f"irp report {Quarter.SECOND} {_OPTION} --open", "the report: how much, of what, how sure, what changed"),
+            (f"irp compare {Quarter.FIRST} {Quarter.SECOND} {_OPTION}", "the same of every analysis"),
+            (f"irp exposure {Quarter.SECOND} {_OPTION}", "what is insured, beside the quarter before"),
+            (f"irp cycle list {_OPTION}", "both cycles: opening one archives the one before"),
+        )
+    )
+
+
+def _run_quarter(quarter: Quarter, *, rerun: bool) -> None:
+    from irp_pipeline import settings
+    from irp_pipeline.demo import write_sample
+
+    _open(quarter)
+    folder = settings.cycle_dir(_SCHEMA, quarter)
+    write_sample(folder, quarter)
+    output.say(f"Cycle {quarter} in schema {_SCHEMA!r}: {quarter.locations:,} synthetic locations, in {folder}")
+    run(quarter.value, rerun=rerun, db_schema=_SCHEMA)
     output.say("The losses; nothing about them is real:")
-    results(_CYCLE, db_schema=schema)
+    results(quarter.value, db_schema=_SCHEMA)
     output.say(f"The report: {report_of(folder)}")
+
+
+def _open(quarter: Quarter) -> None:
+    """Open the cycle of a quarter.
+
+    Raises:
+        CommandError: it is archived, and takes no more work.
+    """
+    from irp_pipeline.helpers.constants import CycleStatus
+    from irp_pipeline.helpers.cycle import find_cycle, replace_active_cycle
+
+    cycle = find_cycle(quarter)
+    if cycle is not None and cycle.status is CycleStatus.ARCHIVED:
+        raise CommandError(
+            f"The cycle {quarter} of the demo is archived, so it takes no more work. Its report: irp report {quarter} "
+            f"{_OPTION}. To take the archiving back: irp cycle reopen {quarter} {_OPTION}"
+        )
+    opened = replace_active_cycle(quarter)
+    if opened.archived is not None:
+        output.say(f"Archived the cycle {opened.archived}: opening a cycle archives the one before. Its figures stay.")
+
+
+def _is_done(quarter: Quarter) -> bool:
+    from irp_pipeline.helpers.cycle import find_cycle
+    from irp_pipeline.report import State, collect
+
+    return find_cycle(quarter) is not None and collect(quarter).state is State.COMPLETED
+
+
+def _say_what_to_try(commands: Iterable[tuple[str, str]]) -> None:
     output.say("What to try next:")
-    option = schema_option(schema)
-    for command, why in (
-        (f"irp report {_CYCLE} {option} --open", "the report in the browser, with the loss curves"),
-        (f"irp status {_CYCLE} {option}", "the status of each step"),
-        (f"irp history {_CYCLE} {option}", "what each step did, and when"),
-        (f"irp job list {_CYCLE} {option}", "the jobs of the risk engine"),
-        (f"irp ui {option}", "the same cycle in the Dagster UI"),
-        ("irp demo", "a second time: what is done is skipped"),
-    ):
+    for command, why in commands:
         output.say(f"  {command:<45} {why}")

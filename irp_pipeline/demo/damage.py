@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,12 +46,17 @@ def vulnerability_id(construction: Construction, coverage: int) -> int:
     return CONSTRUCTIONS.index(construction) * len(COVERAGES) + coverage
 
 
-def vulnerabilities() -> Iterator[tuple[int, int, int, float]]:
-    """Yield vulnerability, intensity bin, damage bin and probability, sorted."""
+def vulnerabilities(revised: Mapping[str, float]) -> Iterator[tuple[int, int, int, float]]:
+    """Yield vulnerability, intensity bin, damage bin and probability, sorted.
+
+    Args:
+        revised: the mean damage at 40 m/s of constructions, by name, where it is not that of :data:`CONSTRUCTIONS`.
+    """
     for construction, (coverage, factor) in itertools.product(CONSTRUCTIONS, COVERAGES.items()):
         number = vulnerability_id(construction, coverage)
+        at_reference = revised.get(construction.name, construction.mean_damage) * factor
         for intensity_bin in range(1, INTENSITY_BINS + 1):
-            mean = mean_damage(construction.mean_damage * factor, gust_of_bin(intensity_bin))
+            mean = mean_damage(at_reference, gust_of_bin(intensity_bin))
             for damage_bin, probability in enumerate(_shares(mean), start=1):
                 if probability:
                     yield number, intensity_bin, damage_bin, probability

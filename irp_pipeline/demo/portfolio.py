@@ -1,17 +1,36 @@
-"""Made-up portfolios of homes and of businesses, with their accounts, reinsurance and workbook."""
+"""Made-up portfolios of homes and of businesses in two quarters, with their accounts, reinsurance and workbook."""
 
 import csv
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 from irp_pipeline.cycle_files import workbook_of
-from irp_pipeline.demo.windstorm import MODEL, PERIL
+from irp_pipeline.demo.windstorm import FIRST_RELEASE, PERIL, SECOND_RELEASE, Release
 from irp_pipeline.files import write_atomically
 from irp_pipeline.vocabulary import OedTable, Perspective
+
+
+class Quarter(StrEnum):
+    """The quarters of the sample, by the names of their cycles."""
+
+    FIRST = "Q1-2024"
+    SECOND = "Q2-2024"
+
+    @property
+    def release(self) -> Release:
+        """The release of the model by which its losses are computed."""
+        return FIRST_RELEASE if self is Quarter.FIRST else SECOND_RELEASE
+
+    @property
+    def locations(self) -> int:
+        """The number of locations."""
+        gone_and_new = ((changes.gone, changes.new) for changes in _CHANGES.values())
+        return LOCATIONS + (0 if self is Quarter.FIRST else sum(new - gone for gone, new in gone_and_new))
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,40 @@ LOCATIONS_OF: Final[Mapping[str, int]] = {name: portfolio.locations for name, po
 """The portfolios, and how many locations each has."""
 LOCATIONS: Final = sum(LOCATIONS_OF.values())
 
-_SEGMENTS = ["OccupancyCode"]
+
+@dataclass(frozen=True)
+class _Changes:
+    """What is different in a portfolio in the second quarter; amounts in GBP.
+
+    Attributes:
+        gone: how many locations are not insured any more.
+        new: how many are new, in accounts of their own.
+        inflation: by which share the others are insured for more.
+        deductible: of the locations of every third account, for each location and loss.
+        retention: of the catastrophe cover.
+        loss_multiplier: for the cost of repairs after a storm, with which losses are multiplied; None for none.
+    """
+
+    gone: int
+    new: int
+    inflation: float
+    deductible: int
+    retention: int
+    loss_multiplier: float | None
+
+
+_CHANGES: Final = {
+    "residential": _Changes(gone=24, new=40, inflation=0.03, deductible=2_500, retention=300_000, loss_multiplier=None),
+    "commercial": _Changes(
+        gone=20, new=16, inflation=0.05, deductible=2_500, retention=1_000_000, loss_multiplier=1.05
+    ),
+}
+
+GROUP: Final = "all_wind"
+"""The group of all analyses with the model."""
+
+_SEGMENTS: Final = ["OccupancyCode"]
+_INSURED_VALUES: Final = ("BuildingTIV", "OtherTIV", "ContentsTIV", "BITIV")
 _SEED: Final = 20240101
 # Made-up centres: latitude and longitude in degrees, and the share of the locations around each.
 _TOWNS: Final = (
@@ -104,11 +156,12 @@ _TOWNS: Final = (
 )
 
 
-def write_portfolios(folder: Path) -> Path:
-    """Write the tables and the workbook into a folder.
+def write_portfolios(folder: Path, quarter: Quarter = Quarter.FIRST) -> Path:
+    """Write the tables and the workbook of a quarter into a folder.
 
     Args:
         folder: the folder; existing files are replaced.
+        quarter: the quarter.
 
     Returns:
         The workbook.
@@ -120,17 +173,18 @@ def write_portfolios(folder: Path) -> Path:
     from irp_pipeline.workbook import Workbook, write_workbook
 
     for name in _PORTFOLIOS:
-        for table, records in sample_tables(name).items():
+        for table, records in sample_tables(name, quarter).items():
             write_atomically(folder / name / f"{table}.csv", _as_csv(records))
     workbook = Workbook.model_validate(
         {
-            "metadata": {"currency": "GBP", "description": "Synthetic sample"},
+            "metadata": {"currency": "GBP", "description": "Synthetic sample"}
+            | ({"exposure_date": "2024-06-30"} if quarter is Quarter.SECOND else {}),
             "portfolios": [
                 {"name": name, "source": "csv", **{table: f"{name}/{table}.csv" for table in OedTable}}
                 for name in _PORTFOLIOS
             ],
             "analyses": [
-                *(_wind_analysis(name) for name in _PORTFOLIOS),
+                *(_wind_analysis(name, quarter) for name in _PORTFOLIOS),
                 {
                     "name": "commercial_stress",
                     "portfolio": "commercial",
@@ -140,30 +194,36 @@ def write_portfolios(folder: Path) -> Path:
                     "segments": _SEGMENTS,
                 },
             ],
-            "groupings": [{"name": "all_wind", "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
+            "groupings": [{"name": GROUP, "members": [f"{name}_wind" for name in _PORTFOLIOS]}],
         }
     )
     return write_workbook(workbook_of(folder), workbook, overwrite=True)
 
 
-def _wind_analysis(portfolio: str) -> dict[str, Any]:
+def _wind_analysis(portfolio: str, quarter: Quarter) -> dict[str, Any]:
+    multiplier = _CHANGES[portfolio].loss_multiplier if quarter is Quarter.SECOND else None
     return {
         "name": f"{portfolio}_wind",
         "portfolio": portfolio,
         "engine": "oasis_stochastic",
-        "model": MODEL,
+        "model": quarter.release.folder,
         "samples": 10,
         "perspectives": list(Perspective),
         "segments": _SEGMENTS,
+        **({"loss_multiplier": multiplier} if multiplier is not None else {}),
     }
 
 
-def sample_tables(name: str) -> dict[str, list[dict[str, Any]]]:
+def sample_tables(name: str, quarter: Quarter = Quarter.FIRST) -> dict[str, list[dict[str, Any]]]:
     """Return the records of the four OED tables of a sample portfolio; KeyError if no portfolio has this name."""
     portfolio = _PORTFOLIOS[name]
     # Seeded on purpose: the sample must be the same everywhere.
     chance = random.Random(f"{_SEED} {name}")  # noqa: S311
     locations = [_location(number, portfolio, chance) for number in range(1, portfolio.locations + 1)]
+    if quarter is Quarter.SECOND:
+        changes = _CHANGES[name]
+        locations = _a_quarter_later(locations, portfolio, changes, chance)
+        portfolio = replace(portfolio, retention=changes.retention)
     accounts = sorted({location["AccNumber"] for location in locations})
     return {
         OedTable.LOCATION: locations,
@@ -174,6 +234,23 @@ def sample_tables(name: str) -> dict[str, list[dict[str, Any]]]:
             for reinsurance, ceded in ((1, portfolio.quota_share), (2, 1))
         ],
     }
+
+
+def _a_quarter_later(
+    locations: Sequence[dict[str, Any]], portfolio: _Portfolio, changes: _Changes, chance: random.Random
+) -> list[dict[str, Any]]:
+    """Return the locations of the second quarter. Those that stay keep their numbers, and so their draws of damage."""
+    gone = set(chance.sample(range(len(locations)), changes.gone))
+    with_deductible = set(sorted({location["AccNumber"] for location in locations})[::3])
+    stay = [
+        location
+        | {value: round(location[value] * (1 + changes.inflation), 2) for value in _INSURED_VALUES}
+        | ({"LocDed6All": changes.deductible} if location["AccNumber"] in with_deductible else {})
+        for place, location in enumerate(locations)
+        if place not in gone
+    ]
+    first = portfolio.locations + 1
+    return [*stay, *(_location(number, portfolio, chance) for number in range(first, first + changes.new))]
 
 
 def _location(number: int, portfolio: _Portfolio, chance: random.Random) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import itertools
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,9 +36,9 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.files import make_folder
 
 MODEL: Final = "synthetic-windstorm"
-"""The name of the model and of its folder."""
+"""The name of the model, and of the folder of its first release."""
 VERSION: Final = "1"
-"""Raise it with every change of the files: a folder with a different version is replaced."""
+"""Of the first release. Raise it with every change of the files: a folder with a different version is replaced."""
 PERIL: Final = "WEC"
 """OED peril: wind of an extra-tropical cyclone."""
 
@@ -49,29 +50,41 @@ _PARTIAL_SUFFIX: Final = ".partial"
 _RETURN_PERIODS: Final = (1000, 500, 250, 200, 100, 50, 25, 10, 5, 2)
 _ABOUT: Final = "Synthetic: made up to try irp_pipeline; no storm, damage or loss in it is real. Not for any decision."
 
-_README: Final = f"""\
-# {MODEL}, version {VERSION}
 
-{_ABOUT}
+@dataclass(frozen=True)
+class Release:
+    """A release of the model.
 
-{EVENTS} windstorms over Great Britain in {PERIODS:,} simulated years, {ANNUAL_RATE:g} a year on average, made by
-`irp_pipeline.demo` from fixed seeds. `docs/model.md` of irp_pipeline tells how, and what the losses look like. The
-folder is written by `irp demo`; another version of irp_pipeline may replace it, so change nothing here.
-"""
+    Attributes:
+        version: its version.
+        folder: the name of its folder.
+        mean_damage: the mean damage at 40 m/s of constructions, by name, where it is not that of
+            :data:`~irp_pipeline.demo.damage.CONSTRUCTIONS`.
+    """
+
+    version: str
+    folder: str
+    mean_damage: Mapping[str, float]
+
+
+FIRST_RELEASE: Final = Release(VERSION, MODEL, {})
+SECOND_RELEASE: Final = Release("1.1", f"{MODEL}-1.1", {"wood": 0.052, "masonry": 0.033})
+"""Wood and masonry are more vulnerable than in the first release; hazard and years are the same."""
 
 
 class ModelFolderError(IrpError):
     """The model's folder holds something else."""
 
 
-def write_model(folder: Path) -> Path:
-    """Make sure that the model is in a folder; does nothing if its current version is there.
+def write_model(folder: Path, release: Release = FIRST_RELEASE) -> Path:
+    """Make sure that a release of the model is in a folder; does nothing if its current version is there.
 
     A folder with this name is always complete. It is replaced if it holds a different version of the model; analyses
     that are reading it continue with the files that they have open.
 
     Args:
         folder: the model's folder; the folders above it are made if they are missing.
+        release: what is written.
 
     Returns:
         ``folder``.
@@ -80,16 +93,16 @@ def write_model(folder: Path) -> Path:
         ModelFolderError: something else has this name.
         OSError: the folder cannot be written.
     """
-    if _version_in(folder) == VERSION:
+    if _version_in(folder) == release.version:
         return folder
     make_folder(folder.parent)
     with _only_one_writer(folder):
-        if _version_in(folder) == VERSION:
+        if _version_in(folder) == release.version:
             return folder  # another process wrote it while this one waited
         _remove_abandoned(folder)
         partial = _beside(folder)
         try:
-            _write_files(partial)
+            _write_files(partial, release)
             _put_in_place(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -141,14 +154,14 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _write_files(folder: Path) -> None:
+def _write_files(folder: Path, release: Release) -> None:
     events = storms()
     data = folder / "model_data"
     keys = folder / "keys_data"
     for new in (data, keys):
         make_folder(new)
     _write_footprint(data, events)
-    _write_vulnerabilities(data)
+    _write_vulnerabilities(data, release)
     _write_damage_bins(data)
     _write_events(data, events)
     _write_occurrences(data, occurrences(events))
@@ -156,12 +169,12 @@ def _write_files(folder: Path) -> None:
     (keys / "vulnerability_dict.csv").write_text(_vulnerability_dictionary(), encoding="utf-8")
     for name, content in (
         ("oasislmf.json", _configuration()),
-        ("lookup_config.json", _lookup_configuration()),
-        (_SETTINGS, _model_settings()),
+        ("lookup_config.json", _lookup_configuration(release)),
+        (_SETTINGS, _model_settings(release)),
         ("analysis_settings.json", _example_analysis_settings()),
     ):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_README, encoding="utf-8")
+    (folder / "README.md").write_text(_readme(release), encoding="utf-8")
 
 
 # The binary files. Their numbers are little-endian on every machine.
@@ -204,14 +217,14 @@ def _footprint_records(where: Footprint) -> bytes:
     return records.tobytes()
 
 
-def _write_vulnerabilities(folder: Path) -> None:
+def _write_vulnerabilities(folder: Path, release: Release) -> None:
     fields = [
         ("vulnerability_id", "<i4"),
         ("intensity_bin_id", "<i4"),
         ("damage_bin_id", "<i4"),
         ("probability", "<f4"),
     ]
-    content = _records(list(vulnerabilities()), fields)
+    content = _records(list(vulnerabilities(release.mean_damage)), fields)
     (folder / "vulnerability.bin").write_bytes(_numbers(len(DAMAGE_BINS)) + content)
 
 
@@ -256,6 +269,18 @@ def _write_return_periods(folder: Path) -> None:
 # The files that say how to run the model.
 
 
+def _readme(release: Release) -> str:
+    return f"""\
+# {MODEL}, version {release.version}
+
+{_ABOUT}
+
+{EVENTS} windstorms over Great Britain in {PERIODS:,} simulated years, {ANNUAL_RATE:g} a year on average, made by
+`irp_pipeline.demo` from fixed seeds. `docs/model.md` of irp_pipeline tells how, and what the losses look like. The
+folder is written by `irp demo`; another version of irp_pipeline may replace it, so change nothing here.
+"""
+
+
 def _vulnerability_dictionary() -> str:
     lines = ["peril_id,coverage_type,constructioncode,vulnerability_id"]
     lines += [
@@ -276,10 +301,10 @@ def _configuration() -> dict[str, Any]:
     }
 
 
-def _lookup_configuration() -> dict[str, Any]:
+def _lookup_configuration(release: Release) -> dict[str, Any]:
     grid = GREAT_BRITAIN
     return {
-        "model": {"supplier_id": _SUPPLIER, "model_id": MODEL, "model_version": VERSION},
+        "model": {"supplier_id": _SUPPLIER, "model_id": MODEL, "model_version": release.version},
         "builtin_lookup_type": "new_lookup",
         "keys_data_path": "keys_data",
         "step_definition": {
@@ -316,7 +341,7 @@ def _lookup_configuration() -> dict[str, Any]:
     }
 
 
-def _model_settings() -> dict[str, Any]:
+def _model_settings(release: Release) -> dict[str, Any]:
     # Only hazard is correlated. If damage is correlated too, Oasis LMF 2.5.8 draws both from the same numbers for an
     # event: strong gusts then go with high damage, and sampled losses are too high by more than a quarter.
     return {
@@ -325,7 +350,7 @@ def _model_settings() -> dict[str, Any]:
         "description": _ABOUT,
         "model_supplier_id": _SUPPLIER,
         "model_name_id": MODEL,
-        "model_version_id": VERSION,
+        "model_version_id": release.version,
         "model_settings": {
             "event_set": {
                 "name": "Event set",

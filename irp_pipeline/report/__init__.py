@@ -6,6 +6,8 @@ No Dagster here: the report can be made from the records at any time. Rendering 
     the content of a report, and collecting it from the database.
 ``completeness``, ``notes``
     whether it is complete, and what else a reader should know.
+``brief``
+    the head of the page: how much, of what, how sure, what changed and why.
 ``segments``, ``segment_records``
     the figures of parts of the portfolio: where the losses come from.
 ``charts``

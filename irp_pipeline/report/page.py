@@ -13,6 +13,7 @@ from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read_artefacts
 from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.report import display
+from irp_pipeline.report.brief import brief_of
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
 from irp_pipeline.report.exposure import prepare_exposure
@@ -111,6 +112,7 @@ def render_page(report: Report) -> str:
         display.moment,
         display.number,
         display.short,
+        display.signed_amount,
     )
     environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
     prepare_exposure(environment)
@@ -126,7 +128,7 @@ def render_page(report: Report) -> str:
         chart_first=shown_first,
         program=javascript() if chart else "",
         nonce=secrets.token_urlsafe(16),
-        headline=display.headline_figures(report),
+        brief=brief_of(report),
         perspectives_of=display.perspectives_of,
         metric_title=display.metric_title,
         folded=len(report.subjects) > _MANY_SUBJECTS,

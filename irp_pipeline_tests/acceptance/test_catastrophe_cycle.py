@@ -1,4 +1,4 @@
-"""A whole cycle on real input: ``irp demo`` with Oasis LMF, and its figures beside those that Oasis LMF gives by hand.
+"""Two cycles on real input: ``irp demo`` with Oasis LMF, its figures beside those by hand, and the quarter after it.
 
 The one module that runs Oasis LMF compiled, by ``make test-engine``: compiling takes minutes on a fresh machine.
 """
@@ -22,7 +22,8 @@ from irp_pipeline import embedded
 from irp_pipeline.cli import app
 from irp_pipeline.exposure.portfolio import folder_hash
 from irp_pipeline.helpers.batch import list_batches
-from irp_pipeline.helpers.cycle import get_cycle_by_name
+from irp_pipeline.helpers.comparison import compare_cycles
+from irp_pipeline.helpers.cycle import get_cycle_by_name, list_cycle_names
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
@@ -32,6 +33,7 @@ from irp_pipeline_tests.support.golden import check_golden, records
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 CYCLE = "Q1-2024"
+NEXT_CYCLE = "Q2-2024"
 RETURN_PERIODS = [2, 5, 10, 25, 50, 100, 200, 250, 500, 1000]
 SAMPLES, YEARS = 10, 5000
 
@@ -257,3 +259,56 @@ def test_a_group_is_what_its_members_lose_year_by_year(demo: Demo):
         rank = SAMPLES * YEARS // period - 1
         assert ours["IL", "AEP", period] == pytest.approx(years[rank], rel=1e-6)
         assert ours["IL", "OEP", period] == pytest.approx(worst[rank], rel=1e-6)
+
+
+# --- the quarter after it: from here on, the first cycle is archived ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(demo: Demo) -> Demo:
+    before = results()
+    said = irp("demo", "--second")
+    after = results()
+    pd.testing.assert_frame_equal(after[after["batch_id"].isin(before["batch_id"])], before)
+    return Demo(demo.home, demo.home / "cycles" / "demo" / NEXT_CYCLE, said)
+
+
+def test_the_second_quarter_is_run_after_the_first_and_says_what_changed(second: Demo):
+    for words in (
+        f"Archived the cycle {CYCLE}",
+        "1,012 synthetic locations",
+        f"What changed since {CYCLE}",
+        "all_wind",
+    ):
+        assert words in second.said
+    assert "it is run first" not in second.said
+    assert {name: get_cycle_by_name(name)["status"] for name in list_cycle_names()} == {  # type: ignore[index]
+        CYCLE: "ARCHIVED", NEXT_CYCLE: "ACTIVE",
+    }  # fmt: skip
+    page = (second.folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"since {CYCLE}" in page
+
+
+def test_every_kind_of_change_is_in_the_second_quarter(second: Demo):
+    found = compare_cycles(NEXT_CYCLE)
+    assert found["before"]["cycle_name"] == CYCLE
+    sources = found["sources"].query("differs").groupby("analysis_name")["what"].agg(set)
+    assert sources["residential_wind"] == {"model version", "content of the model"}
+    assert sources["commercial_wind"] - sources["residential_wind"] == {
+        "setting loss_multiplier", "setting pla", "setting pla_uniform_factor",
+    }  # fmt: skip
+    assert "commercial_stress" not in sources
+    # Deterministic losses have neither the model nor its settings: exposure alone moves GUL, and the terms RI.
+    stress = found["figures"].query("analysis_name == 'commercial_stress' and segment_by == ''")
+    losses = {(row.perspective, row.loss_factor): row.after for row in stress.itertuples()}
+    [exposure] = found["exposure"].query("portfolio == 'commercial' and what == 'insured value'").itertuples()
+    assert exposure.after > exposure.before
+    for factor in (0.01, 0.1):
+        assert losses["GUL", factor] == pytest.approx(factor * exposure.after)
+    assert losses["RI", 0.01] == pytest.approx(1_000_000)  # the retention
+
+
+def test_the_second_quarter_again_is_skipped_and_the_first_is_left_alone(second: Demo):
+    said = irp("demo", "--second")
+    assert "13 skipped" in said
+    assert said.count("SUCCESS") == 1

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ from sqlalchemy import make_url
 
 from irp_pipeline import __version__, settings
 from irp_pipeline.cli import app
-from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
-from irp_pipeline.helpers.database import DatabaseError, drop_schema, execute_command, execute_scalar
+from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, get_cycle_by_name
+from irp_pipeline.helpers.database import DatabaseError, drop_schema, execute_command, execute_scalar, init_database
+from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
 from irp_pipeline.orchestration.resources import DatabaseResource
@@ -80,6 +82,26 @@ def cycle(test_schema: str) -> Iterator[str]:
     get_or_create_step(extract, 3, "portfolios")
     yield name
     execute_command("DELETE FROM irp_cycle")
+
+
+class TestDemo:
+    @pytest.fixture(autouse=True)
+    def archived(self) -> Iterator[None]:
+        """The demonstration's first quarter, archived."""
+        mask = os.umask(0o077)
+        with schema_context("demo"):
+            init_database()
+            archive_cycle(create_cycle("Q1-2024"))
+        yield
+        os.umask(mask)
+        drop_schema("demo")
+
+    @pytest.mark.parametrize("options", [(), ("--second",)])
+    def test_an_archived_quarter_is_not_run_again_and_the_way_back_is_said(self, irp, options):
+        result = irp("demo", *options, status=1)
+        assert "irp cycle reopen Q1-2024 --db-schema demo" in result.stderr
+        assert ("is not done: it is run first" in result.stdout) == bool(options)
+        assert execute_scalar("SELECT string_agg(status, ' ') FROM irp_cycle", schema="demo") == "ARCHIVED"
 
 
 class TestCycles:

@@ -35,8 +35,10 @@ def cells(latitudes: Floats, longitudes: Floats, values: Floats) -> tuple[Cell, 
     """
     if not len(values):
         return ()
-    west = western_edge(longitudes)
-    east = np.mod(longitudes - west, 360.0)
+    around = np.mod(np.asarray(longitudes, np.float64) + 180.0, 360.0)
+    edge = _after_the_widest_gap(around)
+    # From the same numbers: a rounding error below zero would be a way around the earth.
+    west, east = edge - 180.0, np.mod(around - edge, 360.0)
     south, north, width = float(latitudes.min()), float(latitudes.max()), float(east.max())
     cosine = max(math.cos(math.radians((south + north) / 2)), _LEAST_COSINE)
     height = max(_step((north - south) / _MOST_ROWS), _step(width / _MOST_COLUMNS * cosine))
@@ -49,11 +51,11 @@ def cells(latitudes: Floats, longitudes: Floats, values: Floats) -> tuple[Cell, 
     found = []
     for key, tiv, locations in zip(keys.tolist(), sums.tolist(), counts.tolist(), strict=True):
         row, column = divmod(key, 10**6)
-        edge = round((column - 10**5) * breadth, 3)
+        western = round((column - 10**5) * breadth, 3)
         found.append(
             Cell(
                 south=round(row * height, 3),
-                west=(edge + 180.0) % 360.0 - 180.0,
+                west=(western + 180.0) % 360.0 - 180.0,
                 height=height,
                 width=breadth,
                 tiv=tiv,
@@ -63,11 +65,11 @@ def cells(latitudes: Floats, longitudes: Floats, values: Floats) -> tuple[Cell, 
     return tuple(found)
 
 
-def western_edge(longitudes: Floats) -> float:
-    """Return the longitude east of the widest gap between places, -180 to 180 degrees: where their map begins."""
-    around = np.unique(np.mod(np.asarray(longitudes, np.float64) + 180.0, 360.0))
-    gaps = np.diff(np.append(around, around[0] + 360.0))
-    return float(around[(int(np.argmax(gaps)) + 1) % len(around)]) - 180.0
+def _after_the_widest_gap(around: Floats) -> float:
+    """Return where the map begins: the place east of the widest gap, in degrees east of the 180° meridian."""
+    places = np.unique(around)
+    gaps = np.diff(np.append(places, places[0] + 360.0))
+    return float(places[(int(np.argmax(gaps)) + 1) % len(places)])
 
 
 def _step(least: float) -> float:

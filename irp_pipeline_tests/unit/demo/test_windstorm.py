@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from irp_pipeline.demo import LOCATIONS, LOCATIONS_OF, sample_tables, windstorm, write_model
+from irp_pipeline.demo import LOCATIONS, LOCATIONS_OF, Quarter, sample_tables, windstorm, write_model
 from irp_pipeline.demo.damage import COVERAGES, DAMAGE_BINS
 from irp_pipeline.demo.storms import ANNUAL_RATE, EVENTS, GREAT_BRITAIN, INTENSITY_BINS, PERIODS, occurrences, storms
-from irp_pipeline.demo.windstorm import ModelFolderError
+from irp_pipeline.demo.windstorm import FIRST_RELEASE, SECOND_RELEASE, ModelFolderError, Release
 from irp_pipeline.exposure.oed import OedTable
 from irp_pipeline.exposure.validate import needs_of_perspectives, validate
 
@@ -30,9 +30,16 @@ VULNERABILITY = np.dtype(
 OCCURRENCE = np.dtype([("event_id", "i4"), ("period_no", "i4"), ("occ_date_id", "i4")])
 
 
+@pytest.fixture(
+    scope="module", params=[FIRST_RELEASE, SECOND_RELEASE], ids=lambda release: f"version {release.version}"
+)
+def release(request: pytest.FixtureRequest) -> Release:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "synthetic-windstorm")
+def model(tmp_path_factory: pytest.TempPathFactory, release: Release) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / release.folder, release)
 
 
 def data(model: Path, name: str, dtype: Any, header: int = 0) -> NDArray[Any]:
@@ -56,15 +63,28 @@ def footprints(model: Path) -> Iterator[tuple[int, NDArray[Any]]]:
 # --- the files ----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_files_are_written_every_time(model: Path, tmp_path: Path):
-    assert content_of(write_model(tmp_path / "again")) == content_of(model)
+def test_the_same_files_are_written_every_time(model: Path, release: Release, tmp_path: Path):
+    assert content_of(write_model(tmp_path / "again", release)) == content_of(model)
 
 
-def test_the_files_do_not_depend_on_the_process(model: Path, tmp_path: Path):
+def test_the_files_do_not_depend_on_the_process(tmp_path: Path):
     script = "import pathlib, sys; from irp_pipeline.demo import write_model; write_model(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(tmp_path / "m")]
     subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "7"})
-    assert content_of(tmp_path / "m") == content_of(model)
+    assert content_of(tmp_path / "m") == content_of(write_model(tmp_path / "here"))
+
+
+def test_the_second_release_differs_from_the_first_in_vulnerability_alone(tmp_path: Path):
+    first, second = (
+        content_of(write_model(tmp_path / release.folder, release)) for release in (FIRST_RELEASE, SECOND_RELEASE)
+    )
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} == {
+        "model_data/vulnerability.bin",
+        "lookup_config.json",  # these three name the version
+        "model_settings.json",
+        "README.md",
+    }
 
 
 def test_importing_the_demo_loads_nothing_heavy():
@@ -214,7 +234,14 @@ def portfolio(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_every_location_of_the_sample_is_on_the_grid_and_has_vulnerabilities(model: Path, portfolio: str):
+@pytest.fixture(params=list(Quarter))
+def quarter(request: pytest.FixtureRequest) -> Quarter:
+    return Quarter(request.param)
+
+
+def test_every_location_of_the_sample_is_on_the_grid_and_has_vulnerabilities(
+    model: Path, portfolio: str, quarter: Quarter
+):
     with (model / "keys_data" / "vulnerability_dict.csv").open() as file:
         keys = {
             (row["peril_id"], int(row["coverage_type"]), int(row["constructioncode"])): int(row["vulnerability_id"])
@@ -222,18 +249,16 @@ def test_every_location_of_the_sample_is_on_the_grid_and_has_vulnerabilities(mod
         }
     known = set(data(model, "vulnerability.bin", VULNERABILITY, header=4)["vulnerability_id"].tolist())
     assert set(keys.values()) == known
-    locations = sample_tables(portfolio)["location"]
-    assert len(locations) == LOCATIONS_OF[portfolio]
-    for location in locations:
+    for location in sample_tables(portfolio, quarter)["location"]:
         assert GREAT_BRITAIN.area_peril(location["Latitude"], location["Longitude"]) is not None
         for coverage in COVERAGES:
             assert (location["LocPerilsCovered"], coverage, location["ConstructionCode"]) in keys
 
 
-def test_every_location_of_the_sample_is_hit_by_many_storms(model: Path, portfolio: str):
+def test_every_location_of_the_sample_is_hit_by_many_storms(model: Path, portfolio: str, quarter: Quarter):
     cells = {
         GREAT_BRITAIN.area_peril(location["Latitude"], location["Longitude"])
-        for location in sample_tables(portfolio)["location"]
+        for location in sample_tables(portfolio, quarter)["location"]
     }
     hits = np.zeros(GREAT_BRITAIN.rows * GREAT_BRITAIN.columns + 1, int)
     for _, where in footprints(model):
@@ -253,19 +278,83 @@ def test_the_grid_is_the_one_of_the_lookup(model: Path):
     assert GREAT_BRITAIN.area_peril(48.8, 2.3) is None
 
 
-def test_the_sample_obeys_the_standard(portfolio: str, tmp_path: Path):
+def test_the_sample_obeys_the_standard(portfolio: str, quarter: Quarter, tmp_path: Path):
     from irp_pipeline.demo.portfolio import write_portfolios
 
-    write_portfolios(tmp_path)
+    write_portfolios(tmp_path, quarter)
     files = {table: tmp_path / portfolio / f"{table.value}.csv" for table in OedTable}
     assert validate(files, needs=needs_of_perspectives(["GUL", "IL", "RI"])) == []
 
 
-def test_the_two_portfolios_have_no_account_or_location_in_common():
-    found = [{row["LocNumber"] for row in sample_tables(name)["location"]} for name in LOCATIONS_OF]
-    assert len(set.union(*found)) == LOCATIONS == 1000
-    accounts = [{row["AccNumber"] for row in sample_tables(name)["account"]} for name in LOCATIONS_OF]
+def test_the_two_portfolios_have_no_account_or_location_in_common(quarter: Quarter):
+    found = [{row["LocNumber"] for row in sample_tables(name, quarter)["location"]} for name in LOCATIONS_OF]
+    assert len(set.union(*found)) == quarter.locations
+    accounts = [{row["AccNumber"] for row in sample_tables(name, quarter)["account"]} for name in LOCATIONS_OF]
     assert not set.intersection(*accounts)
+
+
+def test_the_first_quarter_has_as_many_locations_as_are_said(portfolio: str):
+    assert len(sample_tables(portfolio)["location"]) == LOCATIONS_OF[portfolio]
+    assert LOCATIONS == Quarter.FIRST.locations == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "new", "inflation"), [("residential", 24, 40, 1.03), ("commercial", 20, 16, 1.05)]
+)
+def test_a_quarter_later_some_locations_are_gone_others_new_and_the_rest_insured_for_more(
+    name: str, gone: int, new: int, inflation: float
+):
+    first, second = ({row["LocNumber"]: row for row in sample_tables(name, quarter)["location"]} for quarter in Quarter)
+    assert (len(first.keys() - second.keys()), len(second.keys() - first.keys())) == (gone, new)
+    accounts = {row["AccNumber"] for row in first.values()}
+    assert not {second[number]["AccNumber"] for number in second.keys() - first.keys()} & accounts
+    values = {"BuildingTIV", "OtherTIV", "ContentsTIV", "BITIV"}
+    for number in first.keys() & second.keys():
+        before, after = first[number], second[number]
+        for field in before.keys() - {"LocDed6All"}:
+            assert after[field] == (pytest.approx(before[field] * inflation) if field in values else before[field])
+
+
+def test_a_quarter_later_homes_have_higher_deductibles_and_businesses_another_retention():
+    def deductibles(quarter: Quarter) -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for row in sample_tables("residential", quarter)["location"]:
+            found.setdefault(row["AccNumber"], set()).add(row["LocDed6All"])
+        return found
+
+    before, after = deductibles(Quarter.FIRST), deductibles(Quarter.SECOND)
+    assert set(map(frozenset, before.values())) == {frozenset({1000})}
+    assert sum(after[account] == {2500} for account in before) == len(before) / 3
+    assert all(found in ({1000}, {2500}) for found in after.values())
+    for name, retentions in (("residential", [300_000, 300_000]), ("commercial", [750_000, 1_000_000])):
+        treaties = [sample_tables(name, quarter)["ri_info"][1] for quarter in Quarter]
+        assert [treaty["OccAttachment"] for treaty in treaties] == retentions
+
+
+def test_a_quarter_later_the_model_is_newer_and_one_analysis_has_another_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from irp_pipeline import settings
+    from irp_pipeline.demo import write_sample
+    from irp_pipeline.workbook import read_workbook
+
+    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+    first, second = (
+        read_workbook(write_sample(tmp_path / quarter, quarter), models_dir=settings.models_folder())
+        for quarter in Quarter
+    )
+    assert str(second.metadata.exposure_date) == "2024-06-30"
+    then, now = ({item.name: item.model_dump() for item in workbook.analyses} for workbook in (first, second))
+    assert then.keys() == now.keys()
+    differing = {
+        name: {key: now[name][key] for key in now[name] if now[name][key] != then[name].get(key)} for name in now
+    }
+    newer = {"model": "synthetic-windstorm-1.1"}
+    assert differing == {
+        "residential_wind": newer, "commercial_wind": {**newer, "loss_multiplier": 1.05}, "commercial_stress": {},
+    }  # fmt: skip
+    models = sorted(path.name for path in settings.models_folder().iterdir() if path.is_dir())
+    assert models == ["synthetic-windstorm", "synthetic-windstorm-1.1"]
 
 
 def test_the_workbook_of_the_sample_is_valid_with_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -287,17 +376,14 @@ def test_the_workbook_of_the_sample_is_valid_with_its_model(tmp_path: Path, monk
 # --- the folder ---------------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_is_there_is_left_alone(model: Path):
+def test_a_model_that_is_there_is_left_alone(model: Path, release: Release):
     before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
-    assert write_model(model) == model
+    assert write_model(model, release) == model
     assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
 
 
-def test_another_version_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "models" / "wind"
-    with monkeypatch.context() as earlier:
-        earlier.setattr(windstorm, "VERSION", "0")
-        write_model(folder)
+def test_another_version_is_replaced_as_a_whole(tmp_path: Path):
+    folder = write_model(tmp_path / "models" / "wind", SECOND_RELEASE)
     (folder / "model_data" / "left_over.csv").touch()
     write_model(folder)
     assert json.loads((folder / "model_settings.json").read_text())["model_version_id"] == windstorm.VERSION
@@ -309,9 +395,7 @@ def test_another_version_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pyt
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there_before: bool):
     folder = tmp_path / "wind"
     if there_before:
-        with monkeypatch.context() as earlier:
-            earlier.setattr(windstorm, "VERSION", "0")
-            write_model(folder)
+        write_model(folder, SECOND_RELEASE)
     before = content_of(folder)
 
     def fail() -> str:
@@ -338,9 +422,9 @@ def test_writers_at_the_same_time_write_it_once(tmp_path: Path, monkeypatch: pyt
     written: list[Path] = []
     write = windstorm._write_files
 
-    def count(folder: Path) -> None:
+    def count(folder: Path, release: Release) -> None:
         written.append(folder)
-        write(folder)
+        write(folder, release)
 
     monkeypatch.setattr(windstorm, "_write_files", count)
     with ThreadPoolExecutor(3) as writers:

@@ -48,6 +48,12 @@ def test_cells_on_both_sides_of_the_180th_meridian_are_side_by_side() -> None:
     assert "179.9°W" in svg
 
 
+def test_cells_are_small_wherever_the_westernmost_location_is() -> None:
+    for longitude in np.round(np.random.default_rng(3).uniform(-179, 170, 1000), 5):
+        found = cells(np.array([51.0, 52.0]), np.array([longitude, longitude + 1.0]), np.array([1.0, 1.0]))
+        assert {cell.height for cell in found} == {0.05}, longitude
+
+
 @pytest.mark.parametrize(("latitude", "longitude"), [(90, 0), (-90, 12), (0, 180), (51.5, -0.1)])
 def test_one_place_has_a_map(latitude: float, longitude: float) -> None:
     svg = draw_map(cells(np.array([latitude]), np.array([longitude]), np.array([5.0])), [], "one place")
