@@ -14,6 +14,7 @@ from typing import Final
 from irp_pipeline.helpers.comparison import ExposureLine, Quantity
 from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.losses import Figure
+from irp_pipeline.report.attribution import Bar, waterfall
 from irp_pipeline.report.comparison import ComparedFigure, ComparedSource
 from irp_pipeline.report.display import (
     NOTHING,
@@ -27,7 +28,7 @@ from irp_pipeline.report.display import (
     years,
 )
 from irp_pipeline.report.exposure import compact
-from irp_pipeline.report.records import ChangePart, Report, Subject
+from irp_pipeline.report.records import Report, Subject
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 _USUAL_RETURN_PERIODS: Final = (100, 250)
@@ -134,7 +135,7 @@ class Why:
     """
 
     reasons: tuple[tuple[str, str], ...]
-    parts: tuple[ChangePart, ...]
+    parts: tuple[Bar, ...]
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def brief_of(report: Report) -> Brief | None:
         of_what=_of_what(report, subject, perspective),
         how_sure=tuple(_how_sure(report, subject, perspective, wanted)),
         changes=tuple(_changes(report, subject, perspective, wanted)),
-        why=_why(report, subject),
+        why=_why(report, subject, perspective, wanted[0]),
     )
 
 
@@ -406,12 +407,15 @@ def _figure_row(words: str, figure: ComparedFigure) -> Changed:
     return Changed(words, amount(figure.before), amount(figure.after), (change_amount(figure), change(figure)))
 
 
-def _why(report: Report, subject: Subject) -> Why | None:
+def _why(report: Report, subject: Subject, perspective: Perspective, main: _Wanted) -> Why | None:
     if report.comparison is None:
         return None
     sources = [(source, of) for source in report.comparison.sources if (of := _of(source, subject.name)) is not None]
     reasons = [("Exposure", _exposure_words(report.comparison.exposure)), *_reasons(sources)]
-    return Why(tuple(reasons), report.change_parts)
+    section = report.attribution
+    path = section.path(subject.name, perspective, main.metric, main.point) if section is not None else ()
+    parts = waterfall(path, report.comparison.before, report.cycle).bars[1:-1] if path else ()
+    return Why(tuple(reasons), parts)
 
 
 def _of(source: ComparedSource, name: str) -> str | None:

@@ -31,6 +31,7 @@ from irp_pipeline.helpers.result import (
 )
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
+from irp_pipeline.report.attribution import collect_attribution
 from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.curves import whole_curves
@@ -125,7 +126,8 @@ def collect(cycle_name: str) -> Report:
         return report
     headline = report.headline_subject
     compared = collect_comparison(cycle_name, batch.id, headline.name if headline is not None else None)
-    return replace(report, comparison=compared)
+    attribution = collect_attribution(cycle, compared.before) if compared is not None else None
+    return replace(report, comparison=compared, attribution=attribution)
 
 
 def _stages(cycle_id: int) -> tuple[tuple[StageRecord, ...], dict[str, Any]]:

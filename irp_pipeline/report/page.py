@@ -13,6 +13,7 @@ from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.artefact import first_difference, list_artefacts, read_artefacts
 from irp_pipeline.helpers.result.uncertainty import ONLY_BY_REPEATED_RUNS
 from irp_pipeline.report import display
+from irp_pipeline.report.attribution import attributed_subjects
 from irp_pipeline.report.brief import brief_of
 from irp_pipeline.report.collecting import collect
 from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
@@ -119,6 +120,12 @@ def render_page(report: Report) -> str:
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
     chart = interactive_chart(subjects, shown_first, report.curves.drawn) if subjects else None
+    brief = brief_of(report)
+    attributed, attributed_more = (
+        ([], 0)
+        if report.attribution is None
+        else attributed_subjects(report.attribution, brief.subject.name if brief is not None else shown_first)
+    )
     section = report.comparison
     compared_first = _compared_first(section, shown_first) if section is not None else ""
     return environment.get_template("page.html.jinja").render(
@@ -128,7 +135,9 @@ def render_page(report: Report) -> str:
         chart_first=shown_first,
         program=javascript() if chart else "",
         nonce=secrets.token_urlsafe(16),
-        brief=brief_of(report),
+        brief=brief,
+        attributed=attributed,
+        attributed_more=attributed_more,
         perspectives_of=display.perspectives_of,
         metric_title=display.metric_title,
         folded=len(report.subjects) > _MANY_SUBJECTS,

@@ -24,6 +24,7 @@ from irp_pipeline.report.segment_records import Segments
 from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 if TYPE_CHECKING:
+    from irp_pipeline.report.attribution_section import AttributionSection
     from irp_pipeline.report.exposure_section import ExposureSection
 
 
@@ -180,21 +181,6 @@ class SourceRecord:
     provenance: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ChangePart:
-    """A part of the change of the main figure since the cycle before.
-
-    Attributes:
-        name: what it comes from, such as a newer version of the model.
-        amount: how much of the change; the parts add up to it.
-        error: how far sampling may move the amount, to either side; None if that is not known.
-    """
-
-    name: str
-    amount: float
-    error: float | None
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
     """A job of the cycle's batch.
@@ -254,7 +240,7 @@ class Report:
         what_ifs: the analyses that are shown beside a base.
         exposure: the exposure at a glance; None if its step has not run.
         segments: the figures of segments.
-        change_parts: what the change of the main figure since the cycle before consists of, if that is known.
+        attribution: what the changes since the cycle before consist of; None if that was not computed.
     """
 
     cycle: str
@@ -278,7 +264,7 @@ class Report:
     what_ifs: tuple[WhatIf, ...] = ()
     exposure: ExposureSection | None = None
     segments: Segments = field(default_factory=Segments)
-    change_parts: tuple[ChangePart, ...] = ()
+    attribution: AttributionSection | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -312,7 +298,7 @@ class Report:
             **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
             "exposure": self.exposure.content() if self.exposure else None,
             **({"segments": self.segments.content()} if self.segments.tables else {}),
-            **({"change": [asdict(part) for part in self.change_parts]} if self.change_parts else {}),
+            **({"attribution": self.attribution.content()} if self.attribution else {}),
         }
 
     @property

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from irp_pipeline import settings
+from irp_pipeline.helpers.attribution import Factor, Part, Point
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.result import get_results
 from irp_pipeline.report import Report, collect
+from irp_pipeline.report.attribution_section import AttributionSection
 from irp_pipeline.report.brief import Brief, brief_of
 from irp_pipeline.report.comparison import ComparedSource
 from irp_pipeline.report.page import render_page
-from irp_pipeline.report.records import ChangePart
-from irp_pipeline.vocabulary import Perspective
+from irp_pipeline.vocabulary import Metric, Perspective
 from irp_pipeline_tests.support.browser import Browser, browser, find_browser
 from irp_pipeline_tests.support.made_up_cycle import (
     YEARS,
@@ -263,16 +264,36 @@ class TestWhatChangedAndWhy:
         )
 
     def test_parts_of_the_change_are_shown_only_if_there_are_any(self, report: Report) -> None:
-        parts = (ChangePart("Exposure", 12_000.0, None), ChangePart("<b>Model</b>", -3_000.0, 500.0))
-        with_parts = replace(report, change_parts=parts)
+        section = report.comparison
+        subject, point = answers(report).subject, Point(Perspective.RI, Metric.AAL, None, None)
+        assert section is not None
+        parts = tuple(
+            Part(
+                analysis_name=subject.name, is_group=subject.is_group, point=point, currency="EUR", position=place,
+                factor=factor, before=before, after=after, sampling_error=error, sampling_error_unknown=None,
+                remark=remark,
+            )
+            for place, (factor, before, after, error, remark) in enumerate([
+                (Factor.ENGINE, 100_000.0, 100_000.0, 0.0, ""),
+                (Factor.EXPOSURE, 100_000.0, 112_000.0, None, "locations: 3 <b>new</b>"),
+                (Factor.MODEL, 112_000.0, 109_000.0, 500.0, "model version 1 → 2"),
+                (Factor.ENGINE_OF_LATER, 109_000.0, 109_000.0, 0.0, ""),
+            ])
+        )  # fmt: skip
+        attributed = AttributionSection(earlier=section.before, later=report.cycle, batch_id=7, parts=parts)
+        with_parts = replace(report, attribution=attributed)
         text = head_of(with_parts)
+        assert "Engine 0 \N{EN DASH}" in text
         assert "Exposure +12,000 \N{EN DASH}" in text
-        assert "<b>Model</b> \N{MINUS SIGN}3,000 ± 500" in text
-        assert "<b>Model</b>" not in render_page(with_parts)
+        assert "Model \N{MINUS SIGN}3,000 ± 500" in text
+        assert "Engine, since the later cycle" not in text
+        page = render_page(with_parts)
+        assert "locations: 3 &lt;b&gt;new&lt;/b&gt;" in page
+        assert '<section id="attribution">' in page
         assert "Part of the change" in text
         assert "Part of the change" not in head_of(report)
         assert with_parts.content() != report.content()
-        assert "change" not in report.content()
+        assert "attribution" not in report.content()
 
 
 class TestByKeyboard:
