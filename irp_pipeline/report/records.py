@@ -17,6 +17,7 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import WhatIf, provenance_content
+from irp_pipeline.helpers.sanity import RecordedCheck
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
@@ -32,7 +33,7 @@ class ReportError(IrpError):
 
 
 class State(StrEnum):
-    """Whether a cycle's figures are complete."""
+    """Whether a cycle's figures are complete, and none of them is found to be wrong."""
 
     COMPLETED = "COMPLETED"
     UNFINISHED = "UNFINISHED"
@@ -239,6 +240,7 @@ class Report:
         what_ifs: the analyses that are shown beside a base.
         exposure: the exposure at a glance; None if its step has not run.
         segments: the figures of segments.
+        losses: what the check of the figures found; None if they have not been checked.
     """
 
     cycle: str
@@ -262,6 +264,7 @@ class Report:
     what_ifs: tuple[WhatIf, ...] = ()
     exposure: ExposureSection | None = None
     segments: Segments = field(default_factory=Segments)
+    losses: RecordedCheck | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -295,6 +298,7 @@ class Report:
             **({"what-ifs": [item.content() for item in self.what_ifs]} if self.what_ifs else {}),
             "exposure": self.exposure.content() if self.exposure else None,
             **({"segments": self.segments.content()} if self.segments.tables else {}),
+            **({"losses": self.losses.as_json()} if self.losses is not None else {}),
         }
 
     @property

@@ -29,6 +29,8 @@ from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.figures import stochastic_figures
 from irp_pipeline.engines.oasis.portfolio import may_exceed_ground_up, read_locations
 from irp_pipeline.engines.oasis.run_facts import conversion, read_modelled
+from irp_pipeline.helpers.comparison import Source
+from irp_pipeline.helpers.sanity.subjects import facts_of_job
 from irp_pipeline_tests.support.by_hand import by_hand
 from irp_pipeline_tests.support.oasis_jobs import Job, run_job
 from irp_pipeline_tests.support.tiny_models import YEARS, account, place, write_model, write_portfolio
@@ -281,7 +283,7 @@ def test_the_ground_up_average_of_mean_losses_is_recorded_beside_the_sampled_one
 
 
 def test_what_the_model_has_no_losses_of_is_a_table_with_values_and_reasons(pairs):
-    for make, _ in RUNS:
+    for make, samples in RUNS:
         job = pairs[make][0]
         rows = pq.read_table(job.folder / job.outcome["files"]["not_modelled"]).to_pylist()
         assert {(row["AccNumber"], row["LocNumber"]) for row in rows} == {("123", "outside")}
@@ -294,6 +296,10 @@ def test_what_the_model_has_no_losses_of_is_a_table_with_values_and_reasons(pair
         assert sum(tiv["by_reason"].values()) == pytest.approx(rate * 150_000)
         assert tiv["by_reason"].keys() <= {row["reason"] for row in rows}
         assert job.provenance["il_may_exceed_gul"] is False
+        source = Source(analysis=make, parameters={}, request={}, currency="GBP", provenance=job.provenance)
+        facts = facts_of_job(source)
+        assert facts.covered == pytest.approx(rate * 600_000.5)
+        assert (facts.il_may_exceed_gul, facts.is_by_means, facts.is_weighted) == (False, samples == 0, False)
     assert "outside of the region" in pairs["module"][0].provenance["not_modelled"]
 
 
