@@ -21,7 +21,7 @@ _MOST_FIGURES: Final = 4
 
 
 def check_changes(figures: pd.DataFrame, before: str, largest_change: float) -> Iterator[LossFinding]:
-    """Yield a warning for each analysis or group, and perspective, with a figure that changed by more than a share.
+    """Yield a warning for each analysis or group with a figure that changed by more than a share.
 
     The figures are averages, losses at loss factors, and those at return periods of 10 to 500 years. An analysis or
     group whose averages cannot be compared is a note.
@@ -34,16 +34,16 @@ def check_changes(figures: pd.DataFrame, before: str, largest_change: float) -> 
     curve = figures["metric"].isin(CURVES) & figures["return_period"].between(_SHORTEST, _LONGEST)
     looked_at = figures[(figures["segment_by"] == "") & (figures["metric"].isin(_LEADING) | curve)]
     plain = looked_at.astype(object).where(looked_at.notna(), None)
-    changed: defaultdict[tuple[str, str], list[Mapping[Any, Any]]] = defaultdict(list)
+    changed: defaultdict[str, list[Mapping[Any, Any]]] = defaultdict(list)
     not_compared: dict[str, str] = {}
     for row in plain.to_dict("records"):
         if row["not_compared"]:
             if row["metric"] in _LEADING:
                 not_compared.setdefault(row["analysis_name"], row["not_compared"])
         elif _size(row) > largest_change:
-            changed[row["analysis_name"], row["perspective"]].append(row)
-    for (name, perspective), rows in changed.items():
-        yield _changed(name, perspective, rows, before, largest_change)
+            changed[row["analysis_name"]].append(row)
+    for name, rows in changed.items():
+        yield _changed(name, rows, before, largest_change)
     for name, reason in not_compared.items():
         yield LossFinding(
             severity=Severity.NOTE,
@@ -54,12 +54,15 @@ def check_changes(figures: pd.DataFrame, before: str, largest_change: float) -> 
         )
 
 
-def _changed(
-    name: str, perspective: str, rows: Sequence[Mapping[Any, Any]], before: str, largest_change: float
-) -> LossFinding:
+def _changed(name: str, rows: Sequence[Mapping[Any, Any]], before: str, largest_change: float) -> LossFinding:
+    """Return the finding about the changed figures of a subject: averages first, then the largest changes."""
     largest = max(rows, key=_size)
-    listed = "; ".join(_in_words(row) for row in rows[:_MOST_FIGURES])
-    more = f"; {len(rows) - _MOST_FIGURES} more figures" if len(rows) > _MOST_FIGURES else ""
+    first = sorted(
+        rows, key=lambda row: (row["metric"] not in _LEADING, 0.0 if row["metric"] in _LEADING else -_size(row))
+    )
+    listed = "; ".join(_in_words(row) for row in first[:_MOST_FIGURES])
+    left_out = len(rows) - _MOST_FIGURES
+    more = f"; {left_out} more {'figure' if left_out == 1 else 'figures'}" if left_out > 0 else ""
     differences = largest["differences"]
     besides = (
         f"Besides the exposure, these differ: {differences}" if differences else "Nothing but the exposure differs"
@@ -68,8 +71,7 @@ def _changed(
         severity=Severity.WARNING,
         check=Check.CHANGE,
         subject=name,
-        what=f"{perspective} changed since {before} by more than {100 * largest_change:.4g} %: {listed}{more}. "
-        f"{besides}",
+        what=f"figures changed since {before} by more than {100 * largest_change:.4g} %: {listed}{more}. {besides}",
         size=_share(largest),
         remedy="Find out why before the figures are used: irp compare",
     )
@@ -87,7 +89,7 @@ def _share(row: Mapping[Any, Any]) -> str:
 
 
 def _in_words(row: Mapping[Any, Any]) -> str:
-    words = str(row["metric"])
+    words = f"{row['metric']} {row['perspective']}"
     if row["return_period"] is not None:
         words += f" at {row['return_period']:,g} years"
     if row["loss_factor"] is not None:

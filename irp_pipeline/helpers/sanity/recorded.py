@@ -44,9 +44,9 @@ class RecordedCheck:
         """How many findings are in the file alone."""
         return self.total - len(self.findings)
 
-    def of(self, severity: Severity) -> tuple[LossFinding, ...]:
+    def of(self, severity: Severity | str) -> tuple[LossFinding, ...]:
         """Return the findings of a severity."""
-        return tuple(finding for finding in self.findings if finding.severity is severity)
+        return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -138,8 +138,8 @@ def test_it_runs_again_when_figures_or_thresholds_or_the_cycle_before_change(
     assert "figures of the cycle before changed" in reason()
     assert found_of(Check.CHANGE) == [(Severity.WARNING, name, "+33.3 %") for name in ("high", "middle", "low")]
     assert recorded().findings[0].what == (
-        "GUL changed since Q4-2023 by more than 25 %: LOSS at the loss factor 1 300.00 → 400.00 (+33.3 %). Nothing but "
-        "the exposure differs"
+        "figures changed since Q4-2023 by more than 25 %: LOSS GUL at the loss factor 1 300.00 → 400.00 (+33.3 %). "
+        "Nothing but the exposure differs"
     )
     assert launch().success
     assert newest()["check_losses"] == "SKIPPED"

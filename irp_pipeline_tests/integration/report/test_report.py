@@ -498,6 +498,7 @@ class TestFailed:
         assert "FAILED: these figures have errors" in page
         assert "1 error, 1 warning, 99 notes." in page
         assert "Not shown: 98 more." in page
+        assert "<details open><summary>Warnings and notes</summary>" in page
         summary = render_summary(report)
         assert summary.count("\n| ERROR | ") == 1
         assert "<script>" not in summary

@@ -157,8 +157,8 @@ def test_it_says_what_else_differs_and_which_figures_changed():
     after = [row(150.0), row(500.0, "OEP", 100.0), row(310.0, "AEP", 100.0)]
     [found] = changes(compared(before, after, {"wind": ["samples 10 → 20", "model version 1 → 2"]}))
     assert found.what == (
-        "GUL changed since Q4 by more than 25 %: AAL 100.00 → 150.00 (+50.0 %); OEP at 100 years 200.00 → 500.00 "
-        "(+150.0 %). Besides the exposure, these differ: samples 10 → 20; model version 1 → 2"
+        "figures changed since Q4 by more than 25 %: AAL GUL 100.00 → 150.00 (+50.0 %); OEP GUL at 100 years 200.00 → "
+        "500.00 (+150.0 %). Besides the exposure, these differ: samples 10 → 20; model version 1 → 2"
     )
     assert found.size == "+150.0 %"
 
@@ -190,9 +190,21 @@ def test_each_perspective_and_each_loss_factor_is_looked_at():
         row(100.0, "LOSS", factor=1.0),
         row(3.0, "LOSS", factor=0.1, perspective="IL"),
     ]
-    found = changes(compared(before, after))
-    assert [one.size for one in found] == ["+100.0 %", "-66.7 %"]
-    assert "LOSS at the loss factor 0.1 10.00 → 20.00" in found[0].what
+    [found] = changes(compared(before, after))
+    assert found.size == "+100.0 %"
+    assert "LOSS GUL at the loss factor 0.1 10.00 → 20.00 (+100.0 %); LOSS IL at the loss factor 0.1 9.00" in found.what
+
+
+def test_averages_are_listed_first_then_the_largest_changes_and_not_all():
+    before = [row(100.0), *(row(100.0, "OEP", years) for years in (10.0, 50.0, 100.0, 250.0))]
+    after = [row(130.0), *(row(100.0 + years, "OEP", years) for years in (10.0, 50.0, 100.0, 250.0))]
+    [found] = changes(compared(before, after), largest=0.05)
+    listed = found.what.partition(": ")[2].partition(". Nothing")[0].split("; ")
+    assert [item.partition(" GUL")[0] + item.partition("years")[0][-4:] for item in listed[1:4]] == [
+        "OEP250 ", "OEP100 ", "OEP 50 ",
+    ]  # fmt: skip
+    assert listed[0].startswith("AAL GUL")
+    assert listed[4] == "1 more figure"
 
 
 def test_what_cannot_be_compared_is_a_note():
