@@ -171,7 +171,7 @@ def check_losses(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext
         analysis_batch(cycle).id,
         largest_change=workbook.metadata.largest_change,
         least_covered=workbook.metadata.least_covered,
-        dates={name: sanity.policy_dates(path) for name, path in _accounts_of_groups(cycle, workbook).items()},
+        dates={name: sanity.policy_dates(path) for name, path in accounts_of_groups(cycle, workbook).items()},
     )
     write_atomically(run.scratch / LOSS_FINDINGS, "".join(f"{finding}\n" for finding in checked.findings))
     run.add_file(run.scratch / LOSS_FINDINGS)
@@ -185,8 +185,12 @@ def monitor(start: Any) -> Any:
     return check_losses(group_results(track_jobs(start)))
 
 
-def _accounts_of_groups(cycle: CycleOfRun, workbook: "Workbook") -> dict[str, Path]:
-    """Return the extracted account tables of the portfolios whose analyses are in groups."""
+def accounts_of_groups(cycle: CycleOfRun, workbook: "Workbook") -> dict[str, Path]:
+    """Return the extracted account tables of the portfolios whose analyses are in groups, by portfolio.
+
+    Raises:
+        ArtefactError: a file is missing on this machine or differs.
+    """
     portfolios = dict.fromkeys(
         analysis.portfolio for group in workbook.groupings for analysis in workbook.analyses_in(group.name)
     )

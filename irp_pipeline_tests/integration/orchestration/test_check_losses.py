@@ -1,5 +1,6 @@
 """The step that checks all saved figures: what it finds, who sees it, and when it runs again."""
 
+import datetime as dt
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,22 @@ from typer.testing import CliRunner
 
 from irp_pipeline import settings
 from irp_pipeline.cli import app
+from irp_pipeline.definitions import definitions
+from irp_pipeline.demo import LOCATIONS_OF, write_sample
+from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.cycle import create_cycle, find_cycle
 from irp_pipeline.helpers.database import execute_command, fetch_one
 from irp_pipeline.helpers.job import list_jobs, resubmit_job
-from irp_pipeline.helpers.sanity import Check, RecordedCheck, Severity, find_recorded_check
+from irp_pipeline.helpers.sanity import (
+    Check,
+    PolicyDates,
+    RecordedCheck,
+    Severity,
+    find_recorded_check,
+    policy_dates,
+)
+from irp_pipeline.orchestration.stages.monitor import accounts_of_groups
+from irp_pipeline.orchestration.tracking import CycleOfRun
 from irp_pipeline.report import State, collect
 from irp_pipeline.report.losses import OUTDATED
 from irp_pipeline_tests.support.small_engine import CYCLE, cycle_id, newest
@@ -172,6 +185,29 @@ def test_a_figure_that_is_not_a_number_is_found_and_the_report_is_written(launch
 
     assert launch().success  # the records are not as their step left them
     assert collect(CYCLE).state is State.COMPLETED
+
+
+def test_the_dates_of_policies_are_read_from_the_extracts_of_the_portfolios_in_groups(jobs, instance, test_schema):
+    settings.make_irp_home()
+    create_cycle("dated")
+    folder = settings.cycle_dir(test_schema, "dated")
+    write_sample(folder)  # a group of both portfolios
+    result = definitions.get_job_def("run_cycle").execute_in_process(
+        run_config={
+            "resources": {"database": {"config": {"db_schema": test_schema}}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+        instance=instance,
+        tags={"dagster/partition": "dated"},
+        op_selection=["setup", "extract"],
+    )
+    assert result.success
+    cycle = find_cycle("dated")
+    assert cycle is not None
+    workbook, _ = active_workbook(cycle.id)
+    accounts = accounts_of_groups(CycleOfRun(cycle.id, "dated", test_schema, folder), workbook)
+    year = PolicyDates(first=dt.date(2024, 1, 1), last=dt.date(2024, 12, 31))
+    assert {name: policy_dates(path) for name, path in accounts.items()} == dict.fromkeys(LOCATIONS_OF, year)
 
 
 def test_a_cycle_without_figures_has_no_findings(launch, folder, jobs, test_schema):
