@@ -35,6 +35,12 @@ UNCERTAINTY: Final = f"{CURVES}/uncertainty.parquet"
 ATTRIBUTION: Final = "attribution"
 """The files of jobs between this cycle and an earlier one, by their hashes."""
 
+LOSSES: Final = "losses"
+"""What was found about the saved figures."""
+
+LOSS_FINDINGS: Final = f"{LOSSES}/findings.txt"
+"""The findings about the saved figures, one a line."""
+
 REPORT: Final = "report"
 """The report: :data:`REPORT_PAGE`, :data:`REPORT_SUMMARY` and :data:`REPORT_PICTURE`."""
 
@@ -48,7 +54,7 @@ OF_DAGSTER: Final = ".dagster"
 FROM_ELSEWHERE: Final = "files"
 """Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
 
-MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, RESULTS, ATTRIBUTION, REPORT, FROM_ELSEWHERE)
+MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, LOSSES, RESULTS, ATTRIBUTION, REPORT, FROM_ELSEWHERE)
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
 
 SCRATCH: Final = ".scratch"

@@ -38,7 +38,7 @@ def report(
         output.say(str(page))
         if collected.state is not State.COMPLETED:
             output.print_note(
-                f"The cycle is {collected.state}: the report shows what there is, and says what is missing."
+                f"The cycle is {collected.state}: the report shows what there is, and says what is missing or wrong."
             )
     if open_it and typer.launch(page.as_uri()) != 0:
         output.print_note("There is no browser to show it in here: open the file on another machine.")

@@ -11,23 +11,28 @@ from irp_pipeline.helpers.constants import StepStatus
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.cycle import PastRun, StepProgress
+    from irp_pipeline.helpers.sanity import RecordedCheck
 
 app = typer.Typer()
 
 _RUNS_SHOWN = 50
 _RESULT_CHARACTERS = 100
+_ERRORS_SHOWN = 5
 
 
 @app.command(epilog="Example: irp status Q1-2024")
 def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show the status of each step of a cycle."""
     from irp_pipeline.helpers.cycle import progress_of_cycle
+    from irp_pipeline.helpers.sanity import find_recorded_check
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
         steps = progress_of_cycle(cycle)
+        losses = find_recorded_check(found.id)
     if as_json:
-        output.print_json({"schema": schema, "cycle": found, "steps": steps})
+        findings = None if losses is None else losses.as_json()
+        output.print_json({"schema": schema, "cycle": found, "steps": steps, "losses": findings})
         return
     output.say(
         output.styled(
@@ -57,6 +62,8 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     output.say(_summary(steps))
     if any(step.last_status is StepStatus.FAILED for step in steps):
         output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
+    if losses is not None:
+        _say_findings(losses, f"{cycle} {schema_option(schema)}".rstrip())
 
 
 @app.command(epilog="Example: irp history Q1-2024 --stage 2 --step 1 --full")
@@ -117,6 +124,17 @@ def _summary(steps: "list[StepProgress]") -> str:
         if count[status]:
             parts.append(f"{count[status]} {words}")
     return ", ".join(parts)
+
+
+def _say_findings(losses: "RecordedCheck", cycle: str) -> None:
+    """Print the errors that were found about the losses, and how many warnings there are."""
+    from irp_pipeline.helpers.sanity import Severity
+
+    for finding in losses.of(Severity.ERROR)[:_ERRORS_SHOWN]:
+        output.print_note(str(finding))
+    if losses.errors or losses.warnings:
+        counts = f"{output.counted(losses.errors, 'error')} and {output.counted(losses.warnings, 'warning')}"
+        output.print_note(f"The losses have {counts}. All findings are in the report: irp report {cycle}")
 
 
 def _result(run: "PastRun") -> str:

@@ -10,6 +10,8 @@ No Dagster here: the report can be made from the records at any time. Rendering 
     the head of the page: how much, of what, how sure, what changed and why.
 ``segments``, ``segment_records``
     the figures of parts of the portfolio: where the losses come from.
+``losses``
+    what the check of the saved figures found.
 ``charts``
     exceedance curves: as an interactive chart for the page and as a picture.
 ``comparison``, ``comparison_chart``

@@ -36,6 +36,7 @@ from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
 from irp_pipeline.report.curves import whole_curves
 from irp_pipeline.report.exposure import collect_exposure
+from irp_pipeline.report.losses import collect_losses, errors_in_words
 from irp_pipeline.report.notes import notes
 from irp_pipeline.report.records import (
     JobFailure,
@@ -84,18 +85,21 @@ def collect(cycle_name: str) -> Report:
         for job in current
         if job.status in {JobStatus.FAILED, JobStatus.ERROR, JobStatus.CANCELLED}
     )
+    losses, outdated = collect_losses(cycle.id, saved)
     missing = [
+        *errors_in_words(losses),
         *missing_steps(stages),
         *missing_work(workbook, batch, current),
         *([unreadable] if unreadable else []),
         *(missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
+        *([outdated] if outdated else []),
     ]
     report = Report(
         cycle=cycle.cycle_name,
         schema=get_current_schema(),
         cycle_status=cycle.status,
         written=datetime.now(UTC),
-        state=state_of(stages, failures, batch, missing),
+        state=state_of(stages, failures, batch, missing, losses),
         missing=tuple(missing),
         notes=(
             *notes(workbook, finished, jobs),
@@ -121,6 +125,7 @@ def collect(cycle_name: str) -> Report:
         curves=curves,
         what_ifs=what_ifs_of(batch.id, figures, provenance) if batch else (),
         exposure=collect_exposure(cycle),
+        losses=losses,
     )
     if batch is None or not saved:
         return report

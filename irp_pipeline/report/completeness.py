@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from irp_pipeline.helpers.batch import Batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.result import JobResult, RecordedFigure, missing_of_groups
+from irp_pipeline.helpers.sanity import RecordedCheck
 from irp_pipeline.report.records import JobFailure, JobRecord, StageRecord, State, StepRecord, first_line
 
 if TYPE_CHECKING:
@@ -28,10 +29,14 @@ def state_of(
     failures: Sequence[JobFailure],
     batch: Batch | None,
     missing: Sequence[str],
+    losses: RecordedCheck | None,
 ) -> State:
-    """Tell whether the figures are complete, are still to come, or something failed."""
+    """Tell whether the figures are complete, are still to come, or something failed or cannot be right."""
     failed = (
-        any(step.status is StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step))
+        (losses is not None and losses.errors > 0)
+        or any(
+            step.status is StepStatus.FAILED for stage in stages for step in stage.steps if not _is_report(stage, step)
+        )
         or bool(failures)
         or (batch is not None and batch.status in _ENDED_BADLY)
     )

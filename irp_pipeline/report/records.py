@@ -17,6 +17,7 @@ from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import WhatIf, provenance_content
+from irp_pipeline.helpers.sanity import RecordedCheck
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
@@ -33,7 +34,7 @@ class ReportError(IrpError):
 
 
 class State(StrEnum):
-    """Whether a cycle's figures are complete."""
+    """Whether a cycle's figures are complete, and none of them is found to be wrong."""
 
     COMPLETED = "COMPLETED"
     UNFINISHED = "UNFINISHED"
@@ -241,6 +242,7 @@ class Report:
         exposure: the exposure at a glance; None if its step has not run.
         segments: the figures of segments.
         attribution: what the changes since the cycle before consist of; None if that was not computed.
+        losses: what the check of the figures found; None if they have not been checked.
     """
 
     cycle: str
@@ -265,6 +267,7 @@ class Report:
     exposure: ExposureSection | None = None
     segments: Segments = field(default_factory=Segments)
     attribution: AttributionSection | None = None
+    losses: RecordedCheck | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -299,6 +302,7 @@ class Report:
             "exposure": self.exposure.content() if self.exposure else None,
             **({"segments": self.segments.content()} if self.segments.tables else {}),
             **({"attribution": self.attribution.content()} if self.attribution else {}),
+            **({"losses": self.losses.as_json()} if self.losses is not None else {}),
         }
 
     @property

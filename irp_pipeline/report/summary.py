@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from irp_pipeline.helpers.sanity import LossFinding
 from irp_pipeline.report.comparison import ComparedFigure
 from irp_pipeline.report.display import (
     amount,
@@ -18,6 +19,8 @@ from irp_pipeline.report.records import Report, Subject, first_line
 from irp_pipeline.report.what_if import what_if_rows
 from irp_pipeline.vocabulary import Metric, Perspective
 
+_MOST_FINDINGS = 20
+
 
 def render_summary(report: Report) -> str:
     """Return the report as Markdown: its state, the main figures, and what failed."""
@@ -28,6 +31,18 @@ def escaped(value: object) -> str:
     """Escape text for one line of Markdown, so that it is shown literally."""
     line = " ".join(str("" if value is None else value).split())
     return re.sub(r"([\\`*_{}\[\]()#+!|~>])", r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def findings_table(findings: Iterable[LossFinding]) -> Iterator[str]:
+    """Yield the lines of a table of findings about losses in Markdown."""
+    yield from _table(
+        ["Severity", "Analysis or group", "Finding", "How large", "What to do"],
+        (
+            [*map(escaped, (finding.severity, finding.subject, finding.what, finding.size, finding.remedy))]
+            for finding in findings
+        ),
+        words=5,
+    )
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -107,6 +122,12 @@ def _lines(report: Report) -> Iterator[str]:
         for item in report.what_ifs:
             if item.missing:
                 yield f"- {escaped(item.name)}: no difference, since {escaped(item.missing)}"
+    if report.losses is not None and report.losses.findings:
+        yield from _heading("Findings about the losses")
+        yield from findings_table(report.losses.findings[:_MOST_FINDINGS])
+        if (more := report.losses.total - _MOST_FINDINGS) > 0:
+            yield ""
+            yield f"{more} more findings are in losses/findings.txt."
     if report.failures:
         yield from _heading("Jobs that failed")
         for failure in report.failures:

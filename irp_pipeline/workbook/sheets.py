@@ -15,7 +15,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from irp_pipeline.columns import DATE, NAMES, TEXT, YES_NO, Column, Name, Row, Text, no_repeats, not_empty, one_of
+from irp_pipeline.columns import (
+    DATE,
+    NAMES,
+    NUMBER,
+    TEXT,
+    YES_NO,
+    Column,
+    Name,
+    Row,
+    Text,
+    no_repeats,
+    not_empty,
+    one_of,
+)
 from irp_pipeline.vocabulary import OedTable
 from irp_pipeline.workbook.analyses import NAME_RULE, Analysis
 from irp_pipeline.workbook.choices import DELIMITER, DecimalSign, Delimiter, PeriodPairing, PortfolioSource
@@ -24,6 +37,8 @@ from irp_pipeline.workbook.values import (
     checked_currency,
     checked_encoding,
     checked_exposure_date,
+    checked_largest_change,
+    checked_share,
     part_of_variable,
 )
 
@@ -81,6 +96,24 @@ class Metadata(Row):
             options=("yes", "no"),
         ),
     ] = False
+    largest_change: Annotated[
+        Annotated[float, AfterValidator(checked_largest_change)],
+        Column(
+            "The largest change of a figure since the cycle before that needs no warning, as a share of what it was: "
+            "`0.25` is 25 %. Empty means 0.25.",
+            NUMBER,
+            ("0.25",),
+        ),
+    ] = 0.25
+    least_covered: Annotated[
+        Annotated[float, AfterValidator(checked_share)],
+        Column(
+            "The least share of the insured value of an analysis that its model must cover without a warning: `0.9` is "
+            "90 %. Empty means 0.9.",
+            NUMBER,
+            ("0.9",),
+        ),
+    ] = 0.9
 
 
 class Portfolio(Row):

@@ -44,3 +44,15 @@ def checked_exposure_date(value: dt.date) -> dt.date:
     if not _FIRST_DATE <= value <= _LAST_DATE:
         raise ValueError(f"{value} must be between {_FIRST_DATE} and {_LAST_DATE}")
     return value
+
+
+def checked_largest_change(value: float) -> float:
+    if not 0 < value <= 100:
+        raise ValueError(f"{value:g} must be above 0 and at most 100; 25 % is 0.25")
+    return value
+
+
+def checked_share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{value:g} must be at least 0 and at most 1; 90 % is 0.9")
+    return value

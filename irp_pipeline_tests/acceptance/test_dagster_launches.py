@@ -43,7 +43,7 @@ from irp_pipeline_tests.support.waiting import wait_until
 
 WAITING = "irp_pipeline_tests.acceptance.waiting_definitions"
 CYCLE = "Q1-2024"
-STEPS = 13
+STEPS = 14
 PASSWORD = "correct-horse-battery-staple"  # the password of every address in the environment
 
 # Read like any portfolio in a database, but nothing comes before the gate is open.

@@ -47,7 +47,7 @@ BEFORE_SUBMIT = [
     "Initialize environment", "Validate configuration", "Create batches", "Extract exposure", "Control totals",
     "Validate exposure", "Build portfolios", "Profile exposure",
 ]  # fmt: skip
-FROM_SUBMIT_ON = ["Submit jobs", "Track jobs", "Group results", "Export results", "Cycle report"]
+FROM_SUBMIT_ON = ["Submit jobs", "Track jobs", "Group results", "Check losses", "Export results", "Cycle report"]
 ENDED_RUNS = {"runsOrError": {"results": [{"status": "SUCCESS"}, {"status": "FAILURE"}]}}
 BUCKET = "example-risk"
 # The program of the small engine, which says where it runs, as an engine that every process knows by its entry point.

@@ -1,7 +1,7 @@
 """A cycle whose jobs are real processes of the engine of this machine, with a program that stands for Oasis LMF.
 
 Oasis LMF would take minutes. Here a job's loss is its number of locations times its loss factor, and a file says which
-jobs fail or wait. A pytest plugin: its fixtures are there for every test module.
+jobs fail, wait, or have doubtful losses. A pytest plugin: its fixtures are there for every test module.
 """
 
 import json
@@ -31,7 +31,7 @@ from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
 from irp_pipeline_tests.support.program_jobs import worker_thread
 
 CYCLE = "Q1-2024"
-LATER_STEPS = ["submit_jobs", "track_jobs", "group_results", "export_results", "cycle_report"]
+LATER_STEPS = ["submit_jobs", "track_jobs", "group_results", "check_losses", "export_results", "cycle_report"]
 SECONDS = 60
 
 PROGRAM = """
@@ -58,9 +58,16 @@ figures = [
     {"perspective": "GUL", "metric": "LOSS", "return_period": None, "loss_factor": f, "loss": locations * f}
     for f in factors
 ]
+if way() == "pays twice":  # more than the ground-up loss
+    figures += [{**figure, "perspective": "IL", "loss": 2 * figure["loss"]} for figure in figures]
 (folder / "outcome.json").write_text(json.dumps({
     "figures": figures, "currency": analysis["currency"], "files": {"losses": "results/losses.parquet"},
-    "provenance": {"engine": "of the tests", "exposure_hash": request["exposure_hash"]},
+    "provenance": {
+        "engine": "of the tests",
+        "exposure_hash": request["exposure_hash"],
+        "il_may_exceed_gul": False,
+        "not_modelled_tiv": {"portfolio": 1e6, "by_reason": {"outside": 2e5} if way() == "covers little" else {}},
+    },
 }))
 """
 
@@ -162,6 +169,7 @@ class Launcher:
         only: str | None = None,
         patience: float | None = None,
         ops: Mapping[str, Any] | None = None,
+        cycle: str = CYCLE,
         **database: Any,
     ) -> ExecuteInProcessResult:
         config: dict[str, Any] = {
@@ -175,7 +183,7 @@ class Launcher:
         return definitions.get_job_def("run_cycle").execute_in_process(
             run_config=config,
             instance=self.instance,
-            tags={"dagster/partition": CYCLE},
+            tags={"dagster/partition": cycle},
             op_selection=selection(only_step=only),
             raise_on_error=False,
         )

@@ -49,7 +49,8 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
     perils = options.get("model_perils_covered")
     uncovered = _uncovered(whole, perils) if perils else set()
     rows = [row for row in range(len(whole.ids)) if row not in uncovered]
-    locations = whole.only(rows, options.get("supported_oed_coverage_types"))
+    supported = options.get("supported_oed_coverage_types")
+    locations = whole.only(rows, supported)
     if perils and not rows:
         raise OasisError(f"No location is insured for a peril of model_perils_covered ({', '.join(perils)})")
     if not any(locations.value(row) for row in locations.distinct()):
@@ -83,6 +84,9 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
         whole,
         [row for row in whole.distinct() if row in uncovered],
         0,
+        coverages={(whole.first[row], coverage) for row in rows for coverage in locations.values},
+        rates={},
+        otherwise=f"its coverage is not in supported_oed_coverage_types ({', '.join(map(str, supported or ()))})",
     )
     files = {"losses": "results/losses.parquet"} | write_not_modelled(missing, folder)
     write_table(location_table(losses, locations), folder / files["losses"])
@@ -98,6 +102,8 @@ def deterministic_outcome(folder: Path, analysis: Mapping[str, Any]) -> dict[str
             "settings": {"loss_factor": factors, **options},
             "not_modelled": dict(missing.reasons),
             "not_modelled_totals": missing.totals(),
+            "not_modelled_tiv": missing.values(),
+            "il_may_exceed_gul": bool(above),
             "checked": checked,
             "notes": notes,
             "processes": 1,

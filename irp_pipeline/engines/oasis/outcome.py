@@ -24,8 +24,8 @@ from irp_pipeline.engines.oasis.portfolio import Locations, may_exceed_ground_up
 from irp_pipeline.engines.oasis.run_facts import (
     NotModelled,
     conversion,
-    modelled_values,
     not_modelled,
+    read_modelled,
     settings_used,
     total_value,
 )
@@ -93,9 +93,9 @@ def read_outcome(
             f"{why if changes_portfolio else 'the portfolio has no location table'}"
         )
     else:
-        modelled = modelled_values(run / "input", locations)
-        check_values(modelled, locations, converted.rate_of_row)
-        missing = not_modelled(run / "input", locations, modelled)
+        modelled = read_modelled(run / "input", locations)
+        check_values(modelled.values, locations, converted.rate_of_row)
+        missing = not_modelled(run / "input", locations, modelled, converted.rate_of_row)
         checked.append("no location is insured for more than the portfolio says, and there are no others")
     above = changes_portfolio or bool(may_exceed_ground_up(inputs))
     checked += check_order(found.figures, above)
@@ -150,6 +150,8 @@ def read_outcome(
             "exchange_rates": dict(converted.rates),
             "not_modelled": dict(missing.reasons) if missing is not None else {},
             "not_modelled_totals": missing.totals() if missing is not None else None,
+            "not_modelled_tiv": missing.values() if missing is not None else None,
+            "il_may_exceed_gul": above,
             "return_periods_beyond": found.beyond,
             "aal_by_means": found.means,
             "not_defined": found.not_defined,
@@ -168,8 +170,8 @@ def keep_tables(folder: Path, run: Path, *, changes_portfolio: bool) -> dict[str
     files = keep_output(run / "output", folder / "results")
     locations = _comparable_locations(folder / "inputs", changes_portfolio)
     if locations is not None:
-        modelled = modelled_values(run / "input", locations)
-        files |= write_not_modelled(not_modelled(run / "input", locations, modelled), folder)
+        modelled = read_modelled(run / "input", locations)
+        files |= write_not_modelled(not_modelled(run / "input", locations, modelled, {}), folder)
     return files
 
 

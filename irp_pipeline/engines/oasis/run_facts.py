@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,9 @@ class NotModelled:
         locations: how many locations have no losses at all.
         tiv: their insured value.
         partly: how many have losses, but not for all their perils and coverages.
+        portfolio_tiv: the insured value of the portfolio, in the currency of the losses.
+        tiv_by_reason: how much of it belongs to coverages of locations that have no losses from any peril, by the first
+            reason of each, the largest first.
     """
 
     table: pa.Table
@@ -59,10 +63,30 @@ class NotModelled:
     locations: int
     tiv: float
     partly: int
+    portfolio_tiv: float
+    tiv_by_reason: Mapping[str, float]
 
     def totals(self) -> dict[str, Any]:
         """The totals for the provenance."""
         return {"locations": self.locations, "tiv": round(self.tiv, 2), "partly": self.partly}
+
+    def values(self) -> dict[str, Any]:
+        """The insured values for the provenance."""
+        by_reason = {reason: round(amount, 2) for reason, amount in self.tiv_by_reason.items()}
+        return {"portfolio": round(self.portfolio_tiv, 2), "by_reason": by_reason}
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What went into a model.
+
+    Attributes:
+        values: the insured value by row of the location table.
+        coverages: the rows with the numbers of their coverages that were modelled for some peril.
+    """
+
+    values: Mapping[int, float] = field(repr=False)
+    coverages: Collection[tuple[int, int]] = field(repr=False)
 
 
 def settings_used(run: Path) -> dict[str, Any]:
@@ -112,8 +136,8 @@ def conversion(run_input: Path) -> Conversion:
     return Conversion(currencies, dict(sorted(rates.items())), of_row)
 
 
-def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
-    """Return what went into the model: the insured value by row of the location table.
+def read_modelled(run_input: Path, locations: Locations) -> Modelled:
+    """Return what went into the model.
 
     Raises:
         FigureError: there is a location that the portfolio does not have.
@@ -121,6 +145,7 @@ def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
     """
     found: defaultdict[int, float] = defaultdict(float)
     seen: set[str] = set()
+    coverages: set[tuple[int, int]] = set()
     for line in _lines(run_input / "gul_summary_map.csv"):
         row = int(float(line["loc_idx"]))
         ids = (line["PortNumber"], line["AccNumber"], line["LocNumber"])
@@ -129,11 +154,12 @@ def modelled_values(run_input: Path, locations: Locations) -> dict[int, float]:
                 f"Oasis LMF modelled the location {ids[2]} of account {ids[1]} in portfolio {ids[0]} (row {row + 1}), "
                 "which the location table does not have there"
             )
+        coverages.add((locations.first[row], int(float(line["coverage_type_id"]))))
         # A coverage with several perils, or one that is split into sections, is insured once.
         if line["coverage_id"] not in seen:
             seen.add(line["coverage_id"])
             found[locations.first[row]] += float(line["tiv"])
-    return dict(found)
+    return Modelled(dict(found), coverages)
 
 
 def total_value(run_input: Path) -> float:
@@ -142,13 +168,14 @@ def total_value(run_input: Path) -> float:
     return sum(by_coverage.values())
 
 
-def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, float]) -> NotModelled:
+def not_modelled(run_input: Path, locations: Locations, modelled: Modelled, rates: Mapping[int, float]) -> NotModelled:
     """Return what the lookup could not find, with the portfolio's own identifiers and values.
 
     Args:
         run_input: the folder of the run's inputs, with ``keys-errors.parquet`` if lookups failed.
         locations: the portfolio's location table.
-        modelled: as :func:`modelled_values` returns it.
+        modelled: as :func:`read_modelled` returns it.
+        rates: by row, the exchange rate with which the run converted amounts; 1 if it is missing.
     """
     place = columns_of(table_used(run_input, OedTable.LOCATION), ("loc_id", "loc_idx"))
     row_of = {int(of): int(row) for of, row in zip(place.get("loc_id", ()), place.get("loc_idx", ()), strict=True)}
@@ -167,15 +194,33 @@ def not_modelled(run_input: Path, locations: Locations, modelled: Mapping[int, f
             )
         )
     told = {row for row, *_ in rows}
-    without = [row for row in locations.distinct() if row not in modelled and locations.value(row) > 0]
+    without = [row for row in locations.distinct() if row not in modelled.values and locations.value(row) > 0]
     rows += [(row, locations.perils[row], None, "", NOTHING_SAID) for row in without if row not in told]
-    return as_not_modelled(rows, locations, without, len((told & modelled.keys()) - {-1}))
+    partly = len((told & modelled.values.keys()) - {-1})
+    return as_not_modelled(rows, locations, without, partly, coverages=modelled.coverages, rates=rates)
 
 
 def as_not_modelled(
-    rows: list[tuple[int, str, int | None, str, str]], locations: Locations, without: list[int], partly: int
+    rows: Sequence[tuple[int, str, int | None, str, str]],
+    locations: Locations,
+    without: Sequence[int],
+    partly: int,
+    *,
+    coverages: Collection[tuple[int, int]],
+    rates: Mapping[int, float],
+    otherwise: str = NOTHING_SAID,
 ) -> NotModelled:
-    """Make the table from row, peril, coverage, status and reason of each entry."""
+    """Make the table from row, peril, coverage, status and reason of each entry.
+
+    Args:
+        rows: the entries; the coverage is None for all coverages of a location.
+        locations: the portfolio's location table.
+        without: the rows of the locations without any losses.
+        partly: how many locations have losses, but not for all their perils and coverages.
+        coverages: the rows with the numbers of their coverages that have losses.
+        rates: by row, the exchange rate of its amounts; 1 if it is missing.
+        otherwise: the reason for a coverage without losses that no entry is about.
+    """
     import pyarrow as pa
 
     known = [entry for entry in rows if entry[0] >= 0]
@@ -197,7 +242,29 @@ def as_not_modelled(
     )
     reasons = Counter(reason for *_, reason in rows)
     value = sum(locations.value(row) for row in without)
-    return NotModelled(table, dict(reasons.most_common()), len(without), value, partly)
+    by_reason = _values_by_reason(known, locations, coverages, rates, otherwise)
+    whole = math.fsum(locations.value(row) * rates.get(row, 1.0) for row in locations.distinct())
+    return NotModelled(table, dict(reasons.most_common()), len(without), value, partly, whole, by_reason)
+
+
+def _values_by_reason(
+    entries: Iterable[tuple[int, str, int | None, str, str]],
+    locations: Locations,
+    coverages: Collection[tuple[int, int]],
+    rates: Mapping[int, float],
+    otherwise: str,
+) -> dict[str, float]:
+    """Return the insured value of the coverages without losses by the first reason of each, the largest first."""
+    reasons: dict[tuple[int, int | None], str] = {}
+    for row, _, coverage, _, reason in entries:
+        reasons.setdefault((row, coverage), reason)
+    found: defaultdict[str, float] = defaultdict(float)
+    for row in locations.distinct():
+        for coverage, values in locations.values.items():
+            if values[row] > 0 and (row, coverage) not in coverages:
+                reason = reasons.get((row, coverage)) or reasons.get((row, None)) or otherwise
+                found[reason] += values[row] * rates.get(row, 1.0)
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

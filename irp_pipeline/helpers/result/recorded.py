@@ -50,7 +50,7 @@ class RecordedFigure:
 
 def recorded_figures(results: pd.DataFrame) -> list[RecordedFigure]:
     """Return rows of :func:`get_results` as typed figures, in their order."""
-    plain = results.astype(object).where(results.notna(), None)
+    plain = results.astype(object).where(results.notna(), None).assign(loss=results["loss"])  # never missing, maybe NaN
     return [
         RecordedFigure(
             analysis_name=row["analysis_name"],

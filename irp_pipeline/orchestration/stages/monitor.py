@@ -1,25 +1,37 @@
-"""Monitor: follow jobs until they end, reconcile the batch, and group the losses of analyses."""
+"""Monitor: follow jobs until they end, reconcile the batch, group the losses of analyses, and check all losses."""
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from dagster import Config, OpExecutionContext, graph
+from dagster import Config, MetadataValue, OpExecutionContext, graph
 from pydantic import Field
 
-from irp_pipeline.cycle_files import CURVES
+from irp_pipeline import store
+from irp_pipeline.cycle_files import CURVES, LOSS_FINDINGS, extracts_key
+from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.batch import find_batch, find_current_batch, recon_batch
 from irp_pipeline.helpers.batch_content import job_contents
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
+from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
+from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.result import CurveFiles, compute_results, saved_content
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import DECLARED_METRICS, LossError
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
+from irp_pipeline.vocabulary import OedTable
+
+if TYPE_CHECKING:
+    from irp_pipeline.helpers.sanity import CheckedLosses
+    from irp_pipeline.workbook import Workbook
 
 STAGE = StageSpec(5, "Monitor")
+
+_FINDINGS_SHOWN: Final = 50
 
 
 class TrackingConfig(Config):
@@ -126,7 +138,72 @@ def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     }
 
 
+def _checked(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
+    """The figures, what their jobs say about them, and the cycle that they are compared with."""
+    from irp_pipeline.helpers.sanity import checked_content
+
+    batch = find_current_batch(cycle.id)
+    return {} if batch is None else checked_content(require_open_cycle(cycle.name), batch.id)
+
+
+@step(
+    stage=STAGE,
+    number=3,
+    workbook=("metadata.largest_change", "metadata.least_covered", "metadata.exposure_date", "analyses", "groupings"),
+    after=("extract.extract_exposure", "monitor.group_results"),
+    inputs=_checked,
+)
+def check_losses(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
+    """Check all saved figures together before they are reported. The file `losses/findings.txt` has the findings.
+
+    Errors do not fail the step: the report is written, shows them, and does not say COMPLETED.
+    """
+    from irp_pipeline.helpers import sanity
+
+    workbook, _ = active_workbook(cycle.id)
+    checked = sanity.check_losses(
+        require_open_cycle(cycle.name),
+        analysis_batch(cycle).id,
+        largest_change=workbook.metadata.largest_change,
+        least_covered=workbook.metadata.least_covered,
+        dates={name: sanity.policy_dates(path) for name, path in accounts_of_groups(cycle, workbook).items()},
+    )
+    write_atomically(run.scratch / LOSS_FINDINGS, "".join(f"{finding}\n" for finding in checked.findings))
+    run.add_file(run.scratch / LOSS_FINDINGS)
+    _say_findings(cycle, checked, context)
+    return sanity.output_of_check(checked)
+
+
 @graph
 def monitor(start: Any) -> Any:
-    """The jobs followed to their end, their batch reconciled, their losses grouped."""
-    return group_results(track_jobs(start))
+    """The jobs followed to their end, their batch reconciled, their losses grouped and checked."""
+    return check_losses(group_results(track_jobs(start)))
+
+
+def accounts_of_groups(cycle: CycleOfRun, workbook: "Workbook") -> dict[str, Path]:
+    """Return the extracted account tables of the portfolios whose analyses are in groups, by portfolio.
+
+    Raises:
+        ArtefactError: a file is missing on this machine or differs.
+    """
+    portfolios = dict.fromkeys(
+        analysis.portfolio for group in workbook.groupings for analysis in workbook.analyses_in(group.name)
+    )
+    name = f"{OedTable.ACCOUNT}.parquet"
+    extracts = {portfolio: cycle.artefacts(extracts_key(portfolio)) for portfolio in portfolios}
+    return {portfolio: files[name] for portfolio, files in extracts.items() if name in files}
+
+
+def _say_findings(cycle: CycleOfRun, checked: "CheckedLosses", context: OpExecutionContext) -> None:
+    """Log the findings, and show them as a table in the metadata of the op."""
+    from irp_pipeline.helpers.sanity import Severity
+    from irp_pipeline.report.summary import findings_table
+
+    shown = checked.findings[:_FINDINGS_SHOWN]
+    if shown:
+        context.add_output_metadata({"table of findings": MetadataValue.md("\n".join(findings_table(shown)))})
+    for severity, say in ((Severity.ERROR, context.log.error), (Severity.WARNING, context.log.warning)):
+        if lines := [str(finding) for finding in shown if finding.severity is severity]:
+            path = cycle.folder / LOSS_FINDINGS
+            place = store.name_of_path(path) or path
+            say("\n".join([f"{checked.count(severity)} findings about the losses, see {place}", *lines]))

@@ -28,7 +28,9 @@ from irp_pipeline.engines.oasis.deterministic import read_deterministic
 from irp_pipeline.engines.oasis.failures import OasisError
 from irp_pipeline.engines.oasis.figures import stochastic_figures
 from irp_pipeline.engines.oasis.portfolio import may_exceed_ground_up, read_locations
-from irp_pipeline.engines.oasis.run_facts import conversion, modelled_values
+from irp_pipeline.engines.oasis.run_facts import conversion, read_modelled
+from irp_pipeline.helpers.comparison import Source
+from irp_pipeline.helpers.sanity.subjects import facts_of_job
 from irp_pipeline_tests.support.by_hand import by_hand
 from irp_pipeline_tests.support.oasis_jobs import Job, run_job
 from irp_pipeline_tests.support.tiny_models import YEARS, account, place, write_model, write_portfolio
@@ -113,6 +115,7 @@ def test_a_portfolio_without_accounts_has_ground_up_losses(tmp_path: Path):
     assert (missing["LocNumber"], missing["tiv"]) == ("2", 150_000)
     assert "model_perils_covered (WTC)" in missing["reason"]
     assert job.provenance["not_modelled_totals"] == {"locations": 1, "tiv": 150_000, "partly": 0}
+    assert job.provenance["not_modelled_tiv"] == {"portfolio": 300_000, "by_reason": {missing["reason"]: 150_000}}
 
 
 @pytest.mark.parametrize(
@@ -280,13 +283,23 @@ def test_the_ground_up_average_of_mean_losses_is_recorded_beside_the_sampled_one
 
 
 def test_what_the_model_has_no_losses_of_is_a_table_with_values_and_reasons(pairs):
-    for make, _ in RUNS:
+    for make, samples in RUNS:
         job = pairs[make][0]
         rows = pq.read_table(job.folder / job.outcome["files"]["not_modelled"]).to_pylist()
         assert {(row["AccNumber"], row["LocNumber"]) for row in rows} == {("123", "outside")}
         assert {row["coverage"]: row["tiv"] for row in rows}.get(1, 100_000) == 100_000
         assert all(row["reason"] for row in rows)
         assert job.provenance["not_modelled_totals"] == {"locations": 1, "tiv": 150_000, "partly": 0}
+        rate = DOLLARS if make == CONVERTED else 1
+        tiv = job.provenance["not_modelled_tiv"]
+        assert tiv["portfolio"] == pytest.approx(rate * 750_000.5)
+        assert sum(tiv["by_reason"].values()) == pytest.approx(rate * 150_000)
+        assert tiv["by_reason"].keys() <= {row["reason"] for row in rows}
+        assert job.provenance["il_may_exceed_gul"] is False
+        source = Source(analysis=make, parameters={}, request={}, currency="GBP", provenance=job.provenance)
+        facts = facts_of_job(source)
+        assert facts.covered == pytest.approx(rate * 600_000.5)
+        assert (facts.il_may_exceed_gul, facts.is_by_means, facts.is_weighted) == (False, samples == 0, False)
     assert "outside of the region" in pairs["module"][0].provenance["not_modelled"]
 
 
@@ -349,6 +362,8 @@ def test_a_hook_that_changes_the_portfolio_is_run_and_what_cannot_be_checked_the
     assert hooked.figures()["GUL", "AAL", None] == pytest.approx(larger, rel=1e-6)
     assert any("changes the portfolio" in what for what in hooked.provenance["not_checked"])
     assert plain.provenance["not_checked"] == []
+    assert [job.provenance["il_may_exceed_gul"] for job in (hooked, plain)] == [True, False]
+    assert hooked.provenance["not_modelled_tiv"] is None
 
 
 def test_a_comma_in_an_identifier_changes_no_ground_up_loss(tmp_path: Path):
@@ -580,15 +595,15 @@ def test_a_run_with_locations_or_values_that_the_portfolio_does_not_have_is_foun
     locations = read_locations(pairs["grid"][0].folder / "inputs")
     assert locations is not None
     rates = conversion(stochastic_run / "input").rate_of_row
-    check_values(modelled_values(stochastic_run / "input", locations), locations, rates)
+    check_values(read_modelled(stochastic_run / "input", locations).values, locations, rates)
     map_file = stochastic_run / "input" / "gul_summary_map.csv"
     truth = map_file.read_text()
     map_file.write_text(truth.replace(",100000.0,", ",400000.0,", 1))
     with pytest.raises(FigureError, match=r"insures .* for 450,000\.00, but the portfolio for 150,000\.00"):
-        check_values(modelled_values(stochastic_run / "input", locations), locations, rates)
+        check_values(read_modelled(stochastic_run / "input", locations).values, locations, rates)
     map_file.write_text(truth.replace(",A1,007,", ",A1,9,"))
     with pytest.raises(FigureError, match="modelled the location 9 of account A1"):
-        modelled_values(stochastic_run / "input", locations)
+        read_modelled(stochastic_run / "input", locations)
 
 
 def test_a_run_in_another_currency_is_found_out(stochastic_run: Path):

@@ -116,7 +116,7 @@ class Cycle(RuleBasedStateMachine):
         assert losses() == pytest.approx(expected)
         again = self.launch()
         assert again.success
-        assert [run["status"] for run in self.runs(again.run_id)] == ["SKIPPED"] * 13
+        assert [run["status"] for run in self.runs(again.run_id)] == ["SKIPPED"] * 14
 
     @invariant()
     def nothing_ran_with_inputs_and_outputs_of_before(self) -> None:

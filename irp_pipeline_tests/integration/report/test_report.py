@@ -17,12 +17,14 @@ from irp_pipeline.cli import app
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.helpers.result import get_results, save_results
+from irp_pipeline.helpers.sanity import Check, LossFinding, RecordedCheck, Severity
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, update_step_run
 from irp_pipeline.report import ReportError, State, collect, write_report
 from irp_pipeline.report.curves import points_of_each
+from irp_pipeline.report.losses import errors_in_words
 from irp_pipeline.report.page import render_page
-from irp_pipeline.report.summary import escaped
+from irp_pipeline.report.summary import escaped, render_summary
 from irp_pipeline.vocabulary import Perspective
 from irp_pipeline_tests.support.made_up_cycle import (
     RETURN_PERIODS,
@@ -478,6 +480,25 @@ class TestFailed:
         assert all(tag != "img" for tag, _ in parsed.tags)
         assert shown(parsed.text).count(HOSTILE) >= 4  # description, model, stage, errors
         assert str(1337 * 1337) not in parsed.text
+
+    def test_findings_about_losses_are_told_and_do_nothing(self, finished):
+        found = tuple(
+            LossFinding(severity=severity, check=Check.ORDER, subject=HOSTILE, what=f"it is {HOSTILE}", remedy="Look")
+            for severity in Severity
+        )
+        losses = RecordedCheck(errors=1, warnings=1, notes=99, findings=found, compared_with=HOSTILE, content="")
+        report = replace(collect("Q1-2024"), losses=losses, state=State.FAILED)
+        page = render_page(report)
+        assert "<script>alert" not in page
+        assert page.count("&lt;script&gt;alert(1)") == 2 * 3 + 1
+        assert "FAILED: these figures have errors" in page
+        assert "1 error, 1 warning, 99 notes." in page
+        assert "Not shown: 98 more." in page
+        assert "<details open><summary>Warnings and notes</summary>" in page
+        summary = render_summary(report)
+        assert summary.count("\n| ERROR | ") == 1
+        assert "<script>" not in summary
+        assert [*errors_in_words(replace(losses, errors=12))] == [str(found[0]), "11 more errors in the losses"]
 
     def test_in_the_summary_too(self, hostile):
         summary = (hostile.parent / "report.md").read_text(encoding="utf-8")

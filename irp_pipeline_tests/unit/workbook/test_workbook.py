@@ -171,6 +171,10 @@ def test_a_workbook_is_frozen() -> None:
         ("Metadata", "exposure_date", dt.datetime(2024, 1, 1), dt.date(2024, 1, 1)),  # noqa: DTZ001
         ("Metadata", "exposure_date", "2024-01-01", dt.date(2024, 1, 1)),
         ("Metadata", "exposure_date", None, None),
+        ("Metadata", "largest_change", "10%", 0.1),
+        ("Metadata", "largest_change", None, 0.25),
+        ("Metadata", "least_covered", 1, 1.0),
+        ("Metadata", "least_covered", None, 0.9),
         ("Metadata", "description", "   ", None),
         ("Metadata", "description", "one\r\ntwo", "one\ntwo"),
         ("Metadata", "description", 42, "42"),
@@ -434,6 +438,8 @@ def test_excel_keeps_lists_and_names_as_typed(tmp_path: Path) -> None:
         ("Metadata", "exposure_date", "1.2.2024", "B7 (exposure_date): '1.2.2024' is not a date"),
         ("Metadata", "exposure_date", "45292", "B7 (exposure_date): '45292' is not a date; format the cell as a date"),
         ("Metadata", "exposure_date", "2024-02-30", "B7 (exposure_date): '2024-02-30' is not a date"),
+        ("Metadata", "largest_change", 0, "B9 (largest_change): 0 must be above 0 and at most 100; 25 % is 0.25"),
+        ("Metadata", "least_covered", 90, "B10 (least_covered): 90 must be at least 0 and at most 1; 90 % is 0.9"),
         ("Metadata", "exposure_date", dt.datetime(1949, 1, 1), "must be between 1950-01-01 and"),  # noqa: DTZ001
         ("Metadata", "exposure_date", dt.datetime(2024, 1, 1, 12), "is a date with a time"),  # noqa: DTZ001
         ("Metadata", "description", "x" * 30_001, "B4 (description): has 30,001 characters; at most 30,000"),
@@ -888,13 +894,13 @@ def test_settings_are_checked_like_columns(draft: Draft) -> None:
     sheet = draft.book["Metadata"]
     sheet["A3"] = "cycle"
     sheet["A4"] = "Currency"
-    sheet["A9"] = "colour"
-    sheet["B10"] = "lost"
+    sheet["A11"] = "colour"
+    sheet["B12"] = "lost"
     assert draft.problems() == [
         "Metadata!A3 (setting): there is no setting 'cycle'; did you mean 'cycle_name'?",
         "Metadata!A4 (setting): 'currency' is already in row 2; delete one of them",
-        "Metadata!A9 (setting): there is no setting 'colour'; it can be cycle_name, description",
-        "Metadata!B10 (value): is filled, but there is no setting beside it",
+        "Metadata!A11 (setting): there is no setting 'colour'; it can be cycle_name, description",
+        "Metadata!B12 (value): is filled, but there is no setting beside it",
     ]
 
 
@@ -1285,6 +1291,8 @@ def workbooks(draw: st.DrawFn) -> Workbook:
         "description": draw(st.none() | texts),
         "insurer": draw(st.none() | texts),
         "exposure_date": draw(st.none() | st.dates(dt.date(1950, 1, 1), dt.date(2199, 12, 31))),
+        "largest_change": draw(st.integers(1, 10_000)) / 100,
+        "least_covered": draw(st.integers(0, 100)) / 100,
     }
     content = {"metadata": metadata, "portfolios": portfolios, "analyses": analyses}
     return Workbook.model_validate(content | {"groupings": draw(st.permutations(groupings))})
