@@ -28,6 +28,7 @@ settings.load_profile("irp")
 pytest_plugins = [
     "irp_pipeline.testing",
     "irp_pipeline_tests.support.command",
+    "irp_pipeline_tests.support.made_up_cycle",
     "irp_pipeline_tests.support.s3_server",
     "irp_pipeline_tests.support.small_engine",
 ]
