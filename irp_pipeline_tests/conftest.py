@@ -3,13 +3,14 @@
 The server is the one that the environment names, else an embedded one in a temporary ``IRP_HOME``, which all
 pytest-xdist workers share and which stops with the tests.
 
-Oasis LMF runs uncompiled: compiling takes minutes and changes no figure of the small models here. The module with the
-mark ``engine`` runs compiled, by ``make test-engine``.
+Oasis LMF runs uncompiled: compiling takes minutes and changes no figure of the small models here, which run no faster
+compiled. The module with the mark ``engine`` runs compiled, by ``make test-engine``.
 """
 
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,15 @@ settings.load_profile("irp")
 pytest_plugins = [
     "irp_pipeline.testing",
     "irp_pipeline_tests.support.command",
+    "irp_pipeline_tests.support.made_up_cycle",
     "irp_pipeline_tests.support.quarters",
     "irp_pipeline_tests.support.s3_server",
     "irp_pipeline_tests.support.small_engine",
 ]
 
 _own_home = pytest.StashKey[Path]()
+_OWN_HOME = "IRP_TESTS_HOME"
+"""Tells the pytest-xdist workers which ``IRP_HOME`` is the tests' own."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pass_on_signals()
     if not hasattr(config, "workerinput") and "IRP_HOME" not in os.environ:
         home = Path(tempfile.mkdtemp(prefix="irp-tests-"))
-        os.environ["IRP_HOME"] = str(home)
+        os.environ["IRP_HOME"] = os.environ[_OWN_HOME] = str(home)
         config.stash[_own_home] = home
 
 
@@ -54,5 +58,32 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
     dispose_engine()
     embedded.stop(home)
-    del os.environ["IRP_HOME"]
+    del os.environ["IRP_HOME"], os.environ[_OWN_HOME]
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def unsynced_server() -> None:
+    """Let the tests' own server not wait for the disk: its data need not outlive a crash of the machine.
+
+    A server of somebody else, or of another ``IRP_HOME``, is left as it is.
+    """
+    from irp_pipeline import embedded
+    from irp_pipeline.settings import database_source
+
+    home = os.environ.get(_OWN_HOME)
+    if home is None or database_source() != "embedded":
+        return
+    import psycopg2
+
+    url = embedded.ensure_running(Path(home)).set(drivername="postgresql")
+    with closing(psycopg2.connect(url.render_as_string(hide_password=False))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SYSTEM SET fsync = off")
+            cursor.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture(scope="module")
+def test_schema(unsynced_server: None, test_schema: str) -> str:
+    return test_schema

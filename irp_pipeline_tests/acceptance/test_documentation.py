@@ -97,7 +97,7 @@ def _admin() -> psycopg2.extensions.connection:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(unsynced_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     server = settings.database_url()
     url = server.set(database=f"docs_{os.getpid()}")
     folder = tmp_path_factory.mktemp("reader")

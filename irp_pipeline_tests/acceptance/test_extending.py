@@ -100,9 +100,12 @@ class Place:
         self.fill(self.cycle_folder / "configuration.xlsx", sheets)
 
     def fill(self, workbook: Path, sheets: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Fill an empty workbook as a person would."""
-        self.irp("config", "template", str(workbook), "--overwrite")
-        book = openpyxl.load_workbook(workbook)
+        """Fill an empty workbook as a person would; the empty one is made once for what is on the path."""
+        path = hashlib.sha256(self.environment.get("PYTHONPATH", "").encode()).hexdigest()[:8]
+        empty = self.folder / f"empty_{path}.xlsx"
+        if not empty.exists():
+            self.irp("config", "template", str(empty))
+        book = openpyxl.load_workbook(empty)
         for name, rows in sheets.items():
             sheet = book[name]
             headers = [cell.value for cell in sheet[1]]
@@ -117,7 +120,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def new_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def new_place(unsynced_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Makes places."""
     server = settings.database_url()
     connection = psycopg2.connect(server.set(drivername="postgresql").render_as_string(hide_password=False))
@@ -157,6 +160,12 @@ def place(new_place: Any, distributions: list[Path]) -> Place:
     made.begin_cycle(SHEETS)
     made.irp("run", CYCLE)
     return made
+
+
+@pytest.fixture(scope="module")
+def found(place: Place) -> dict[str, tuple[str, str]]:
+    """What `irp doctor` finds there."""
+    return place.findings()
 
 
 @pytest.fixture(scope="module")
@@ -260,8 +269,7 @@ class TestEngine:
         finally:
             rate.write_text(text)
 
-    def test_doctor_names_it_and_looks_for_what_it_needs(self, place: Place) -> None:
-        found = place.findings()
+    def test_doctor_names_it_and_looks_for_what_it_needs(self, place: Place, found: dict[str, tuple[str, str]]) -> None:
         assert found["risk engine flat_rate"] == (
             "ok",
             "of irp-flat-rate: Flat rate: a share of the insured value in each simulated year.",
@@ -298,8 +306,7 @@ class TestBatchType:
         (script,) = (file for folder in distributions for file in folder.glob("run_sensitivity.py"))
         assert place.python(str(script)).stdout.split() == ["COMPLETED", "houses_long", "shops_long"]
 
-    def test_doctor_names_it_and_looks_for_what_it_needs(self, place: Place) -> None:
-        found = place.findings()
+    def test_doctor_names_it_and_looks_for_what_it_needs(self, found: dict[str, tuple[str, str]]) -> None:
         assert found["batch type sensitivity"][0] == "ok"
         assert found["irp-flat-rate"] == ("ok", "1.0")
 
@@ -330,8 +337,8 @@ class TestMetric:
             assert "Tail value at risk" in report
             assert f"{self.WANTED:,.0f}" in report
 
-    def test_doctor_names_it(self, place: Place) -> None:
-        assert place.findings()["metric TVAR"] == (
+    def test_doctor_names_it(self, found: dict[str, tuple[str, str]]) -> None:
+        assert found["metric TVAR"] == (
             "ok",
             "of irp-tail: The mean of the annual losses from a return period on.",
         )

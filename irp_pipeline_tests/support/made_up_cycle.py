@@ -1,4 +1,7 @@
-"""A cycle as it is after its jobs have finished, made by hand: no model is run."""
+"""A cycle as it is after its jobs have finished, made by hand: no model is run.
+
+A pytest plugin: its fixtures are there for every test module.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from irp_pipeline import settings
 from irp_pipeline.engines.folders import result_file
@@ -28,6 +32,23 @@ RETURN_PERIODS = (2, 5, 10, 50, 100, 250, 500, 1000)
 MEANS_SHARE = 0.98
 """The AAL of mean losses, as a share of the sampled one."""
 SHARES = {"GUL": 1.0, "IL": 0.7, "RI": 0.4}
+
+
+@pytest.fixture
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_schema: str) -> None:
+    """Files and cycles of a test are its own; the server stays the one of the suite."""
+    if settings.database_source() == "embedded":
+        monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
+    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
+    execute_command("DELETE FROM irp_cycle")
+
+
+@pytest.fixture
+def finished(own_files: None) -> int:
+    """A batch whose jobs are all FINISHED."""
+    batch_id = make_batch("Q1-2024", workbook())
+    finish_jobs(batch_id)
+    return batch_id
 
 
 def workbook(

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -342,7 +343,37 @@ def test_what_a_model_cannot_compute_rightly_is_refused_before_it_runs(
     assert message in job.error
 
 
-def test_a_hook_that_changes_the_portfolio_is_run_and_what_cannot_be_checked_then_is_said(tmp_path: Path):
+@dataclass(frozen=True)
+class Plain:
+    """A run of one location, in a folder whose path has signs of the shell."""
+
+    folder: Path
+    portfolio: Path
+    job: Job
+    bystander: Path
+    links: tuple[set[Path], set[Path]]
+    """The links to folders whose path needs quotation marks, before the run and after it."""
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    around = tmp_path_factory.mktemp("plain")
+    folder = around / "my projects & (others)"
+    bystander = around / "my" / "thesis.tex"
+    bystander.parent.mkdir()
+    bystander.touch()
+    model = write_model(folder / "models", "grid")
+    portfolio = write_portfolio(folder / "portfolio", [place("1")], [])
+    before = links()
+    job = run_job(folder / "job", portfolio, {**STOCHASTIC, "samples": 1}, model)
+    return Plain(folder, portfolio, job, bystander, (before, links()))
+
+
+def links() -> set[Path]:
+    return {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()}
+
+
+def test_a_hook_that_changes_the_portfolio_is_run_and_what_cannot_be_checked_then_is_said(plain: Plain, tmp_path: Path):
     model = write_model(tmp_path, "grid")
     (model / "hook.py").write_text(
         "class ExposurePreAnalysis:\n"
@@ -351,18 +382,16 @@ def test_a_hook_that_changes_the_portfolio_is_run_and_what_cannot_be_checked_the
         "    def run(self):\n"
         "        self.exposure_data.location.dataframe['BuildingTIV'] *= 2\n"
     )
-    portfolio = write_portfolio(tmp_path / "portfolio", [place("1")], [])
     analysis = {**STOCHASTIC, "samples": 1}
-    plain = run_job(tmp_path / "plain", portfolio, analysis, model)
     options = {"exposure_pre_analysis_module": "hook.py"}
-    hooked = run_job(tmp_path / "hooked", portfolio, {**analysis, "model_options": options}, model)
-    assert (plain.error, hooked.error) == (None, None)
+    hooked = run_job(tmp_path / "hooked", plain.portfolio, {**analysis, "model_options": options}, model)
+    assert (plain.job.error, hooked.error) == (None, None)
     # 100,000 for the building and 50,000 for its contents are 200,000 and 50,000 now.
-    larger = plain.figures()["GUL", "AAL", None] * 250_000 / 150_000
+    larger = plain.job.figures()["GUL", "AAL", None] * 250_000 / 150_000
     assert hooked.figures()["GUL", "AAL", None] == pytest.approx(larger, rel=1e-6)
     assert any("changes the portfolio" in what for what in hooked.provenance["not_checked"])
-    assert plain.provenance["not_checked"] == []
-    assert [job.provenance["il_may_exceed_gul"] for job in (hooked, plain)] == [True, False]
+    assert plain.job.provenance["not_checked"] == []
+    assert [job.provenance["il_may_exceed_gul"] for job in (hooked, plain.job)] == [True, False]
     assert hooked.provenance["not_modelled_tiv"] is None
 
 
@@ -377,21 +406,15 @@ def test_a_comma_in_an_identifier_changes_no_ground_up_loss(tmp_path: Path):
     assert found[0] == found[1]
 
 
-def test_a_path_with_signs_of_the_shell_is_no_obstacle_and_nothing_outside_is_removed(tmp_path: Path):
+def test_a_path_with_signs_of_the_shell_is_no_obstacle_and_nothing_outside_is_removed(plain: Plain):
     """Oasis LMF removes its temporary folder by a script that has the path without quotation marks."""
-    folder = tmp_path / "my projects & (others)"
-    bystander = tmp_path / "my" / "thesis.tex"
-    bystander.parent.mkdir()
-    bystander.touch()
-    model = write_model(folder / "models", "grid")
-    portfolio = write_portfolio(folder / "portfolio", [place("1")], [])
-    links = {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()}
-    job = run_job(folder / "job", portfolio, {**STOCHASTIC, "samples": 1}, model)
-    assert job.error is None
-    assert job.figures()["GUL", "AAL", None] > 0
-    assert bystander.is_file()
-    assert {path for path in Path(tempfile.gettempdir()).glob("irp-*") if path.is_symlink()} == links
-    fixed = run_job(folder / "fixed", portfolio, {**DETERMINISTIC, "perspectives": ["GUL"], "loss_factor": [1.0]})
+    assert plain.job.error is None
+    assert plain.job.figures()["GUL", "AAL", None] > 0
+    assert plain.bystander.is_file()
+    before, after = plain.links
+    assert after == before
+    analysis = {**DETERMINISTIC, "perspectives": ["GUL"], "loss_factor": [1.0]}
+    fixed = run_job(plain.folder / "fixed", plain.portfolio, analysis)
     assert fixed.error is None
 
 

@@ -25,13 +25,7 @@ from irp_pipeline_tests.support.tiny_models import write_model
 BASE, WORSE, STRESSED = "property_wind", "property_worse", "stress_reinsured"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_schema: str) -> None:
-    """Files of a test are its own; the server stays the one of the suite."""
-    if settings.database_source() == "embedded":
-        monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
-    execute_command("DELETE FROM irp_cycle")
+pytestmark = pytest.mark.usefixtures("own_files")
 
 
 def with_what_ifs() -> Workbook:

@@ -35,22 +35,7 @@ from irp_pipeline_tests.support.made_up_cycle import (
     workbook,
 )
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_schema: str) -> None:
-    """Files of a test are its own; the server stays the one of the suite."""
-    if settings.database_source() == "embedded":
-        monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
-    execute_command("DELETE FROM irp_cycle")
-
-
-@pytest.fixture
-def finished() -> int:
-    """A batch whose jobs are all FINISHED."""
-    batch_id = make_batch("Q1-2024", workbook())
-    finish_jobs(batch_id)
-    return batch_id
+pytestmark = pytest.mark.usefixtures("own_files")
 
 
 def loss(results: pd.DataFrame, name: str, perspective: str, metric: str, return_period: float) -> float:
