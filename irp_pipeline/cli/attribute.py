@@ -92,7 +92,7 @@ def attribute(
     if as_json:
         output.print_json(_as_json(found, schema))
     else:
-        _show(found, return_period or _USUAL_RETURN_PERIODS)
+        show_parts(found, return_period or _USUAL_RETURN_PERIODS)
 
 
 def _as_json(found: Attributed, schema: str) -> dict[str, Any]:
@@ -124,10 +124,20 @@ def _as_json(found: Attributed, schema: str) -> dict[str, Any]:
     }
 
 
-def _show(found: Attributed, return_periods: Sequence[float]) -> None:
+def show_parts(
+    found: Attributed, return_periods: Sequence[float] = _USUAL_RETURN_PERIODS, only: str | None = None
+) -> None:
+    """Print the parts as a table, and what changed in words.
+
+    Args:
+        found: the attribution.
+        return_periods: those to show, in years.
+        only: only this analysis or group.
+    """
     from irp_pipeline.helpers.attribution.paths import paths_of
 
-    paths = [path for path in paths_of(found.attribution.parts) if _is_shown(path, return_periods)]
+    parts = [part for part in found.attribution.parts if only in {None, part.analysis_name}]
+    paths = [path for path in paths_of(parts) if _is_shown(path, return_periods)]
     output.say(f"{found.earlier.cycle_name} → {found.later.cycle_name} ({found.chosen})")
     factors = [
         factor

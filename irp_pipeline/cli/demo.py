@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.attribute import show_parts
 from irp_pipeline.cli.compare import compare
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import schema_option, working_in
@@ -75,15 +76,28 @@ def _run_second(*, rerun: bool) -> None:
     _run_quarter(Quarter.SECOND, rerun=rerun)
     output.say(f"What changed since {Quarter.FIRST}:")
     compare(Quarter.FIRST.value, Quarter.SECOND.value, analysis=GROUP, db_schema=_SCHEMA)
-    # The attribution of the change belongs here.
+    _attribute()
+    run(Quarter.SECOND.value, db_schema=_SCHEMA)  # of all steps, only the report has something new to say
     _say_what_to_try(
         (
             (f"irp report {Quarter.SECOND} {_OPTION} --open", "the report: how much, of what, how sure, what changed"),
-            (f"irp compare {Quarter.FIRST} {Quarter.SECOND} {_OPTION}", "the same of every analysis"),
+            (f"irp compare {Quarter.FIRST} {Quarter.SECOND} {_OPTION}", "what changed, of every analysis"),
+            (f"irp attribute {Quarter.FIRST} {Quarter.SECOND} {_OPTION}", "and why"),
             (f"irp exposure {Quarter.SECOND} {_OPTION}", "what is insured, beside the quarter before"),
             (f"irp cycle list {_OPTION}", "both cycles: opening one archives the one before"),
         )
     )
+
+
+def _attribute() -> None:
+    """Split the change into its parts, and show those of all analyses together."""
+    from irp_pipeline.helpers.attribution import attribute
+
+    output.say("Why it changed. What lies between both quarters is run as jobs of its own:")
+    found = attribute(
+        Quarter.SECOND.value, Quarter.FIRST.value, tell=lambda progress: output.print_note(f"{progress} …")
+    )
+    show_parts(found, only=GROUP)
 
 
 def _run_quarter(quarter: Quarter, *, rerun: bool) -> None:

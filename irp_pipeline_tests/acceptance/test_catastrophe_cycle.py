@@ -4,6 +4,7 @@ The one module that runs Oasis LMF compiled, by ``make test-engine``: compiling 
 """
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from typer.testing import CliRunner
 from irp_pipeline import embedded
 from irp_pipeline.cli import app
 from irp_pipeline.exposure.portfolio import folder_hash
+from irp_pipeline.helpers.attribution import Factor, Part, find_attribution
+from irp_pipeline.helpers.attribution.paths import paths_of
 from irp_pipeline.helpers.batch import list_batches
 from irp_pipeline.helpers.comparison import compare_cycles
-from irp_pipeline.helpers.cycle import get_cycle_by_name, list_cycle_names
+from irp_pipeline.helpers.cycle import find_cycle, get_cycle_by_name, list_cycle_names
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
@@ -287,6 +290,8 @@ def test_the_second_quarter_is_run_after_the_first_and_says_what_changed(second:
     }  # fmt: skip
     page = (second.folder / "report" / "report.html").read_text(encoding="utf-8")
     assert f"since {CYCLE}" in page
+    assert "1 done, 13 skipped" in second.said  # the report, when it is known why losses changed
+    assert f"Why losses changed since {CYCLE}" in page
 
 
 def test_every_kind_of_change_is_in_the_second_quarter(second: Demo):
@@ -308,7 +313,33 @@ def test_every_kind_of_change_is_in_the_second_quarter(second: Demo):
     assert losses["RI", 0.01] == pytest.approx(1_000_000)  # the retention
 
 
+def test_what_changed_adds_up_from_the_first_quarter_to_the_second(second: Demo):
+    cycle = find_cycle(NEXT_CYCLE)
+    assert cycle is not None
+    found = find_attribution(cycle, CYCLE)
+    assert found is not None
+    parts: dict[str, dict[Factor, Part]] = {}
+    for path in paths_of(found.parts):
+        assert math.fsum(part.change for part in path) == pytest.approx(path[-1].after - path[0].before, abs=0.005)
+        point = path[0].point
+        if point[:2] == ("GUL", "AAL") or (point.perspective == "RI" and point.loss_factor == 0.01):
+            parts[path[0].analysis_name] = {part.factor: part for part in path}
+    assert set(parts) == {"residential_wind", "commercial_wind", "commercial_stress", "all_wind"}
+    none = {
+        name: {factor for factor, part in of.items() if part.change == 0} - {Factor.ENGINE, Factor.ENGINE_OF_LATER}
+        for name, of in parts.items()
+    }
+    assert none == {
+        "residential_wind": {Factor.TERMS, Factor.SETTINGS},  # of ground-up losses
+        "commercial_wind": {Factor.TERMS},
+        "all_wind": {Factor.TERMS},
+        "commercial_stress": {Factor.EXPOSURE, Factor.MODEL, Factor.SETTINGS},  # it is the retention
+    }
+    assert all(part.change == 0 for part in found.parts if part.factor in {Factor.ENGINE, Factor.ENGINE_OF_LATER})
+    assert parts["residential_wind"][Factor.EXPOSURE].remark == "locations: 40 new, 24 gone, 576 changed"
+    assert parts["residential_wind"][Factor.MODEL].remark == "model version 1 → 1.1"
+
+
 def test_the_second_quarter_again_is_skipped_and_the_first_is_left_alone(second: Demo):
     said = irp("demo", "--second")
-    assert "13 skipped" in said
-    assert said.count("SUCCESS") == 1
+    assert said.count("14 skipped") == said.count("SUCCESS") == 2
