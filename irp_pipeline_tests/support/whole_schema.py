@@ -53,6 +53,14 @@ def fill(cycle: str = "Q1") -> None:
         """,
         (batch, [1.0, 2.5, 1e300], [0.1 + 0.2, 5e-324, 1.7976931348623157e308]),
     )
+    execute_command(
+        """
+        INSERT INTO irp_attribution (batch_id, earlier_cycle, analysis_name, is_group, perspective, metric, currency,
+                                     position, factor, loss_before, loss_after, sampling_error, remark)
+        VALUES (%s, 'Q0', 'name', false, 'GUL', 'AAL', 'EUR', 0, 'exposure', 0.1, 0.3, 5e-324, %s)
+        """,
+        (batch, ODD_TEXTS[3]),
+    )
     (folder / "data").mkdir()
     (folder / "configuration.xlsx").write_bytes(bytes(range(256)) * 40)
     (folder / "data" / "Gebäude 保険.csv").write_text("a,b\n" * 1000)
