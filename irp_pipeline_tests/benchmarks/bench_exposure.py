@@ -62,15 +62,15 @@ def run(options: Options) -> list[Target]:
     locations = LOCATIONS // 10 if options.quick else LOCATIONS
     many = MANY_LOCATIONS // 10 if options.quick else MANY_LOCATIONS
     rounds = 1 if options.quick else 2
-    with _pipeline():
+    with pipeline():
         ours, by_hand, peaks = [], [], []
         for number in range(rounds):
-            cycle = _cycle_with_portfolio(f"of-{locations}-{number}", locations)
-            peaks.append(_prepare(cycle))
+            cycle = cycle_with_portfolio(f"of-{locations}-{number}", locations)
+            peaks.append(prepare(cycle))
             ours.append(_seconds_by_step(cycle))
             by_hand.append(_oasis_by_hand(settings.cycle_dir(SCHEMA, cycle)))
-        large = _cycle_with_portfolio(f"of-{many}", many)
-        peak_of_many = _prepare(large)
+        large = cycle_with_portfolio(f"of-{many}", many)
+        peak_of_many = prepare(large)
         many_seconds = _seconds_by_step(large)
     steps = {name: statistics.median(each[name] for each in ours) for name in ours[0]}
     total, oasis = sum(steps.values()), statistics.median(by_hand)
@@ -92,7 +92,8 @@ def run(options: Options) -> list[Target]:
 
 
 @contextmanager
-def _pipeline() -> Iterator[None]:
+def pipeline() -> Iterator[None]:
+    """Have a database and a Dagster instance of one's own during the block."""
     with throw_away_database():
         os.environ["IRP_DAGSTER_DATABASE_URL"] = os.environ["IRP_DATABASE_URL"]
         os.environ.pop("DAGSTER_HOME", None)
@@ -102,7 +103,7 @@ def _pipeline() -> Iterator[None]:
         yield
 
 
-def _prepare(cycle: str) -> float:
+def prepare(cycle: str) -> float:
     """Run the steps in a process of their own and return its peak memory in MB."""
     return float(subprocess.check_output([sys.executable, "-c", _PROGRAM, cycle], text=True).split()[-1])
 
@@ -133,7 +134,8 @@ def _oasis_by_hand(folder: Path) -> float:
         return time.perf_counter() - begin
 
 
-def _cycle_with_portfolio(name: str, locations: int) -> str:
+def cycle_with_portfolio(name: str, locations: int) -> str:
+    """Make a cycle with a made-up portfolio ``p`` and one deterministic analysis ``stress``; return its name."""
     with schema_context(SCHEMA):
         create_cycle(name)
     folder = settings.cycle_dir(SCHEMA, name)
