@@ -333,7 +333,7 @@ def test_what_changed_adds_up_from_the_first_quarter_to_the_second(second: Demo)
         "residential_wind": {Factor.TERMS, Factor.SETTINGS},  # of ground-up losses
         "commercial_wind": {Factor.TERMS},
         "all_wind": {Factor.TERMS},
-        "commercial_stress": {Factor.EXPOSURE, Factor.MODEL, Factor.SETTINGS},  # it is the retention
+        "commercial_stress": {Factor.MODEL, Factor.SETTINGS},
     }
     assert all(part.change == 0 for part in found.parts if part.factor in {Factor.ENGINE, Factor.ENGINE_OF_LATER})
     assert parts["residential_wind"][Factor.EXPOSURE].remark == "locations: 40 new, 24 gone, 576 changed"

@@ -73,7 +73,7 @@ def _changed(name: str, rows: Sequence[Mapping[Any, Any]], before: str, largest_
         subject=name,
         what=f"figures changed since {before} by more than {100 * largest_change:.4g} %: {listed}{more}. {besides}",
         size=_share(largest),
-        remedy="Find out why before the figures are used: irp compare",
+        remedy="Find out why before the figures are used: irp compare, irp attribute",
     )
 
 
