@@ -103,7 +103,7 @@ def evaluate(
             check_name=check.name,
             passed=found.severity is None,
             severity=found.severity or AssetCheckSeverity.ERROR,
-            description=found.description,
+            description=f"{partition}: {found.description}",  # the page with the history does not show partitions
             metadata={**found.metadata, **({} if version is None else {DATA_VERSION: version})},
             partition=partition,
         )

@@ -38,14 +38,13 @@ LOSSES: Final = AssetSpec(
 REPORT: Final = AssetSpec(
     "report",
     deps=[EXTRACT, LOSSES],
-    description="The report of the cycle: its summary with the EP curves, and where the page is.",
+    description="The report of the cycle: its summary, the EP curves, and where the page is.",
     group_name=_GROUP,
     partitions_def=cycles,
 )
 ASSETS: Final = (EXTRACT, PORTFOLIO, LOSSES, REPORT)
 
-# A check with partitions is a preview in Dagster, and its page fails for dynamic partitions. Each evaluation names its
-# cycle all the same.
+# They have no partitions, since checks with partitions are a preview in Dagster. Each evaluation names its cycle.
 CONTROL_TOTALS: Final = AssetCheckSpec(
     "control_totals",
     asset=EXTRACT.key,

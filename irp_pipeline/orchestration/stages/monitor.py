@@ -1,6 +1,5 @@
 """Monitor: follow jobs until they end, reconcile the batch, group the losses of analyses, and check all losses."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,17 +109,13 @@ def _declared_metrics(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
 
 
 def _main_figures(cycle: CycleOfRun, output: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures that people compare: AAL, OEP at the usual return periods, losses at loss factors.
-
-    The UI cannot show a number that is not finite; the step that checks the losses finds it.
-    """
+    """Return the figures that people compare: AAL, OEP at the usual return periods, losses at loss factors."""
     recorded = recorded_figures(get_results(analysis_batch(cycle).id))
-    named = {name: item.figure.loss for item in recorded if (name := _name_of_main(item)) is not None}
     return {
         "analyses": output["analyses"],
         "groups": output["groups"],
         "currency": ", ".join(sorted({item.currency for item in recorded})),
-        **{name: loss for name, loss in named.items() if math.isfinite(loss)},
+        **{name: item.figure.loss for item in recorded if (name := _name_of_main(item)) is not None},
     }
 
 

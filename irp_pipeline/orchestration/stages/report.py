@@ -37,21 +37,31 @@ def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
 
 
 def _summary(files: Mapping[str, Path]) -> str:
-    """Return the summary of a report with its picture, as Markdown. The files are by name."""
-    summary = files[REPORT_SUMMARY].read_text(encoding="utf-8")
+    """Return the summary of a report, as Markdown. The files are by name."""
+    return files[REPORT_SUMMARY].read_text(encoding="utf-8")
+
+
+def _picture(files: Mapping[str, Path]) -> str | None:
+    """Return the chart of a report, as Markdown; None if it has none. The files are by name."""
     if REPORT_PICTURE not in files:
-        return summary
+        return None
     picture = base64.b64encode(files[REPORT_PICTURE].read_bytes()).decode()
-    return f"{summary}\n\n![Exceedance-probability curves](data:image/png;base64,{picture})\n"
+    return f"![Exceedance-probability curves](data:image/png;base64,{picture})\n"
 
 
 def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
-    """Return the summary of the report, and where its page is."""
+    """Return the summary of the report, its chart, and where its page is.
+
+    The chart is apart: the UI shows short Markdown at once, and long Markdown only when it is asked for.
+    """
+    files = cycle.artefacts(REPORT)
+    picture = _picture(files)
     page = report_of(cycle.folder)
     address = store.name_of_path(page)
     return {
+        "summary": MetadataValue.md(_summary(files)),
+        **({} if picture is None else {"EP curves": MetadataValue.md(picture)}),
         "report": MetadataValue.path(str(page)) if address is None else MetadataValue.url(address),
-        "summary": MetadataValue.md(_summary(cycle.artefacts(REPORT))),
     }
 
 
@@ -78,7 +88,8 @@ def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext
         run.remove_file(f"{REPORT}/{REPORT_PICTURE}")
     for file in files.values():
         run.add_file(file, content=report.content())
-    context.add_output_metadata({"summary": MetadataValue.md(_summary(files))})
+    shown = [_summary(files), _picture(files)]
+    context.add_output_metadata({"summary": MetadataValue.md("\n\n".join(filter(None, shown)))})
     return {"report": str(cycle.folder / REPORT / page.name)}
 
 

@@ -1,5 +1,6 @@
 """What Dagster is told of a cycle: its assets and checks, of which schema, and when again."""
 
+import base64
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command
+from irp_pipeline.helpers.result import get_results, recorded_figures
 from irp_pipeline.orchestration import assets
 from irp_pipeline.orchestration.internals import PartitionKeyFilter
 from irp_pipeline.orchestration.partitions import cycles
+from irp_pipeline.vocabulary import Metric, Perspective
 from irp_pipeline_tests.support.small_engine import CYCLE, Launcher
 
 LATER = "Q2-2024"
@@ -100,10 +103,12 @@ def test_a_cycle_materialises_its_assets_with_its_figures_and_evaluates_its_chec
     assert (losses["analyses"], losses["groups"], losses["currency"]) == (3, 0, "GBP")
     report = told.values("report")
     assert Path(report["report"]) == folder / "report" / "report.html"
-    assert report["summary"].startswith((folder / "report" / "report.md").read_text())
+    assert report["summary"] == (folder / "report" / "report.md").read_text()
+    assert "EP curves" not in report  # there are only losses at loss factors
 
     (totals,) = told.evaluations("control_totals")
     assert totals.passed
+    assert totals.description == f"{CYCLE}: The extract agrees with its source"
     assert totals.metadata["commercial locations"].value == 400
     (oed,) = told.evaluations("oed_findings")
     assert oed.asset_key == AssetKey("extract")
@@ -263,3 +268,24 @@ def test_nobody_evaluates_a_check_but_the_steps(instance):
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "Launch the job run_cycle" in failure.step_failure_data.error_display_string
+
+
+def test_losses_of_stochastic_analyses_are_plotted_as_aal_and_usual_oep_and_the_report_shows_the_curves(
+    finished, launch, told
+):
+    assert launch(only="group_results").success
+    assert launch(only="cycle_report").success
+    losses = told.values("losses")
+    saved = {
+        (item.analysis_name, item.figure.perspective, item.figure.metric, item.figure.return_period): item.figure.loss
+        for item in recorded_figures(get_results(finished))
+    }
+    for name in ("property_wind", "wind"):  # an analysis and a group
+        for perspective in Perspective:
+            assert losses[f"{name} {perspective} AAL"] == saved[name, perspective, Metric.AAL, None]
+            for years in (100, 250):
+                assert losses[f"{name} {perspective} OEP {years} years"] == saved[name, perspective, Metric.OEP, years]
+    assert not [name for name in losses if "500 years" in name or "AEP" in name]
+    report = told.values("report")
+    picture = report["EP curves"].partition("data:image/png;base64,")[2].partition(")")[0]
+    assert base64.b64decode(picture) == (Path(report["report"]).parent / "ep_curves.png").read_bytes()
