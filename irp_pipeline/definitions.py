@@ -3,6 +3,7 @@
 from dagster import Definitions
 
 from irp_pipeline import settings
+from irp_pipeline.orchestration.assets import ASSETS, checks_of_the_cycle
 from irp_pipeline.orchestration.cycles import archive_cycle, open_cycle
 from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.jobs import run_cycle, stage_jobs
@@ -11,6 +12,8 @@ from irp_pipeline.orchestration.schedules import quarterly_cycle
 from irp_pipeline.orchestration.sensors import failed_runs, follow_batches, lost_workers, partitions_follow_cycles
 
 definitions = Definitions(
+    assets=ASSETS,
+    asset_checks=[checks_of_the_cycle],
     jobs=[run_cycle, *stage_jobs, open_cycle, archive_cycle],
     schedules=[quarterly_cycle],
     sensors=[partitions_follow_cycles, lost_workers, follow_batches, failed_runs],

@@ -6,6 +6,7 @@ business of who shows them, and the columns of the tables (:mod:`irp_pipeline.ex
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 
 class Perspective(StrEnum):
@@ -39,6 +40,9 @@ class Metric(StrEnum):
 
 CURVES = (Metric.OEP, Metric.AEP)
 """The metrics that belong to a return period: of the largest event of a year, and of a whole year."""
+
+USUAL_RETURN_PERIODS: Final = (100, 250)
+"""In years: those that people compare."""
 
 SEGMENT_SIGN = "+"
 """Between the OED fields of a segment, and between their values, where people write or read them."""

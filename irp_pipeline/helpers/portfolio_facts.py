@@ -112,6 +112,26 @@ def fact_key(portfolio: str, fact: Fact) -> str:
     return f"{portfolio} {fact}"
 
 
+def count_in_all(fact: Fact, output: Mapping[str, Any]) -> int:
+    """Return a count of all portfolios together.
+
+    Args:
+        fact: what is counted.
+        output: the output data of the step that records it for each portfolio.
+    """
+    return sum(int(value) for name, value in output.items() if name.partition(" ")[2] == fact)
+
+
+def totals_of_all(totals: Iterable[PortfolioTotals]) -> dict[str, int | float]:
+    """Return the locations and the insured value in each currency of several portfolios together, by name."""
+    found = list(totals)
+    amounts: dict[str, float] = {}
+    for value in (value for one in found for value in one.insured_values):
+        key = f"{_INSURED_VALUE} {value.currency}"
+        amounts[key] = amounts.get(key, 0.0) + value.amount
+    return {Fact.LOCATIONS.value: sum(one.locations for one in found), **amounts}
+
+
 def records_key(portfolio: str, table: OedTable) -> str:
     """Return the name of the number of records of a portfolio's table in output data."""
     return f"{portfolio} {table} records"

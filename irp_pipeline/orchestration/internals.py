@@ -13,8 +13,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-# What an executor says of its own is an event too; the class of its data is not public.
 from dagster import DagsterEvent
+
+# The tag with the data version of a materialisation.
+from dagster._core.definitions.data_version import DATA_VERSION_TAG as DATA_VERSION_TAG
+
+# The newest evaluation of an asset check for one partition.
+from dagster._core.event_api import PartitionKeyFilter as PartitionKeyFilter
+
+# What an executor says of its own is an event too; the class of its data is not public.
 from dagster._core.events import EngineEventData
 
 # `irp run` makes a run and executes it event by event. The public execute_job makes its own run.

@@ -2,7 +2,8 @@
 
 :func:`step` turns a plain function into an op. The function does the work. Around each execution, the op adds the
 schema of the run, the cycle of the partition, one tracked step run (:func:`irp_pipeline.helpers.step.track_step`) with
-all inputs that the result depends on, and the output data as op metadata.
+all inputs that the result depends on, and the output data as op metadata. In the default schema, whose cycles are the
+partitions, it also tells Dagster of the asset that the step materialises and the check that it evaluates.
 
 https://docs.dagster.io/guides/build/ops
 """
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dagster import (
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetSpec,
     Config,
     In,
     MetadataValue,
@@ -27,13 +31,16 @@ from dagster import (
     op,
 )
 
+from irp_pipeline import hashes
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
+from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
+from irp_pipeline.orchestration.asset_events import Outcome, evaluate, materialise
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 from irp_pipeline.orchestration.run_watch import unwanted
@@ -99,6 +106,39 @@ Inputs = Callable[[CycleOfRun, Any], Mapping[str, Any]]
 Records = Callable[[CycleOfRun], Mapping[str, Any]]
 Pending = Callable[[CycleOfRun], str | None]
 
+
+@dataclass(frozen=True, kw_only=True)
+class AssetOfStep:
+    """The asset that a step materialises.
+
+    Attributes:
+        asset: the asset.
+        metadata: called with the cycle and the output data of the step; returns what the UI shows, as Dagster takes
+            metadata. It plots numbers from cycle to cycle.
+        content: called with the cycle; returns the content of the asset, JSON-like, of which the data version is the
+            hash. None: the files and records of the step.
+    """
+
+    asset: AssetSpec
+    metadata: Callable[[CycleOfRun, Mapping[str, Any]], Mapping[str, Any]]
+    content: Callable[[CycleOfRun], Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOfStep:
+    """The asset check that a step evaluates.
+
+    Attributes:
+        check: the check.
+        outcome: called with the output data of the step; returns what was found.
+        fails_with: an error of the step that means that the check has failed; None if no error does.
+    """
+
+    check: AssetCheckSpec
+    outcome: Callable[[Mapping[str, Any]], Outcome]
+    fails_with: type[IrpError] | None = None
+
+
 SPECS: dict[str, "Spec"] = {}
 """The declaration of each step, by its key."""
 
@@ -120,6 +160,8 @@ class Spec:
     foreseen: Pending | None
     without_config: Sequence[str]
     config: type[Config] | None
+    asset: AssetOfStep | None
+    check: CheckOfStep | None
 
     @property
     def key(self) -> str:
@@ -191,6 +233,8 @@ def step(
     foreseen: Pending | None = None,
     without_config: Sequence[str] = (),
     retry_policy: RetryPolicy | None = None,
+    asset: AssetOfStep | None = None,
+    check: CheckOfStep | None = None,
 ) -> Callable[[StepFunction], OpDefinition]:
     """Turn a plain function into an op that runs as a tracked step.
 
@@ -221,6 +265,8 @@ def step(
             find to do, or None.
         without_config: fields of the config that do not affect the result, such as how long to wait.
         retry_policy: Dagster's; each retry is a new step run.
+        asset: the asset that it materialises.
+        check: the asset check that it evaluates.
 
     Returns:
         A decorator that returns the op.
@@ -243,6 +289,8 @@ def step(
             foreseen,
             without_config,
             config.annotation if config is not None else None,
+            asset,
+            check,
         )
         SPECS[spec.key] = spec
         return op(
@@ -267,16 +315,19 @@ def _tracked(spec: Spec) -> Callable[..., None]:
     def run_step(context: OpExecutionContext, database: DatabaseResource, **given: Any) -> None:
         with cycle_of_run(context, database) as cycle:
             step_id = spec.step_id(cycle)
-            with track_step(
-                step_id,
-                started_by=started_by(context, database),
-                inputs=spec.inputs_now(cycle, given.get("config")),
-                rerun=database.rerun_completed,
-                dagster_run_id=context.run_id,
-                records=spec.records_of(cycle),
-                pending=spec.pending(cycle) if spec.pending is not None else None,
-                unwanted=unwanted(context.instance, context.run_id),
-            ) as run:
+            with (
+                _failure_fails_check(spec, cycle, context),
+                track_step(
+                    step_id,
+                    started_by=started_by(context, database),
+                    inputs=spec.inputs_now(cycle, given.get("config")),
+                    rerun=database.rerun_completed,
+                    dagster_run_id=context.run_id,
+                    records=spec.records_of(cycle),
+                    pending=spec.pending(cycle) if spec.pending is not None else None,
+                    unwanted=unwanted(context.instance, context.run_id),
+                ) as run,
+            ):
                 if not run.skipped:
                     offered = {
                         "cycle": cycle,
@@ -287,6 +338,7 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                     }
                     arguments = given | {name: value for name, value in offered.items() if name in ours}
                     run.output.update(spec.function(**arguments) or {})
+            _tell_events(spec, cycle, run, context)
         _report(context, run)
 
     # Dagster reads from the signature which resources and config an op takes. The signature needs evaluated types,
@@ -370,6 +422,38 @@ def cycle_of_run(context: OpExecutionContext, database: DatabaseResource) -> Ite
             yield CycleOfRun(cycle.id, name, schema, settings.cycle_dir(schema, name))
     except IrpError as error:
         raise failure_of(error) from error
+
+
+def _has_partition(cycle: CycleOfRun) -> bool:
+    """Whether the cycle is a partition: one of another schema would overwrite that of the same name."""
+    return cycle.schema == get_schema_from_env()
+
+
+@contextmanager
+def _failure_fails_check(spec: Spec, cycle: CycleOfRun, context: OpExecutionContext) -> Iterator[None]:
+    """Tell Dagster that the check of a step has failed if the block raises the error that means this."""
+    try:
+        yield
+    except IrpError as error:
+        check = spec.check
+        if check is not None and check.fails_with is not None and isinstance(error, check.fails_with):
+            failed = Outcome(severity=AssetCheckSeverity.ERROR, description=str(error))
+            if _has_partition(cycle):
+                evaluate(context, check.check, cycle.name, None, lambda: failed, is_new=True)
+        raise
+
+
+def _tell_events(spec: Spec, cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> None:
+    """Tell Dagster of the asset and the check of a step whose run has completed or was skipped."""
+    if (spec.asset is None and spec.check is None) or not _has_partition(cycle):
+        return
+    is_new, output = not run.skipped, json_value(run.output)
+    written = outputs_of_steps(cycle.id).get(spec.key, "")
+    if (asset := spec.asset) is not None:
+        version = written if asset.content is None else hashes.value_hash(json_value(asset.content(cycle)))
+        materialise(context, asset.asset, cycle.name, version, lambda: asset.metadata(cycle, output), is_new=is_new)
+    if (check := spec.check) is not None:
+        evaluate(context, check.check, cycle.name, written, lambda: check.outcome(output), is_new=is_new)
 
 
 def _report(context: OpExecutionContext, run: TrackedRun) -> None:

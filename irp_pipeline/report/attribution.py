@@ -15,9 +15,8 @@ from irp_pipeline.helpers.attribution.paths import paths_of
 from irp_pipeline.helpers.cycle_lookup import Cycle
 from irp_pipeline.report.attribution_section import AttributionSection
 from irp_pipeline.report.display import amount, metric_title, signed_amount, years
-from irp_pipeline.vocabulary import Metric, Perspective
+from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric, Perspective
 
-_USUAL_RETURN_PERIODS: Final = (100, 250)
 _MOST_SUBJECTS: Final = 20
 _WORDS: Final = {
     Factor.ENGINE: "Engine",
@@ -114,7 +113,7 @@ def _waterfalls(section: AttributionSection, paths: Sequence[tuple[Part, ...]]) 
         return point.metric not in {Metric.AAL, Metric.LOSS}, -place, point.metric, point.return_period or 0
 
     for path in sorted(paths, key=order):
-        if path[0].point.return_period in (None, *_USUAL_RETURN_PERIODS):
+        if path[0].point.return_period in (None, *USUAL_RETURN_PERIODS):
             yield waterfall(path, section.earlier, section.later)
 
 

@@ -29,10 +29,8 @@ from irp_pipeline.report.display import (
 )
 from irp_pipeline.report.exposure import compact
 from irp_pipeline.report.records import Report, Subject
-from irp_pipeline.vocabulary import CURVES, Metric, Perspective
+from irp_pipeline.vocabulary import CURVES, USUAL_RETURN_PERIODS, Metric, Perspective
 
-_USUAL_RETURN_PERIODS: Final = (100, 250)
-"""In years: those that are shown, if there are figures; else the two longest."""
 _MOST_PARTS: Final = 4
 _MOST_SETTINGS: Final = 2
 _SETTING: Final = "setting "
@@ -224,8 +222,8 @@ def _wanted(subject: Subject) -> list[_Wanted]:
     main = _main(subject)
     others = [factor for factor in subject.loss_factors if factor != main.point]
     losses = [_Wanted(f"Loss at {factor * 100:g} % damage", Metric.LOSS, factor) for factor in others]
-    usual = [period for period in subject.return_periods if period in _USUAL_RETURN_PERIODS]
-    periods = usual or subject.return_periods[-len(_USUAL_RETURN_PERIODS) :]
+    usual = [period for period in subject.return_periods if period in USUAL_RETURN_PERIODS]
+    periods = usual or subject.return_periods[-len(USUAL_RETURN_PERIODS) :]
     curves = [_Wanted(f"1-in-{years(period)} {metric}", metric, period) for period in periods for metric in CURVES]
     return [main, *(losses if main.metric is Metric.LOSS else curves)]
 

@@ -1,11 +1,12 @@
 """Extract: copy the exposure of each portfolio from its source, and prove that it is complete."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dagster import OpExecutionContext, graph
 
-from irp_pipeline.cycle_files import extracts_key
+from irp_pipeline.cycle_files import EXTRACTS, extracts_key
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import extract
 from irp_pipeline.exposure.oed import OedTable
@@ -15,10 +16,13 @@ from irp_pipeline.exposure.totals.as_json import totals_from_json, totals_to_jso
 from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
 from irp_pipeline.files import write_atomically
 from irp_pipeline.hashes import file_sha256
+from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
-from irp_pipeline.helpers.portfolio_facts import PortfolioTotals, records_key
+from irp_pipeline.helpers.portfolio_facts import PortfolioTotals, records_key, totals_of_all
 from irp_pipeline.helpers.step import TrackedRun
-from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
+from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.assets import CONTROL_TOTALS, EXTRACT
+from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 
 STAGE = StageSpec(2, "Extract")
 
@@ -84,7 +88,35 @@ def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
     }
 
 
-@step(stage=STAGE, number=1, workbook=("portfolios",), inputs=_file_hashes)
+def _extracted_values(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the control totals that were taken with the extract: of all portfolios, and of each."""
+    artefacts = {
+        PurePosixPath(key).parent.name: artefact
+        for key, artefact in list_artefacts(cycle.id, EXTRACTS).items()
+        if PurePosixPath(key).name == _TOTALS_FILE
+    }
+    paths = read_artefacts(cycle.name, artefacts.values())
+    totals = {
+        portfolio: PortfolioTotals.of(whole_totals(totals_from_json(path.read_text())))
+        for portfolio, path in zip(artefacts, paths, strict=True)
+    }
+    figures = totals_of_all(totals.values())
+    for portfolio, of_portfolio in totals.items():
+        figures |= of_portfolio.output(portfolio)
+    return figures
+
+
+def _agreed(output: Mapping[str, Any]) -> Outcome:
+    return Outcome(severity=None, description="The extract agrees with its source", metadata=output)
+
+
+@step(
+    stage=STAGE,
+    number=1,
+    workbook=("portfolios",),
+    inputs=_file_hashes,
+    asset=AssetOfStep(asset=EXTRACT, metadata=_extracted_values),
+)
 def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Copy the OED tables of each portfolio to Parquet, with the control totals of the source at that moment."""
     extracted: dict[str, Any] = {}
@@ -108,7 +140,13 @@ def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionCon
     return extracted
 
 
-@step(stage=STAGE, number=2, workbook=("portfolios",), after=("extract.extract_exposure",))
+@step(
+    stage=STAGE,
+    number=2,
+    workbook=("portfolios",),
+    after=("extract.extract_exposure",),
+    check=CheckOfStep(check=CONTROL_TOTALS, outcome=_agreed, fails_with=ExposureError),
+)
 def control_totals(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Compare locations, accounts and insured values of each extract with its source; any difference fails."""
     workbook, _ = active_workbook(cycle.id)

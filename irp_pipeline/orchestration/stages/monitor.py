@@ -1,6 +1,7 @@
 """Monitor: follow jobs until they end, reconcile the batch, group the losses of analyses, and check all losses."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,12 +19,15 @@ from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
-from irp_pipeline.helpers.result import CurveFiles, compute_results, saved_content
+from irp_pipeline.helpers.result import CurveFiles, RecordedFigure, compute_results, saved_content
+from irp_pipeline.helpers.result.recorded import get_results, recorded_figures
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import DECLARED_METRICS, LossError
+from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.assets import LOSSES, SANITY_OF_LOSSES
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
-from irp_pipeline.vocabulary import OedTable
+from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
+from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric, OedTable
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.sanity import CheckedLosses
@@ -104,6 +108,28 @@ def _declared_metrics(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     return {"metrics": [metrics, faults]} if metrics or faults else {}
 
 
+def _main_figures(cycle: CycleOfRun, output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that people compare: AAL, OEP at the usual return periods, losses at loss factors."""
+    recorded = recorded_figures(get_results(analysis_batch(cycle).id))
+    return {
+        "analyses": output["analyses"],
+        "groups": output["groups"],
+        "currency": ", ".join(sorted({item.currency for item in recorded})),
+        **{name: item.figure.loss for item in recorded if (name := _name_of_main(item)) is not None},
+    }
+
+
+def _name_of_main(item: RecordedFigure) -> str | None:
+    """The name of a figure that people compare, such as ``property_wind GUL OEP 100 years``; None for another."""
+    figure = item.figure
+    name = f"{item.analysis_name} {figure.perspective} {figure.metric}"
+    if figure.metric == Metric.AAL:
+        return name
+    if figure.metric == Metric.OEP and figure.return_period in USUAL_RETURN_PERIODS:
+        return f"{name} {figure.return_period:.10g} years"
+    return f"{name} at factor {figure.loss_factor:.10g}" if figure.metric == Metric.LOSS else None
+
+
 @step(
     stage=STAGE,
     number=2,
@@ -112,6 +138,7 @@ def _declared_metrics(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     after=("monitor.track_jobs",),
     inputs=_declared_metrics,
     records=_figures,
+    asset=AssetOfStep(asset=LOSSES, metadata=_main_figures, content=_figures),
 )
 def group_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Record the figures of each analysis, and of each group of the workbook by adding up the losses of its members.
@@ -146,12 +173,24 @@ def _checked(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     return {} if batch is None else checked_content(require_open_cycle(cycle.name), batch.id)
 
 
+def _sanity_outcome(output: Mapping[str, Any]) -> Outcome:
+    from irp_pipeline.helpers.sanity import LossFinding
+    from irp_pipeline.report.summary import findings_table
+
+    findings = [LossFinding.from_json(finding) for finding in output["findings"][:_FINDINGS_SHOWN]]
+    counts = {name: output[name] for name in ("errors", "warnings", "notes", "figures checked")}
+    table = {"findings": MetadataValue.md("\n".join(findings_table(findings)))} if findings else {}
+    compared = {"compared with": output["compared with"] or "no earlier cycle"}
+    return Outcome.of_counts(output["errors"], output["warnings"], {**counts, **compared, **table})
+
+
 @step(
     stage=STAGE,
     number=3,
     workbook=("metadata.largest_change", "metadata.least_covered", "metadata.exposure_date", "analyses", "groupings"),
     after=("extract.extract_exposure", "monitor.group_results"),
     inputs=_checked,
+    check=CheckOfStep(check=SANITY_OF_LOSSES, outcome=_sanity_outcome),
 )
 def check_losses(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Check all saved figures together before they are reported. The file `losses/findings.txt` has the findings.

@@ -1,9 +1,10 @@
 """Process: check the extracted exposure against the OED standard, write it as a model reads it, and summarise it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import OpExecutionContext, graph
+from dagster import MetadataValue, OpExecutionContext, graph
 
 from irp_pipeline import engines, store
 from irp_pipeline.columns import Folders
@@ -16,10 +17,12 @@ from irp_pipeline.exposure.validation.needs import Needs
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.configuration import active_workbook, find_active_configuration
 from irp_pipeline.helpers.job_request import REFUSED_PORTFOLIOS, refused_portfolios_of
-from irp_pipeline.helpers.portfolio_facts import Fact, fact_key, records_key
+from irp_pipeline.helpers.portfolio_facts import Fact, count_in_all, fact_key, records_key
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.assets import OED_FINDINGS, PORTFOLIO
 from irp_pipeline.orchestration.stages.extract import extracted_tables
-from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
+from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 from irp_pipeline.settings import models_folder
 
 if TYPE_CHECKING:
@@ -39,6 +42,17 @@ def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     }
 
 
+def _oed_outcome(output: Mapping[str, Any]) -> Outcome:
+    """What the check of the exposure found, in the numbers that the step records."""
+    counts = {name: value for name, value in output.items() if name != REFUSED_PORTFOLIOS}
+    refused = output.get(REFUSED_PORTFOLIOS) or {}
+    return Outcome.of_counts(
+        count_in_all(Fact.ERRORS, output),
+        count_in_all(Fact.WARNINGS, output),
+        counts | ({REFUSED_PORTFOLIOS: MetadataValue.json(refused)} if refused else {}),
+    )
+
+
 @step(
     stage=STAGE,
     number=1,
@@ -46,6 +60,7 @@ def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     workbook=("metadata.currency", "metadata.strict_validation", "portfolios", "analyses"),
     after=("extract.extract_exposure",),
     inputs=_lookups,
+    check=CheckOfStep(check=OED_FINDINGS, outcome=_oed_outcome, fails_with=ExposureError),
 )
 def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Check each portfolio against OED. A portfolio with errors stops its own analyses. The file `findings.txt` has
@@ -86,6 +101,7 @@ def validate_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionCo
     number=2,
     workbook=("portfolios",),
     after=("extract.extract_exposure", "process.validate_exposure"),
+    asset=AssetOfStep(asset=PORTFOLIO, metadata=lambda _, output: output),
 )
 def build_portfolios(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
     """Write the OED files of each portfolio as a model reads them, and record their content.

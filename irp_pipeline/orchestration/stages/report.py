@@ -1,16 +1,20 @@
 """Report: the results as files in the open standards, and the report of the cycle."""
 
 import base64
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dagster import MetadataValue, OpExecutionContext, graph
 
-from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS
+from irp_pipeline import store
+from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS, report_of
 from irp_pipeline.helpers import result
 from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.assets import REPORT as REPORT_ASSET
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
+from irp_pipeline.orchestration.tracking import AssetOfStep, CycleOfRun, StageSpec, step
 
 STAGE = StageSpec(6, "Report")
 
@@ -32,6 +36,35 @@ def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     return {"content of the report": collect(cycle.name).content()}
 
 
+def _summary(files: Mapping[str, Path]) -> str:
+    """Return the summary of a report, as Markdown. The files are by name."""
+    return files[REPORT_SUMMARY].read_text(encoding="utf-8")
+
+
+def _picture(files: Mapping[str, Path]) -> str | None:
+    """Return the chart of a report, as Markdown; None if it has none. The files are by name."""
+    if REPORT_PICTURE not in files:
+        return None
+    picture = base64.b64encode(files[REPORT_PICTURE].read_bytes()).decode()
+    return f"![Exceedance-probability curves](data:image/png;base64,{picture})\n"
+
+
+def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
+    """Return the summary of the report, its chart, and where its page is.
+
+    The chart is apart: the UI shows short Markdown at once, and long Markdown only when it is asked for.
+    """
+    files = cycle.artefacts(REPORT)
+    picture = _picture(files)
+    page = report_of(cycle.folder)
+    address = store.name_of_path(page)
+    return {
+        "summary": MetadataValue.md(_summary(files)),
+        **({} if picture is None else {"EP curves": MetadataValue.md(picture)}),
+        "report": MetadataValue.path(str(page)) if address is None else MetadataValue.url(address),
+    }
+
+
 @step(
     stage=STAGE,
     number=2,
@@ -42,6 +75,7 @@ def _content(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
         "report.export_results",
     ),
     inputs=_content,
+    asset=AssetOfStep(asset=REPORT_ASSET, metadata=_shown_report),
 )
 def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the report of the cycle: a page, its chart as a picture, and a summary, which is shown here."""
@@ -49,16 +83,13 @@ def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext
 
     report = collect(cycle.name)
     page = write(report, run.scratch / REPORT)
-    summary = page.with_name(REPORT_SUMMARY).read_text(encoding="utf-8")
-    chart = page.with_name(REPORT_PICTURE)
-    if chart.is_file():
-        picture = base64.b64encode(chart.read_bytes()).decode()
-        summary += f"\n\n![Exceedance-probability curves](data:image/png;base64,{picture})\n"
-    else:
-        run.remove_file(f"{REPORT}/{chart.name}")
-    for file in sorted(page.parent.iterdir()):
+    files = {file.name: file for file in sorted(page.parent.iterdir())}
+    if REPORT_PICTURE not in files:
+        run.remove_file(f"{REPORT}/{REPORT_PICTURE}")
+    for file in files.values():
         run.add_file(file, content=report.content())
-    context.add_output_metadata({"summary": MetadataValue.md(summary)})
+    shown = [_summary(files), _picture(files)]
+    context.add_output_metadata({"summary": MetadataValue.md("\n\n".join(filter(None, shown)))})
     return {"report": str(cycle.folder / REPORT / page.name)}
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from dagster import AssetKey, DagsterInstance
 
 from irp_pipeline import hashes, settings, store
 from irp_pipeline.helpers.artefact import ArtefactError, list_artefacts, read_artefact
@@ -68,6 +69,24 @@ def test_the_second_machine_skips_what_is_done_and_reads_it(
         assert hashes.file_sha256(path, recheck=True) == artefact.sha256
     page = update(collect(CYCLE), cycle_id(), settings.cycle_dir(schema, CYCLE))
     assert "<html" in page.read_text()
+
+
+def test_the_second_machine_tells_a_new_instance_of_the_assets_from_the_store(
+    done: Launcher, bucket: str, second_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("IRP_HOME", str(second_home))
+    monkeypatch.setenv("DB_SCHEMA", done.schema)
+    with DagsterInstance.ephemeral() as rebuilt:
+        assert Launcher(rebuilt, done.schema)().success
+        assert newest() == ended("SKIPPED")
+        shown = {}
+        for asset in ("extract", "report"):
+            (record,) = rebuilt.fetch_materializations(AssetKey(asset), limit=2).records
+            assert record.asset_materialization is not None
+            shown[asset] = record.asset_materialization.metadata
+    assert shown["extract"]["locations"].value == 400
+    assert shown["report"]["report"].value == f"{bucket}/irp/{done.schema}/{CYCLE}/report/report.html"
+    assert f"## {CYCLE}: COMPLETED" in str(shown["report"]["summary"].value)
 
 
 def test_the_second_machine_goes_on_where_the_first_one_ended(
