@@ -33,7 +33,7 @@ def home() -> Iterator[Path]:
     """An ``IRP_HOME`` with a server of its own, for this process and all that it starts."""
     folder = Path(tempfile.mkdtemp(prefix="irp-daemon-"))
     with pytest.MonkeyPatch.context() as environment:
-        for name in ("IRP_EXECUTOR", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"):
+        for name in ("IRP_EXECUTOR", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_MESSAGES"):
             environment.delenv(name, raising=False)
         environment.setenv("IRP_HOME", str(folder))
         environment.setenv("DAGSTER_HOME", str(REPOSITORY))
