@@ -22,7 +22,7 @@ FIRST_PAUSE_SECONDS: Final = 60
 """The pause after the first failed attempt, and for other messages to the same service. It doubles each time."""
 LONGEST_PAUSE_SECONDS: Final = 3600
 GIVEN_UP_SECONDS: Final = 24 * 3600
-"""A message that is older is not tried again."""
+"""A message that is older is given up."""
 
 
 @dataclass(slots=True)
@@ -46,6 +46,7 @@ def send_due(services: Iterable[Service], until: float, outcome: Outcome) -> Non
         until: begin no message after this time of :func:`time.monotonic`.
         outcome: is added to; services that it has a problem of are left out.
     """
+    _give_up()
     by_name = {service.name: service for service in services}
     while time.monotonic() < until:
         claimed = _claim([name for name in by_name if name not in outcome.problems])
@@ -65,6 +66,19 @@ def _body(claimed: dict[str, Any]) -> str:
     if claimed["attempts"] > 1:
         body += f"\n\nSent in attempt {claimed['attempts']}: it may have arrived before."
     return body
+
+
+def _give_up() -> None:
+    """Give up what is too old, unless somebody is sending it now."""
+    execute_command(
+        """
+        UPDATE irp_message
+           SET status = 'FAILED', claim_token = NULL, problem = coalesce(problem, 'it was not sent in time')
+         WHERE status IN ('WAITING', 'SENDING') AND created_ts < clock_timestamp() - make_interval(secs => %s)
+           AND (status = 'WAITING' OR due_ts <= clock_timestamp())
+        """,
+        (GIVEN_UP_SECONDS,),
+    )
 
 
 def _claim(services: Sequence[str]) -> dict[str, Any] | None:
@@ -101,12 +115,11 @@ def _note_problem(claimed: dict[str, Any], problem: str) -> None:
     execute_command(
         """
         UPDATE irp_message
-           SET status = CASE WHEN created_ts < clock_timestamp() - make_interval(secs => %s)
-                             THEN 'FAILED' ELSE 'WAITING' END,
-               due_ts = clock_timestamp() + make_interval(secs => %s), claim_token = NULL, problem = %s
+           SET status = 'WAITING', due_ts = clock_timestamp() + make_interval(secs => %s), claim_token = NULL,
+               problem = %s
          WHERE id = %s AND claim_token = %s
         """,
-        (GIVEN_UP_SECONDS, pause, problem, claimed["id"], claimed["claim_token"]),
+        (pause, problem, claimed["id"], claimed["claim_token"]),
     )
     execute_command(
         """

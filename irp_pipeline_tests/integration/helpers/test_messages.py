@@ -15,7 +15,7 @@ import pytest
 
 from irp_pipeline import settings
 from irp_pipeline.helpers.constants import BatchStatus
-from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_one
+from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all, fetch_one
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.messages import (
     Event,
@@ -274,15 +274,18 @@ def test_messages_for_a_service_that_failed_wait_together(web: WebServer, monkey
 def test_after_a_day_a_message_is_given_up(web: WebServer, monkeypatch: pytest.MonkeyPatch):
     web.status = 500
     to = services(monkeypatch, web.url)
-    record_message(FAILED, ["json 1"])
-    execute_command(
-        "UPDATE irp_message SET created_ts = created_ts - make_interval(secs => %s)", (GIVEN_UP_SECONDS + 1,)
-    )
+    record_message(FAILED, ["json 1", "json 2"])
     send(to)
-    row = only_row()
-    assert (row["status"], row["problem"]) == ("FAILED", "the service answered with status 500")
-    execute_command("UPDATE irp_message SET due_ts = clock_timestamp()")
+    execute_command(
+        "UPDATE irp_message SET created_ts = created_ts - make_interval(secs => %s), due_ts = clock_timestamp()",
+        (GIVEN_UP_SECONDS + 1,),
+    )
     assert send(to) == Outcome(0, {})
+    assert len(web.posted) == 1
+    assert fetch_all("SELECT service, status, problem FROM irp_message ORDER BY service") == [
+        {"service": "json 1", "status": "FAILED", "problem": "the service answered with status 500"},
+        {"service": "json 2", "status": "FAILED", "problem": "it was not sent in time"},
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["json://127.0.0.1:{}/x", "mailto://127.0.0.1:{}?from=a@example.com&cto=300"])
