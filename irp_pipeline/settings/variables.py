@@ -26,10 +26,11 @@ _SECRETS = frozenset(
         "IRP_DAGSTER_DATABASE_URL",
         "IRP_DATABASE_URL",
         "IRP_FILES_URL",
+        "IRP_MESSAGES",
         "IRP_OASIS_PLATFORM_CLIENT_SECRET",
         "IRP_OASIS_PLATFORM_PASSWORD",
         "IRP_OASIS_PLATFORM_URL",
-        "IRP_WEBHOOK_URL",
+        "IRP_UI_URL",
     }
 )
 
@@ -131,7 +132,6 @@ class Dagster(_Variables):
     celery_broker: SecretStr | None = Field(None, validation_alias="IRP_CELERY_BROKER")
     celery_queue: str = Field("irp", validation_alias="IRP_CELERY_QUEUE", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     time_zone: str = Field("UTC", validation_alias="IRP_TIME_ZONE")
-    webhook_url: SecretStr | None = Field(None, validation_alias="IRP_WEBHOOK_URL")
 
     @field_validator("celery_broker")
     @classmethod
@@ -153,8 +153,13 @@ class Dagster(_Variables):
         return name
 
 
+class Messages(_Variables):
+    services: SecretStr | None = Field(None, validation_alias="IRP_MESSAGES")
+
+
 class Ui(_Variables):
     hosts: str | None = Field(None, validation_alias="IRP_UI_HOSTS")
+    url: str | None = Field(None, validation_alias="IRP_UI_URL")
 
     @field_validator("hosts")
     @classmethod
@@ -163,6 +168,18 @@ class Ui(_Variables):
             if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?", host):
                 raise ValueError(f"{host!r} is not the name of a host; write irp.example.com or irp.example.com:8443")
         return hosts
+
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        parts = urlsplit(address)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("it must be an address such as https://irp.example.com")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("it must not hold a password, since messages show it")
+        return address.rstrip("/")
 
 
 _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)
@@ -295,6 +312,29 @@ def ui_hosts() -> list[str]:
     return _items(read(Ui).hosts)
 
 
+def ui_url() -> str | None:
+    """Return the address of the UI, for links in messages, without ``/`` at its end: ``IRP_UI_URL``, default none.
+
+    Raises:
+        SettingsError: it is not an address of the web, or holds a password.
+    """
+    return read(Ui).url
+
+
+def messages() -> str | None:
+    """Return who gets messages, which holds secrets: ``IRP_MESSAGES``; None if nobody does.
+
+    Returns:
+        URLs of apprise between blanks, or the path of a configuration file of apprise.
+
+    Raises:
+        SettingsError: it is not text.
+    """
+    services = read(Messages).services
+    text = services.get_secret_value().strip() if services is not None else ""
+    return text or None
+
+
 def job_processes() -> int | None:
     """Return how many processes a job may use: ``IRP_JOB_PROCESSES``, default None, which means what is free.
 
@@ -313,12 +353,6 @@ def time_zone() -> str:
         SettingsError: there is no such time zone.
     """
     return read(Dagster).time_zone
-
-
-def webhook_url() -> str | None:
-    """Return the address that failed runs are reported to, which may contain a secret: ``IRP_WEBHOOK_URL``."""
-    url = read(Dagster).webhook_url
-    return url.get_secret_value() if url is not None else None
 
 
 def read(variables: type[_AnyVariables]) -> _AnyVariables:

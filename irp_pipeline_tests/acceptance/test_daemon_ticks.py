@@ -1,7 +1,7 @@
 """What the daemon of Dagster does by itself, with the repository's ``dagster.yaml``.
 
-It ticks the quarterly schedule, and notices a run whose process was killed. It has an ``IRP_HOME`` with a PostgreSQL
-server of its own. A schedule ticks when a minute begins, so one test may wait for that.
+It ticks the quarterly schedule, notices a run whose process was killed, and sends messages. It has an ``IRP_HOME`` with
+a PostgreSQL server of its own. A schedule ticks when a minute begins, so one test may wait for that.
 """
 
 import json
@@ -20,6 +20,7 @@ from irp_pipeline import embedded, settings
 from irp_pipeline.helpers.cycle import create_cycle, list_cycle_names
 from irp_pipeline.helpers.database import dispose_engine, fetch_one, init_database
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline_tests.support.message_servers import WebServer, web_server
 from irp_pipeline_tests.support.processes import REPOSITORY, Process, started
 from irp_pipeline_tests.support.waiting import wait_until
 
@@ -33,7 +34,7 @@ def home() -> Iterator[Path]:
     """An ``IRP_HOME`` with a server of its own, for this process and all that it starts."""
     folder = Path(tempfile.mkdtemp(prefix="irp-daemon-"))
     with pytest.MonkeyPatch.context() as environment:
-        for name in ("IRP_EXECUTOR", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_WEBHOOK_URL"):
+        for name in ("IRP_EXECUTOR", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL"):
             environment.delenv(name, raising=False)
         environment.setenv("IRP_HOME", str(folder))
         environment.setenv("DAGSTER_HOME", str(REPOSITORY))
@@ -53,7 +54,15 @@ def instance(home: Path) -> Iterator[DagsterInstance]:
 
 
 @pytest.fixture(scope="module")
-def daemon(instance: DagsterInstance) -> Iterator[Process]:
+def web(home: Path) -> Iterator[WebServer]:
+    """A web server that gets the messages."""
+    with web_server() as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("IRP_MESSAGES", server.url)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def daemon(instance: DagsterInstance, web: WebServer) -> Iterator[Process]:
     """The daemon with both code locations; the schedule is switched on."""
     with started("dagster", "schedule", "start", "quarterly_cycle", "-m", SCHEDULED) as switch:
         assert switch.end() == 0, switch.output
@@ -115,8 +124,8 @@ def test_a_run_is_failed_when_its_process_was_killed_together_with_the_code_serv
     )
 
 
-def test_the_daemon_ticks_the_quarterly_schedule_which_opens_a_cycle_and_runs_it(
-    instance: DagsterInstance, daemon: Process
+def test_the_daemon_ticks_the_quarterly_schedule_which_opens_a_cycle_and_runs_it_and_tells_that_it_failed(
+    instance: DagsterInstance, daemon: Process, web: WebServer
 ):
     def launched() -> DagsterRun | None:
         return only_run(instance, "run_cycle")
@@ -143,3 +152,7 @@ def test_the_daemon_ticks_the_quarterly_schedule_which_opens_a_cycle_and_runs_it
         "SELECT count(*) FILTER (WHERE status = 'COMPLETED') AS done, count(*) AS all FROM irp_step_run", schema=SCHEMA
     )
     assert counted == {"done": 1, "all": 2}
+    wait_until(lambda: web.posted, "the message about it is there", daemon)
+    (told,) = web.posted  # the other run, of another code location, is not this one's to tell
+    assert told["title"].startswith(f"{name} failed at setup.")
+    assert f"irp run {name} --db-schema {SCHEMA}" in told["message"]

@@ -73,7 +73,7 @@ def home() -> Iterator[Path]:
         environment.setenv("IRP_DATABASE_URL", url.render_as_string(hide_password=False))
         environment.setenv("IRP_SOURCE_GATE_URL", url.render_as_string(hide_password=False))
         environment.setenv("IRP_SOURCE_AWAY_URL", f"postgresql://ada:{PASSWORD}@127.0.0.1:1/ledger")
-        environment.setenv("IRP_WEBHOOK_URL", f"http://127.0.0.1:1/{PASSWORD}")
+        environment.setenv("IRP_MESSAGES", f"json://127.0.0.1:1/{PASSWORD}")
         dispose_engine()
         init_database("public")
         yield folder

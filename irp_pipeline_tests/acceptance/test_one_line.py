@@ -235,7 +235,7 @@ SETTINGS = {
     "IRP_POOL_SIZE": "0",
     "IRP_CONNECT_TIMEOUT": "soon",
     "IRP_DAGSTER_DATABASE_URL": f"mysql://ada:{SECRET}@db/x",
-    "IRP_WEBHOOK_URL": f"ftp://{SECRET}",
+    "IRP_UI_URL": f"https://ada:{SECRET}@irp.example.com",
 }
 
 
@@ -247,6 +247,18 @@ def test_doctor_names_a_setting_that_is_wrong(server, variable, value):
     [line] = [line for line in result.stdout.splitlines() if line.startswith("wrong") and "Settings" in line]
     assert variable in line
     assert SECRET not in result.stdout
+
+
+def test_doctor_names_a_url_for_messages_that_is_wrong_without_showing_any(server):
+    urls = f"failed=json://127.0.0.1/{SECRET} slack://{SECRET}"
+    result = irp("doctor", IRP_MESSAGES=urls)
+    assert result.returncode == 1, result.stdout
+    lines = [line for line in result.stdout.splitlines() if "Messages" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("wrong")
+    assert "Entry 2 of IRP_MESSAGES is not a URL that apprise can use" in lines[0]
+    assert lines[1].split(maxsplit=2) == ["ok", "Messages", "json 1 is told of: failed"]
+    assert SECRET not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

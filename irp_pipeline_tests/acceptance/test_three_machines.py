@@ -138,7 +138,7 @@ def place(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         for name in (
             "DAGSTER_HOME", "DB_SERVER", "IRP_DATABASE_URL", "IRP_DAGSTER_DATABASE_URL", "IRP_EXECUTOR",
-            "IRP_WEBHOOK_URL",
+            "IRP_MESSAGES",
         ):  # fmt: skip
             environment.delenv(name, raising=False)
         environment.setenv("PYTHONPATH", str(distribution))

@@ -27,7 +27,10 @@ ODD_TEXTS = (
 
 
 def fill(cycle: str = "Q1") -> None:
-    """Make a cycle with a batch of two jobs, one finished and one failed, and a step that published a file."""
+    """Make a cycle with a batch of two jobs, one finished and one failed, a step that published a file, and a message.
+
+    The message stays if the cycle is deleted.
+    """
     batch = make_batch(analyses(2), cycle)
     folder = settings.cycle_dir(get_current_schema(), cycle)
     cycle_id = execute_scalar("SELECT id FROM irp_cycle WHERE cycle_name = %s", (cycle,))
@@ -60,6 +63,10 @@ def fill(cycle: str = "Q1") -> None:
         VALUES (%s, 'Q0', 'name', false, 'GUL', 'AAL', 'EUR', 0, 'exposure', 0.1, 0.3, 5e-324, %s)
         """,
         (batch, ODD_TEXTS[3]),
+    )
+    execute_command(
+        "INSERT INTO irp_message (message_key, service, event, title, body) VALUES (%s, 'mailto 1', 'failed', %s, %s)",
+        (f"batch/{batch}/FAILED", cycle, "".join(ODD_TEXTS)),
     )
     (folder / "data").mkdir()
     (folder / "configuration.xlsx").write_bytes(bytes(range(256)) * 40)

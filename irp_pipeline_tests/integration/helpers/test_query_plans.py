@@ -5,6 +5,8 @@ are only as large as it takes for the server to prefer an index; the benchmark `
 three million step runs.
 """
 
+import datetime as dt
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +22,15 @@ from irp_pipeline.helpers import (
     ending,
     job,
     lost_runs,
+    messages,
     result,
     stage,
     step,
 )
-from irp_pipeline.helpers.database import execute_query, fetch_all, transaction
+from irp_pipeline.helpers.database import execute_command, execute_query, fetch_all, transaction
 from irp_pipeline_tests.benchmarks.many_cycles import Amount, cycle_name, make_cycles, make_jobs
 from irp_pipeline_tests.benchmarks.plans import explained_statements
+from irp_pipeline_tests.support.message_servers import web_server
 
 AMOUNT = Amount(cycles=1500, stages=4, steps=2, runs=5)
 
@@ -47,6 +51,14 @@ class Place:
 def many_cycles(test_schema) -> None:
     make_cycles(AMOUNT)
     make_jobs(jobs=10, figures=20)
+    execute_command(
+        """
+        INSERT INTO irp_message (message_key, service, event, title, body, status, attempts, sent_ts)
+        SELECT 'run/' || n || '/failed', 'json 1', 'failed', 'Failed', 'It failed', 'SENT', 1, now()
+          FROM generate_series(1, 10000) n
+        """
+    )
+    execute_command("VACUUM (ANALYZE) irp_message")
 
 
 @pytest.fixture
@@ -68,6 +80,20 @@ def work_twice_and_fail_once(place: Place) -> None:
             assert run.skipped is not rerun
     with pytest.raises(ZeroDivisionError), step.track_step(place.step_id, fingerprint="other") as run:
         run.output["share"] = 1 / 0
+
+
+def send_messages(place: Place) -> None:
+    with web_server() as server, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("IRP_MESSAGES", server.url)
+        services = messages.find_services()
+        assert services is not None
+        for title in ("taken", "refused"):
+            message = messages.Message(key=title, event=messages.Event.FAILED, title=title, body="It failed")
+            messages.record_message(message, ["json 1"])
+        server.on_post = lambda: setattr(server, "status", 200 if len(server.posted) == 1 else 500)
+        outcome = messages.Outcome()
+        messages.send_due(services.usable, time.monotonic() + 60, outcome)
+        assert (outcome.sent, len(outcome.problems)) == (1, 1)
 
 
 CALLS: dict[str, Callable[[Place], object]] = {
@@ -117,6 +143,11 @@ CALLS: dict[str, Callable[[Place], object]] = {
     "get_results of segments": lambda place: result.get_results(place.batch_id, by=["CountryCode"]),
     "segment_fields": lambda place: result.segment_fields(place.batch_id),
     "analyses_by_means": lambda place: result.analyses_by_means(place.batch_id),
+    "stuck_jobs": lambda place: messages.stuck_jobs(),
+    "waiting_batches": lambda place: messages.waiting_batches(),
+    "batches_ended_badly": lambda place: messages.batches_ended_badly(dt.datetime.now(dt.UTC)),
+    "recorded_keys": lambda place: messages.recorded_keys(["run/1/failed", "run/0/failed"]),
+    "send_due": send_messages,
     "compare_cycles": lambda place: comparison.compare_cycles(place.cycle["cycle_name"]),
 }
 

@@ -44,6 +44,7 @@ def _files(test_schema: str, tmp_path: Path) -> Iterator[None]:
     with recording_engine(tmp_path):
         yield
     execute_command("DELETE FROM irp_cycle")
+    execute_command("DELETE FROM irp_message")
     schemas.drop(COPY)
 
 

@@ -4,17 +4,14 @@ They look at every schema of the database, so this module has a database of its 
 """
 
 import datetime as dt
-import json
 import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,6 @@ from dagster import (
     EventLogEntry,
     SensorResult,
     SkipReason,
-    build_run_status_sensor_context,
     build_schedule_context,
     build_sensor_context,
 )
@@ -48,7 +44,7 @@ from irp_pipeline.orchestration.launcher import LAUNCHED_ON_TAG, RunLauncher
 from irp_pipeline.orchestration.occupancy import PROCESS_TAG, run_in_the_way
 from irp_pipeline.orchestration.run_worker import RUN_WORKER_TAG, as_tag
 from irp_pipeline.orchestration.schedules import quarterly_cycle
-from irp_pipeline.orchestration.sensors import failed_runs, lost_workers, partitions_follow_cycles
+from irp_pipeline.orchestration.sensors import lost_workers, partitions_follow_cycles
 from irp_pipeline.process import HostProcess, _start_of, this_process
 
 DATABASE = f"irp_automation_{os.getpid()}"
@@ -232,57 +228,6 @@ def test_runs_without_steps_or_of_a_schema_that_is_gone_are_left_alone(instance:
     runs = [run_that_is_started(instance, name) for name in (schema, "no_such_schema", "pg_catalog")]
     assert look_for_lost_workers(instance) == "Closed 0 lost step runs and failed 0 abandoned runs"
     assert {status_of(instance, run) for run in runs} == {DagsterRunStatus.STARTED}
-
-
-# --- failed runs --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def posted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What is posted to the webhook."""
-    received: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setenv("IRP_WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/hook")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield received
-        server.shutdown()
-        thread.join()
-
-
-def test_a_failed_run_is_announced_with_its_cycle_its_step_and_the_reason(
-    instance: DagsterInstance, schema: str, posted: list[Any]
-):
-    result = definitions.get_job_def("run_cycle").execute_in_process(
-        run_config={"resources": {"database": {"config": {"db_schema": schema}}}},
-        instance=instance,
-        tags={"dagster/partition": "Q1-2042"},
-        raise_on_error=False,
-    )
-    context = build_run_status_sensor_context(
-        sensor_name="failed_runs",
-        dagster_event=result.get_run_failure_event(),
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-    )
-    failed_runs(context.for_run_failure())
-    (announced,) = posted
-    assert announced["job"] == "run_cycle"
-    assert announced["cycle"] == "Q1-2042"
-    assert announced["schema"] == schema
-    assert announced["step"] == "setup.initialize_environment"
-    assert announced["error"].startswith("There is no cycle 'Q1-2042'")
-    assert announced["run_id"] == result.run_id
 
 
 # --- the quarterly schedule ---------------------------------------------------------------------------------------

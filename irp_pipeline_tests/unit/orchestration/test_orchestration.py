@@ -1,16 +1,12 @@
-"""The parts of Dagster one by one, without a database: names and days, tags of runs, executors, announcements."""
+"""The parts of Dagster one by one, without a database: names and days, tags of runs, executors."""
 
 from __future__ import annotations
 
 import datetime as dt
 import importlib
-import json
-import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +17,11 @@ from hypothesis import strategies as st
 
 from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
-from irp_pipeline.orchestration import executors, notifier
+from irp_pipeline.orchestration import executors
 from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
 from irp_pipeline.orchestration.executors import executor
 from irp_pipeline.orchestration.instance import shipped_configuration, use_dagster_home
 from irp_pipeline.orchestration.jobs import STAGES, run_cycle, selection
-from irp_pipeline.orchestration.notifier import FailedRun
 from irp_pipeline.orchestration.schedules import cycle_of_quarter, is_first_weekday_of_quarter
 from irp_pipeline.orchestration.tracking import SPECS, CycleOfRun, StageSpec, step
 
@@ -223,7 +218,7 @@ def test_the_definitions_are_complete():
         "partitions_follow_cycles",
         "lost_workers",
         "follow_batches",
-        "failed_runs",
+        "messages",
     }
 
 
@@ -243,107 +238,6 @@ def test_dagster_home_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     assert use_dagster_home() == tmp_path
     assert list(tmp_path.iterdir()) == []
-
-
-# --- announcing failed runs ---------------------------------------------------------------------------------------
-
-FAILED = FailedRun(
-    run_id="1f0c",
-    job="run_cycle",
-    cycle="Q1-2024",
-    schema="test_cycle",
-    step="extract.control_totals",
-    error="The extract does not agree with its source",
-)
-SECRET = "T0P-S3CR3T"
-
-
-class Webhook:
-    """A web server that keeps what is posted to it."""
-
-    def __init__(self, status: int) -> None:
-        self.posted: list[Any] = []
-        posted = self.posted
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hooks/{SECRET}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@pytest.fixture
-def webhook(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    server = Webhook(getattr(request, "param", 200))
-    monkeypatch.setenv("IRP_WEBHOOK_URL", server.url)
-    yield server
-    server.close()
-
-
-def test_a_failed_run_is_posted_to_the_webhook(webhook: Webhook):
-    for notify in notifier.notifiers():
-        notify(FAILED)
-    (posted,) = webhook.posted
-    text = posted.pop("text")
-    assert posted == asdict(FAILED)
-    for part in ("run_cycle", "Q1-2024", "test_cycle", FAILED.error):
-        assert part in text
-
-
-@pytest.mark.parametrize("webhook", [500], indirect=True)
-def test_a_webhook_that_refuses_is_reported_without_its_address(webhook: Webhook):
-    with pytest.raises(OSError, match="did not take the message") as caught:
-        notifier.post_to_webhook(FAILED)
-    assert SECRET not in as_reported(caught.value)
-
-
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:1/{SECRET}", f"ftp://127.0.0.1/{SECRET}", f"file:///{SECRET}"])
-def test_a_webhook_that_cannot_be_reached_is_reported_without_its_address(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("IRP_WEBHOOK_URL", url)
-    with pytest.raises(OSError, match="IRP_WEBHOOK_URL") as caught:
-        notifier.post_to_webhook(FAILED)
-    assert SECRET not in as_reported(caught.value)
-
-
-@pytest.mark.parametrize("url", [f"http://[{SECRET}/x", f"http://host:{SECRET}/x", f"http://127.0.0.1/ {SECRET}"])
-def test_a_webhook_address_that_is_none_is_reported_without_it(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("IRP_WEBHOOK_URL", url)
-    with pytest.raises(OSError, match="IRP_WEBHOOK_URL") as caught:
-        notifier.post_to_webhook(FAILED)
-    assert SECRET not in as_reported(caught.value)
-
-
-def as_reported(error: BaseException) -> str:
-    """What Dagster would show of an error: its message and those of its causes."""
-    shown = str(error)
-    following = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return shown + (as_reported(following) if following else "")
-
-
-def test_without_a_webhook_a_failed_run_is_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    monkeypatch.delenv("IRP_WEBHOOK_URL", raising=False)
-    with caplog.at_level(logging.ERROR):
-        for notify in notifier.notifiers():
-            notify(FAILED)
-    (record,) = caplog.records
-    for part in ("run_cycle", "Q1-2024", "test_cycle", FAILED.error, FAILED.run_id):
-        assert part in record.getMessage()
-    notifier.post_to_webhook(FAILED)  # nowhere to post it to, and no error
 
 
 def test_no_text_that_the_ui_shows_has_markup_of_the_code_in_it():
