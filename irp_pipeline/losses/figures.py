@@ -162,10 +162,17 @@ def exceedance_curve(
         raise LossError(f"A return period must be above 0 years, not {wrong[0]:g}")
     descending = np.sort(losses[losses > 0])[::-1]
     observations = periods * samples
-    return [(years, _loss_at(descending, observations, years)) for years in supported(return_periods, periods)]
+    return [(years, loss_at(descending, observations, years)) for years in supported(return_periods, periods)]
 
 
-def _loss_at(descending: np.ndarray[Any, Any], observations: int, years: float) -> float:
+def loss_at(descending: np.ndarray[Any, Any], observations: int, years: float) -> float:
+    """Return the loss at a return period, as :func:`exceedance_curve` does.
+
+    Args:
+        descending: the losses above zero, the largest first.
+        observations: number of sampled years, those without a loss included.
+        years: the return period, above 0.
+    """
     rank = math.ceil(observations / years)
     if rank > len(descending):
         return 0.0

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from irp_pipeline.losses.figures import COLUMN_OF_CURVE, exceedance_curve
+from irp_pipeline.losses.figures import COLUMN_OF_CURVE, loss_at, supported
 from irp_pipeline.vocabulary import Metric
 
 if TYPE_CHECKING:
@@ -51,17 +51,17 @@ def without_each_sample(years: SampledYears, return_periods: Iterable[float]) ->
     annual = years.losses["AnnualLoss"].to_numpy()
     sums = np.bincount(sample - 1, weights=annual, minlength=samples)
     found: dict[SamplePoint, Losses] = {(Metric.AAL, None): (sums.sum() - sums) / (years.periods * (samples - 1))}
-    asked = sorted(set(return_periods))
-    for metric, column in COLUMN_OF_CURVE.items():
+    asked = supported(sorted(set(return_periods)), years.periods)
+    observations = years.periods * (samples - 1)
+    for metric, column in COLUMN_OF_CURVE.items() if asked else ():
         losses = years.losses[column].to_numpy()
-        curves = [
-            exceedance_curve(
-                losses[sample != left_out], periods=years.periods, samples=samples - 1, return_periods=asked
-            )
-            for left_out in range(1, samples + 1)
-        ]
-        for place, (period, _) in enumerate(curves[0]):
-            found[metric, period] = np.array([curve[place][1] for curve in curves])
+        order = np.argsort(-losses, kind="stable")[: np.count_nonzero(losses > 0)]  # once, and not for each sample
+        descending, of_sample = losses.take(order), sample.take(order)
+        curves = np.empty((samples, len(asked)))
+        for left_out in range(1, samples + 1):
+            others = descending[of_sample != left_out]
+            curves[left_out - 1] = [loss_at(others, observations, period) for period in asked]
+        found |= {(metric, period): curves[:, place] for place, period in enumerate(asked)}
     return found
 
 

@@ -50,9 +50,11 @@ from irp_pipeline.report.records import (
     Subject,
 )
 from irp_pipeline.report.segment_records import Segments
-from irp_pipeline.report.segments import collect_segments
+from irp_pipeline.report.segments import RETURN_PERIODS, collect_segments
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from irp_pipeline.workbook import Workbook
 
 
@@ -116,7 +118,7 @@ def collect(cycle_name: str) -> Report:
         stages=stages,
         portfolios=tuple(_portfolios(workbook, outputs)),
         subjects=subjects,
-        segments=collect_segments(subjects, get_results(batch.id, segments=True), finished) if batch else Segments(),
+        segments=collect_segments(subjects, _of_segments(batch), finished) if batch else Segments(),
         sources=tuple(_sources(finished, jobs)),
         failures=failures,
         jobs=Counter(job.status for job in current),
@@ -197,6 +199,11 @@ def _finished(batch: Batch | None) -> tuple[list[JobResult], str | None]:
         return finished_jobs(batch.id), None
     except ResultError as error:
         return [], str(error)
+
+
+def _of_segments(batch: Batch) -> pd.DataFrame:
+    """Return the saved figures of segments that a report shows: few of all that there are."""
+    return get_results(batch.id, segments=True, segment_return_periods=RETURN_PERIODS)
 
 
 def _subjects(

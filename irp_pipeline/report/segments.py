@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_ROWS: Final = 20
 """The segments of a table: those with the largest losses."""
 _MOST_SECTIONS: Final = 40
-_RETURN_PERIODS: Final = (100, 200, 250)
+RETURN_PERIODS: Final = (100, 200, 250)
 """In years: the first of these that there is has a column."""
 
 Values = tuple[str, ...]
@@ -37,12 +37,12 @@ def collect_segments(subjects: Sequence[Subject], saved: pd.DataFrame, finished:
 
     Args:
         subjects: its analyses and groups, with the figures of whole portfolios.
-        saved: the recorded figures, as :func:`~irp_pipeline.helpers.result.get_results` returns those of segments.
+        saved: the recorded figures, as :func:`~irp_pipeline.helpers.result.get_results` returns those of segments; of
+            return periods, only :data:`RETURN_PERIODS` are needed.
         finished: its finished jobs.
     """
     figures: defaultdict[str, defaultdict[Values, list[Figure]]] = defaultdict(lambda: defaultdict(list))
-    is_shown = saved["metric"].isin([Metric.AAL, Metric.LOSS]) | saved["return_period"].isin(_RETURN_PERIODS)
-    for found in recorded_figures(saved[is_shown]):
+    for found in recorded_figures(saved):
         if not found.figure.is_whole:
             figures[found.analysis_name][found.figure.segment_by].append(found.figure)
     jobs = {job.name: job for job in finished}
@@ -57,7 +57,7 @@ def collect_segments(subjects: Sequence[Subject], saved: pd.DataFrame, finished:
 def _table(subject: Subject, by: Values, figures: Sequence[Figure], jobs: Sequence[JobResult]) -> SegmentTable:
     metric = Metric.AAL if subject.is_stochastic else Metric.LOSS
     factor = None if subject.is_stochastic else subject.loss_factors[-1]
-    period = next((float(years) for years in _RETURN_PERIODS if years in subject.return_periods), None)
+    period = next((float(years) for years in RETURN_PERIODS if years in subject.return_periods), None)
     insured = dict(_insured(by, jobs))
     total = sum(tiv for tiv, _ in insured.values() if tiv is not None)
     losses: defaultdict[Values, dict[Perspective, SegmentLoss]] = defaultdict(dict)

@@ -6,7 +6,7 @@ Here: reading them for a batch. Not here: saving them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,13 +63,20 @@ def recorded_figures(results: pd.DataFrame) -> list[RecordedFigure]:
     ]
 
 
-def get_results(batch_id: int, *, segments: bool = False, by: Sequence[str] | None = None) -> pd.DataFrame:
+def get_results(
+    batch_id: int,
+    *,
+    segments: bool = False,
+    by: Sequence[str] | None = None,
+    segment_return_periods: Collection[float] | None = None,
+) -> pd.DataFrame:
     """Return the saved figures of a batch: those of whole portfolios, and of segments only if they are asked for.
 
     Args:
         batch_id: the batch.
         segments: also the figures of all segments.
         by: instead, only the figures of the segments by these OED fields.
+        segment_return_periods: of segments only AAL, LOSS, and what is at these return periods (years); None means all.
 
     Returns:
         One row per figure: analysis_name, is_group, perspective, metric, return_period (years; of OEP and AEP, and of
@@ -92,9 +99,15 @@ def get_results(batch_id: int, *, segments: bool = False, by: Sequence[str] | No
         f"""
         SELECT {_FIGURE_COLUMNS}, {_SEGMENT_COLUMNS} FROM irp_analysis_result r
          WHERE r.batch_id = %s AND (%s::text[] IS NULL OR r.segment_by = %s::text[])
+           AND (%s::float8[] IS NULL OR r.segment_by = '{{}}' OR r.metric IN ('AAL', 'LOSS')
+                OR r.return_period = ANY(%s::float8[]))
          ORDER BY r.segment_by, {_OWNER_ORDER}, r.segment, {_LOSS_ORDER}
         """,  # noqa: S608
-        (batch_id, *[None if by is None else list(by)] * 2),
+        (
+            batch_id,
+            *[None if by is None else list(by)] * 2,
+            *[None if segment_return_periods is None else list(segment_return_periods)] * 2,
+        ),
     )
 
 
