@@ -23,6 +23,7 @@ from irp_pipeline.helpers.configuration import load_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command
+from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.result import save_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step
@@ -146,22 +147,27 @@ class Quarters:
 
     def run(self, cycle_name: str, quarter: Quarter) -> int:
         """Make a cycle and let its jobs run; return the batch's id."""
-        cycle_id = create_cycle(cycle_name)
         folder = settings.cycle_dir(self.schema, cycle_name)
         for name in ("north", "south"):
             write_tables(folder / "portfolios" / name, quarter)
             write_tables(folder / name, quarter)
-        content = workbook(quarter)
-        configuration = load_configuration(cycle_id, write_workbook(folder / "configuration.xlsx", content))
-        step = get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 3, "Create batches")
-        batch_id = create_batch(BatchType.ANALYSIS, configuration, step)
-        submit_batch(batch_id)
-        for _ in follow_batch(batch_id):
-            pass
-        status = recon_batch(batch_id)
-        assert status is BatchStatus.COMPLETED, what_failed(batch_id, status)
-        save_results(batch_id)
-        return batch_id
+        return run_cycle(cycle_name, workbook(quarter))
+
+
+def run_cycle(cycle_name: str, content: Workbook) -> int:
+    """Make a cycle, whose files are there, let its jobs run and save the figures; return the batch's id."""
+    cycle_id = create_cycle(cycle_name)
+    path = settings.cycle_dir(get_current_schema(), cycle_name) / "configuration.xlsx"
+    configuration = load_configuration(cycle_id, write_workbook(path, content))
+    step = get_or_create_step(get_or_create_stage(cycle_id, 1, "Setup"), 3, "Create batches")
+    batch_id = create_batch(BatchType.ANALYSIS, configuration, step)
+    submit_batch(batch_id)
+    for _ in follow_batch(batch_id):
+        pass
+    status = recon_batch(batch_id)
+    assert status is BatchStatus.COMPLETED, what_failed(batch_id, status)
+    save_results(batch_id)
+    return batch_id
 
 
 def workbook(quarter: Quarter) -> Workbook:
