@@ -12,6 +12,7 @@ import pytest
 from irp_pipeline import settings
 from irp_pipeline.demo import write_model
 from irp_pipeline.demo.portfolio import Quarter, write_portfolios
+from irp_pipeline.engines.oasis.compilation import compiled_folder
 from irp_pipeline.helpers.attribution import Attributed, Factor, attribute, order_of
 from irp_pipeline.helpers.attribution.paths import paths_of
 from irp_pipeline.helpers.database import execute_command
@@ -132,6 +133,11 @@ def test_a_pure_renumbering_is_named_and_is_within_its_sampling(attributed):
         if part.point.metric == "AAL":
             assert part.sampling_error is not None
             assert abs(part.change) < 4 * part.sampling_error
+
+
+def test_functions_that_no_run_uses_again_do_not_pile_up(attributed):
+    """Each run compiles one to find the cells of locations; Numba fails when there are some dozens of them."""
+    assert len(list(compiled_folder().glob("lookup_*/*.nbc"))) <= 4  # of runs at the same time
 
 
 def test_two_orders_both_add_up(attributed):

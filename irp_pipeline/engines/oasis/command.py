@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from irp_pipeline.engines.oasis.compilation import (
-    compiled_folder,
-)
+from irp_pipeline.engines.oasis.compilation import compiled_folder, forget_lookups
 from irp_pipeline.engines.oasis.failures import OasisError, reason
 from irp_pipeline.engines.program import say
 
@@ -32,6 +30,7 @@ def run_oasislmf(folder: Path, doing: str, arguments: Sequence[str], run: Path) 
     command = Path(sys.executable).with_name("oasislmf")
     if not command.exists():
         raise OasisError("Oasis LMF is not installed. Run: pip install 'irp-pipeline[oasis]'")
+    forget_lookups()
     errors_file = folder / _ERRORS
     printed: list[str] = []
     with errors_file.open("wb") as errors, _temporary_folder(folder) as temporary:

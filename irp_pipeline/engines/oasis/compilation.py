@@ -79,7 +79,20 @@ with tempfile.TemporaryDirectory() as folder:
     main(run_dir=work, subfolder="gul", use_return_period=True, agg_full_uncertainty=True, occ_full_uncertainty=True,
          ept=work / "ept.csv", ext="csv")
 """
+_LOOKUPS: Final = "lookup_*/builtin.*.locals.*.nb[ic]"
 _OWN_PROGRAMS: Final = {"kernel": _KERNEL, "terms": _TERMS, "curves": _CURVES}
+
+
+def forget_lookups() -> None:
+    """Remove the compiled functions that find the cell of a location in a grid; call it before each run.
+
+    Oasis LMF 2.5.8 compiles such a function anew in each run, since it holds the numbers of the grid. Each run adds
+    one, and none is used again. With some dozens of them, Numba 0.68.1 could no longer write their list, and every run
+    ended with ``ReferenceError: underlying object has vanished`` (seen after 65 runs). Runs at the same time lose
+    nothing: Numba takes a missing file for one that was not written yet.
+    """
+    for path in compiled_folder().glob(_LOOKUPS):
+        path.unlink(missing_ok=True)
 
 
 def parts_of_deterministic() -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from irp_pipeline.engines.oasis.analysis import analysis_settings
 from irp_pipeline.engines.oasis.compilation import (
     compile_parts,
     compiled_folder,
+    forget_lookups,
     parts_of_deterministic,
     parts_of_stochastic,
 )
@@ -323,6 +324,24 @@ def test_checkouts_share_the_compiled_code_of_their_environment(tmp_path: Path, 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)  # somebody else could put code there
     assert compiled_folder().is_relative_to(tmp_path / "two")
+
+
+def test_functions_of_lookups_are_forgotten_and_all_others_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    lookups = tmp_path / "lookup_dd98fc82"
+    lookups.mkdir()
+    forgotten = [
+        lookups / f"builtin.Lookup.build_fixed_size_geo_grid.locals.get_id-899.py311{ending}"
+        for ending in (".nbi", ".1.nbc", ".65.nbc")
+    ]
+    kept = [lookups / "builtin.z_index-12.py311.nbi", tmp_path / "fm_9ce8" / "manager.locals.run-1.py311.nbi"]
+    for path in (*forgotten, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    forget_lookups()
+    assert not any(path.exists() for path in forgotten)
+    assert all(path.exists() for path in kept)
+    forget_lookups()
 
 
 def test_irp_model_check_says_what_a_model_has_without_running_it(model: Path, tmp_path: Path):
