@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irp_pipeline.cli import output
-from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, check_cycle, find_cycle, working_in
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, check_cycle, require_cycles, working_in
+from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.attribution import Attributed, Factor, Part
 
 app = typer.Typer()
-
-_USUAL_RETURN_PERIODS = (100, 250)
-"""Years: those of the table."""
 
 
 def _order(text: str | None) -> tuple[Factor, ...] | None:
@@ -78,9 +76,7 @@ def attribute(
 
     chosen_order = _order(order) or USUAL_ORDER
     with working_in(db_schema) as schema:
-        for name in (cycle, other):
-            if name is not None:
-                find_cycle(name, schema)
+        require_cycles(schema, cycle, other)
         found = attribute_change(
             other or cycle,
             cycle if other else None,
@@ -92,7 +88,7 @@ def attribute(
     if as_json:
         output.print_json(_as_json(found, schema))
     else:
-        show_parts(found, return_period or _USUAL_RETURN_PERIODS)
+        show_parts(found, return_period or USUAL_RETURN_PERIODS)
 
 
 def _as_json(found: Attributed, schema: str) -> dict[str, Any]:
@@ -125,7 +121,7 @@ def _as_json(found: Attributed, schema: str) -> dict[str, Any]:
 
 
 def show_parts(
-    found: Attributed, return_periods: Sequence[float] = _USUAL_RETURN_PERIODS, only: str | None = None
+    found: Attributed, return_periods: Sequence[float] = USUAL_RETURN_PERIODS, only: str | None = None
 ) -> None:
     """Print the parts as a table, and what changed in words.
 
@@ -162,7 +158,7 @@ def show_parts(
         output.print_note(f"{name} is left out: {reason}")
     there = {part.point.return_period for part in found.attribution.parts}
     missing = [years for years in return_periods if years not in there]
-    if missing and tuple(return_periods) != _USUAL_RETURN_PERIODS:
+    if missing and tuple(return_periods) != USUAL_RETURN_PERIODS:
         listed = ", ".join(f"{years:g}" for years in missing)
         output.print_note(f"No figure of both cycles at {listed} years: add it to return_periods in both workbooks")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irp_pipeline.cli import output
-from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, check_cycle, find_cycle, working_in
-from irp_pipeline.vocabulary import Metric
+from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, check_cycle, require_cycles, working_in
+from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_USUAL_RETURN_PERIODS = (100, 250)
-"""Years: those of the table."""
 _ROWS = 20
 _FIGURES = 10_000
 
@@ -71,9 +69,7 @@ def compare(
     from irp_pipeline.helpers.comparison import compare as compare_sides
 
     with working_in(db_schema) as schema:
-        for name in (cycle, other):
-            if name is not None:
-                find_cycle(name, schema)
+        require_cycles(schema, cycle, other)
         found = compare_sides(
             other or cycle,
             cycle if other else None,
@@ -181,7 +177,7 @@ def _differing(found: Comparison) -> Iterator[tuple[str, str, str, str]]:
 def _is_usual(figures: pd.DataFrame) -> pd.Series[bool]:
     """Tell which figures the table shows: averages, usual return periods, and losses at loss factors."""
     usual: pd.Series[bool] = figures["metric"].isin([Metric.AAL, Metric.LOSS]) | (
-        figures["metric"].isin([Metric.OEP, Metric.AEP]) & figures["return_period"].isin(_USUAL_RETURN_PERIODS)
+        figures["metric"].isin([Metric.OEP, Metric.AEP]) & figures["return_period"].isin(USUAL_RETURN_PERIODS)
     )
     return usual
 

@@ -106,6 +106,17 @@ def find_cycle(cycle: str, schema: str) -> "Cycle":
     return found
 
 
+def require_cycles(schema: str, *cycles: str | None) -> None:
+    """Refuse names without a cycle in the schema that the context names; None is no name.
+
+    Raises:
+        CommandError: there is no cycle of a name.
+    """
+    for name in cycles:
+        if name is not None:
+            find_cycle(name, schema)
+
+
 def cycle_not_found(cycle: str, schema: str) -> CommandError:
     """Return the error for a cycle that is not in the schema that the context names."""
     from difflib import get_close_matches

@@ -14,7 +14,8 @@ from irp_pipeline.helpers.attribution import Factor, Part, find_attribution
 from irp_pipeline.helpers.attribution.paths import paths_of
 from irp_pipeline.helpers.cycle_lookup import Cycle
 from irp_pipeline.report.attribution_section import AttributionSection
-from irp_pipeline.report.display import amount, metric_title, signed_amount, years
+from irp_pipeline.report.display import amount, signed_amount
+from irp_pipeline.report.what_if import words_of
 from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric, Perspective
 
 _MOST_SUBJECTS: Final = 20
@@ -132,11 +133,6 @@ def collect_attribution(cycle: Cycle, earlier_cycle: str | None) -> AttributionS
     )
 
 
-def words_of(factor: Factor) -> str:
-    """Return a factor as readers call it."""
-    return _WORDS[factor]
-
-
 def shown_parts(path: Sequence[Part]) -> list[Part]:
     """Return the parts that are shown: not the second one of the engine, if nothing changed in it."""
     return [part for part in path if part.factor is not Factor.ENGINE_OF_LATER or part.change]
@@ -173,7 +169,7 @@ def waterfall(path: Sequence[Part], earlier: str, later: str) -> Waterfall:
         ends = None if not error else (place(part.after - error), place(part.after + error))
         bars.append(
             Bar(
-                words_of(part.factor),
+                _WORDS[part.factor],
                 signed_amount(part.change),
                 "" if error is None or not part.remark else f"± {amount(error)}",
                 "" if error is not None or not part.remark else part.sampling_error_unknown or "",
@@ -186,9 +182,4 @@ def waterfall(path: Sequence[Part], earlier: str, later: str) -> Waterfall:
         )
     bars.append(total(later, path[-1].after))
     point = path[0].point
-    words = metric_title(point.metric)
-    if point.return_period is not None:
-        words += f", {years(point.return_period)} years"
-    if point.loss_factor is not None:
-        words = f"Loss at {point.loss_factor * 100:g} %"
-    return Waterfall(words, point.perspective, path[0].currency, tuple(bars), from_zero)
+    return Waterfall(words_of(point), point.perspective, path[0].currency, tuple(bars), from_zero)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from irp_pipeline.helpers.attribution import Point
 from irp_pipeline.helpers.result import Difference, WhatIf
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.display import deviation, metric_title, signed_amount, years
@@ -44,7 +45,7 @@ def what_if_rows(item: WhatIf) -> Rows:
     )
 
 
-def words_of(figure: Figure) -> str:
+def words_of(figure: Figure | Point) -> str:
     """Return the name of a figure with its return period or loss factor."""
     name = _WORDS.get(figure.metric) or metric_title(figure.metric)
     if figure.return_period is not None:

@@ -105,6 +105,24 @@ class Jobs(_Variables):
         return names
 
 
+def _checked_address(address: str | None, example: str, without_password: str) -> str | None:
+    """Return an address without ``/`` at its end.
+
+    Args:
+        address: an ``http`` or ``https`` address, or nothing.
+        example: of such an address, for the error.
+        without_password: the error if it holds a user or a password.
+    """
+    if address is None:
+        return None
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"it must be an address such as {example}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(without_password)
+    return address.rstrip("/")
+
+
 class OasisPlatform(_Variables):
     url: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_URL")
     user: str | None = Field(None, validation_alias="IRP_OASIS_PLATFORM_USER")
@@ -116,14 +134,11 @@ class OasisPlatform(_Variables):
     @field_validator("url", "token_url")
     @classmethod
     def _is_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("it must be an address such as https://oasis.example.com/api")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("it must not hold a password; use the variables for user and password")
-        return address.rstrip("/")
+        return _checked_address(
+            address,
+            "https://oasis.example.com/api",
+            "it must not hold a password; use the variables for user and password",
+        )
 
 
 class Dagster(_Variables):
@@ -172,14 +187,9 @@ class Ui(_Variables):
     @field_validator("url")
     @classmethod
     def _is_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("it must be an address such as https://irp.example.com")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("it must not hold a password, since messages show it")
-        return address.rstrip("/")
+        return _checked_address(
+            address, "https://irp.example.com", "it must not hold a password, since messages show it"
+        )
 
 
 _AnyVariables = TypeVar("_AnyVariables", bound=_Variables)

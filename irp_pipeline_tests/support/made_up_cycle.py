@@ -3,7 +3,7 @@
 A pytest plugin: its fixtures are there for every test module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_schema: str)
         monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
     monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
     execute_command("DELETE FROM irp_cycle")
+
+
+@pytest.fixture(scope="module")
+def own_home(tmp_path_factory: pytest.TempPathFactory, test_schema: str) -> Iterator[Path]:
+    """Files of the tests of a module are their own; the server stays the one of the suite."""
+    with pytest.MonkeyPatch.context() as patch:
+        if settings.database_source() == "embedded":
+            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
+        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
+        yield settings.irp_home()
 
 
 @pytest.fixture

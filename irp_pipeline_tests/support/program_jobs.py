@@ -12,8 +12,11 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+import pytest
 
 from irp_pipeline import settings
 from irp_pipeline.engines import ENGINES, EngineDeclaration, JobPhase, JobState
@@ -167,6 +170,27 @@ def wait_for(*keys: str, phases: set[JobPhase] = ENDED, seconds: float = PATIENC
 
     wait_until(are_there, seconds=seconds)
     return states
+
+
+def run_by_program(monkeypatch: pytest.MonkeyPatch, home: Path, engine: str, program: str, environment: str) -> None:
+    """Let a program, as Python text, run the jobs of a declared engine, with files of one's own.
+
+    Args:
+        monkeypatch: takes everything back.
+        home: the folder of the installation.
+        engine: the name of the engine, whose declaration otherwise stays.
+        program: the program of a job.
+        environment: the names of the variables that it needs, with commas between them.
+    """
+    monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
+    monkeypatch.setenv("IRP_HOME", str(home))
+    monkeypatch.setenv("IRP_JOB_SLOTS", "0")  # the worker is a thread here, which knows the engine of the tests
+    monkeypatch.setenv("IRP_JOB_ENV", environment)
+    by_program = replace(
+        ENGINES.declared()[engine],
+        make=lambda folder: LocalEngine(folder, [sys.executable, "-c", program], Limits(60, 1e9)),
+    )
+    monkeypatch.setitem(ENGINES._loaded(), engine, by_program)
 
 
 @contextmanager

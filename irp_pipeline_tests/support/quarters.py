@@ -6,17 +6,14 @@ the model, and a file says how the engine of today differs from that of yesterda
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from irp_pipeline import engines, settings
-from irp_pipeline.engines.limits import Limits
-from irp_pipeline.engines.local import LocalEngine
+from irp_pipeline import settings
 from irp_pipeline.helpers.batch import create_batch, recon_batch, submit_batch
 from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
 from irp_pipeline.helpers.configuration import load_configuration
@@ -28,7 +25,7 @@ from irp_pipeline.helpers.result import save_results
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step
 from irp_pipeline.workbook import Workbook, write_workbook
-from irp_pipeline_tests.support.program_jobs import worker_thread
+from irp_pipeline_tests.support.program_jobs import run_by_program, worker_thread
 from irp_pipeline_tests.support.tiny_models import write_model
 
 YEARS = 50
@@ -209,17 +206,9 @@ def write_version(version: str) -> Path:
 @pytest.fixture
 def quarters(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quarters]:
     """Two versions of the model, an engine, and a worker, in a home of their own."""
-    monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("IRP_JOB_SLOTS", "0")  # the worker is a thread here, which knows the engine of the tests
+    run_by_program(monkeypatch, tmp_path / "home", "oasis_stochastic", PROGRAM, "ENGINE_OF_TESTS")
     monkeypatch.setenv("ENGINE_OF_TESTS", str(tmp_path / "engine.json"))
-    monkeypatch.setenv("IRP_JOB_ENV", "ENGINE_OF_TESTS")
     settings.make_irp_home()
-    stochastic = replace(
-        engines.ENGINES.declared()["oasis_stochastic"],
-        make=lambda folder: LocalEngine(folder, [sys.executable, "-c", PROGRAM], Limits(60, 1e9)),
-    )
-    monkeypatch.setitem(engines.ENGINES._loaded(), "oasis_stochastic", stochastic)
     for version in ("1", "2"):
         write_version(version)
     found = Quarters(test_schema, tmp_path / "engine.json")

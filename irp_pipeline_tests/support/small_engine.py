@@ -6,9 +6,8 @@ jobs fail, wait, or have doubtful losses. A pytest plugin: its fixtures are ther
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
 
-from irp_pipeline import engines, settings
+from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.demo import write_sample
-from irp_pipeline.engines.limits import Limits
-from irp_pipeline.engines.local import LocalEngine
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import execute_command, fetch_all
 from irp_pipeline.helpers.job import list_jobs
 from irp_pipeline.orchestration.jobs import selection
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
-from irp_pipeline_tests.support.program_jobs import worker_thread
+from irp_pipeline_tests.support.program_jobs import run_by_program, worker_thread
 
 CYCLE = "Q1-2024"
 LATER_STEPS = ["submit_jobs", "track_jobs", "group_results", "check_losses", "export_results", "cycle_report"]
@@ -92,18 +89,10 @@ class Jobs:
 @pytest.fixture
 def jobs(test_schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
     """A place with files and a worker of its own, on the server of all tests."""
-    monkeypatch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-    monkeypatch.setenv("IRP_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("IRP_JOB_SLOTS", "0")  # the worker is a thread here, which knows the engine of the tests
+    run_by_program(monkeypatch, tmp_path / "home", "oasis_deterministic", PROGRAM, "WAYS_OF_JOBS,LOSSES_OF_JOBS")
     monkeypatch.setenv("WAYS_OF_JOBS", str(tmp_path / "ways.json"))
-    monkeypatch.setenv("IRP_JOB_ENV", "WAYS_OF_JOBS,LOSSES_OF_JOBS")
     monkeypatch.setenv("LOSSES_OF_JOBS", str(tmp_path / "losses.parquet"))
     pq.write_table(pa.table({"loss_factor": [1.0], "LocNumber": ["1"], "gul": [1.0]}), tmp_path / "losses.parquet")
-    deterministic = replace(
-        engines.ENGINES.declared()["oasis_deterministic"],
-        make=lambda folder: LocalEngine(folder, [sys.executable, "-c", PROGRAM], Limits(60, 1e9)),
-    )
-    monkeypatch.setitem(engines.ENGINES._loaded(), "oasis_deterministic", deterministic)
     jobs = Jobs(tmp_path / "ways.json")
     jobs.behave()
     with worker_thread():

@@ -8,7 +8,7 @@ exactly zero.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -225,11 +225,3 @@ class _Exposures:
         if later_exposure:
             return with_terms_of(self._later, self._earlier, self.matching.reverse, folder)
         return with_terms_of(self._earlier, self._later, self.matching, folder)
-
-
-def factors_that_differ(plan: Plan) -> Iterator[tuple[str, Factor]]:
-    """Yield each analysis with each factor by which its two cycles differ."""
-    for analysis in plan.analyses.values():
-        for number, factor in enumerate(plan.order, start=1):
-            if analysis.states[number] != analysis.states[number - 1]:
-                yield analysis.name, factor

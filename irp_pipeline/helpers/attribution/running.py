@@ -15,9 +15,9 @@ from irp_pipeline.helpers.attribution.planning import plan
 from irp_pipeline.helpers.attribution.recording import Attribution, find_attribution, save_parts
 from irp_pipeline.helpers.batch import ensure_batch_of, find_batch, recon_batch, renew_batch, submit_batch
 from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
-from irp_pipeline.helpers.comparison.choosing import Chosen, choose, cycle_before, cycle_named
+from irp_pipeline.helpers.comparison.choosing import Chosen, choose, choose_before
 from irp_pipeline.helpers.constants import BatchStatus, BatchType
-from irp_pipeline.helpers.cycle_lookup import Cycle, require_open_cycle
+from irp_pipeline.helpers.cycle_lookup import require_open_cycle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,9 @@ def attribute(
     """
     cycle = require_open_cycle(cycle_name)
     later = choose(cycle)
-    earlier, chosen = _earlier(cycle, later, before)
+    earlier, chosen = choose_before(later, cycle, before)
+    if earlier.cycle_id == later.cycle_id:
+        raise AttributionError(f"{before} is the later cycle itself: name an earlier one")
     planned = plan(earlier.batch_id, later.batch_id, order, analyses)
     if not planned.jobs:
         reasons = "\n".join(f"{name}: {reason}" for name, reason in planned.refused.items())
@@ -93,18 +95,6 @@ def attribute(
     if found is None or found.batch_id != batch_id:
         raise AttributionError("Another attribution of the cycle was made meanwhile: see it with the same command")
     return Attributed(earlier=earlier, later=later, chosen=chosen, order=order, attribution=found, left_out=left_out)
-
-
-def _earlier(cycle: Cycle, later: Chosen, before: str | None) -> tuple[Chosen, str]:
-    if before is None:
-        found = cycle_before(cycle, later.exposure_date)
-        if found is None:
-            raise AttributionError(f"There is no cycle with figures before {cycle.cycle_name}: name the earlier one")
-        return found.chosen, found.reason
-    earlier = choose(cycle_named(before))
-    if earlier.cycle_id == later.cycle_id:
-        raise AttributionError(f"{before} is the later cycle itself: name an earlier one")
-    return earlier, "by choice"
 
 
 def _finish(batch_id: int, tell: Callable[[str], None]) -> None:

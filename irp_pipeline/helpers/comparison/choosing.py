@@ -109,6 +109,26 @@ def with_figures(cycle: Cycle) -> Chosen | None:
     return None if row is None else _chosen(row | {"cycle_id": cycle.id, "cycle_name": cycle.cycle_name})
 
 
+def choose_before(later: Chosen, cycle: Cycle, before: str | None, batch_id: int | None = None) -> tuple[Chosen, str]:
+    """Return the earlier one of two batches, with the reason for it in words.
+
+    Args:
+        later: the later one.
+        cycle: its cycle.
+        before: the earlier cycle; None means the one before by exposure date.
+        batch_id: a batch of ``before``; None means that of its active configuration.
+
+    Raises:
+        ComparisonError: there is no such cycle or batch, it has no figures, or there is no cycle before.
+    """
+    if before is not None:
+        return choose(cycle_named(before), batch_id), "by choice"
+    previous = cycle_before(cycle, later.exposure_date)
+    if previous is None:
+        raise ComparisonError(f"There is no cycle with figures before {cycle.cycle_name}: name the one to compare with")
+    return previous.chosen, previous.reason
+
+
 def cycle_before(cycle: Cycle, exposure_date: dt.date | None) -> Before | None:
     """Return the cycle before another one, of those that have figures; None if there is none.
 

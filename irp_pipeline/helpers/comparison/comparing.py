@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.helpers.comparison.choosing import Chosen, choose, cycle_before, cycle_named
+from irp_pipeline.helpers.comparison.choosing import Chosen, choose, choose_before, cycle_named
 from irp_pipeline.helpers.comparison.differences import Difference, differences, facts_of, in_words
 from irp_pipeline.helpers.comparison.errors import ComparisonError
 from irp_pipeline.helpers.comparison.exposure import ExposureLine, compare_exposure
@@ -112,16 +112,11 @@ def compare(
         only_leading_of_segments: of segments only the average annual loss and losses at loss factors. For the others,
             see :func:`compare_cycles`.
     """
-    later = choose(cycle_named(cycle_name), batch_id)
+    cycle = cycle_named(cycle_name)
+    later = choose(cycle, batch_id)
     if before is None and (batch_id_before is not None or analysis_before not in {None, analysis}):
         before = cycle_name
-    if before is None:
-        previous = cycle_before(cycle_named(cycle_name), later.exposure_date)
-        if previous is None:
-            raise ComparisonError(f"There is no cycle with figures before {cycle_name}: name the one to compare with")
-        earlier, chosen = previous.chosen, previous.reason
-    else:
-        earlier, chosen = choose(cycle_named(before), batch_id_before), "by choice"
+    earlier, chosen = choose_before(later, cycle, before, batch_id_before)
     if analysis is None and analysis_before is not None:
         raise ComparisonError(f"Which analysis is to be compared with {analysis_before}? Name both")
     if earlier.batch_id == later.batch_id and (analysis_before or analysis) == analysis:

@@ -1,13 +1,12 @@
 """Two cycles side by side, from what is saved of them."""
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from irp_pipeline import settings
 from irp_pipeline.cli import app
 from irp_pipeline.helpers.comparison import (
     Comparison,
@@ -25,19 +24,11 @@ from irp_pipeline.report import write_report
 from irp_pipeline_tests.benchmarks.plans import sent_statements
 from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, record_exposure, workbook
 
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, test_schema: str) -> Iterator[None]:
-    """Files of these tests are their own; the server stays the one of the suite."""
-    with pytest.MonkeyPatch.context() as patch:
-        if settings.database_source() == "embedded":
-            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def empty(home: None) -> None:
+def empty(own_home: Path) -> None:
     """No cycles."""
     execute_command("DELETE FROM irp_cycle")
 
@@ -122,7 +113,7 @@ class TestWhichCycleIsBefore:
 
 
 @pytest.fixture(scope="class")
-def two(home: None) -> Comparison:
+def two(own_home: Path) -> Comparison:
     execute_command("DELETE FROM irp_cycle")
     before = make_batch("Q4", workbook(exposure_date="2023-10-01"))
     record_exposure("Q4")
@@ -304,7 +295,7 @@ class TestChoice:
 
 
 @pytest.fixture(scope="class")
-def shown(home: None) -> None:
+def shown(own_home: Path) -> None:
     execute_command("DELETE FROM irp_cycle")
     make("Q4-2023", "2023-10-01", scale=0.8)
     make("Q1-2024", "2024-01-01", model_version="1.3")

@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,18 +28,11 @@ OF_2023 = PolicyDates(first=dt.date(2023, 1, 1), last=dt.date(2023, 12, 31))
 SEGMENTS = {name: ["CountryCode"] for name in ("property_wind", "commercial_wind")}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, test_schema: str) -> Iterator[None]:
-    """Files of these tests are their own; the server stays the one of the suite."""
-    with pytest.MonkeyPatch.context() as patch:
-        if settings.database_source() == "embedded":
-            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
-        yield
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def batches(home: None, test_schema: str) -> Iterator[tuple[int, int]]:
+def batches(own_home: Path, test_schema: str) -> Iterator[tuple[int, int]]:
     """The batches of Q4-2023, whose losses were half of those of Q1-2024 by an older model, and of that."""
     yield make("Q4-2023", "2023-12-31", scale=0.5, model_version="1.1"), make("Q1-2024", "2024-03-31")
     for cycle_name in ("Q4-2023", "Q1-2024"):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from irp_pipeline import settings
 from irp_pipeline.helpers.attribution import Factor, Part, Point
 from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.result import get_results
@@ -33,17 +32,7 @@ TIV = 8_123_456_789.0 + 998_000_000.5 + 3_400_000_000.0
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, test_schema: str) -> Iterator[Path]:
-    """Files of these tests are their own; the server stays the one of the suite."""
-    with pytest.MonkeyPatch.context() as patch:
-        if settings.database_source() == "embedded":
-            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
-        yield settings.irp_home()
-
-
-@pytest.fixture(scope="module")
-def first(home: Path) -> Report:
+def first(own_home: Path) -> Report:
     """The report of the first quarter, with whole curves."""
     batch_id = make_batch("Q1-2024", workbook(exposure_date="2024-03-31"))
     record_exposure("Q1-2024")
@@ -125,7 +114,7 @@ class TestHowMuch:
         words = [row.words for row in answers(replace(report, subjects=subjects)).how_much]
         assert words[1:] == ["1-in-500 OEP", "1-in-500 AEP", "1-in-1,000 OEP", "1-in-1,000 AEP"]
 
-    def test_a_cycle_without_figures_has_no_head(self, home) -> None:
+    def test_a_cycle_without_figures_has_no_head(self, own_home) -> None:
         create_cycle("empty")
         assert brief_of(collect("empty")) is None
         assert 'id="brief"' not in render_page(collect("empty"))

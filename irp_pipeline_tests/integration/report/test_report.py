@@ -40,17 +40,7 @@ HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 133
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, test_schema: str):
-    """Files of these tests are their own; the server stays the one of the suite."""
-    with pytest.MonkeyPatch.context() as patch:
-        if settings.database_source() == "embedded":
-            patch.setenv("IRP_DATABASE_URL", settings.database_url().render_as_string(hide_password=False))
-        patch.setenv("IRP_HOME", str(tmp_path_factory.mktemp("home") / "home"))
-        yield settings.irp_home()
-
-
-@pytest.fixture(scope="module")
-def finished(home: Path) -> int:
+def finished(own_home: Path) -> int:
     """The batch of the finished cycle Q1-2024, after a cycle whose losses were less."""
     before = make_batch("Q4-2023", workbook())
     finish_jobs(before, scale=0.8)
@@ -384,7 +374,7 @@ class TestUnfinished:
         assert "UNFINISHED: these figures are not complete" in text
         assert "not extracted yet" in text
 
-    def test_a_skipped_analysis_is_noted_and_not_missed(self, home):
+    def test_a_skipped_analysis_is_noted_and_not_missed(self, own_home):
         batch_id = make_batch("Q3-2024", workbook())
         finish_jobs(batch_id)
         execute_command(
@@ -414,7 +404,7 @@ class TestUnfinished:
         finally:
             execute_command("UPDATE irp_job SET skipped = false WHERE batch_id = %s", (finished,))
 
-    def test_a_cycle_with_nothing(self, home, tmp_path):
+    def test_a_cycle_with_nothing(self, own_home, tmp_path):
         create_cycle("empty")
         (tmp_path / "ep_curves.png").touch()  # of an earlier report
         page = write_report("empty", tmp_path)
@@ -424,12 +414,12 @@ class TestUnfinished:
         assert "No step of this cycle has been started yet" in text
         assert not (tmp_path / "ep_curves.png").exists()
 
-    def test_the_step_that_writes_the_report_is_not_missing(self, home):
+    def test_the_step_that_writes_the_report_is_not_missing(self, own_home):
         step_id = get_or_create_step(get_or_create_stage(create_cycle("writing"), 6, "Report"), 2, "Write report")
         create_step_run(step_id, "analyst")
         assert not any("Write report" in item for item in collect("writing").missing)
 
-    def test_a_step_at_work_is(self, home):
+    def test_a_step_at_work_is(self, own_home):
         step_id = get_or_create_step(get_or_create_stage(create_cycle("busy"), 2, "Extract"), 1, "Extract exposure")
         create_step_run(step_id, "analyst")
         assert "Step 2.1 Extract exposure is at work" in collect("busy").missing
@@ -463,7 +453,7 @@ class TestFailed:
         assert "FAILED: these figures are not complete" in text
         assert f"Traceback{report.failures[0].job_id}" in text
 
-    def test_a_failed_step_is_told_with_its_message(self, home):
+    def test_a_failed_step_is_told_with_its_message(self, own_home):
         step_id = get_or_create_step(get_or_create_stage(create_cycle("broken"), 2, "Extract"), 1, "Extract exposure")
         run_id, _ = create_step_run(step_id, "analyst")
         update_step_run(run_id, "FAILED", "SourceError: no file location.csv\nTraceback")
@@ -507,7 +497,7 @@ class TestFailed:
         assert escaped("a|b\n# c <d> [e](f) `g`") == r"a\|b \# c &lt;d\> \[e\]\(f\) \`g\`"
 
 
-def test_an_unknown_cycle_is_an_error(home, tmp_path):
+def test_an_unknown_cycle_is_an_error(own_home, tmp_path):
     with pytest.raises(ReportError, match="no cycle 'Q9-2024' in schema"):
         write_report("Q9-2024", tmp_path)
     assert not list(tmp_path.iterdir())
@@ -530,7 +520,7 @@ class TestCommand:
         }  # fmt: skip
         assert page.is_file()
 
-    def test_it_says_that_a_cycle_is_not_finished(self, home):
+    def test_it_says_that_a_cycle_is_not_finished(self, own_home):
         create_cycle("open-one")
         result = CliRunner().invoke(app, ["report", "open-one"], prog_name="irp")
         assert result.exit_code == 0
@@ -547,5 +537,5 @@ class TestCommand:
         self.run("Q1-2024", "--open")
         assert [url.rpartition("/")[2] for url in opened] == ["report.html"]
 
-    def test_an_unknown_cycle(self, home):
+    def test_an_unknown_cycle(self, own_home):
         assert "There is no cycle 'Q1-2023'" in self.run("Q1-2023", status=1)
