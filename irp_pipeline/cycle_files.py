@@ -35,6 +35,9 @@ UNCERTAINTY: Final = f"{CURVES}/uncertainty.parquet"
 ATTRIBUTION: Final = "attribution"
 """The files of jobs between this cycle and an earlier one, by their hashes."""
 
+REPEATS: Final = "repeats"
+"""The files of jobs with other draws, by their hashes."""
+
 LOSSES: Final = "losses"
 """What was found about the saved figures."""
 
@@ -54,7 +57,19 @@ OF_DAGSTER: Final = ".dagster"
 FROM_ELSEWHERE: Final = "files"
 """Files that steps declared, and that were neither in scratch space nor among the files of the cycle."""
 
-MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, JOBS, CURVES, LOSSES, RESULTS, ATTRIBUTION, REPORT, FROM_ELSEWHERE)
+MADE: Final = (
+    EXTRACTS,
+    PORTFOLIOS,
+    EXPOSURE,
+    JOBS,
+    CURVES,
+    LOSSES,
+    RESULTS,
+    ATTRIBUTION,
+    REPEATS,
+    REPORT,
+    FROM_ELSEWHERE,
+)
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""
 
 SCRATCH: Final = ".scratch"

@@ -39,6 +39,7 @@ from irp_pipeline.cli import (
     job,
     model,
     notebook,
+    repeat,
     report,
     results,
     run,
@@ -65,6 +66,7 @@ app.add_typer(status.app)
 app.add_typer(results.app)
 app.add_typer(compare.app)
 app.add_typer(attribute.app)
+app.add_typer(repeat.app)
 app.add_typer(report.app)
 app.add_typer(batch.app, name="batch")
 app.add_typer(job.app, name="job")

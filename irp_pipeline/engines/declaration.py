@@ -74,6 +74,8 @@ class EngineDeclaration:
         notes: says which requests of a valid analysis have no effect.
         in_groups: says why an analysis cannot be part of a group; nothing if it can, and then its result has period
             losses. None: no analysis of this engine can, since it has no simulated years.
+        drawn_by_location: says, of an analysis with the folders of its files, why other location numbers would change
+            more than the draws of damage; nothing if they are just other draws. None: the engine does not draw by them.
         model_columns: the columns that say which model computes the losses.
         output_columns: the columns that only say what is kept of the losses, or where they are computed. The losses
             depend on all others.
@@ -94,6 +96,7 @@ class EngineDeclaration:
     portfolio_checks: PortfolioChecks = lambda analysis, tables: ()
     notes: Callable[[Analysis, Folders], Iterable[ColumnRemark]] = lambda analysis, folders: ()
     in_groups: Callable[[Analysis], Iterable[str]] | None = None
+    drawn_by_location: Callable[[Analysis, Folders], Iterable[str]] | None = None
     model_columns: tuple[str, ...] = ()
     output_columns: tuple[str, ...] = ()
     converts_to: Callable[[Analysis], str | None] = lambda analysis: None

@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.oed import OedTable, oed_columns
-from irp_pipeline.exposure.portfolio import portfolio_file
-from irp_pipeline.files import appearing_when_whole
+from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.tables import Tables, read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Tables = Mapping[OedTable, Path]
-"""The CSV file of each table that a portfolio has."""
 
 _TERM_PREFIXES: Final = ("LocDed", "LocMinDed", "LocMaxDed", "LocLimit", "Cond")
 _TERMS: Final = frozenset({"LocParticipation", "PayoutBasis", "LocPeril", "BIWaitingPeriod", "LocGroup", "ReinsTag"})
@@ -84,7 +80,7 @@ def match_locations(earlier: Tables, later: Tables) -> Matching:
     """
     import pandas as pd
 
-    before, after = (_locations(_read(tables, OedTable.LOCATION)) for tables in (earlier, later))
+    before, after = (_locations(read_table(tables, OedTable.LOCATION)) for tables in (earlier, later))
     columns = [name for name in before.columns if name in after.columns and not is_term(name)]
     content = [name for name in columns if name not in _NUMBERS]
     for frame, other in ((before, after), (after, before)):
@@ -138,17 +134,16 @@ def with_terms_of(exposure: Tables, terms: Tables, matching: Matching, folder: P
     if OedTable.ACCOUNT in exposure and OedTable.ACCOUNT in terms:
         found[OedTable.ACCOUNT] = _account_table(exposure, terms)
     elif OedTable.ACCOUNT in exposure:
-        found[OedTable.ACCOUNT] = _read(exposure, OedTable.ACCOUNT)
+        found[OedTable.ACCOUNT] = read_table(exposure, OedTable.ACCOUNT)
     info, scope = _reinsurance(exposure, terms, found, matching)
     if len(info) and len(scope):
         found |= {OedTable.RI_INFO: info, OedTable.RI_SCOPE: scope}
     files = {}
     for table, frame in found.items():
-        same = next((own[table] for own in (exposure, terms) if table in own and _same(_read(own, table), frame)), None)
-        files[table] = same or portfolio_file(folder, table)
-        if same is None:
-            with appearing_when_whole(files[table]) as partial:
-                frame.to_csv(partial, index=False, lineterminator="\n")
+        same = next(
+            (own[table] for own in (exposure, terms) if table in own and _same(read_table(own, table), frame)), None
+        )
+        files[table] = same or write_table(frame, folder, table)
     return {table: files[table] for table in OedTable if table in files}
 
 
@@ -173,7 +168,7 @@ def _moved(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def _location_table(exposure: Tables, terms: Tables, matching: Matching) -> pd.DataFrame:
-    own, other = (_read(tables, OedTable.LOCATION) for tables in (exposure, terms))
+    own, other = (read_table(tables, OedTable.LOCATION) for tables in (exposure, terms))
     order = {number: place for place, number in enumerate(dict.fromkeys(_number(own)))}
     own["_number"] = _number(own)
     other["_number"] = _number(other).map(dict(zip(matching.pairs["later"], matching.pairs["earlier"], strict=True)))
@@ -187,7 +182,7 @@ def _location_table(exposure: Tables, terms: Tables, matching: Matching) -> pd.D
 
 
 def _account_table(exposure: Tables, terms: Tables) -> pd.DataFrame:
-    own, other = (_read(tables, OedTable.ACCOUNT) for tables in (exposure, terms))
+    own, other = (read_table(tables, OedTable.ACCOUNT) for tables in (exposure, terms))
     for frame in (own, other):
         frame["_number"] = _joined(frame, _ACCOUNT)
     other = other[other["_number"].isin(own["_number"])]
@@ -213,12 +208,12 @@ def _reinsurance(
     import pandas as pd
 
     location, account = found[OedTable.LOCATION], found.get(OedTable.ACCOUNT)
-    info, scope = (_read(terms, table) for table in (OedTable.RI_INFO, OedTable.RI_SCOPE))
+    info, scope = (read_table(terms, table) for table in (OedTable.RI_INFO, OedTable.RI_SCOPE))
     scope = _under_own_numbers(scope, matching)
     scope = scope[_is_there(scope, location, account)]
-    own_info, own_scope = (_read(exposure, table) for table in (OedTable.RI_INFO, OedTable.RI_SCOPE))
+    own_info, own_scope = (read_table(exposure, table) for table in (OedTable.RI_INFO, OedTable.RI_SCOPE))
     if len(own_scope) and "AccNumber" in own_scope.columns:
-        known = set(_read(terms, OedTable.LOCATION)["AccNumber"])
+        known = set(read_table(terms, OedTable.LOCATION)["AccNumber"])
         is_of_new = (own_scope["AccNumber"] != "") & ~own_scope["AccNumber"].isin(known)
         along = set(own_scope[_TREATY]) - set(own_scope[_TREATY][~is_of_new])
         numbers = _free_numbers(sorted(along), {*info.get(_TREATY, ()), *own_info[_TREATY]})
@@ -304,19 +299,3 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Tell whether two tables have the same rows in the same order; a missing column is an empty one."""
     columns = [*one.columns, *(name for name in other.columns if name not in one.columns)]
     return one.reindex(columns=columns, fill_value="").equals(other.reindex(columns=columns, fill_value=""))
-
-
-def _read(tables: Tables, table: OedTable) -> pd.DataFrame:
-    """Read a table as text, with the columns as OED spells them; without rows if the portfolio does not have it."""
-    import pandas as pd
-
-    path = tables.get(table)
-    if path is None:
-        if table is OedTable.LOCATION:
-            raise ExposureError("the portfolio has no location table")
-        return pd.DataFrame()
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8")
-    except (ValueError, OSError) as error:
-        raise ExposureError(f"{path}: {error}") from error
-    return frame.set_axis([column.name for column in oed_columns(table, frame.columns, str(path))], axis="columns")

@@ -124,18 +124,19 @@ def ensure_batch_of(
     step_id: int,
     wanted: Collection[Mapping[str, Any]],
     *,
+    recompute: bool = False,
     anew: bool = False,
 ) -> int:
     """Make sure that the newest batch of a type that a cycle has, has exactly these jobs.
 
-    For types whose jobs do not come from a workbook. Their engines compute all of them, even if a finished job had the
-    same request.
+    For types whose jobs do not come from a workbook.
 
     Args:
         batch_type: a declared type.
         configuration_id: a configuration of the cycle.
         step_id: the step for which the batch is made.
         wanted: the parameters of each job.
+        recompute: let the engine compute all jobs, even if a finished one had the same request.
         anew: make a new batch even if the newest one has these jobs.
 
     Returns:
@@ -158,7 +159,7 @@ def ensure_batch_of(
                     f"The batch {newest.id} of the type {batch_type} is under way for other jobs. Wait for its end, or "
                     f"end it: irp batch cancel {newest.id}"
                 )
-        return _make_batch(batch_type, configuration_id, step_id, wanted, map(Wish, wanted), recompute=True)
+        return _make_batch(batch_type, configuration_id, step_id, wanted, map(Wish, wanted), recompute=recompute)
 
 
 def _lock_configuration(configuration_id: int) -> tuple[int, Mapping[str, Any]]:

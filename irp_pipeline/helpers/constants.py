@@ -44,6 +44,7 @@ class BatchType(StrEnum):
 
     ANALYSIS = "analysis"
     ATTRIBUTION = "attribution"
+    REPEATS = "repeats"
 
 
 class JobStatus(StrEnum):

@@ -35,7 +35,9 @@ FILES: Final = "files"
 its key and hash; and ``data_folder``, the folder within the cycle's files of those that the analysis names."""
 ATTRIBUTION: Final = "attribution"
 """The parameter of a job that says which state between two cycles it computes."""
-_NOT_REQUESTED: Final = ("base", FILES, ATTRIBUTION)
+REPEAT: Final = "repeat"
+"""The parameter of a job that says which analysis it runs again with other draws."""
+_NOT_REQUESTED: Final = ("base", FILES, ATTRIBUTION, REPEAT)
 """The parameters of a job that say where its files are, or what its figures are for: losses do not depend on them."""
 _REINSURANCE: Final = "reinsurance"
 """The parameter of a job that names the portfolio whose reinsurance tables apply."""

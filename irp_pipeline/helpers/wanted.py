@@ -78,6 +78,9 @@ ATTRIBUTION: Final = BatchTypeDeclaration(
 )
 
 
+REPEATS: Final = BatchTypeDeclaration(BatchType.REPEATS, "The analyses of a cycle again, with other draws.", None)
+
+
 @dataclass(frozen=True)
 class Wish:
     """The content of a job configuration: what the workbook asks for, and what a person changed."""

@@ -19,7 +19,18 @@ from pathlib import Path
 from typing import Final
 
 from irp_pipeline import settings, store
-from irp_pipeline.cycle_files import ATTRIBUTION, CURVES, EXPOSURE, EXTRACTS, JOBS, PORTFOLIOS, REPORT, RESULTS, SCRATCH
+from irp_pipeline.cycle_files import (
+    ATTRIBUTION,
+    CURVES,
+    EXPOSURE,
+    EXTRACTS,
+    JOBS,
+    PORTFOLIOS,
+    REPEATS,
+    REPORT,
+    RESULTS,
+    SCRATCH,
+)
 from irp_pipeline.engines.folders import processes_of
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.cycle_lookup import list_cycle_names
@@ -31,7 +42,7 @@ from irp_pipeline.postgres.running import fetch_all
 GRACE_HOURS: Final = 24.0
 """Files that changed within this time are never removed."""
 
-_MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, CURVES, RESULTS, ATTRIBUTION, REPORT)
+_MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, CURVES, RESULTS, ATTRIBUTION, REPEATS, REPORT)
 
 
 class PruneError(IrpError):

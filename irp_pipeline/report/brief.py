@@ -27,7 +27,7 @@ from irp_pipeline.report.display import (
     signed_amount,
     years,
 )
-from irp_pipeline.report.exposure import compact
+from irp_pipeline.report.exposure import compact, percent
 from irp_pipeline.report.records import Report, Subject
 from irp_pipeline.vocabulary import CURVES, USUAL_RETURN_PERIODS, Metric, Perspective
 
@@ -188,6 +188,11 @@ class _Wanted:
     metric: Metric
     point: float | None = None
 
+    @property
+    def as_part(self) -> str:
+        """Its words within a sentence."""
+        return "the average" if self.metric is Metric.AAL else f"the {self.words}"
+
     def of(self, subject: Subject, perspective: Perspective) -> Figure | None:
         factor = self.point if self.metric is Metric.LOSS else None
         return subject.figure(perspective, self.metric, None if self.metric is Metric.LOSS else self.point, factor)
@@ -330,18 +335,34 @@ def _how_sure(
         )
         return
     yield "Error of the years", _years_error(report, subject, perspective, wanted)
-    ground_up = curves.of(subject.name, Perspective.GUL, Metric.AAL)
+    yield "Error of sampling", _sampling_error(report, subject, perspective, wanted)
+    yield "", "The two do not add up, and neither has the error of the model."
+
+
+def _sampling_error(report: Report, subject: Subject, perspective: Perspective, wanted: Sequence[_Wanted]) -> str:
+    """Say what is known: the spread over runs with other draws, or the difference from mean losses."""
+    spread = []
+    runs = 0
+    for item in _main_and_rare(wanted):
+        of = report.curves.of(subject.name, perspective, item.metric, item.point)
+        figure = item.of(subject, perspective)
+        if of is not None and figure is not None and of.sampling_deviation is not None and of.sampling_runs:
+            share = f" ({percent(100 * of.sampling_deviation / figure.loss)})" if figure.loss else ""
+            spread.append(f"{item.as_part} ± {amount(of.sampling_deviation)}{share}")
+            runs = of.sampling_runs
+    if spread:
+        return f"One standard deviation over {runs} runs with other draws: {'; '.join(spread)}."
+    ground_up = report.curves.of(subject.name, Perspective.GUL, Metric.AAL)
     loss = _main_loss(subject, Perspective.GUL)
     if ground_up is not None and ground_up.sampling_error is not None and loss is not None:
         error = ground_up.sampling_error
         share = deviation((loss, loss - error))
         differs = f"differs by {signed_amount(error)}{f' ({share})' if share else ''}"
         words = f"The ground-up average {differs} from that of mean losses, which has no draws. Of other figures it is "
-        yield "Error of sampling", f"{words}{ONLY_BY_REPEATED_RUNS}."
-    else:
-        reason = ground_up.sampling_error_unknown if ground_up is not None else average.sampling_error_unknown
-        yield "Error of sampling", f"Not known: {reason or 'it is not recorded'}."
-    yield "", "The two do not add up, and neither has the error of the model."
+        return f"{words}{ONLY_BY_REPEATED_RUNS}."
+    average = report.curves.of(subject.name, perspective, Metric.AAL)
+    known = ground_up or average
+    return f"Not known: {(known.sampling_error_unknown if known else None) or 'it is not recorded'}."
 
 
 def _years_error(report: Report, subject: Subject, perspective: Perspective, wanted: Sequence[_Wanted]) -> str:
@@ -358,8 +379,7 @@ def _years_error(report: Report, subject: Subject, perspective: Perspective, wan
             continue
         ends = (of.years_error_low, of.years_error_high)
         shares = " to ".join(deviation((end, figure.loss)) for end in ends) if figure.loss else ""
-        words = "the average" if item.metric is Metric.AAL else f"the {item.words}"
-        told.append(f"{words} is {amount(ends[0])} to {amount(ends[1])}{f' ({shares})' if shares else ''}")
+        told.append(f"{item.as_part} is {amount(ends[0])} to {amount(ends[1])}{f' ({shares})' if shares else ''}")
     if not told:
         return f"Not known: {why_not or 'it is not recorded'}."
     return f"In 90 % of resamplings of {simulated}, {', and '.join(told)}."

@@ -75,6 +75,11 @@ class WholeCurves:
         """Return how sure a figure of a whole portfolio is; None if that is not recorded."""
         return self.sure.get(SureOf(name, perspective, metric, return_period))
 
+    @property
+    def sampling_runs(self) -> int:
+        """The largest number of runs with other draws that a figure has; 0 without repeated runs."""
+        return max((of.sampling_runs or 0 for of in self.sure.values()), default=0)
+
     def has_intervals(self, name: str) -> bool:
         """Tell whether the curves of an analysis or a group are kept."""
         return any(curve.name == name for curve in self.drawn)

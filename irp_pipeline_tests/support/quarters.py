@@ -55,7 +55,8 @@ limits = {row["AccNumber"]: float(row["LayerLimit"]) for row in table("account")
 gross, insured = np.zeros((50, samples)), {}
 for place in table("location"):
     for event in range(50):
-        key = "/".join((place["PortNumber"], place["AccNumber"], place["LocNumber"], str(event)))
+        numbers = [place[name] for name in ("PortNumber", "AccNumber", "LocNumber")]
+        key = "/".join((*numbers[:2 if today.get("drawn_by") else 3], str(event)))
         draws = np.random.default_rng(int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)).uniform(0, 2, 500)
         loss = float(place["BuildingTIV"]) * rate * draws[:samples] * (event % 7)
         gross[event] += loss
@@ -85,7 +86,8 @@ for perspective, losses in (("GUL", gross), ("IL", net)):
     "figures": found, "currency": analysis["currency"], "files": files,
     "provenance": {"engine": "of the tests", "engine_version": today["version"], "model_version": version,
                    "periods": 50, "samples": samples, "occurrence_hash": "the same",
-                   "exposure_hash": request["exposure_hash"]},
+                   "exposure_hash": request["exposure_hash"],
+                   "aal_by_means": {"GUL": 1000.0 * today.get("means", 1)}},
 }))
 """
 
@@ -134,8 +136,18 @@ class Quarters:
     schema: str
     engine: Path
 
-    def engine_is(self, version: str = "1", drift: float = 1.0, fails: list[str] | None = None) -> None:
-        self.engine.write_text(json.dumps({"version": version, "drift": drift, "fails": fails or []}))
+    def engine_is(
+        self, version: str = "1", drift: float = 1.0, fails: list[str] | None = None, **faulty: object
+    ) -> None:
+        """Say how the engine computes from now on.
+
+        Args:
+            version: of the engine.
+            drift: a factor on all losses.
+            fails: the jobs that fail.
+            faulty: ``drawn_by`` lets it draw by accounts, ``means`` is a factor on what it says of mean losses.
+        """
+        self.engine.write_text(json.dumps({"version": version, "drift": drift, "fails": fails or [], **faulty}))
 
     def runs(self) -> list[str]:
         """The analyses that were computed, in the order in which they began."""

@@ -65,6 +65,14 @@ def fill(cycle: str = "Q1") -> None:
         (batch, ODD_TEXTS[3]),
     )
     execute_command(
+        """
+        INSERT INTO irp_repeated_figure (batch_id, analysis_name, is_group, perspective, metric, return_period,
+                                         segment_by, segment, loss, currency, runs, mean, deviation)
+        VALUES (%s, 'name', false, 'GUL', 'OEP', 2.5, ARRAY['CountryCode'], ARRAY[%s], 0.1, 'EUR', 3, 0.3, 5e-324)
+        """,
+        (batch, ODD_TEXTS[3]),
+    )
+    execute_command(
         "INSERT INTO irp_message (message_key, service, event, title, body) VALUES (%s, 'mailto 1', 'failed', %s, %s)",
         (f"batch/{batch}/FAILED", cycle, "".join(ODD_TEXTS)),
     )

@@ -136,6 +136,13 @@ def period_losses_for_groups(analysis: Mapping[str, Any]) -> Iterator[str]:
         yield "with 0 samples there are no losses of simulated years, which groups add up"
 
 
+def drawn_by_location(analysis: Mapping[str, Any], folders: Folders) -> Iterator[str]:
+    """Say why other location numbers would change more than the draws of a stochastic analysis."""
+    named = analysis.get("segment_multipliers")
+    if named and "LocNumber" in read_factors(folders.find(str(named))).fields:
+        yield f"its table of factors {named} names locations by their numbers"
+
+
 def _converts_to(analysis: Mapping[str, Any]) -> str | None:
     if analysis.get("currency_rates"):
         return analysis.get("currency")
@@ -192,6 +199,7 @@ STOCHASTIC: Final = EngineDeclaration(
     portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
+    drawn_by_location=drawn_by_location,
     model_columns=("model", "model_options"),
     output_columns=(*KEPT_COLUMNS, "queue"),
     converts_to=_converts_to,

@@ -77,6 +77,7 @@ OASIS_PLATFORM: Final = EngineDeclaration(
     portfolio_checks=segment_checks,
     notes=_notes,
     in_groups=period_losses_for_groups,
+    drawn_by_location=lambda analysis, folders: (),
     model_columns=("model_supplier", "model_name", "model_version"),
     output_columns=KEPT_COLUMNS,
 )

@@ -6,8 +6,8 @@ cycle run again today, against what was recorded.
 
 ``errors``, ``factors``
     the exception of this package; what changes, and which parameter belongs to what.
-``files``, ``planning``
-    the files of both cycles, kept with the later one; which jobs must be run.
+``planning``
+    which jobs must be run, with the files of both cycles, kept with the later one.
 ``parts``, ``recording``
     the parts with the error of sampling of each; saving and reading them.
 ``running``

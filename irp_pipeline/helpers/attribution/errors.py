@@ -1,7 +1,7 @@
 """The exception of attributions."""
 
-from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.reruns import RerunError
 
 
-class AttributionError(IrpError):
+class AttributionError(RerunError):
     """The change of losses between two cycles cannot be attributed as asked."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from irp_pipeline.helpers.attribution.errors import AttributionError
 from irp_pipeline.helpers.attribution.factors import Factor
-from irp_pipeline.helpers.attribution.files import RecordedRun
-from irp_pipeline.helpers.attribution.planning import Plan, PlannedAnalysis, recorded_runs
+from irp_pipeline.helpers.attribution.planning import Plan, PlannedAnalysis
 from irp_pipeline.helpers.comparison.differences import differences, in_words
 from irp_pipeline.helpers.comparison.sides import Compared, Source
 from irp_pipeline.helpers.job_request import ATTRIBUTION, FILES
+from irp_pipeline.helpers.reruns import RecordedRun, recorded_runs
 from irp_pipeline.helpers.result import RecordedFigure, get_results, recorded_figures
 from irp_pipeline.helpers.result.curves import NO_PERIOD_LOSSES
 from irp_pipeline.helpers.result.finished import require_batch

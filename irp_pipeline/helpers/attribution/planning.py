@@ -11,27 +11,31 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from irp_pipeline import engines, settings
+from irp_pipeline import engines
+from irp_pipeline.cycle_files import ATTRIBUTION as OF_ATTRIBUTION
 from irp_pipeline.cycle_files import SCRATCH
-from irp_pipeline.engines.inputs import DATA_FOLDER
 from irp_pipeline.exposure import ExposureError
-from irp_pipeline.exposure.other_terms import Matching, Tables, match_locations, with_terms_of
+from irp_pipeline.exposure.other_terms import Matching, match_locations, with_terms_of
+from irp_pipeline.exposure.tables import Tables
 from irp_pipeline.files import make_folder
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.attribution.errors import AttributionError
 from irp_pipeline.helpers.attribution.factors import Factor, parameters_at
-from irp_pipeline.helpers.attribution.files import NAMED_FILES, RecordedRun, kept_portfolio, named_files_of
-from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.job_request import ATTRIBUTION, FILES
-from irp_pipeline.helpers.result import JobResult, finished_jobs
-from irp_pipeline.helpers.result.finished import ResultBatch, require_batch
-from irp_pipeline.postgres.running import fetch_all
+from irp_pipeline.helpers.job_request import ATTRIBUTION
+from irp_pipeline.helpers.reruns import (
+    Place,
+    RecordedRun,
+    RerunError,
+    job_name,
+    kept_portfolio,
+    named_files_of,
+    recorded_runs,
+)
+from irp_pipeline.helpers.result import JobResult
+from irp_pipeline.helpers.result.finished import require_batch
 from irp_pipeline.vocabulary import Perspective
-
-JOINT: Final = " → "
-"""Between the analysis and the factor in the name of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ def plan(
     for name in names:
         try:
             found, of_states = _planned(earlier[name], later[name], order)
-        except (AttributionError, ExposureError) as error:
+        except (RerunError, ExposureError) as error:
             refused[name] = str(error)
         else:
             analyses[name] = found
@@ -124,24 +128,10 @@ def plan(
     )
 
 
-def recorded_runs(batch: ResultBatch) -> dict[str, RecordedRun]:
-    """Return the finished analyses of a batch by name, with what their engines were given."""
-    jobs = finished_jobs(batch.id)
-    rows = fetch_all("SELECT id, request_data FROM irp_job WHERE id = ANY (%s)", ([job.job_id for job in jobs],))
-    requests = {row["id"]: row["request_data"] or {} for row in rows}
-    folder = settings.cycle_dir(get_current_schema(), batch.cycle_name)
-    return {
-        job.name: RecordedRun(
-            cycle_name=batch.cycle_name, cycle_folder=folder, job=job, request=requests.get(job.job_id, {})
-        )
-        for job in jobs
-    }
-
-
 def _planned(
     earlier: RecordedRun, later: RecordedRun, order: tuple[Factor, ...]
 ) -> tuple[PlannedAnalysis, list[Mapping[str, Any]]]:
-    name, folder = later.job.name, later.cycle_folder
+    name, place = later.job.name, Place(later.cycle_folder, OF_ATTRIBUTION)
     engine, engine_before = (str(run.job.analysis.get("engine")) for run in (later, earlier))
     if engine != engine_before:
         raise AttributionError(
@@ -158,14 +148,14 @@ def _planned(
         raise AttributionError(f"there is no engine {engine!r} on this machine")
     perspectives = _common(earlier.job, later.job)
     before, after = (
-        named_files_of(run, declaration, folder) | {"perspectives": perspectives} for run in (earlier, later)
+        named_files_of(run, declaration, place) | {"perspectives": perspectives} for run in (earlier, later)
     )
-    make_folder(folder / SCRATCH)
+    make_folder(later.cycle_folder / SCRATCH)
     states: dict[str, str] = {}
     path: list[str] = []
     jobs: list[Mapping[str, Any]] = []
-    with tempfile.TemporaryDirectory(dir=folder / SCRATCH, prefix="attribution-") as scratch:
-        exposures = _Exposures(earlier, later, Path(scratch))
+    with tempfile.TemporaryDirectory(dir=later.cycle_folder / SCRATCH, prefix="attribution-") as scratch:
+        exposures = _Exposures(earlier, later, place, Path(scratch))
         for number in range(len(order) + 1):
             changed = order[:number]
             inputs = exposures.at(changed)
@@ -173,12 +163,12 @@ def _planned(
             key = value_hash([parameters, {table: file["sha256"] for table, file in inputs.items()}])
             if key not in states:
                 label = changed[-1] if changed else Factor.ENGINE
-                states[key] = f"{name}{JOINT}{label}"
+                states[key] = job_name(name, label)
                 jobs.append(
                     parameters
+                    | place.parameter(inputs)
                     | {
                         "name": states[key],
-                        FILES: {"inputs": inputs, DATA_FOLDER: NAMED_FILES},
                         ATTRIBUTION: {
                             "analysis": name,
                             "earlier cycle": earlier.cycle_name,
@@ -205,9 +195,9 @@ def _without_segments(parameters: Mapping[str, Any]) -> dict[str, Any]:
 class _Exposures:
     """The portfolios of the states of one analysis: each is put together and kept once."""
 
-    def __init__(self, earlier: RecordedRun, later: RecordedRun, scratch: Path) -> None:
+    def __init__(self, earlier: RecordedRun, later: RecordedRun, place: Place, scratch: Path) -> None:
         self._earlier, self._later = earlier.tables(), later.tables()
-        self._folder, self._scratch = later.cycle_folder, scratch
+        self._place, self._scratch = place, scratch
         self.matching = match_locations(self._earlier, self._later)
         self._kept: dict[tuple[bool, bool], dict[str, dict[str, str]]] = {}
 
@@ -215,7 +205,7 @@ class _Exposures:
         """Return the inputs of a state in which these factors are as in the later cycle."""
         key = Factor.EXPOSURE in changed, Factor.TERMS in changed
         if key not in self._kept:
-            self._kept[key] = kept_portfolio(self._tables(*key), self._folder)
+            self._kept[key] = kept_portfolio(self._tables(*key), self._place)
         return self._kept[key]
 
     def _tables(self, later_exposure: bool, later_terms: bool) -> Tables:

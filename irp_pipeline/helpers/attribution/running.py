@@ -13,11 +13,10 @@ from irp_pipeline.helpers.attribution.factors import USUAL_ORDER, Factor
 from irp_pipeline.helpers.attribution.parts import parts_of
 from irp_pipeline.helpers.attribution.planning import plan
 from irp_pipeline.helpers.attribution.recording import Attribution, find_attribution, save_parts
-from irp_pipeline.helpers.batch import ensure_batch_of, find_batch, recon_batch, renew_batch, submit_batch
-from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
 from irp_pipeline.helpers.comparison.choosing import Chosen, choose, choose_before
-from irp_pipeline.helpers.constants import BatchStatus, BatchType
+from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.cycle_lookup import require_open_cycle
+from irp_pipeline.helpers.reruns import run_beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,8 @@ def attribute(
         tell: called with the progress, in words.
 
     Raises:
-        AttributionError: nothing can be attributed, or a job failed; the message says why.
+        AttributionError: nothing can be attributed; the message says why.
+        RerunError: a job failed.
         ComparisonError: a cycle has no figures, or there is none before it.
         CycleError: there is no such cycle, or it takes no more work.
         BatchError: another attribution of the cycle is under way.
@@ -81,13 +81,7 @@ def attribute(
     if not planned.jobs:
         reasons = "\n".join(f"{name}: {reason}" for name, reason in planned.refused.items())
         raise AttributionError(f"Nothing can be attributed.\n{reasons}")
-    of_later = find_batch(later.batch_id)
-    if of_later is None:
-        raise AttributionError(f"The batch {later.batch_id} was removed meanwhile")
-    batch_id = ensure_batch_of(
-        BatchType.ATTRIBUTION, of_later.configuration_id, of_later.step_id, planned.jobs, anew=anew
-    )
-    _finish(batch_id, tell)
+    batch_id = run_beside(later.batch_id, BatchType.ATTRIBUTION, planned.jobs, recompute=True, anew=anew, tell=tell)
     tell("adding up")
     parts, left_out = parts_of(planned, batch_id)
     save_parts(batch_id, earlier.cycle_name, parts)
@@ -95,22 +89,3 @@ def attribute(
     if found is None or found.batch_id != batch_id:
         raise AttributionError("Another attribution of the cycle was made meanwhile: see it with the same command")
     return Attributed(earlier=earlier, later=later, chosen=chosen, order=order, attribution=found, left_out=left_out)
-
-
-def _finish(batch_id: int, tell: Callable[[str], None]) -> None:
-    """Run what the batch still has to run."""
-    batch = find_batch(batch_id)
-    if batch is not None and batch.status is BatchStatus.COMPLETED:
-        return
-    if batch is not None and batch.status not in {BatchStatus.INITIATED, BatchStatus.ACTIVE}:
-        renew_batch(batch_id)
-    submit_batch(batch_id)
-    for progress, is_new in follow_batch(batch_id):
-        if is_new:
-            tell(progress)
-    status = recon_batch(batch_id)
-    if status is not BatchStatus.COMPLETED:
-        raise AttributionError(
-            f"{what_failed(batch_id, status)}\nThe same command submits them again. irp job log ID shows what the "
-            "engine printed"
-        )

@@ -31,7 +31,8 @@ from irp_pipeline.helpers.result.recorded import (
     segment_fields,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
-from irp_pipeline.helpers.result.uncertainty import SureOf, Uncertainty, figure_key, recorded_uncertainty
+from irp_pipeline.helpers.result.repeated import RepeatedFigure, SureOf, repeated_figures, save_repeated
+from irp_pipeline.helpers.result.uncertainty import Uncertainty, figure_key, recorded_uncertainty
 from irp_pipeline.helpers.result.what_if import Difference, WhatIf, what_ifs_of
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ExportedFile",
     "JobResult",
     "RecordedFigure",
+    "RepeatedFigure",
     "ResultError",
     "SavedResults",
     "SureOf",
@@ -58,7 +60,9 @@ __all__ = [
     "provenance_content",
     "recorded_figures",
     "recorded_uncertainty",
+    "repeated_figures",
     "return_periods_left_out",
+    "save_repeated",
     "save_results",
     "saved_content",
     "segment_fields",

@@ -15,9 +15,9 @@ from irp_pipeline import hashes
 from irp_pipeline.cycle_files import CURVES, UNCERTAINTY, curve_key
 from irp_pipeline.files import appearing_when_whole
 from irp_pipeline.helpers.result.finished import JobResult
+from irp_pipeline.helpers.result.repeated import SureOf
 from irp_pipeline.helpers.result.uncertainty import (
     NO_SAMPLES,
-    SureOf,
     Uncertainty,
     figure_key,
     sampling_error,

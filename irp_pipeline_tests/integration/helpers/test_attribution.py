@@ -13,6 +13,7 @@ from irp_pipeline.helpers.batch import batches_of_cycle
 from irp_pipeline.helpers.cycle import archive_cycle, find_cycle
 from irp_pipeline.helpers.cycle_lookup import Cycle, CycleError
 from irp_pipeline.helpers.database import execute_command, execute_query, fetch_all
+from irp_pipeline.helpers.reruns import RerunError
 from irp_pipeline_tests.support.quarters import Quarter, Quarters, changed, place, policy, write_version
 
 BEFORE = Quarter()
@@ -210,7 +211,7 @@ def test_a_failed_job_is_submitted_again_by_the_same_command(quarters: Quarters)
     quarters.run("Q1", BEFORE)
     quarters.run("Q2", EXPOSURE)
     quarters.engine_is(fails=["south_wind → exposure"])
-    with pytest.raises(AttributionError, match=r"south_wind → exposure \(job \d+, FAILED\): the footprint has no such"):
+    with pytest.raises(RerunError, match=r"south_wind → exposure \(job \d+, FAILED\): the footprint has no such"):
         attribute("Q2")
     assert find_attribution(cycle("Q2")) is None
     quarters.engine_is()

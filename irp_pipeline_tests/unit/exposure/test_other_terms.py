@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.other_terms import Tables, match_locations, with_terms_of
+from irp_pipeline.exposure.other_terms import match_locations, with_terms_of
+from irp_pipeline.exposure.tables import Tables
 
 Rows = list[dict[str, str]]
 

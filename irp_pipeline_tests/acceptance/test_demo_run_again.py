@@ -1,4 +1,4 @@
-"""Attribution of the demonstration's homes with Oasis LMF compiled: one change for each cycle, and its part alone."""
+"""The demonstration's homes run again with Oasis LMF compiled: one change for each cycle, and its part alone; draws."""
 
 import csv
 import math
@@ -15,7 +15,9 @@ from irp_pipeline.demo.portfolio import Quarter, write_portfolios
 from irp_pipeline.engines.oasis.compilation import compiled_folder
 from irp_pipeline.helpers.attribution import Attributed, Factor, attribute, order_of
 from irp_pipeline.helpers.attribution.paths import paths_of
-from irp_pipeline.helpers.database import execute_command
+from irp_pipeline.helpers.database import execute_command, execute_scalar
+from irp_pipeline.helpers.repeats import repeat
+from irp_pipeline.helpers.result import get_results, recorded_figures, recorded_uncertainty
 from irp_pipeline.workbook import Workbook, read_workbook
 from irp_pipeline_tests.support.quarters import run_cycle
 
@@ -133,6 +135,19 @@ def test_a_pure_renumbering_is_named_and_is_within_its_sampling(attributed):
         if part.point.metric == "AAL":
             assert part.sampling_error is not None
             assert abs(part.change) < 4 * part.sampling_error
+
+
+def test_runs_with_other_draws_spread_about_the_losses_without_draws(attributed):
+    found = repeat("First", runs=3)
+    assert found.left_out == {}
+    assert len(found.figures) == 3 * (2 + 2 * 10)  # AAL, STD_DEV, OEP and AEP of all perspectives
+    assert all(figure.runs == 4 and figure.deviation > 0 for figure in found.figures)
+    first = execute_scalar("SELECT min(id) FROM irp_batch")
+    known = recorded_uncertainty("First", recorded_figures(get_results(first)))
+    of = next(sure for key, sure in known.items() if key[1:3] == ("GUL", "AAL"))
+    assert of.sampling_error is not None
+    assert of.sampling_deviation is not None
+    assert abs(of.sampling_error) < 4 * of.sampling_deviation
 
 
 def test_functions_that_no_run_uses_again_do_not_pile_up(attributed):
