@@ -14,7 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sqlalchemy import URL
 from irp_pipeline import embedded, settings
 from irp_pipeline.definitions import definitions
 from irp_pipeline.demo import write_sample
-from irp_pipeline.helpers.cycle import create_cycle, get_cycle_by_name
+from irp_pipeline.helpers.cycle import create_cycle, find_cycle, get_cycle_by_name, reopen_cycle
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
@@ -451,6 +451,54 @@ class Ui:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
+    def backfill(self, cycles: Sequence[str]) -> str:
+        """Launch a backfill of the job run_cycle as its tab Partitions does; return the backfill's id."""
+        answer = self.ask(
+            """
+            mutation ($params: LaunchBackfillParams!) {
+              launchPartitionBackfill(backfillParams: $params) {
+                __typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}
+                ... on PartitionKeysNotFoundError {message}
+              }
+            }
+            """,
+            params={
+                "selector": {
+                    "partitionSetName": "run_cycle_partition_set",
+                    "repositorySelector": {
+                        "repositoryLocationName": "irp_pipeline.definitions",
+                        "repositoryName": "__repository__",
+                    },
+                },
+                "partitionNames": cycles,
+            },
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def runs_of_backfill(self, backfill_id: str) -> tuple[str, dict[str, str]]:
+        """Return the status of a backfill, and that of its runs by cycle."""
+        query = """
+            query ($id: String!) {partitionBackfillOrError(backfillId: $id) {... on PartitionBackfill {
+              status}}
+              runsOrError(filter: {tags: [{key: "dagster/backfill", value: $id}]}) {... on Runs {
+              results {status tags {key value}}}}}
+        """
+        answer = self.ask(query, id=backfill_id)
+        runs = {
+            next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition"): str(run["status"])
+            for run in answer["runsOrError"]["results"]
+        }
+        return str(answer["partitionBackfillOrError"]["status"]), runs
+
+    def cycles_of_asset(self, asset: str) -> set[str]:
+        query = """
+            query ($key: AssetKeyInput!) {assetNodeOrError(assetKey: $key) {... on AssetNode {
+              assetMaterializations {partition}}}}
+        """
+        answer = self.ask(query, key={"path": [asset]})["assetNodeOrError"]
+        return {str(of["partition"]) for of in answer["assetMaterializations"]}
+
     def partitions(self) -> list[str]:
         query = """
             query ($selector: PipelineSelector!) {pipelineOrError(params: $selector) {... on Pipeline {
@@ -494,6 +542,31 @@ def test_a_newcomer_opens_a_cycle_in_the_ui_and_runs_it(ui: Ui):
     tags = {tag["key"]: tag["value"] for tag in ui.run(run_id)["tags"]}
     assert tags["irp/schema"] == "public"
     assert tags["irp/lock"] == f"public/{name}"
+
+
+def test_a_backfill_runs_each_of_its_cycles(ui: Ui):
+    done, new = "Q3-2024", "Q4-2024"
+    opened = ui.launch("open_cycle", {"ops": {"open_cycle": {"config": {"name": new}}}})
+    ui.wait_for(opened, "SUCCESS")
+    with schema_context("public"):
+        archived = find_cycle(done)  # when the next one was opened
+        assert archived is not None
+        reopen_cycle(archived.id)
+    put_sample(settings.cycle_dir("public", new))
+    before = fetch_all("SELECT count(*) AS runs FROM irp_step_run WHERE status = 'COMPLETED'", schema="public")
+    assert {done, new} <= set(ui.partitions())
+    backfill = ui.backfill([done, new])
+
+    def ended() -> bool:
+        status, runs = ui.runs_of_backfill(backfill)
+        assert status not in {"FAILED", "COMPLETED_FAILED", "CANCELED"}, runs
+        return status in {"COMPLETED", "COMPLETED_SUCCESS"}
+
+    wait_until(ended, "the backfill has ended", ui.process)
+    assert ui.runs_of_backfill(backfill)[1] == dict.fromkeys((done, new), "SUCCESS")
+    after = fetch_all("SELECT count(*) AS runs FROM irp_step_run WHERE status = 'COMPLETED'", schema="public")
+    assert after[0]["runs"] - before[0]["runs"] == STEPS  # the first one's steps were done before
+    assert {done, new} <= ui.cycles_of_asset("losses")
 
 
 def test_the_second_launch_of_a_cycle_waits_and_other_schemas_go_on(ui: Ui):

@@ -144,7 +144,7 @@ class TestWholeCurves:
         before = ["analysis_name", "is_group", "perspective", "metric", "return_period", "loss_factor", "loss",
                   "currency", "job_ids"]  # fmt: skip
         added = ["years_error_low", "years_error_high", "years_error_unknown", "replications", "sampling_error",
-                 "sampling_error_unknown"]  # fmt: skip
+                 "sampling_error_unknown", "sampling_deviation", "sampling_runs"]  # fmt: skip
         assert table.column_names == [*before, "segment_by", "segment", *added]
         assert table["loss"].to_pylist() == results["loss"].tolist()
         rows = [row for row in table.to_pylist() if row["metric"] in {"AAL", "OEP", "AEP"}]
