@@ -6,6 +6,7 @@ from typing import Any
 
 from irp_pipeline import settings
 from irp_pipeline.engines import JobPhase
+from irp_pipeline.helpers.audit import begin_entry, end_entry
 from irp_pipeline.helpers.batch import recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
@@ -26,10 +27,13 @@ ODD_TEXTS = (
 )
 
 
+_DECIDE = "irp_decide(text, text, text, text, text, text)"
+
+
 def fill(cycle: str = "Q1") -> None:
     """Make a cycle with a batch of two jobs, one finished and one failed, a step that published a file, and a message.
 
-    The message stays if the cycle is deleted.
+    A decision about its figures and a command in the trail. These and the message stay if the cycle is deleted.
     """
     batch = make_batch(analyses(2), cycle)
     folder = settings.cycle_dir(get_current_schema(), cycle)
@@ -68,6 +72,9 @@ def fill(cycle: str = "Q1") -> None:
         "INSERT INTO irp_message (message_key, service, event, title, body) VALUES (%s, 'mailto 1', 'failed', %s, %s)",
         (f"batch/{batch}/FAILED", cycle, "".join(ODD_TEXTS)),
     )
+    end_entry(begin_entry("irp run", {"odd": list(ODD_TEXTS[2:3])}, cycle) or 0, None)
+    if execute_scalar(f"SELECT has_function_privilege('{_DECIDE}', 'EXECUTE')"):
+        execute_scalar(f"SELECT {_DECIDE.partition('(')[0]}(%s, 'REJECTED', 'odd', NULL, 'user', 'host')", (cycle,))
     (folder / "data").mkdir()
     (folder / "configuration.xlsx").write_bytes(bytes(range(256)) * 40)
     (folder / "data" / "Gebäude 保険.csv").write_text("a,b\n" * 1000)
