@@ -97,6 +97,27 @@ def end_entry(entry: int, error: BaseException | None) -> None:
     execute_scalar("SELECT irp_audit_end(%s, %s, %s)", (entry, outcome, said))
 
 
+def cycle_of(*, job_id: int | None = None, batch_id: int | None = None) -> str | None:
+    """Return the cycle of a job or of a batch; None if there is none.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    if job_id is None and batch_id is None:
+        return None
+    name: str | None = execute_scalar(
+        """
+        SELECT c.cycle_name
+          FROM irp_batch b
+          JOIN irp_configuration f ON f.id = b.configuration_id
+          JOIN irp_cycle c ON c.id = f.cycle_id
+         WHERE b.id = coalesce((SELECT batch_id FROM irp_job WHERE id = %s), %s)
+        """,
+        (job_id, batch_id),
+    )
+    return name
+
+
 def list_entries(cycle_name: str | None = None, limit: int | None = None) -> list[AuditEntry]:
     """Return the trail, the newest entry first.
 
@@ -111,7 +132,7 @@ def list_entries(cycle_name: str | None = None, limit: int | None = None) -> lis
         """
         SELECT id, began_ts, ended_ts, command, arguments, cycle_name, db_login, stated_user, stated_host, outcome,
                error
-          FROM irp_audit WHERE %s::text IS NULL OR cycle_name = %s ORDER BY id DESC LIMIT %s
+          FROM irp_audit WHERE %s::text IS NULL OR cycle_name = %s ORDER BY began_ts DESC, id DESC LIMIT %s
         """,
         (cycle_name, cycle_name, limit),
     )

@@ -12,6 +12,7 @@ from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
+from irp_pipeline.operations.records import TRAIL
 from irp_pipeline_tests.support.recording_engine import RESULT, analyses, engine_of, jobs_of, make_batch
 
 ODD_TEXTS = (
@@ -102,10 +103,11 @@ def content_of(schema: str) -> dict[str, Any]:
 
 
 def rows_of(schema: str) -> dict[str, Any]:
-    """Return all rows of a schema as text, and what its counters give next."""
+    """Return all rows of a schema as text, and what its counters give next. Without the trail: a restore keeps it."""
     with schema_context(schema):
         tables = fetch_all(
-            "SELECT tablename AS name FROM pg_tables WHERE schemaname = %s ORDER BY tablename", (schema,)
+            "SELECT tablename AS name FROM pg_tables WHERE schemaname = %s AND tablename <> %s ORDER BY tablename",
+            (schema, TRAIL),
         )
         rows: dict[str, Any] = {
             table["name"]: [
@@ -113,7 +115,10 @@ def rows_of(schema: str) -> dict[str, Any]:
             ]
             for table in tables
         }
-        counters = fetch_all("SELECT sequencename AS name FROM pg_sequences WHERE schemaname = %s", (schema,))
+        counters = fetch_all(
+            "SELECT sequencename AS name FROM pg_sequences WHERE schemaname = %s AND NOT starts_with(sequencename, %s)",
+            (schema, TRAIL),
+        )
         for counter in counters:
             rows[counter["name"]] = execute_scalar(f'SELECT last_value + is_called::int FROM "{counter["name"]}"')
     return rows
