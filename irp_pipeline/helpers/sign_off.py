@@ -24,6 +24,10 @@ SHOWN_CHARACTERS: Final = 12
 """How much of a hash people see."""
 NOT_VERIFIED: Final = "identity not verified"
 
+HELD: Final = "waits for approval"
+"""The name under which the step that writes the results says that it waits."""
+_EXPORT_STEP: Final = "report.export_results"
+
 _NOT_ALLOWED: Final = "42501"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NOT_READY: Final = ("55000", "P0002")
 _APPROVED: Final = "APPROVED"
@@ -217,3 +221,41 @@ def list_decisions(cycle_id: int) -> list[Decision]:
         (cycle_id,),
     )
     return [record_of(Decision, row) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldCycle:
+    """An open cycle whose results are not written before they are approved.
+
+    Attributes:
+        cycle_id: its id.
+        cycle_name: the cycle.
+        step_run_id: the step run that waits.
+    """
+
+    cycle_id: int
+    cycle_name: str
+    step_run_id: int
+
+
+def held_cycles() -> list[HeldCycle]:
+    """Return the open cycles whose results wait, or have waited until now, for approval.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    rows = fetch_all(
+        """
+        SELECT c.id AS cycle_id, c.cycle_name, newest.id AS step_run_id
+          FROM irp_cycle c
+          JOIN irp_stage sg ON sg.cycle_id = c.id
+          JOIN irp_step st ON st.stage_id = sg.id AND st.step_key = %s
+          JOIN LATERAL (SELECT r.id, r.status, r.output_data FROM irp_step_run r
+                         WHERE r.step_id = st.id AND r.status <> 'SKIPPED' ORDER BY r.run_num DESC LIMIT 1) newest
+            ON newest.status = 'COMPLETED' AND newest.output_data ? %s
+         WHERE c.status = 'ACTIVE'
+         ORDER BY c.id
+        """,
+        (_EXPORT_STEP, HELD),
+    )
+    return [record_of(HeldCycle, row) for row in rows]

@@ -134,11 +134,13 @@ class CheckOfStep:
         check: the check.
         outcome: called with the output data of the step; returns what was found.
         fails_with: an error of the step that means that the check has failed; None if no error does.
+        applies: called with the output data of the step; tells whether the check is evaluated. None: always.
     """
 
     check: AssetCheckSpec
     outcome: Callable[[Mapping[str, Any]], Outcome]
     fails_with: type[IrpError] | None = None
+    applies: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 SPECS: dict[str, "Spec"] = {}
@@ -480,7 +482,7 @@ def _tell_events(spec: Spec, cycle: CycleOfRun, run: TrackedRun, context: OpExec
     if (asset := spec.asset) is not None:
         version = written if asset.content is None else hashes.value_hash(json_value(asset.content(cycle)))
         materialise(context, asset.asset, cycle.name, version, lambda: asset.metadata(cycle, output), is_new=is_new)
-    if (check := spec.check) is not None:
+    if (check := spec.check) is not None and (check.applies is None or check.applies(output)):
         evaluate(context, check.check, cycle.name, written, lambda: check.outcome(output), is_new=is_new)
 
 
