@@ -82,7 +82,8 @@ def results(cycle: CycleName, by: By = None, db_schema: DbSchema = None, as_json
         show_what_ifs(what_ifs, {years for _, years in _curves(figures)})
     for name, reason in beyond.items():
         output.print_note(f"{name}: {reason}")
-    output.print_note(f"Sign-off: {sign_off}")
+    if sign_off.decision is not None:
+        output.print_note(f"Sign-off: {sign_off}")
 
 
 def _fields(by: str, cycle: str, batch_id: int) -> tuple[str, ...]:

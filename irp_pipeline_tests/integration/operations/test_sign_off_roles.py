@@ -93,6 +93,12 @@ def test_nobody_else_approves(acting: As, login: str) -> None:
     assert state() is SignOffState.WAITING
 
 
+def test_an_administrator_of_the_server_does_not_approve(acting: As, server: URL) -> None:
+    with pytest.raises(psycopg2.Error, match="can write the records"):
+        run(server, f"SELECT public.irp_decide('{CYCLE}', 'APPROVED', NULL, NULL, NULL, NULL)")
+    assert state() is SignOffState.WAITING
+
+
 @contextmanager
 def as_application_too(server: URL) -> Iterator[None]:
     """Let anna be a member of the application's role for a while."""
