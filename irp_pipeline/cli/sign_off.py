@@ -159,7 +159,7 @@ def _tell(decided: "SignOff", cycle: str, schema: str, as_json: bool) -> None:
     if as_json:
         output.print_json({"schema": schema, "cycle_name": cycle, "sign_off": decided.content()})
         return
-    output.say(f"{cycle}, {decided.figures} figures, {decided.short_hash}: {decided}.")
+    output.say(f"{cycle}, {decided.figures} figures, {decided.short_hash}: {decided}")
     if not decided.is_verified:
         output.print_note(
             "The database cannot tell who decided, since its tables belong to a login. With separate roles it can: see "

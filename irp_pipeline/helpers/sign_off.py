@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.batch_lookup import find_current_batch
 from irp_pipeline.helpers.cycle_lookup import find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.record import record_of
@@ -147,8 +148,8 @@ def approve(cycle_name: str, seen: str | None = None, reason: str | None = None)
         The sign-off.
 
     Raises:
-        SignOffError: there are no complete figures, they are not those that were seen, or the login has run the cycle
-            or can write its records.
+        SignOffError: there are no complete figures of what the workbook asks for, they are not those that were seen, or
+            the login has run the cycle or can write its records.
         DatabaseError: the login is no approver, or the database is away.
     """
     return _decide(cycle_name, _APPROVED, reason, seen)
@@ -162,6 +163,12 @@ def reject(cycle_name: str, reason: str, seen: str | None = None) -> SignOff:
 
 
 def _decide(cycle_name: str, decision: str, reason: str | None, seen: str | None) -> SignOff:
+    cycle = find_cycle(cycle_name)
+    if decision == _APPROVED and cycle is not None and find_current_batch(cycle.id) is None:
+        raise SignOffError(
+            f"The workbook of {cycle_name} asks for other jobs than those that were run. Nothing was decided. To run "
+            f"them: irp run {cycle_name}"
+        )
     user, host = stated_person()
     try:
         execute_scalar(

@@ -309,7 +309,7 @@ def _approvals_wanted(schema: str) -> Iterator[Message]:
                 title=f"{name} waits for approval",
                 body=_lines(
                     f"Schema {schema}. Its results are not written into files before that.",
-                    f"{found}.",
+                    f"{found}",
                     f"The report: irp report {_arguments(name, schema)} --open",
                     f"To approve: irp approve {_arguments(name, schema)} --seen {found.short_hash}",
                     f"Or: irp reject {_arguments(name, schema)} --reason TEXT",

@@ -232,6 +232,18 @@ BEGIN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format(
             'the figures of %L are not complete: the batch %s is %s', of_cycle, content.batch_id, batch);
     END IF;
+    IF decided = 'APPROVED' AND (
+           EXISTS (SELECT FROM irp_analysis_result r CROSS JOIN LATERAL unnest(r.job_ids) AS given (id)
+                     LEFT JOIN irp_job j ON j.id = given.id AND j.batch_id = r.batch_id AND j.status = 'FINISHED'
+                                        AND NOT j.skipped
+                    WHERE r.batch_id = content.batch_id AND j.id IS NULL)
+           OR EXISTS (SELECT FROM irp_job j
+                       WHERE j.batch_id = content.batch_id AND j.status = 'FINISHED' AND NOT j.skipped
+                         AND NOT EXISTS (SELECT FROM irp_analysis_result r
+                                          WHERE r.batch_id = j.batch_id AND j.id = ANY (r.job_ids)))) THEN
+        RAISE object_not_in_prerequisite_state USING MESSAGE = format(
+            'jobs of %L have changed since its figures were saved: run it again', of_cycle);
+    END IF;
     IF NOT starts_with(content.content_hash, coalesce(seen, '')) THEN
         RAISE object_not_in_prerequisite_state USING MESSAGE = format(
             'the figures of %L are no longer %s but %s', of_cycle, seen, left(content.content_hash, 12));

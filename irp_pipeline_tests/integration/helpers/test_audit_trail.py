@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
 from irp_pipeline_docs.reference import all_commands
 from irp_pipeline_tests.support.made_up_cycle import make_batch, workbook
+from irp_pipeline_tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("own_files")
 
@@ -140,6 +143,14 @@ def test_a_key_is_recorded_once() -> None:
     assert begin_entry("run_cycle", {}, "Q1", key="run") is not None
     assert begin_entry("run_cycle", {}, "Q1", key="run") is None
     assert len(list_entries()) == 1
+
+
+def test_a_command_that_is_killed_is_in_the_trail_without_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_SCHEMA", get_current_schema())
+    with subprocess.Popen([sys.executable, "-m", "irp_pipeline.cli", "worker"], stdout=subprocess.DEVNULL) as worker:
+        wait_until(lambda: len(list_entries()) == 1)
+        worker.kill()
+    assert (newest().command, newest().outcome, newest().ended_ts) == ("irp worker", None, None)
 
 
 def test_a_replacing_restore_is_in_the_trail_with_all_that_was_there(tmp_path: Path) -> None:

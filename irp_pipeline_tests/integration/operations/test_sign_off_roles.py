@@ -7,7 +7,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
+from irp_pipeline.cli import app
 from irp_pipeline.helpers.audit import begin_entry, end_entry, list_entries
 from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.database import (
@@ -83,6 +85,29 @@ def test_a_second_person_approves_and_is_known_by_the_login(acting: As, monkeypa
     assert state() is SignOffState.REJECTED
     decisions = list_decisions(require_open_cycle(CYCLE).id)
     assert [item.decision for item in decisions] == ["REJECTED", "APPROVED"]
+
+
+def test_the_commands_work_as_an_approver_and_are_in_the_trail(acting: As) -> None:
+    def irp(*words: str) -> str:
+        ran = CliRunner().invoke(app, words, prog_name="irp")
+        assert ran.exit_code == 0, f"{ran.output}\n{ran.exception!r}"
+        return ran.output
+
+    acting("anna")
+    assert f"Waiting for approval of {require_sign_off(CYCLE).short_hash}" in irp("status", CYCLE)
+    assert "not verified" not in irp("approve", CYCLE)
+    assert f"Approved by {named('anna')}" in irp("results", CYCLE)
+    irp("reject", CYCLE, "--reason", "no flood")
+    assert f"Rejected by {named('anna')}" in irp("approvals", CYCLE)
+    assert [(entry.command, entry.db_login, entry.outcome) for entry in list_entries(CYCLE)] == [
+        ("irp reject", named("anna"), "DONE"),
+        ("irp approve", named("anna"), "DONE"),
+    ]
+    acting("irp_app")
+    refused_one = CliRunner().invoke(app, ["approve", CYCLE], prog_name="irp")
+    assert refused_one.exit_code == 1
+    assert "This login of the database is no approver" in refused_one.output
+    assert (list_entries(CYCLE)[0].db_login, list_entries(CYCLE)[0].outcome) == (named("irp_app"), "FAILED")
 
 
 @pytest.mark.parametrize("login", ["irp_app", "irp_migrate", "irp_read"])
@@ -240,6 +265,18 @@ def test_other_figures_than_those_that_were_seen_are_not_approved(acting: As) ->
 
 
 def test_figures_that_are_not_complete_are_not_approved(acting: As) -> None:
+    last = "WHERE id = (SELECT max(id) FROM irp_job)"
+    execute_command(f"UPDATE irp_job SET skipped = true {last}")
+    acting("anna")
+    with pytest.raises(SignOffError, match=r"Jobs of .* have changed since its figures were saved"):
+        approve(CYCLE)
+    acting("irp_app")
+    execute_command(f"UPDATE irp_job SET skipped = false {last}")
+    execute_command("DELETE FROM irp_analysis_result WHERE (SELECT max(id) FROM irp_job) = ANY (job_ids)")
+    acting("anna")
+    with pytest.raises(SignOffError, match=r"Jobs of .* have changed since its figures were saved"):
+        approve(CYCLE)
+    acting("irp_app")
     execute_command("UPDATE irp_batch SET status = 'ACTIVE'")
     acting("anna")
     with pytest.raises(SignOffError, match=r"not complete: the batch .* is ACTIVE"):

@@ -170,7 +170,7 @@ def test_an_approval_that_is_wanted_is_told_once_for_the_same_figures(
     assert posted["title"] == f"{CYCLE} waits for approval"
     assert posted["message"].splitlines() == [
         f"Schema {test_schema}. Its results are not written into files before that.",
-        f"Waiting for approval of {seen}.",
+        f"Waiting for approval of {seen}",
         f"The report: irp report {CYCLE} --db-schema {test_schema} --open",
         f"To approve: irp approve {CYCLE} --db-schema {test_schema} --seen {seen}",
         f"Or: irp reject {CYCLE} --db-schema {test_schema} --reason TEXT",
