@@ -222,7 +222,8 @@ def list_decisions(cycle_id: int) -> list[Decision]:
     """
     rows = fetch_all(
         """
-        SELECT id, decision, reason, content_hash, db_login, is_verified, stated_user, stated_host, decided_ts
+        SELECT id, decision, reason, content_hash, db_login, is_verified AND irp_is_separated() AS is_verified,
+               stated_user, stated_host, decided_ts
           FROM irp_approval WHERE cycle_id = %s ORDER BY id DESC
         """,
         (cycle_id,),

@@ -156,14 +156,21 @@ LANGUAGE sql STABLE SET extra_float_digits = 1 AS $$
       FROM hash
 $$;
 
--- The newest decision counts: it stands as long as nothing has changed.
+-- Whether nobody logs in as the owner of the tables, so that nobody writes approvals but the function.
+CREATE FUNCTION irp_is_separated() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT NOT (r.rolcanlogin OR r.rolsuper)
+      FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = 'irp_approval'::regclass
+$$;
+
+-- The newest decision counts: it stands as long as nothing has changed. Where roles are not separated, a row that says
+-- that it is verified may be forged.
 CREATE FUNCTION irp_sign_off_of_cycle(of_cycle bigint)
 RETURNS TABLE (state text, changed text[], figures bigint, content_hash text, decision text, reason text,
                db_login text, is_verified boolean, stated_user text, stated_host text, decided_ts timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN d.id IS NULL THEN 'WAITING' WHEN differs.what = '{}' THEN d.decision ELSE 'VOID' END,
-           differs.what, c.figures, c.content_hash, d.decision, d.reason, d.db_login, d.is_verified, d.stated_user,
-           d.stated_host, d.decided_ts
+           differs.what, c.figures, c.content_hash, d.decision, d.reason, d.db_login,
+           d.is_verified AND irp_is_separated(), d.stated_user, d.stated_host, d.decided_ts
       FROM irp_content_of_cycle(of_cycle) c
       LEFT JOIN LATERAL (SELECT * FROM irp_approval a WHERE a.cycle_id = of_cycle ORDER BY a.id DESC LIMIT 1) d ON true
      CROSS JOIN LATERAL (
@@ -197,16 +204,13 @@ DECLARE
     cycle     irp_cycle;
     content   record;
     batch     text;
-    separated boolean;
+    separated boolean := irp_is_separated();
     recorded  bigint;
 BEGIN
     SELECT * INTO cycle FROM irp_cycle WHERE cycle_name = of_cycle;
     IF NOT FOUND THEN
         RAISE no_data_found USING MESSAGE = format('there is no cycle %L', of_cycle);
     END IF;
-    -- Nobody logs in as the owner of the tables, so nobody writes approvals but this function.
-    SELECT NOT (r.rolcanlogin OR r.rolsuper) INTO separated
-      FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = 'irp_approval'::regclass;
     IF separated THEN
         IF irp_may_write(session_user) THEN
             RAISE insufficient_privilege USING MESSAGE = format(
@@ -293,8 +297,8 @@ DECLARE
 BEGIN
     FOR given IN SELECT p.oid::regprocedure AS what FROM pg_proc p
                   WHERE p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'irp_cycle'::regclass)
-                    AND p.proname IN ('irp_content_of_cycle', 'irp_sign_off_of_cycle', 'irp_may_write', 'irp_decide',
-                                      'irp_audit_begin', 'irp_audit_end')
+                    AND p.proname IN ('irp_content_of_cycle', 'irp_is_separated', 'irp_sign_off_of_cycle',
+                                      'irp_may_write', 'irp_decide', 'irp_audit_begin', 'irp_audit_end')
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', given.what, current_schema());
     END LOOP;

@@ -130,6 +130,23 @@ def test_with_one_login_an_approval_says_that_the_identity_is_not_verified(launc
     assert [entry["command"] for entry in irp("audit", CYCLE)["entries"]][:2] == ["irp reject", "irp approve"]
 
 
+def test_with_one_login_a_forged_approval_is_not_called_verified(launch, folder, jobs):
+    jobs.behave()
+    assert launch().success
+    approve(CYCLE)
+    execute_command(
+        """
+        INSERT INTO irp_approval (cycle_id, cycle_name, batch_id, decision, content_hash, figures_hash, jobs_hash,
+                                  inputs_hash, db_login, is_verified)
+        SELECT cycle_id, cycle_name, batch_id, decision, content_hash, figures_hash, jobs_hash, inputs_hash, 'anna',
+               true
+          FROM irp_approval
+        """
+    )
+    assert "Approved by anna (identity not verified)" in str(find_sign_off(cycle_id()))
+    assert [decision["is_verified"] for decision in irp("approvals", CYCLE)["decisions"]] == [False, False]
+
+
 def test_a_run_that_no_command_launched_is_in_the_trail_once(launch, folder, jobs):
     jobs.behave()
     result = launch()
