@@ -14,7 +14,7 @@ from dagster import DagsterEvent, DagsterInstance, DagsterRun, DagsterRunStatus,
 
 from irp_pipeline import settings
 from irp_pipeline.definitions import definitions
-from irp_pipeline.orchestration.coordinator import run_tags, schema_of_run
+from irp_pipeline.orchestration.coordinator import IN_TRAIL_TAG, run_tags, schema_of_run
 from irp_pipeline.orchestration.executors import PRELOADED
 from irp_pipeline.orchestration.instance import CODE_LOCATION
 from irp_pipeline.orchestration.internals import (
@@ -108,7 +108,7 @@ def _make_run(
         run_id=run_id,
         run_config=run_config,
         status=DagsterRunStatus.STARTING,  # the queue counts it from here on
-        tags=partition | found_by | run_tags(run_config, partition) | process_tag(run_id),
+        tags=partition | found_by | run_tags(run_config, partition) | process_tag(run_id) | {IN_TRAIL_TAG: run_id},
         op_selection=op_selection,
         job_code_origin=reconstructable(run_cycle_job).get_python_origin(),  # where a worker elsewhere finds the code
         remote_job_origin=origin_of_job(CODE_LOCATION, definitions.get_repository_def().name, job.name),

@@ -5,6 +5,7 @@ reboot. Nothing here uses the database.
 """
 
 import functools
+import getpass
 import os
 import socket
 from dataclasses import dataclass
@@ -50,6 +51,19 @@ def this_process() -> HostProcess:
     """Return the calling process."""
     pid = os.getpid()
     return HostProcess(socket.gethostname(), pid, f"{_place()}/{_start_of(pid)}")
+
+
+def user_name() -> str:
+    """Return the user of the operating system."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in many containers
+        return f"uid {os.getuid()}"
+
+
+def stated_person() -> tuple[str, str]:
+    """Return the user of the operating system and the host: what a client says of itself, which proves nothing."""
+    return user_name(), socket.gethostname()
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,7 +9,8 @@ Rules for every command, and the modules that implement them:
 * standard output carries only the answer; notes, questions and errors go to standard error
   (:mod:`irp_pipeline.cli.output`);
 * ``--json`` prints one JSON object, to standard output if the command succeeded, else to standard error;
-* ``--db-schema`` chooses the schema, as ``schema=`` does for a helper (:mod:`irp_pipeline.cli.options`).
+* ``--db-schema`` chooses the schema, as ``schema=`` does for a helper (:mod:`irp_pipeline.cli.options`);
+* a command that changes something is in the audit trail (:mod:`irp_pipeline.cli.trail`).
 
 ``irp --help`` must be quick: only the command that needs a heavy package imports it.
 """
@@ -43,6 +44,7 @@ from irp_pipeline.cli import (
     report,
     results,
     run,
+    sign_off,
     status,
     ui,
     worker,
@@ -64,6 +66,7 @@ app.add_typer(run.app)
 app.add_typer(explain.app)
 app.add_typer(status.app)
 app.add_typer(results.app)
+app.add_typer(sign_off.app)
 app.add_typer(compare.app)
 app.add_typer(attribute.app)
 app.add_typer(repeat.app)

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.trail import record_commands
 from irp_pipeline.errors import IrpError
 
 FAILED = 1
@@ -25,7 +26,7 @@ class CommandError(IrpError):
 
 
 class FailingInWords(TyperGroup):
-    """The root of the commands: it turns whatever they raise into a message and an exit status."""
+    """The root of the commands: it records them, and turns whatever they raise into a message and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
@@ -33,6 +34,7 @@ class FailingInWords(TyperGroup):
         Raises:
             typer.Exit: it failed, and the reason was printed.
         """
+        record_commands(self)
         try:
             return super().invoke(ctx)
         except OSError as error:

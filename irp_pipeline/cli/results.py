@@ -51,9 +51,11 @@ def results(cycle: CycleName, by: By = None, db_schema: DbSchema = None, as_json
     """
     from irp_pipeline.helpers.batch import find_current_batch
     from irp_pipeline.helpers.result import analyses_by_means, get_results, recorded_figures, what_ifs_of
+    from irp_pipeline.helpers.sign_off import find_sign_off
 
     with working_in(db_schema) as schema:
-        batch = find_current_batch(find_cycle(cycle, schema).id)
+        found = find_cycle(cycle, schema)
+        batch, sign_off = find_current_batch(found.id), find_sign_off(found.id)
         fields = _fields(by, cycle, batch.id) if by is not None and batch is not None else None
         saved = get_results(batch.id, by=fields) if batch is not None else None
         by_means = analyses_by_means(batch.id) if batch is not None else set()
@@ -68,7 +70,7 @@ def results(cycle: CycleName, by: By = None, db_schema: DbSchema = None, as_json
             for row, figure, uncertainty in zip(rows, figures, sure, strict=True)
         ]
         answer = {"schema": schema, "cycle_name": cycle, "figures": described, "return_periods_left_out": beyond,
-                  "what_ifs": [item.content() for item in what_ifs]}  # fmt: skip
+                  "what_ifs": [item.content() for item in what_ifs], "sign_off": sign_off.content()}  # fmt: skip
         output.print_json(answer)
         return
     if not figures:
@@ -80,6 +82,8 @@ def results(cycle: CycleName, by: By = None, db_schema: DbSchema = None, as_json
         show_what_ifs(what_ifs, {years for _, years in _curves(figures)})
     for name, reason in beyond.items():
         output.print_note(f"{name}: {reason}")
+    if sign_off.decision is not None:
+        output.print_note(f"Sign-off: {sign_off}")
 
 
 def _fields(by: str, cycle: str, batch_id: int) -> tuple[str, ...]:

@@ -25,14 +25,17 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     """Show the status of each step of a cycle."""
     from irp_pipeline.helpers.cycle import progress_of_cycle
     from irp_pipeline.helpers.sanity import find_recorded_check
+    from irp_pipeline.helpers.sign_off import find_sign_off
 
     with working_in(db_schema) as schema:
         found = find_cycle(cycle, schema)
         steps = progress_of_cycle(cycle)
         losses = find_recorded_check(found.id)
+        sign_off = find_sign_off(found.id)
     if as_json:
         findings = None if losses is None else losses.as_json()
-        output.print_json({"schema": schema, "cycle": found, "steps": steps, "losses": findings})
+        answer = {"schema": schema, "cycle": found, "steps": steps, "losses": findings, "sign_off": sign_off.content()}
+        output.print_json(answer)
         return
     output.say(
         output.styled(
@@ -62,6 +65,8 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
     output.say(_summary(steps))
     if any(step.last_status is StepStatus.FAILED for step in steps):
         output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
+    if sign_off.figures:
+        output.say(f"Sign-off: {sign_off}")
     if losses is not None:
         _say_findings(losses, f"{cycle} {schema_option(schema)}".rstrip())
 

@@ -9,7 +9,6 @@ Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import time
@@ -32,7 +31,7 @@ from irp_pipeline.postgres.errors import DatabaseError
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import execute_command, execute_scalar, transaction
 from irp_pipeline.postgres.transactions import in_transaction
-from irp_pipeline.process import this_process
+from irp_pipeline.process import this_process, user_name
 from irp_pipeline.storable import as_stored
 
 __all__ = ["StepError", "TrackedRun", "no_step", "track_step"]
@@ -107,7 +106,7 @@ def track_step(
         fingerprint = fingerprint_of(inputs)
     _check_fingerprint(fingerprint)
     lease = Lease(token=str(uuid.uuid4()), schema=get_current_schema(), owner=this_process())
-    start = Start(step_id, started_by or _user(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
+    start = Start(step_id, started_by or user_name(), fingerprint, inputs, rerun, dagster_run_id, records, pending)
     run = _insist(lambda: begin(start, lease), _START_PATIENCE_SECONDS)
     if run.skipped:
         yield run
@@ -286,10 +285,3 @@ def _text_of(error: Exception) -> str:
         return str(error)
     except Exception as failure:
         return f"without a message, since its __str__ raised {type(failure).__name__}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in many containers
-        return f"uid {os.getuid()}"

@@ -23,6 +23,7 @@ from irp_pipeline.postgres.schemas import VERSION_TABLE
 from irp_pipeline.postgres.statements import quote_identifier
 from irp_pipeline.postgres.transactions import with_cursor
 
+TRAIL: Final = "irp_audit"
 _ARTEFACTS_SINCE: Final = "0006"
 _JOBS_SINCE: Final = "0005"
 
@@ -198,7 +199,8 @@ def load_tables(
 def replace_rows(connection: sa.Connection, schema: str, source: str) -> None:
     """Replace the rows of a schema by those of another schema of the same version, in a transaction.
 
-    The tables themselves stay, with the rights of other roles and the views that depend on them.
+    The tables themselves stay, with the rights of other roles and the views that depend on them. So does the audit
+    trail, which gets the entries of the source that it does not have.
 
     Args:
         connection: with an open transaction.
@@ -209,15 +211,27 @@ def replace_rows(connection: sa.Connection, schema: str, source: str) -> None:
         DatabaseError: the server refuses; or a table that irp did not make refers to rows that would be removed.
     """
     known = table_names(connection, source)
-    listed = ", ".join(_qualified(schema, name) for name in known)
+    listed = ", ".join(_qualified(schema, name) for name in known if name != TRAIL)
     _execute(connection, f"TRUNCATE {listed}")
     columns = {row["name"]: row for row in _catalog(connection, source)}
     with _without_triggers(connection, schema, known):
         for name in known:
             names = ", ".join(map(quote_identifier, columns[name]["columns"]))
             target, rows = _qualified(schema, name), _qualified(source, name)
+            if name == TRAIL:
+                _add_to_trail(connection, target, rows, columns[name]["columns"])
+                continue
             _execute(connection, f"INSERT INTO {target} ({names}) SELECT {names} FROM {rows}")  # noqa: S608 - quoted
             set_next_values(connection, schema, name, _counters(connection, source, columns[name]))
+
+
+def _add_to_trail(connection: sa.Connection, target: str, rows: str, columns: Sequence[str]) -> None:
+    """Add what the trail does not have: what was done stays in it, although its effects are replaced."""
+    names = ", ".join(quote_identifier(column) for column in columns if column != "id")
+    _execute(
+        connection,
+        f"INSERT INTO {target} ({names}) SELECT {names} FROM {rows} ORDER BY id ON CONFLICT (entry_key) DO NOTHING",  # noqa: S608 - quoted
+    )
 
 
 def set_next_values(connection: sa.Connection, schema: str, table: str, next_values: Mapping[str, int]) -> None:

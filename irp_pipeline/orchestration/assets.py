@@ -57,8 +57,15 @@ SANITY_OF_LOSSES: Final = AssetCheckSpec(
     "sanity_of_losses", asset=LOSSES.key, description="The figures can be right, and no change needs an explanation."
 )
 
+APPROVAL: Final = AssetCheckSpec(
+    "approval",
+    asset=LOSSES.key,
+    description="A second person has approved the figures, and nothing has changed since. Evaluated for cycles that "
+    "wait for approval, and for those that somebody has decided on.",
+)
 
-@multi_asset_check(name="checks_of_the_cycle", specs=[CONTROL_TOTALS, OED_FINDINGS, SANITY_OF_LOSSES])
+
+@multi_asset_check(name="checks_of_the_cycle", specs=[CONTROL_TOTALS, OED_FINDINGS, SANITY_OF_LOSSES, APPROVAL])
 def checks_of_the_cycle() -> AssetCheckResult:
     """Refuse to evaluate the checks: only the steps of a cycle do."""
     raise Failure("The steps of a cycle evaluate its checks. Launch the job run_cycle with the partition of the cycle")

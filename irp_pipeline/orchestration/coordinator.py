@@ -19,6 +19,8 @@ from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 
 SCHEMA_TAG = "irp/schema"
 LOCK_TAG = "irp/lock"
+IN_TRAIL_TAG = "irp/in_trail"
+"""Holds the id of a run whose command is in the audit trail; a run that was made from another one has that one's."""
 
 
 class RunCoordinator(QueuedRunCoordinator):

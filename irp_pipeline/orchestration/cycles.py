@@ -11,6 +11,7 @@ from irp_pipeline.helpers import cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.orchestration.partitions import CYCLES
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
+from irp_pipeline.orchestration.tracking import record_launch
 
 
 class CycleConfig(Config):
@@ -36,6 +37,7 @@ def open_cycle_op(context: OpExecutionContext, config: CycleConfig, database: Da
     """
     try:
         with database.entered() as schema:
+            record_launch(context, database, config.name)
             opened = cycle.replace_active_cycle(config.name)
     except IrpError as error:
         raise failure_of(error) from error
@@ -59,6 +61,7 @@ def archive_cycle_op(context: OpExecutionContext, config: ArchivedCycleConfig, d
     """Archive a cycle: it takes no more work, and its records stay. The op refuses while steps or jobs are at work."""
     try:
         with database.entered() as schema:
+            record_launch(context, database, config.name)
             found = cycle.require_open_cycle(config.name)
             if not config.force:
                 cycle.refuse_while_at_work(found)

@@ -31,6 +31,7 @@ from irp_pipeline.helpers.messages import (
     stuck_jobs,
     waiting_batches,
 )
+from irp_pipeline.helpers.sign_off import SignOffState, find_sign_off, held_cycles
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.postgres.running import fetch_one
@@ -135,7 +136,7 @@ def _record_run(
 
 
 def record_conditions(instance: DagsterInstance, schema: str, services: Services, since: dt.datetime) -> None:
-    """Record, in the current schema, a message for each stuck job and for each batch that ended badly without a run.
+    """Record, in the current schema, a message for each stuck job, each bad end without a run, each approval wanted.
 
     Args:
         instance: Dagster's.
@@ -153,6 +154,8 @@ def record_conditions(instance: DagsterInstance, schema: str, services: Services
     if services.told(Event.FAILED):
         recent = max(since, dt.datetime.now(dt.UTC) - _TRIED_FOR)
         messages += [_bad_end(batch, schema) for batch in _without_run(instance, schema, batches_ended_badly(recent))]
+    if services.told(Event.APPROVAL):
+        messages += _approvals_wanted(schema)
     known = recorded_keys(message.key for message in messages)
     for message in messages:
         if message.key not in known:
@@ -244,6 +247,7 @@ def _finished_run(run: DagsterRun, schema: str, key: str) -> Message | None:
             *report.missing,
             *figures,
             f"Report: {output['report']}" if "report" in output else None,
+            f"Sign-off: {report.sign_off}" if report.sign_off is not None and report.sign_off.decision else None,
             f"To see it: irp report {_arguments(cycle, schema)} --open",
             _link(run),
         ),
@@ -291,6 +295,26 @@ def _waiting_batch(batch: WaitingBatch, schema: str) -> Message:
             "To start one: irp worker",
         ),
     )
+
+
+def _approvals_wanted(schema: str) -> Iterator[Message]:
+    """Yield a message for each cycle whose results wait for a decision: one for the same figures."""
+    for cycle in held_cycles():
+        found = find_sign_off(cycle.cycle_id)
+        if found.state in {SignOffState.WAITING, SignOffState.VOID} and found.figures:
+            name = cycle.cycle_name
+            yield Message(
+                key=f"approval/{cycle.cycle_id}/{found.content_hash}",
+                event=Event.APPROVAL,
+                title=f"{name} waits for approval",
+                body=_lines(
+                    f"Schema {schema}. Its results are not written into files before that.",
+                    f"{found}",
+                    f"The report: irp report {_arguments(name, schema)} --open",
+                    f"To approve: irp approve {_arguments(name, schema)} --seen {found.short_hash}",
+                    f"Or: irp reject {_arguments(name, schema)} --reason TEXT",
+                ),
+            )
 
 
 def _lines(*lines: str | None) -> str:

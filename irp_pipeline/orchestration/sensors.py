@@ -1,4 +1,4 @@
-"""Sensors: they keep partitions up to date, detect lost workers, follow batches, and send messages.
+"""Sensors: they keep partitions up to date, detect lost workers, follow batches, continue cycles, and send messages.
 
 https://docs.dagster.io/guides/automate/sensors
 """
@@ -30,6 +30,7 @@ from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
 from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.helpers.messages import Outcome, find_services, send_due
+from irp_pipeline.helpers.sign_off import find_sign_off, held_cycles
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.messages import Progress, record_conditions, record_runs
@@ -162,6 +163,41 @@ def _continuation(schema: str, batch: Batch, last: DagsterRun) -> RunRequest:
         run_config=_without_rerun(last.run_config),
         tags={PARTITION_NAME_TAG: batch.cycle_name},
     )
+
+
+@sensor(job_name="run_cycle", minimum_interval_seconds=30, default_status=DefaultSensorStatus.RUNNING)
+def continue_approved(context: SensorEvaluationContext) -> SensorResult:
+    """In every schema, continue the cycles whose results waited for the approval that has come."""
+    requests: list[RunRequest] = []
+    told: list[str] = []
+    for schema in list_initialised_schemas():
+        try:
+            with schema_context(schema):
+                requests += _continue_approved(context.instance, schema)
+        except IrpError as error:  # an unreadable schema must not stop the others
+            told.append(f"{schema}: its approvals cannot be read. {error}")
+    for line in told:
+        context.log.info(line)
+    skipped = "\n".join(told) or "No results wait for an approval that has come"
+    return SensorResult(run_requests=requests, skip_reason=None if requests else SkipReason(skipped))
+
+
+def _continue_approved(instance: DagsterInstance, schema: str) -> Iterator[RunRequest]:
+    """Ask for a run of each cycle that can go on, unless a run of it is under way or the last one was cancelled."""
+    for cycle in held_cycles():
+        found = find_sign_off(cycle.cycle_id)
+        if not found.is_approved:
+            continue
+        last = _last_run(instance, schema, cycle.cycle_name)
+        if last is not None and (not last.is_finished or last.status is DagsterRunStatus.CANCELED):
+            continue
+        config = last.run_config if last is not None and last.job_name == "run_cycle" else {}
+        database = {"resources": {"database": {"config": {"db_schema": schema}}}}
+        yield RunRequest(
+            run_key=f"{schema}/approved/{cycle.step_run_id}/{found.content_hash}",
+            run_config=_without_rerun(config or database),
+            tags={PARTITION_NAME_TAG: cycle.cycle_name},
+        )
 
 
 def _without_rerun(run_config: Mapping[str, Any]) -> dict[str, Any]:

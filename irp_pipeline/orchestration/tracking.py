@@ -34,6 +34,7 @@ from dagster import (
 from irp_pipeline import hashes
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
+from irp_pipeline.helpers.audit import begin_entry
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
@@ -41,6 +42,7 @@ from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outpu
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import TrackedRun, find_step, get_or_create_step, track_step
 from irp_pipeline.orchestration.asset_events import Outcome, evaluate, materialise
+from irp_pipeline.orchestration.coordinator import IN_TRAIL_TAG
 from irp_pipeline.orchestration.executors import end_with_parent
 from irp_pipeline.orchestration.resources import DatabaseResource, failure_of
 from irp_pipeline.orchestration.run_watch import unwanted
@@ -132,11 +134,13 @@ class CheckOfStep:
         check: the check.
         outcome: called with the output data of the step; returns what was found.
         fails_with: an error of the step that means that the check has failed; None if no error does.
+        applies: called with the output data of the step; tells whether the check is evaluated. None: always.
     """
 
     check: AssetCheckSpec
     outcome: Callable[[Mapping[str, Any]], Outcome]
     fails_with: type[IrpError] | None = None
+    applies: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 SPECS: dict[str, "Spec"] = {}
@@ -314,6 +318,7 @@ def _tracked(spec: Spec) -> Callable[..., None]:
 
     def run_step(context: OpExecutionContext, database: DatabaseResource, **given: Any) -> None:
         with cycle_of_run(context, database) as cycle:
+            record_launch(context, database, cycle.name)
             step_id = spec.step_id(cycle)
             with (
                 _failure_fails_check(spec, cycle, context),
@@ -362,6 +367,31 @@ def _tracked(spec: Spec) -> Callable[..., None]:
 def started_by(context: OpExecutionContext, database: DatabaseResource) -> str | None:
     """Return who started the run of an op, if the run says so; None for the user of the system."""
     return database.started_by or context.run.tags.get(STARTED_BY_TAG)
+
+
+def record_launch(context: OpExecutionContext, database: DatabaseResource, cycle_name: str) -> None:
+    """Record the launch of a run in the audit trail, once for all its ops, unless the command that made it is there.
+
+    Args:
+        context: the op's.
+        database: the run's.
+        cycle_name: its cycle.
+    """
+    run = context.run
+    if run.tags.get(IN_TRAIL_TAG) == run.run_id:
+        return
+    given = {
+        "run": run.run_id,
+        "steps": sorted(run.op_selection) if run.op_selection else None,
+        "rerun": database.rerun_completed or None,
+    }
+    begin_entry(
+        f"Dagster: {run.job_name}",
+        {name: value for name, value in given.items() if value is not None},
+        cycle_name,
+        key=run.run_id,
+        user=started_by(context, database),
+    )
 
 
 @contextmanager
@@ -452,7 +482,7 @@ def _tell_events(spec: Spec, cycle: CycleOfRun, run: TrackedRun, context: OpExec
     if (asset := spec.asset) is not None:
         version = written if asset.content is None else hashes.value_hash(json_value(asset.content(cycle)))
         materialise(context, asset.asset, cycle.name, version, lambda: asset.metadata(cycle, output), is_new=is_new)
-    if (check := spec.check) is not None:
+    if (check := spec.check) is not None and (check.applies is None or check.applies(output)):
         evaluate(context, check.check, cycle.name, written, lambda: check.outcome(output), is_new=is_new)
 
 

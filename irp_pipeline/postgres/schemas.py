@@ -29,6 +29,11 @@ _FIRST_TABLE: Final = "irp_cycle"
 
 # The key of the advisory lock that all schema changes of a database share: any number, the same in every process.
 _ADVISORY_LOCK: Final = 7_391_645_220
+_OWNER: Final = """
+SELECT r.rolname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+ WHERE d.datname = current_database() AND NOT r.rolcanlogin AND NOT r.rolsuper
+   AND pg_has_role(session_user, r.oid, 'MEMBER')
+"""
 # Alembic keeps its context in module globals, so one migration at a time in a process.
 _process_lock = threading.Lock()
 
@@ -157,11 +162,16 @@ def drop(schema: str, guard: Guard | None = None) -> bool:
 def changing_schemas() -> Iterator[sa.Connection]:
     """Yield a connection with an open transaction, beside which nobody else makes, migrates or drops a schema.
 
+    If the database belongs to a role that nobody logs in as, the transaction works as that role, and what it makes
+    belongs to it.
+
     Raises:
         DatabaseError: the server refuses or is away.
     """
     with administrative_connection() as connection, _process_lock, connection.begin():
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+        if (owner := connection.exec_driver_sql(_OWNER).scalar()) is not None:
+            connection.exec_driver_sql(f"SET LOCAL ROLE {quote_identifier(owner).replace('%', '%%')}")
         yield connection
 
 

@@ -29,6 +29,7 @@ from irp_pipeline.helpers.result import (
     recorded_figures,
     what_ifs_of,
 )
+from irp_pipeline.helpers.sign_off import HELD, find_sign_off
 from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.attribution import collect_attribution
@@ -106,6 +107,7 @@ def collect(cycle_name: str) -> Report:
         notes=(
             *notes(workbook, finished, jobs),
             *([f"The whole curves are not drawn: {curves.missing}"] if curves.missing else []),
+            *(["The results are not in files before they are approved"] if HELD in outputs else []),
         ),
         about=_about(workbook),
         workbook={
@@ -128,6 +130,7 @@ def collect(cycle_name: str) -> Report:
         what_ifs=what_ifs_of(batch.id, figures, provenance) if batch else (),
         exposure=collect_exposure(cycle),
         losses=losses,
+        sign_off=find_sign_off(cycle.id),
     )
     if batch is None or not saved:
         return report

@@ -18,6 +18,7 @@ from irp_pipeline.helpers.constants import CycleStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.portfolio_facts import InsuredValue
 from irp_pipeline.helpers.result import WhatIf, provenance_content
 from irp_pipeline.helpers.sanity import RecordedCheck
+from irp_pipeline.helpers.sign_off import SignOff
 from irp_pipeline.losses import Figure
 from irp_pipeline.report.comparison import ComparisonSection
 from irp_pipeline.report.curves import WholeCurves
@@ -243,6 +244,7 @@ class Report:
         segments: the figures of segments.
         attribution: what the changes since the cycle before consist of; None if that was not computed.
         losses: what the check of the figures found; None if they have not been checked.
+        sign_off: whether the figures are approved.
     """
 
     cycle: str
@@ -268,6 +270,7 @@ class Report:
     segments: Segments = field(default_factory=Segments)
     attribution: AttributionSection | None = None
     losses: RecordedCheck | None = None
+    sign_off: SignOff | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content of the report as plain data, without ids, times, paths and hosts.
@@ -303,6 +306,8 @@ class Report:
             **({"segments": self.segments.content()} if self.segments.tables else {}),
             **({"attribution": self.attribution.content()} if self.attribution else {}),
             **({"losses": self.losses.as_json()} if self.losses is not None else {}),
+            # Of one that nobody has decided, the hash is that of what is above.
+            **({"sign-off": str(self.sign_off)} if self.sign_off is not None and self.sign_off.decision else {}),
         }
 
     @property

@@ -50,6 +50,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from (f"- {escaped(item)}" for item in report.missing)
     yield from (f"- Note: {escaped(item)}" for item in report.notes)
+    if report.sign_off is not None and report.sign_off.figures:
+        yield f"- Sign-off: {escaped(report.sign_off)}"
     stochastic = [subject for subject in report.subjects if subject.is_stochastic]
     deterministic = [subject for subject in report.subjects if not subject.is_stochastic]
     if headline := headline_figures(report):

@@ -114,6 +114,15 @@ class Metadata(Row):
             ("0.9",),
         ),
     ] = 0.9
+    export_after_approval: Annotated[
+        bool,
+        Column(
+            "Whether the results are written into files only when a second person has approved them. Empty means no.",
+            YES_NO,
+            ("no",),
+            options=("yes", "no"),
+        ),
+    ] = False
 
 
 class Portfolio(Row):

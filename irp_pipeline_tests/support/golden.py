@@ -20,7 +20,7 @@ FOLDER: Final = Path(__file__).parents[1] / "golden_files"
 _LINE: Final = 240
 _SIGNIFICANT_DIGITS: Final = 6  # Oasis LMF computes in single precision
 _DIFFERS_BY_NAME: Final = re.compile(
-    r"(?:^|_)(?:id|ids|ts|host|pid|token|by|seconds|bytes|version|processes)$|^(?:pid_started|job_key|engine_job|database)$"
+    r"(?:^|_)(?:id|ids|ts|host|pid|token|by|seconds|bytes|version|processes|login)$|^(?:pid_started|job_key|engine_job|database)$"
 )
 _KEPT: Final = frozenset({"model_version", "by", "losses_by"})
 _SEEN_BY_CHANCE: Final = frozenset({"QUEUED", "RUNNING"})  # of a job, depending on when somebody looks

@@ -6,11 +6,13 @@ from typing import Any
 
 from irp_pipeline import settings
 from irp_pipeline.engines import JobPhase
+from irp_pipeline.helpers.audit import begin_entry, end_entry
 from irp_pipeline.helpers.batch import recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
+from irp_pipeline.operations.records import TRAIL
 from irp_pipeline_tests.support.recording_engine import RESULT, analyses, engine_of, jobs_of, make_batch
 
 ODD_TEXTS = (
@@ -26,10 +28,13 @@ ODD_TEXTS = (
 )
 
 
+_DECIDE = "irp_decide(text, text, text, text, text, text)"
+
+
 def fill(cycle: str = "Q1") -> None:
     """Make a cycle with a batch of two jobs, one finished and one failed, a step that published a file, and a message.
 
-    The message stays if the cycle is deleted.
+    A decision about its figures and a command in the trail. These and the message stay if the cycle is deleted.
     """
     batch = make_batch(analyses(2), cycle)
     folder = settings.cycle_dir(get_current_schema(), cycle)
@@ -76,6 +81,9 @@ def fill(cycle: str = "Q1") -> None:
         "INSERT INTO irp_message (message_key, service, event, title, body) VALUES (%s, 'mailto 1', 'failed', %s, %s)",
         (f"batch/{batch}/FAILED", cycle, "".join(ODD_TEXTS)),
     )
+    end_entry(begin_entry("irp run", {"odd": list(ODD_TEXTS[2:3])}, cycle) or 0, None)
+    if execute_scalar(f"SELECT has_function_privilege('{_DECIDE}', 'EXECUTE')"):
+        execute_scalar(f"SELECT {_DECIDE.partition('(')[0]}(%s, 'REJECTED', 'odd', NULL, 'user', 'host')", (cycle,))
     (folder / "data").mkdir()
     (folder / "configuration.xlsx").write_bytes(bytes(range(256)) * 40)
     (folder / "data" / "Gebäude 保険.csv").write_text("a,b\n" * 1000)
@@ -103,10 +111,11 @@ def content_of(schema: str) -> dict[str, Any]:
 
 
 def rows_of(schema: str) -> dict[str, Any]:
-    """Return all rows of a schema as text, and what its counters give next."""
+    """Return all rows of a schema as text, and what its counters give next. Without the trail: a restore keeps it."""
     with schema_context(schema):
         tables = fetch_all(
-            "SELECT tablename AS name FROM pg_tables WHERE schemaname = %s ORDER BY tablename", (schema,)
+            "SELECT tablename AS name FROM pg_tables WHERE schemaname = %s AND tablename <> %s ORDER BY tablename",
+            (schema, TRAIL),
         )
         rows: dict[str, Any] = {
             table["name"]: [
@@ -114,7 +123,10 @@ def rows_of(schema: str) -> dict[str, Any]:
             ]
             for table in tables
         }
-        counters = fetch_all("SELECT sequencename AS name FROM pg_sequences WHERE schemaname = %s", (schema,))
+        counters = fetch_all(
+            "SELECT sequencename AS name FROM pg_sequences WHERE schemaname = %s AND NOT starts_with(sequencename, %s)",
+            (schema, TRAIL),
+        )
         for counter in counters:
             rows[counter["name"]] = execute_scalar(f'SELECT last_value + is_called::int FROM "{counter["name"]}"')
     return rows

@@ -10,6 +10,7 @@ class Event(StrEnum):
     FAILED = "failed"
     FINISHED = "finished"
     STUCK = "stuck"
+    APPROVAL = "approval"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,24 +5,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagster import MetadataValue, OpExecutionContext, graph
+from dagster import AssetCheckSeverity, MetadataValue, OpExecutionContext, graph
 
 from irp_pipeline import store
 from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS, report_of
-from irp_pipeline.helpers import result
+from irp_pipeline.helpers import result, sign_off
 from irp_pipeline.helpers.artefact import list_artefacts
+from irp_pipeline.helpers.configuration import active_workbook
+from irp_pipeline.helpers.sign_off import SignOffState
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.assets import APPROVAL
 from irp_pipeline.orchestration.assets import REPORT as REPORT_ASSET
 from irp_pipeline.orchestration.stages.setup import analysis_batch
-from irp_pipeline.orchestration.tracking import AssetOfStep, CycleOfRun, StageSpec, step
+from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 
 STAGE = StageSpec(6, "Report")
+_SIGN_OFF = "sign-off"
 
 
-@step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"))
-def export_results(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
-    """Write the results as Parquet and CSV, in the terms of OED and ORD."""
+def _approval(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
+    """The state of the sign-off, if the results wait for it; else nothing."""
+    return {"sign-off": str(sign_off.find_sign_off(cycle.id).state)} if _waits(cycle) else {}
+
+
+def _waits(cycle: CycleOfRun) -> bool:
+    """Whether the workbook lets the results wait for approval."""
+    workbook, _ = active_workbook(cycle.id)
+    return workbook.metadata.export_after_approval
+
+
+@step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"), inputs=_approval)
+def export_results(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
+    """Write the results as Parquet and CSV, in the terms of OED and ORD.
+
+    If the workbook lets them wait for approval, there are none without it, not even earlier ones. The sensor
+    `continue_approved` launches the cycle again when the approval comes.
+    """
+    waits = _waits(cycle)
+    if waits and not (found := sign_off.find_sign_off(cycle.id)).is_approved:
+        for key in list_artefacts(cycle.id, RESULTS):
+            run.remove_file(key)
+        context.log.info(f"The results are not written before they are approved: irp approve {cycle.name}. {found}")
+        return {sign_off.HELD: str(found)}
     files = result.exported_files(analysis_batch(cycle).id, run.scratch / RESULTS)
+    if waits and not sign_off.find_sign_off(cycle.id).is_approved:
+        raise sign_off.SignOffError("The figures changed while they were written into files: launch the cycle again")
     keys = [run.add_file(file.path, content=file.content, sha256=file.sha256).key for file in files]
     for key in set(list_artefacts(cycle.id, RESULTS)) - set(keys):
         run.remove_file(key)
@@ -47,6 +75,14 @@ def _picture(files: Mapping[str, Path]) -> str | None:
         return None
     picture = base64.b64encode(files[REPORT_PICTURE].read_bytes()).decode()
     return f"![Exceedance-probability curves](data:image/png;base64,{picture})\n"
+
+
+def _sign_off_outcome(output: Mapping[str, Any]) -> Outcome:
+    """Return the outcome: an error if the figures were rejected, a warning if they are not approved."""
+    said = output[_SIGN_OFF]
+    severities = {SignOffState.APPROVED: None, SignOffState.REJECTED: AssetCheckSeverity.ERROR}
+    severity = severities.get(SignOffState(said["state"]), AssetCheckSeverity.WARN)
+    return Outcome(severity=severity, description=said["said"], metadata={"state": said["state"]})
 
 
 def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
@@ -76,6 +112,7 @@ def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, Metadata
     ),
     inputs=_content,
     asset=AssetOfStep(asset=REPORT_ASSET, metadata=_shown_report),
+    check=CheckOfStep(check=APPROVAL, outcome=_sign_off_outcome, applies=lambda output: _SIGN_OFF in output),
 )
 def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the report of the cycle: a page, its chart as a picture, and a summary, which is shown here."""
@@ -90,7 +127,10 @@ def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext
         run.add_file(file, content=report.content())
     shown = [_summary(files), _picture(files)]
     context.add_output_metadata({"summary": MetadataValue.md("\n\n".join(filter(None, shown)))})
-    return {"report": str(cycle.folder / REPORT / page.name)}
+    found = report.sign_off
+    told = found is not None and (found.decision is not None or _waits(cycle))
+    about = {_SIGN_OFF: {"state": str(found.state), "said": str(found)}} if found is not None and told else {}
+    return {"report": str(cycle.folder / REPORT / page.name), **about}
 
 
 @graph(name="report")

@@ -45,6 +45,7 @@ def _files(test_schema: str, tmp_path: Path) -> Iterator[None]:
         yield
     execute_command("DELETE FROM irp_cycle")
     execute_command("DELETE FROM irp_message")
+    execute_command("TRUNCATE irp_approval, irp_audit")
     schemas.drop(COPY)
 
 

@@ -1,12 +1,6 @@
-"""The roles of ``docs/deployment.md``: its SQL is run as it stands there, and each role tries what it may and may not.
+"""The roles of ``docs/deployment.md``: each tries what it may and may not."""
 
-Roles belong to the whole server, so their names and those of the databases get an ending of their own here.
-"""
-
-import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -14,14 +8,11 @@ import pytest
 from sqlalchemy import URL
 from typer.testing import CliRunner
 
-from irp_pipeline import settings
 from irp_pipeline.cli import app
 from irp_pipeline.cli.checks import CheckResult, State, check_queue_rights
 from irp_pipeline.engines import JobPhase
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, delete_cycle, get_cycle_status, open_cycle
 from irp_pipeline.helpers.database import (
-    DatabaseError,
-    dispose_engine,
     drop_schema,
     execute_command,
     execute_scalar,
@@ -35,82 +26,24 @@ from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
 from irp_pipeline.postgres.connections import administrative_connection
 from irp_pipeline.workers.presence import list_workers
-from irp_pipeline_tests.support.blocks import ROOT, blocks_under
 from irp_pipeline_tests.support.program_jobs import WAYS, hand_over, register_engine, wait_for, worker_thread
 from irp_pipeline_tests.support.recording_engine import recording_engine
+from irp_pipeline_tests.support.roles import ENDING, PASSWORD, As, acting_in, database_with_roles, named, refused, run
 from irp_pipeline_tests.support.whole_schema import content_of, fill
-
-PAGE = ROOT / "docs" / "deployment.md"
-ROLES = ("irp_owner", "irp_app", "irp_read")
-PASSWORD = "made-up"
-ENDING = f"_{os.getpid()}"
-_NAME = re.compile(r"\birp(?:_owner|_app|_read|_dagster)?\b")
-
-As = Callable[[str], None]
-
-
-def named(text: str) -> str:
-    return _NAME.sub(lambda found: found[0].replace("irp", f"irp{ENDING}", 1), text)
-
-
-def sql_of(heading: str) -> list[str]:
-    """Return the blocks of SQL under a heading of the page, with the names that are used here."""
-    return [named(block.text) for block in blocks_under(PAGE, heading) if block.language == "sql"]
-
-
-def run(url: URL, sql: str) -> None:
-    with closing(
-        psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
-    ) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in filter(str.strip, sql.split(";")):
-                cursor.execute(statement)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[URL]:
     """The server with the page's roles and databases; ends without them."""
-    admin = settings.database_url()
-    database = admin.set(database=named("irp"))
-    as_administrator, as_owner = sql_of("Roles and rights")
-    try:
-        run(admin, as_administrator)
-        for role in ROLES:
-            run(admin, f"ALTER ROLE {named(role)} PASSWORD '{PASSWORD}'")
-        run(database.set(username=named("irp_owner"), password=PASSWORD), as_owner)
+    with database_with_roles(sign_off=False) as database:
         yield database
-    finally:
-        dispose_engine()
-        for name in ("irp", "irp_dagster"):
-            run(admin, f"DROP DATABASE IF EXISTS {named(name)} WITH (FORCE)")
-        for role in ROLES:
-            run(admin, f"DROP ROLE IF EXISTS {named(role)}")
 
 
 @pytest.fixture
 def acting(server: URL, tmp_path: Path) -> Iterator[As]:
     """Work as a role of the page from now on."""
-    with recording_engine(tmp_path), pytest.MonkeyPatch.context() as environment:
-        environment.delenv("IRP_DAGSTER_DATABASE_URL", raising=False)
-
-        def act(role: str) -> None:
-            url = server.set(username=named(role), password=PASSWORD)
-            environment.setenv("IRP_DATABASE_URL", url.render_as_string(hide_password=False))
-            dispose_engine()
-
+    with recording_engine(tmp_path), acting_in(server, "irp_owner") as act:
         yield act
-        act("irp_owner")
-        for schema in schemas.list_initialised_schemas():
-            drop_schema(schema, force=True)
-        dispose_engine()
-    dispose_engine()
-
-
-@contextmanager
-def refused(why: str = "permission denied|must be owner") -> Iterator[None]:
-    with pytest.raises(DatabaseError, match=f"(?i){why}"):
-        yield
 
 
 def test_a_worker_needs_the_rights_of_the_application_and_no_more(acting: As, monkeypatch: pytest.MonkeyPatch) -> None:

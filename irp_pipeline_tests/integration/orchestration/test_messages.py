@@ -13,6 +13,7 @@ from irp_pipeline.helpers.batch import list_batches
 from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch_all
 from irp_pipeline.helpers.messages import MessagesError
 from irp_pipeline.helpers.result import get_results
+from irp_pipeline.helpers.sign_off import approve, find_sign_off, reject
 from irp_pipeline.orchestration import sensors
 from irp_pipeline.report.display import amount
 from irp_pipeline_tests.support.made_up_cycle import record_exposure, record_results
@@ -152,6 +153,35 @@ def test_a_stuck_job_is_told_once(web: WebServer, sensor: Sensor, finished: int,
     job = execute_scalar("SELECT min(id) FROM irp_job WHERE batch_id = %s", (finished,))
     assert posted["title"] == f"{CYCLE}: job {job} (property_wind) has not been heard of for 10 min 00 s"
     assert f"irp job cancel {job} --db-schema {test_schema}" in posted["message"]
+
+
+def test_an_approval_that_is_wanted_is_told_once_for_the_same_figures(
+    web: WebServer, sensor: Sensor, launch: Launcher, folder: Any, jobs: Any, change_workbook: Any, test_schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    monkeypatch.setenv("IRP_MESSAGES", f"approval={web.url}")
+    jobs.behave()
+    change_workbook(lambda content: content["metadata"].update(export_after_approval=True))
+    sensor.tick()
+    assert launch().success
+    assert sensor.tick() == "Sent 1 messages; 0 problems"
+    (posted,) = web.posted
+    seen = find_sign_off(cycle_id()).short_hash
+    assert posted["title"] == f"{CYCLE} waits for approval"
+    assert posted["message"].splitlines() == [
+        f"Schema {test_schema}. Its results are not written into files before that.",
+        f"Waiting for approval of {seen}",
+        f"The report: irp report {CYCLE} --db-schema {test_schema} --open",
+        f"To approve: irp approve {CYCLE} --db-schema {test_schema} --seen {seen}",
+        f"Or: irp reject {CYCLE} --db-schema {test_schema} --reason TEXT",
+    ]
+    reject(CYCLE, "no flood", seen)
+    assert sensor.tick() == "Sent 0 messages; 0 problems"
+    execute_command("UPDATE irp_analysis_result SET loss = loss + 1")
+    assert sensor.tick() == "Sent 1 messages; 0 problems"
+    assert "Void, since figures changed. It was: rejected by" in web.posted[-1]["message"]
+    approve(CYCLE)
+    assert sensor.tick() == "Sent 0 messages; 0 problems"
 
 
 def test_a_service_gets_only_what_its_tags_say(

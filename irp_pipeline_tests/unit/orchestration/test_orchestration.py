@@ -218,6 +218,7 @@ def test_the_definitions_are_complete():
         "partitions_follow_cycles",
         "lost_workers",
         "follow_batches",
+        "continue_approved",
         "messages",
     }
 

@@ -894,13 +894,13 @@ def test_settings_are_checked_like_columns(draft: Draft) -> None:
     sheet = draft.book["Metadata"]
     sheet["A3"] = "cycle"
     sheet["A4"] = "Currency"
-    sheet["A11"] = "colour"
-    sheet["B12"] = "lost"
+    sheet["A12"] = "colour"
+    sheet["B13"] = "lost"
     assert draft.problems() == [
         "Metadata!A3 (setting): there is no setting 'cycle'; did you mean 'cycle_name'?",
         "Metadata!A4 (setting): 'currency' is already in row 2; delete one of them",
-        "Metadata!A11 (setting): there is no setting 'colour'; it can be cycle_name, description",
-        "Metadata!B12 (value): is filled, but there is no setting beside it",
+        "Metadata!A12 (setting): there is no setting 'colour'; it can be cycle_name, description",
+        "Metadata!B13 (value): is filled, but there is no setting beside it",
     ]
 
 
