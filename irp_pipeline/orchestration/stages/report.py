@@ -12,9 +12,11 @@ from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RES
 from irp_pipeline.helpers import result
 from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.orchestration.asset_events import link_to
 from irp_pipeline.orchestration.assets import REPORT as REPORT_ASSET
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import AssetOfStep, CycleOfRun, StageSpec, step
+from irp_pipeline.pages.addresses import Addresses
 
 STAGE = StageSpec(6, "Report")
 
@@ -52,7 +54,8 @@ def _picture(files: Mapping[str, Path]) -> str | None:
 def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
     """Return the summary of the report, its chart, and where its page is.
 
-    The chart is apart: the UI shows short Markdown at once, and long Markdown only when it is asked for.
+    The link opens the report beside the UI. The chart is apart: the UI shows short Markdown at once, and
+    long Markdown only when it is asked for.
     """
     files = cycle.artefacts(REPORT)
     picture = _picture(files)
@@ -61,6 +64,7 @@ def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, Metadata
     return {
         "summary": MetadataValue.md(_summary(files)),
         **({} if picture is None else {"EP curves": MetadataValue.md(picture)}),
+        "page": link_to(Addresses(cycle.schema).report(cycle.name)),
         "report": MetadataValue.path(str(page)) if address is None else MetadataValue.url(address),
     }
 
