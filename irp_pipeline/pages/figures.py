@@ -139,13 +139,20 @@ def read_subjects(batch_id: int, names: Sequence[str], *, whole: bool = False) -
     Args:
         batch_id: the batch.
         names: which of them.
-        whole: all figures; otherwise AAL, LOSS, and what is at the usual return periods.
+        whole: all figures; otherwise AAL, LOSS, and what is at the usual return periods, but all of an analysis or
+            group that has none of these.
     """
-    rows = fetch_all(_FIGURES, (batch_id, list(names), whole, list(USUAL_RETURN_PERIODS)))
-    found: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        found[row["analysis_name"]].append(row)
+    found = _rows_of(batch_id, names, whole=whole)
+    if not whole and (others := [name for name in names if name not in found]):
+        found |= _rows_of(batch_id, others, whole=True)
     return {name: _subject(name, found[name]) for name in names if name in found}
+
+
+def _rows_of(batch_id: int, names: Sequence[str], *, whole: bool) -> dict[str, list[Mapping[str, Any]]]:
+    found: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in fetch_all(_FIGURES, (batch_id, list(names), whole, list(USUAL_RETURN_PERIODS))):
+        found[row["analysis_name"]].append(row)
+    return found
 
 
 def segment_fields(batch_id: int, name: str) -> list[Values]:

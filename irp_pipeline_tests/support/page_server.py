@@ -62,7 +62,7 @@ class PageServer:
 def page_server() -> Iterator[PageServer]:
     """Serve the pages; their own schema is that of the caller."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(Starlette(routes=routes()), log_level="critical", lifespan="off")
+        config = uvicorn.Config(Starlette(routes=routes()), log_level="error", lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         with mock.patch.dict(os.environ, {"DB_SCHEMA": get_current_schema()}):
