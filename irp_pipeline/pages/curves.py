@@ -15,7 +15,7 @@ from irp_pipeline.vocabulary import CURVES, Metric, Perspective
 
 WIDTH: Final = 720
 HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 14, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 28, 14, 42
 _STEPS_OF_LOSS: Final = 4
 _WIDTH_OF_LABEL: Final = 44
 _UNITS: Final = ((1e12, "T"), (1e9, "bn"), (1e6, "m"), (1e3, "k"))

@@ -498,15 +498,19 @@ class TestInABrowser:
         assert reached == [[number, "solid"] for number in range(wanted)]
         assert chromium.value_of("window.wanted[0].getAttribute('href')") == "#main"
 
-    def test_it_is_printed_without_what_is_for_the_screen(self, chromium, client, batches) -> None:
-        chromium.open(client.address(AT.batch(batches[LATER])), 1400, 900, dark=True)
-        chromium.command("Emulation.setEmulatedMedia", media="print", features=[])
-        try:
-            shown = "[...document.querySelectorAll('.bar, form')].filter(each => each.checkVisibility()).length"
-            assert chromium.value_of(shown) == 0
-            assert chromium.value_of("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        finally:
-            chromium.command("Emulation.setEmulatedMedia", media="")
+    def test_it_is_printed_without_what_is_for_the_screen_and_within_the_paper(self, chromium, addresses) -> None:
+        """The width of A4 without its margins, in CSS pixels; tables with many columns are printed across."""
+        for address in addresses:
+            width = 1040 if address.endswith(("/comparison", "/results")) else 715
+            chromium.open(address, width, 900, dark=True)
+            chromium.command("Emulation.setEmulatedMedia", media="print", features=[])
+            try:
+                shown = "[...document.querySelectorAll('.bar, form')].filter(each => each.checkVisibility()).length"
+                assert chromium.value_of(shown) == 0, address
+                assert chromium.value_of("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+                assert chromium.value_of("document.documentElement.scrollWidth") <= width, address
+            finally:
+                chromium.command("Emulation.setEmulatedMedia", media="")
         assert chromium.printed().startswith(b"%PDF-")
 
     def test_the_report_draws_its_chart_in_an_origin_of_its_own(self, chromium, client) -> None:
