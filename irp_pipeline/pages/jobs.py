@@ -27,7 +27,8 @@ _BATCHES: Final = """
               FROM irp_job j WHERE j.batch_id = b.id AND NOT j.skipped) of_jobs
      ORDER BY b.id DESC
 """
-# OFFSET 0 keeps the parameters of a job beside it: they are looked up for each job of the batch, one by one.
+# With OFFSET 0 the parameters are looked up for each job of the batch, one by one: a join of the two tables may read
+# both from end to end if the batch has most of their rows.
 _JOBS: Final = """
     SELECT j.id, j.status, j.skipped, j.submitted_ts, j.completed_ts, j.parent_job_id, j.work_job_id,
            left(j.error_message, %s) AS error_message, c.analysis, c.engine, c.overridden
