@@ -297,6 +297,7 @@ def test_the_webserver_by_itself_has_the_door_too(tmp_path: Path):
         assert status() == 200
         assert status(Host="irp.example.com") == 200
         assert status(Host="evil.example.com") == 421
+        assert page.answer("/irp/style.css")[0] == 200
         process.send(signal.SIGINT)
         assert process.end() == 0, process.output
 
