@@ -1,5 +1,6 @@
 """``irp db``: making, upgrading and dropping schemas, and their server."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -102,6 +103,35 @@ def url(
         output.print_json({"url": shown, "source": settings.database_source()})
     else:
         typer.echo(shown)
+
+
+@app.command("grant-read", epilog="Example: irp db grant-read bi_tool --db-schema public")
+def grant_read(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="An existing role of the server.")],
+    db_schema: DbSchema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a role read the views of a schema, and no table.
+
+    For people and BI tools. The role must exist. The command is safe to repeat: do so after an upgrade, which may add
+    views.
+    """
+    from irp_pipeline.postgres.rights import grant_read as grant
+
+    with working_in(db_schema) as schema:
+        granted = grant(schema, role)
+    if as_json:
+        output.print_json({"schema": schema, **asdict(granted)})
+        return
+    output.say(f"The role {role!r} may read these views of the schema {schema!r}: {', '.join(granted.views)}.")
+    if granted.tables:
+        output.print_note(
+            f"It may also read or change tables, by rights that somebody else gave it: {', '.join(granted.tables)}."
+        )
+    if not granted.can_connect:
+        output.print_note(
+            f"It may not connect to the database {granted.database!r} yet. As its owner, say GRANT CONNECT ON DATABASE."
+        )
 
 
 @app.command(epilog="Example: irp db drop test_cycle")

@@ -48,7 +48,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65535, help="Where it listens.")] = 3000,
     db_schema: DbSchema = None,
 ) -> None:
-    """Start the Dagster UI with everything set: webserver and daemon, on 127.0.0.1.
+    """Start the Dagster UI with everything set: webserver and daemon, on 127.0.0.1. Pages to read are under /irp.
 
     The schema, which is made if it is missing, is the default for runs launched there. The command says when the UI is
     ready, and restarts processes that die. Ctrl-C ends everything.
@@ -141,7 +141,8 @@ class _Services:
                 if not self.is_ready and self._answers(port):
                     self.is_ready = True
                     output.print_note(
-                        f"The UI is ready: http://{_HOST}:{port} for the cycles of schema {schema!r}. Ctrl-C to end."
+                        f"The UI is ready: http://{_HOST}:{port} for the cycles of schema {schema!r}; pages to read: "
+                        f"http://{_HOST}:{port}/irp. Ctrl-C to end."
                     )
             time.sleep(_POLL_SECONDS)
 

@@ -7,6 +7,7 @@ https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,9 +19,12 @@ from dagster import (
     AssetRecordsFilter,
     AssetSpec,
     DagsterInstance,
+    MetadataValue,
     OpExecutionContext,
+    UrlMetadataValue,
 )
 
+from irp_pipeline import settings
 from irp_pipeline.orchestration.internals import DATA_VERSION_TAG, PartitionKeyFilter
 
 DATA_VERSION: Final = "data version"
@@ -50,6 +54,18 @@ class Outcome:
             description=f"Errors: {errors:,}; warnings: {warnings:,}",
             metadata=metadata,
         )
+
+
+def link_to(page: str) -> UrlMetadataValue:
+    """Return a link to a page of :mod:`irp_pipeline.pages`: at ``IRP_UI_URL``, else beside the UI that shows it.
+
+    Args:
+        page: the address of the page, relative to the host.
+    """
+    address = None
+    with suppress(settings.SettingsError):  # irp doctor names it; no step fails for a link
+        address = settings.ui_url()
+    return MetadataValue.url(f"{address or ''}{page}")
 
 
 def materialise(

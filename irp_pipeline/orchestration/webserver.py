@@ -17,6 +17,9 @@ websocket of another page            refused at the handshake   a script of anot
 
 A request without Origin comes from a program, and is let in: a browser always sends one with a request for a change.
 
+Behind the same door, under ``/irp``, are the pages of :mod:`irp_pipeline.pages`, which only read. Links to them may be
+on pages of others, such as mails.
+
 ``irp ui`` starts it. By itself, where daemon and code server are services of their own:
 ``python -m irp_pipeline.orchestration.webserver --port 3000 --workspace workspace.yaml``.
 
@@ -136,11 +139,13 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
     from dagster_webserver.version import __version__
 
     from irp_pipeline.orchestration import internals
+    from irp_pipeline.pages.application import routes
 
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         with internals.workspace(instance, workspace, __version__) as context:
             application = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
+            application.router.routes[:0] = routes()  # Dagster's last route takes any path
             config = uvicorn.Config(Door(application, hosts), log_level="warning", timeout_graceful_shutdown=3)
             with suppress(KeyboardInterrupt):  # uvicorn has shut down properly, and raises to report the signal
                 uvicorn.Server(config).run(sockets=[listening])

@@ -51,7 +51,8 @@ unset. The settings:
                            where the provider gives tokens to that client; default: the Platform asks for one
 ``IRP_UI_HOSTS``           host names that ``irp ui`` answers to besides ``localhost``, such as those of a proxy in
                            front of it, separated by commas (none)
-``IRP_UI_URL``             the address of the UI, such as ``https://irp.example.com``, for links in messages (no links)
+``IRP_UI_URL``             the address of the UI, such as ``https://irp.example.com``, for links in messages and assets
+                           (none in messages; assets link to the UI that shows them)
 ``IRP_MESSAGES``           who is told that a run failed or finished, or that a job is stuck: URLs of apprise such as
                            ``failed,stuck=mailto://…``, between blanks, or the path of a configuration file of apprise
                            (nobody; extra ``messages``)

@@ -323,7 +323,7 @@ def ui_hosts() -> list[str]:
 
 
 def ui_url() -> str | None:
-    """Return the address of the UI, for links in messages, without ``/`` at its end: ``IRP_UI_URL``, default none.
+    """Return the address of the UI, for links to it, without ``/`` at its end: ``IRP_UI_URL``, default none.
 
     Raises:
         SettingsError: it is not an address of the web, or holds a password.

@@ -196,6 +196,19 @@ class TestTheDoor:
         assert "LaunchRunSuccess" in answer[1], answer
         wait_until(lambda: status_of(cycle) == "ARCHIVED", "the own page has archived the cycle", ui.process)
 
+    def test_has_the_pages_of_cycles_behind_it_which_only_read(self, ui: Ui):
+        with schema_context(SCHEMA):
+            create_cycle("Q2-shown")
+        status, text = ui.answer("/irp/cycles")
+        assert (status, "Q2-shown" in text) == (200, True)
+        assert ui.answer("/irp")[0] == 200
+        assert "irp run Q2-shown" in ui.answer("/irp/cycles/Q2-shown", Sec_Fetch_Site="cross-site")[1]  # from a mail
+        assert ui.answer("/irp/cycles/none")[0] == 404
+        assert ui.answer("/irp/cycles", Host="evil.example")[0] == 421
+        assert ui.answer("/irp/cycles", {}, Content_Type="application/json")[0] == 405
+        assert ui.answer("/irp/cycles", {}, Content_Type="application/json", Origin="http://evil.example")[0] == 403
+        assert "__typename" in ui.ask("{__typename}")  # Dagster's own pages are where they were
+
     def test_says_in_one_line_why_it_is_closed(self, ui: Ui):
         status, text = ui.answer("/", Host="evil.example")
         assert (status, text.count("\n")) == (421, 1)
@@ -284,6 +297,7 @@ def test_the_webserver_by_itself_has_the_door_too(tmp_path: Path):
         assert status() == 200
         assert status(Host="irp.example.com") == 200
         assert status(Host="evil.example.com") == 421
+        assert page.answer("/irp/style.css")[0] == 200
         process.send(signal.SIGINT)
         assert process.end() == 0, process.output
 

@@ -5,7 +5,7 @@ The rows are made by the server, since a million calls of the helpers would take
 
 from dataclasses import dataclass
 
-from irp_pipeline.helpers.database import execute_command
+from irp_pipeline.helpers.database import execute_command, execute_scalar
 
 
 @dataclass(frozen=True)
@@ -122,3 +122,72 @@ def make_jobs(jobs: int, figures: int) -> None:
     )
     for table in ("configuration", "batch", "job_configuration", "job", "job_tracking_log", "analysis_result"):
         execute_command(f"VACUUM (ANALYZE) irp_{table}")
+
+
+def make_large_batch(cycle: str, jobs: int, segments: int) -> int:
+    """Give the batch of a cycle many more jobs, with figures of each, and let the server count the rows for its plans.
+
+    Args:
+        cycle: a cycle that :func:`make_jobs` gave a batch.
+        jobs: how many more jobs: analyses ``large 000001`` and on, with 51 figures each.
+        segments: how many segments by country and by occupancy the first of them has.
+
+    Returns:
+        The batch.
+    """
+    batch_id: int = execute_scalar(
+        """
+        SELECT b.id FROM irp_cycle c JOIN irp_configuration f ON f.cycle_id = c.id
+          JOIN irp_batch b ON b.configuration_id = f.id WHERE c.cycle_name = %s
+        """,
+        (cycle,),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job_configuration (batch_id, job_configuration_data)
+        SELECT %s, jsonb_build_object('name', 'large ' || lpad(n::text, 6, '0'), 'engine', 'recording')
+          FROM generate_series(1, %s) n
+        """,
+        (batch_id, jobs),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job (batch_id, job_configuration_id, status, request_data, submitted_ts, completed_ts)
+        SELECT batch_id, id, 'FINISHED', '{"exposure_hash": "0"}', now() - interval '1 min', now()
+          FROM irp_job_configuration WHERE batch_id = %s AND job_configuration_data ->> 'name' LIKE 'large %'
+        """,
+        (batch_id,),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_job_tracking_log (job_id, status) SELECT id, 'FINISHED' FROM irp_job WHERE batch_id = %s
+        """,
+        (batch_id,),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_analysis_result (batch_id, analysis_name, is_group, perspective, metric, return_period, loss,
+                                         currency, job_ids)
+        SELECT %s, 'large ' || lpad(n::text, 6, '0'), false, perspective, metric, years, n + coalesce(years, 0), 'GBP',
+               '{}'
+          FROM generate_series(1, %s) n, unnest(ARRAY['GUL', 'IL', 'RI']) perspective,
+               (SELECT 'AAL' AS metric, NULL::float8 AS years
+                UNION ALL SELECT metric, years FROM unnest(ARRAY['OEP', 'AEP']) metric,
+                  unnest(ARRAY[2, 5, 10, 50, 100, 200, 250, 1000]) years) figure
+        """,
+        (batch_id, jobs),
+    )
+    execute_command(
+        """
+        INSERT INTO irp_analysis_result (batch_id, analysis_name, is_group, perspective, metric, return_period, loss,
+                                         currency, job_ids, segment_by, segment)
+        SELECT %s, 'large 000001', false, perspective, metric, CASE metric WHEN 'OEP' THEN 100 END, n, 'GBP', '{}',
+               ARRAY[field], ARRAY[lpad(n::text, 6, '0')]
+          FROM generate_series(1, %s) n, unnest(ARRAY['GUL', 'IL', 'RI']) perspective,
+               unnest(ARRAY['AAL', 'OEP']) metric, unnest(ARRAY['CountryCode', 'OccupancyCode']) field
+        """,
+        (batch_id, segments),
+    )
+    for table in ("job_configuration", "job", "job_tracking_log", "analysis_result"):
+        execute_command(f"VACUUM (ANALYZE) irp_{table}")
+    return batch_id

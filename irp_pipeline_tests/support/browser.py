@@ -58,11 +58,11 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def open(self, page: Path, width: int, height: int, *, dark: bool = False) -> None:
-        """Load a file and wait until it is loaded.
+    def open(self, page: Path | str, width: int, height: int, *, dark: bool = False) -> None:
+        """Load a page and wait until it is loaded.
 
         Args:
-            page: the file.
+            page: a file, or an address.
             width: of the window, in CSS pixels.
             height: likewise.
             dark: whether the reader prefers dark pages.
@@ -72,7 +72,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", features=[scheme])
-        self.command("Page.navigate", url=page.as_uri())
+        self.command("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while self._next().get("method") != "Page.loadEventFired":
             pass
 
@@ -82,6 +82,14 @@ class Browser:
         if "exceptionDetails" in found:
             raise BrowserError(f"{expression}: {found['exceptionDetails']['text']}")
         return found["result"].get("value")
+
+    def faint_words(self) -> list[str]:
+        """Return the beginnings of elements whose words do not stand out from what is behind them.
+
+        WCAG 2.2, success criterion 1.4.3: a contrast of 4.5 or more.
+        """
+        found: list[str] = self.value_of(_FAINT)
+        return found
 
     def press_tab(self) -> None:
         """Press the Tab key."""
@@ -146,3 +154,25 @@ def _moved(descriptor: int) -> int:
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
     os.close(descriptor)
     return moved
+
+
+_FAINT = """(() => {
+    const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+    const isSeen = colour => parts(colour).length < 4 || parts(colour)[3] > 0;
+    const behind = element => {
+        while (element && !isSeen(getComputedStyle(element).backgroundColor)) element = element.parentElement;
+        return element ? getComputedStyle(element).backgroundColor : "rgb(255, 255, 255)";
+    };
+    const luminance = colour => parts(colour).slice(0, 3).map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+    const contrast = (one, other) => {
+        const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+    };
+    return [...document.querySelectorAll("main *")]
+        .filter(each => !each.closest("svg") && each.checkVisibility())
+        .filter(each => [...each.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim()))
+        .filter(each => contrast(getComputedStyle(each).color, behind(each)) < 4.5)
+        .map(each => each.outerHTML.slice(0, 100));
+})()"""

@@ -23,10 +23,11 @@ from irp_pipeline.helpers.result import CurveFiles, RecordedFigure, compute_resu
 from irp_pipeline.helpers.result.recorded import get_results, recorded_figures
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.losses import DECLARED_METRICS, LossError
-from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.asset_events import Outcome, link_to
 from irp_pipeline.orchestration.assets import LOSSES, SANITY_OF_LOSSES
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
+from irp_pipeline.pages.addresses import Addresses
 from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric, OedTable
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _main_figures(cycle: CycleOfRun, output: Mapping[str, Any]) -> dict[str, Any
         "analyses": output["analyses"],
         "groups": output["groups"],
         "currency": ", ".join(sorted({item.currency for item in recorded})),
+        "all figures": link_to(Addresses(cycle.schema).results(cycle.name)),
         **{name: item.figure.loss for item in recorded if (name := _name_of_main(item)) is not None},
     }
 

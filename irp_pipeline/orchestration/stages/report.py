@@ -14,11 +14,12 @@ from irp_pipeline.helpers.artefact import list_artefacts
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.sign_off import SignOffState
 from irp_pipeline.helpers.step import TrackedRun
-from irp_pipeline.orchestration.asset_events import Outcome
+from irp_pipeline.orchestration.asset_events import Outcome, link_to
 from irp_pipeline.orchestration.assets import APPROVAL
 from irp_pipeline.orchestration.assets import REPORT as REPORT_ASSET
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
+from irp_pipeline.pages.addresses import Addresses
 
 STAGE = StageSpec(6, "Report")
 _SIGN_OFF = "sign-off"
@@ -88,7 +89,8 @@ def _sign_off_outcome(output: Mapping[str, Any]) -> Outcome:
 def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, MetadataValue[Any]]:
     """Return the summary of the report, its chart, and where its page is.
 
-    The chart is apart: the UI shows short Markdown at once, and long Markdown only when it is asked for.
+    The link opens the report beside the UI. The chart is apart: the UI shows short Markdown at once, and
+    long Markdown only when it is asked for.
     """
     files = cycle.artefacts(REPORT)
     picture = _picture(files)
@@ -97,6 +99,7 @@ def _shown_report(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, Metadata
     return {
         "summary": MetadataValue.md(_summary(files)),
         **({} if picture is None else {"EP curves": MetadataValue.md(picture)}),
+        "page": link_to(Addresses(cycle.schema).report(cycle.name)),
         "report": MetadataValue.path(str(page)) if address is None else MetadataValue.url(address),
     }
 

@@ -22,9 +22,11 @@ from irp_pipeline.helpers.cycle import create_cycle
 from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.helpers.result import get_results, recorded_figures
 from irp_pipeline.orchestration import assets
+from irp_pipeline.orchestration.asset_events import link_to
 from irp_pipeline.orchestration.internals import PartitionKeyFilter
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.vocabulary import Metric, Perspective
+from irp_pipeline_tests.support.page_server import page_server
 from irp_pipeline_tests.support.small_engine import CYCLE, Launcher
 
 LATER = "Q2-2024"
@@ -106,6 +108,9 @@ def test_a_cycle_materialises_its_assets_with_its_figures_and_evaluates_its_chec
     assert Path(report["report"]) == folder / "report" / "report.html"
     assert report["summary"] == (folder / "report" / "report.md").read_text()
     assert "EP curves" not in report  # there are only losses at loss factors
+    with page_server() as pages:
+        assert pages.get(report["page"]).text == (folder / "report" / "report.html").read_text()
+        assert "Loss at factor 0.5" in pages.get(losses["all figures"]).text
 
     (totals,) = told.evaluations("control_totals")
     assert totals.passed
@@ -117,6 +122,15 @@ def test_a_cycle_materialises_its_assets_with_its_figures_and_evaluates_its_chec
     (sane,) = told.evaluations("sanity_of_losses")
     assert (sane.asset_key, sane.passed) == (AssetKey("losses"), True)
     assert sane.metadata["compared with"].value == "no earlier cycle"
+
+
+def test_links_to_pages_are_at_the_address_of_the_ui_if_there_is_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("IRP_UI_URL", raising=False)
+    assert link_to("/irp/cycles").value == "/irp/cycles"
+    monkeypatch.setenv("IRP_UI_URL", "https://irp.example.com/")
+    assert link_to("/irp/cycles").value == "https://irp.example.com/irp/cycles"
+    monkeypatch.setenv("IRP_UI_URL", "not an address")
+    assert link_to("/irp/cycles").value == "/irp/cycles"
 
 
 def test_a_skipped_step_tells_nothing_new_and_changed_content_is_told(launch, folder, told):
