@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from irp_pipeline.helpers.cycle import Cycle
 
 
-def _check_schema(name: str | None) -> str | None:
+def check_schema(name: str | None) -> str | None:
+    """Return the name if a schema can have it: the callback of an option."""
     from irp_pipeline.helpers.db_context import check_schema_name
 
     if name is None:
@@ -50,7 +51,7 @@ DbSchema = Annotated[
         "--db-schema",
         metavar="SCHEMA",
         help="The PostgreSQL schema to work in; default: DB_SCHEMA, or public.",
-        callback=_check_schema,
+        callback=check_schema,
     ),
 ]
 
@@ -68,7 +69,7 @@ CycleName = Annotated[
 
 SchemaName = Annotated[
     str | None,
-    typer.Argument(metavar="SCHEMA", help="Name of the schema.", callback=_check_schema),
+    typer.Argument(metavar="SCHEMA", help="Name of the schema.", callback=check_schema),
 ]
 
 
