@@ -37,7 +37,21 @@ def check_cycle(ctx: typer.Context, name: str | None) -> str | None:
     try:
         return check_cycle_name(name)
     except CycleError as error:
+        if _is_on_record(ctx, name):
+            return name
         raise typer.BadParameter(str(error)) from None
+
+
+def _is_on_record(ctx: typer.Context, name: str) -> bool:
+    """Tell whether there is a cycle of a name that a new one cannot have: an adopted one keeps its name."""
+    from irp_pipeline.errors import IrpError
+    from irp_pipeline.helpers.cycle_lookup import find_cycle as cycle_on_record
+
+    try:
+        with working_in(ctx.params.get("db_schema")):
+            return cycle_on_record(name) is not None
+    except IrpError:
+        return False
 
 
 def check_cycle_names(ctx: typer.Context, names: list[str] | None) -> list[str]:
@@ -52,6 +66,7 @@ DbSchema = Annotated[
         metavar="SCHEMA",
         help="The PostgreSQL schema to work in; default: DB_SCHEMA, or public.",
         callback=check_schema,
+        is_eager=True,  # the names of cycles are looked up in it
     ),
 ]
 

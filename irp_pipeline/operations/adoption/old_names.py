@@ -7,7 +7,7 @@ written, so it cannot call itself. The enum types stay as well, and can be compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import sqlalchemy as sa
@@ -53,6 +53,11 @@ _ALSO: Final[Mapping[str, str]] = {
     NEW.job_counts := coalesce(NEW.job_counts, '{}');
     NEW.recon_summary := NEW.job_counts;""",
 }
+
+
+def are_among(columns: Mapping[str, Collection[str]]) -> bool:
+    """Tell whether old columns are among those of some tables, by the name of the table."""
+    return any(column.name in columns.get(table.name, ()) for table in OLD_TABLES for column in table.staying)
 
 
 def add_columns(connection: sa.Connection, schema: str) -> None:

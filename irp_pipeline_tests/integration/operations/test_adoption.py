@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -20,6 +21,8 @@ from irp_pipeline.operations.adoption import AdoptionError, adopt, adopting, is_
 from irp_pipeline.operations.adoption.old_names import TRIGGER
 from irp_pipeline.operations.adoption.old_tables import ENUM_TYPES, OLD_TABLES
 from irp_pipeline.operations.adoption.rows import NO_REASON, all_repairs
+from irp_pipeline.operations.backup import back_up
+from irp_pipeline.operations.restore import restore
 from irp_pipeline.postgres import schemas
 from irp_pipeline_tests.support.blocks import ROOT
 from irp_pipeline_tests.support.command import Run
@@ -621,6 +624,37 @@ def test_show_shows_what_was_kept(old: str, irp: Run) -> None:
     assert kept["irp_step", 812] == {"requires_batch": True}
     assert {"repaired": {"doubled_run_number": {"run_num": 1}}} in kept.values()
     assert "doubled_run_number" in irp("cycle", "show", "Q1-2024", "--db-schema", old).stdout
+
+
+def test_a_cycle_with_an_unusual_name_can_be_shown(old: str, irp: Run) -> None:
+    ask(old, "UPDATE irp_cycle SET cycle_name = 'Q3 2023/final' WHERE id = 3")
+    adopt(old)
+    assert "unusual_name" in irp("cycle", "show", "Q3 2023/final", "--db-schema", old).stdout
+    assert "Q3 2023/final" in irp("cycle", "list", "--db-schema", old).stdout
+    irp("status", "Q3 2023/final", "--db-schema", old)
+    irp("batch", "list", "Q3 2023/final", "--db-schema", old)
+    irp("cycle", "show", "Q4 2023/final", "--db-schema", old, status=2)
+    irp("cycle", "create", "Q3 2023/final", "--db-schema", old, status=1)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        ask(old, "INSERT INTO irp_cycle (cycle_name) VALUES ('Q4 2023/final')")
+
+
+@pytest.mark.parametrize("replaced", ["nothing", "a fresh schema", "itself"])
+def test_a_backup_of_an_adopted_schema_is_restored_with_its_old_names(old: str, tmp_path: Path, replaced: str) -> None:
+    adopt(old)
+    with schema_context(old):
+        back_up(tmp_path / "irp.zip")
+    ask(old, "DROP TABLE approval")  # rows that it refers to are not replaced
+    target = old if replaced == "itself" else COPY
+    if replaced == "a fresh schema":
+        init_database(COPY)
+    content = old_content(old)
+    ask(old, "UPDATE irp_job SET last_error = 'changed since'")
+    restore(tmp_path / "irp.zip", target, replace=replaced != "nothing", force=True)
+    assert old_content(target) == content
+    ask(target, "UPDATE irp_job SET last_error = 'in step' WHERE id = 1")
+    assert ask(target, "SELECT error_message FROM irp_job WHERE id = 1") == [("in step",)]
+    assert ask(target, "SELECT count(*) FROM irp_cycle WHERE status = 'ACTIVE'::cycle_status_enum") == [(1,)]
 
 
 def test_the_page_lists_every_repair() -> None:
