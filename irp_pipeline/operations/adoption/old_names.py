@@ -12,6 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from irp_pipeline.helpers.configuration import ADOPTED
 from irp_pipeline.operations.adoption.old_tables import ENUM_TYPES, OLD_TABLES
 from irp_pipeline.operations.adoption.rows import NO_REASON, execute
 from irp_pipeline.postgres.statements import quote_identifier
@@ -34,9 +35,9 @@ _ALSO: Final[Mapping[str, str]] = {
         EXECUTE format('UPDATE %I.irp_step SET last_run_num = $1 WHERE id = $2 AND last_run_num < $1', TG_TABLE_SCHEMA)
           USING NEW.run_num, NEW.step_id;
     END IF;""",
-    "irp_configuration": """
+    "irp_configuration": f"""
     NEW.data_folder := coalesce(NEW.data_folder, '.');
-    NEW.file_hash := coalesce(NEW.file_hash, 'adopted:' || encode(sha256(convert_to(
+    NEW.file_hash := coalesce(NEW.file_hash, '{ADOPTED}' || encode(sha256(convert_to(
         coalesce(NEW.configuration_data::text, ''), 'UTF8')), 'hex'));""",
     "irp_batch": _TOUCH,
     "irp_job_configuration": f"""

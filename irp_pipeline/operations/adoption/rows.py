@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from irp_pipeline.helpers.configuration import ADOPTED
 from irp_pipeline.operations.adoption.old_tables import OLD_TABLES, OldSchema, OldTable
 from irp_pipeline.operations.records import set_next_values
 from irp_pipeline.postgres.statements import quote_identifier
@@ -146,7 +147,7 @@ COPYING: Final[Mapping[str, Copying]] = {
     "irp_configuration": Copying(
         {
             "file_hash": (
-                "'adopted:' || encode(sha256(convert_to(coalesce(o.configuration_data::text, ''), 'UTF8')), 'hex')"
+                f"'{ADOPTED}' || encode(sha256(convert_to(coalesce(o.configuration_data::text, ''), 'UTF8')), 'hex')"
             ),
             "data_folder": (
                 "CASE WHEN o.configuration_file_name LIKE '/%' "

@@ -12,7 +12,23 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from irp_pipeline.helpers.cycle import create_cycle, get_active_cycle, get_cycle_by_name, list_cycle_names
+from irp_pipeline.engines import JobPhase
+from irp_pipeline.helpers.batch import ensure_batch, recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.configuration import (
+    ConfigurationError,
+    LoadedWorkbook,
+    activate_configuration,
+    find_active_configuration,
+)
+from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.cycle import (
+    CycleError,
+    archive_cycle,
+    create_cycle,
+    get_active_cycle,
+    get_cycle_by_name,
+    list_cycle_names,
+)
 from irp_pipeline.helpers.database import DatabaseError, dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.stage import get_or_create_stage
@@ -34,6 +50,13 @@ from irp_pipeline_tests.support.old_database import (
     drop_old_schema,
     everything_in,
     make_old_schema,
+)
+from irp_pipeline_tests.support.recording_engine import (
+    PORTFOLIO,
+    analyses,
+    engine_of,
+    recording_engine,
+    write_portfolio,
 )
 
 pytestmark = [
@@ -580,6 +603,32 @@ def test_an_open_cycle_goes_on_with_the_helpers(old: str) -> None:
         run_id, run_num = create_step_run(812, "Zoë")
         assert run_num == 5
         assert update_step_run(run_id, "COMPLETED", output_data={"rows": 1})
+
+
+def test_an_open_cycle_gets_a_workbook_and_its_jobs_run(old: str, tmp_path: Path) -> None:
+    adopt(old)
+    with schema_context(old), recording_engine(tmp_path):
+        before = find_active_configuration(8)
+        assert before is not None
+        with pytest.raises(ConfigurationError, match="of the old framework"):
+            before.workbook()
+        write_portfolio("Q1-2024")
+        data = {"metadata": {"currency": "EUR"}, "portfolios": [{"name": PORTFOLIO}], "analyses": analyses(2)}
+        workbook = LoadedWorkbook(tmp_path / "configuration.xlsx", "of a new workbook", data)
+        configuration = activate_configuration(8, workbook)
+        batch = ensure_batch("analysis", configuration, get_or_create_step(81, 3, "Create batches"))
+        assert submit_batch(batch) == 2
+        for key in engine_of("Q1-2024").requests():
+            engine_of("Q1-2024").let(key, JobPhase.FINISHED)
+        track_batch(batch)
+        assert recon_batch(batch) is BatchStatus.COMPLETED
+        # The jobs at the vendor count as being at work, until they are ended here.
+        with pytest.raises(CycleError, match="at work"):
+            archive_cycle(8)
+        assert archive_cycle(8, force=True)
+        assert ask(old, "SELECT count(*) FROM irp_job WHERE status = 'RUNNING' AND batch_id > 800") == [(0,)]
+    last = ask(old, "SELECT last_error, updated_ts IS NOT NULL FROM irp_job WHERE batch_id = %s", batch)
+    assert last == [(None, True)] * 2
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
