@@ -187,7 +187,7 @@ def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: boo
     from irp_pipeline.helpers.database import init_database
     from irp_pipeline.postgres.schemas import latest_version
 
-    init_database(schema, force)
+    init_database(schema, force=force)
     after = latest_version()
     if as_json:
         output.print_json({"schema": schema, "version": after, "version_before": before, "changed": before != after})
