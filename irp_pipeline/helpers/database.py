@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema
-from irp_pipeline.postgres.connections import dispose_engine, get_engine
+from irp_pipeline.postgres import connections
+from irp_pipeline.postgres.connections import dispose_engine
 from irp_pipeline.postgres.context import schema_argument
 from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor
 from irp_pipeline.postgres.errors import DatabaseError
@@ -53,6 +54,25 @@ __all__ = [
     "init_database",
     "transaction",
 ]
+
+
+def get_engine(schema: str | None = None) -> sa.Engine:
+    """Return the process's only SQLAlchemy engine, as :func:`irp_pipeline.postgres.connections.get_engine` does.
+
+    Args:
+        schema: of the old framework: an engine has no schema, so anything but that of the context is refused.
+
+    Raises:
+        DatabaseError: another schema than that of the context.
+        SettingsError: the environment names no usable database.
+        EmbeddedServerError: the embedded server does not start.
+    """
+    if schema is not None and schema != get_current_schema():
+        raise DatabaseError(
+            "An engine has no schema: each statement runs in that of its sender. Use `with "
+            f"schema_context({schema!r}):` around the statements, and get_engine() without an argument"
+        )
+    return connections.get_engine()
 
 
 def init_database(schema: str | None = None, sql_file_name: str | None = None, *, force: bool = False) -> bool:

@@ -119,6 +119,9 @@ def test_database(test_schema: str) -> None:
     assert used("database.view_exists", "irp_cycle") is False
     with used("database.transaction_context"):
         execute_command("INSERT INTO irp_cycle (cycle_name) VALUES ('Q1')")
+    assert old("database.get_engine")(test_schema) is old("database.get_engine")()
+    with pytest.raises(IrpError, match="An engine has no schema"):
+        old("database.get_engine")("another")
     assert old("database.init_database")(schema=test_schema) is True
     with pytest.warns(DeprecationWarning, match="ignores sql_file_name"):
         assert old("database.init_database")(test_schema, "init_database.sql") is True

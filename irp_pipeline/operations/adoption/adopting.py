@@ -125,7 +125,7 @@ def _adopt(connection: sa.Connection, schema: str, target: str) -> Adoption:
         )
     _lock(connection, old, "ACCESS EXCLUSIVE" if in_place else "SHARE")
     refuse_what_has_no_repair(connection, old)
-    around = surroundings.read_surroundings(connection, old) if in_place else surroundings.Surroundings((), (), (), ())
+    around = surroundings.read_surroundings(connection, old) if in_place else surroundings.NOTHING_AROUND
     if in_place:
         surroundings.remove(connection, around)
         old = _move_away(connection, old)
@@ -137,6 +137,8 @@ def _adopt(connection: sa.Connection, schema: str, target: str) -> Adoption:
     if in_place:
         _drop(connection, old)
     old_names.add_triggers(connection, target)
+    for kind in around.enum_types:
+        old_names.let_be_text(connection, kind)
     renamed = surroundings.restore(connection, around, target)
     return Adoption(
         source=schema,

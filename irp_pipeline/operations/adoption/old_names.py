@@ -118,6 +118,16 @@ def _keep_type(connection: sa.Connection, schema: str, name: str, labels: tuple[
     kind, listed = _qualified(schema, name), ", ".join(f"'{label}'" for label in labels)
     if connection.exec_driver_sql("SELECT to_regtype(%s)", (kind,)).scalar() is None:
         execute(connection, f"CREATE TYPE {kind} AS ENUM ({listed})")
+    let_be_text(connection, kind)
+
+
+def let_be_text(connection: sa.Connection, kind: str) -> None:
+    """Make sure that an enum type can be compared with text.
+
+    Args:
+        connection: with an open transaction.
+        kind: the type, as it is written in a statement.
+    """
     has_cast = connection.exec_driver_sql(
         """
         SELECT EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castsource = %s::regtype AND casttarget = 'text'::regtype)

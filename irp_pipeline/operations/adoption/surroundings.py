@@ -61,6 +61,12 @@ _RIGHTS: Final = """
       FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
      WHERE c.oid = ANY(%s::oid[]) AND a.grantee <> c.relowner
 """
+_ENUM_TYPES: Final = """
+    SELECT DISTINCT t.oid::regtype::text
+      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = ANY(%s::oid[]) AND NOT a.attisdropped AND t.typtype = 'e'
+     ORDER BY 1
+"""
 _ENABLED: Final = {"D": "DISABLE TRIGGER", "R": "ENABLE REPLICA TRIGGER", "A": "ENABLE ALWAYS TRIGGER"}
 
 
@@ -125,6 +131,11 @@ class Surroundings:
     foreign_keys: tuple[ForeignKey, ...]
     triggers: tuple[Trigger, ...]
     rights: tuple[tuple[str, Right], ...]
+    enum_types: tuple[str, ...]
+    """The enum types of the old columns, which views compare with. They may be in another schema."""
+
+
+NOTHING_AROUND: Final = Surroundings((), (), (), (), ())
 
 
 def read_surroundings(connection: sa.Connection, old: OldSchema) -> Surroundings:
@@ -165,6 +176,7 @@ def read_surroundings(connection: sa.Connection, old: OldSchema) -> Surroundings
         foreign_keys=tuple(ForeignKey(**row) for row in _mappings(connection, _FOREIGN_KEYS, oids, oids)),
         triggers=tuple(Trigger(**row) for row in _mappings(connection, _TRIGGERS, oids)),
         rights=tuple((tables[oid], right) for oid in oids for right in rights.get(oid, ())),
+        enum_types=tuple(connection.exec_driver_sql(_ENUM_TYPES, (oids,)).scalars()),
     )
 
 

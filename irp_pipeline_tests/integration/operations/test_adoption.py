@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+from irp_pipeline import settings
 from irp_pipeline.engines import JobPhase
-from irp_pipeline.helpers.batch import ensure_batch, recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.batch import batches_under_way, ensure_batch, recon_batch, submit_batch, track_batch
 from irp_pipeline.helpers.configuration import (
     ConfigurationError,
     LoadedWorkbook,
@@ -31,6 +33,7 @@ from irp_pipeline.helpers.cycle import (
 )
 from irp_pipeline.helpers.database import DatabaseError, dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.helpers.messages import stuck_jobs, waiting_batches
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
 from irp_pipeline.operations.adoption import AdoptionError, adopt, adopting, is_of_old_framework
@@ -460,6 +463,66 @@ def test_foreign_keys_views_and_triggers_of_the_team_go_on(old: str) -> None:
     assert ask(old, "SELECT * FROM approval") == []
 
 
+def test_materialised_views_options_and_types_in_another_schema_stay(old: str) -> None:
+    with connected(old) as cursor:
+        cursor.execute(
+            f"""
+            CREATE MATERIALIZED VIEW per_status AS SELECT status, count(*) AS jobs FROM irp_job GROUP BY status;
+            CREATE UNIQUE INDEX per_status_once ON per_status (status);
+            CREATE VIEW failed WITH (security_barrier = true) AS
+            SELECT id FROM irp_job WHERE status = ANY(ARRAY['FAILED', 'ERROR']::job_status_enum[]);
+            CREATE SCHEMA {COPY};
+            ALTER TYPE job_status_enum SET SCHEMA {COPY};
+            """
+        )
+    adopt(old)
+    assert len(ask(old, "SELECT * FROM per_status")) == 11
+    ask(old, "REFRESH MATERIALIZED VIEW CONCURRENTLY per_status")
+    assert ask(old, "SELECT count(*) FROM failed") == [(32,)]
+    assert ask(old, "SELECT reloptions FROM pg_class WHERE oid = 'failed'::regclass") == [(["security_barrier=true"],)]
+
+
+def test_names_that_must_be_quoted_are() -> None:
+    odd = f'Old "%s" {SCHEMA}'
+    quoted = odd.replace('"', '""')
+    make_old_schema(quoted, team=TEAM)
+    try:
+        assert adopt(odd, dry_run=True) == adopt(odd)
+        assert ask(quoted, "SELECT count(*) FROM v_irp_job") == [(192,)]
+        ask(quoted, "UPDATE irp_job SET last_error = 'x' WHERE id = 1")
+        assert ask(quoted, "SELECT error_message FROM irp_job WHERE id = 1") == [("x",)]
+    finally:
+        drop_old_schema(quoted)
+
+
+def test_the_owner_of_the_tables_adopts_public_without_being_a_superuser(monkeypatch: pytest.MonkeyPatch) -> None:
+    role, admin = f"old_owner_{os.getpid()}", settings.database_url()
+
+    def as_administrator(statement: str) -> None:
+        with closing(
+            psycopg2.connect(admin.set(drivername="postgresql").render_as_string(hide_password=False))
+        ) as made:
+            made.autocommit = True
+            made.cursor().execute(statement)
+
+    as_administrator(f"CREATE ROLE {role} LOGIN PASSWORD 'made-up'")
+    as_administrator(f"CREATE DATABASE {role} OWNER {role}")
+    try:
+        own = admin.set(username=role, password="made-up", database=role)
+        monkeypatch.setenv("IRP_DATABASE_URL", own.render_as_string(hide_password=False))
+        dispose_engine()
+        make_old_schema("public", team=TEAM)
+        content = old_content("public")
+        adopt("public")
+        assert old_content("public") == content
+        with schema_context("public"):
+            assert get_active_cycle() is not None
+    finally:
+        dispose_engine()
+        as_administrator(f"DROP DATABASE {role} WITH (FORCE)")
+        as_administrator(f"DROP ROLE {role}")
+
+
 def test_rights_of_other_roles_stay(old: str) -> None:
     role = f"reader_{os.getpid()}"
     with connected(old) as cursor:
@@ -595,6 +658,8 @@ def test_old_clients_that_count_runs_themselves_and_ours_take_turns(old: str) ->
 def test_an_open_cycle_goes_on_with_the_helpers(old: str) -> None:
     adopt(old)
     with schema_context(old):
+        # Nobody waits for the jobs at the vendor.
+        assert (batches_under_way(), stuck_jobs(), waiting_batches()) == ([], [], [])
         cycle = get_active_cycle()
         assert cycle is not None
         assert (cycle["id"], cycle["cycle_name"]) == (8, "Q1-2024")
