@@ -211,18 +211,36 @@ def restore(connection: sa.Connection, around: Surroundings, schema: str) -> dic
         if trigger.enabled in _ENABLED:
             how = _ENABLED[trigger.enabled]
             execute(connection, f"ALTER TABLE {trigger.table} {how} {quote_identifier(trigger.name)}")
-    return {
-        f"{view.schema}.{view.name}": f"{view.schema}.{name}"
-        for view in around.views
-        if (name := _restore_view(connection, view)) != view.name
+    return _restore_views(connection, around.views)
+
+
+def _restore_views(connection: sa.Connection, views: Iterable[View]) -> dict[str, str]:
+    """Make views anew. One whose name a relation of ours has gets another one; views that read it follow it."""
+    views = tuple(views)
+    aside = {
+        view: f"irp_aside_{number}"
+        for number, view in enumerate(views)
+        if _exists(connection, _qualified(view.schema, view.name))
     }
+    for view, name in aside.items():
+        execute(connection, f"ALTER TABLE {_qualified(view.schema, view.name)} RENAME TO {quote_identifier(name)}")
+    for view in views:
+        _restore_view(connection, view)
+    renamed = {}
+    for view, name in aside.items():
+        new = view.name + TAKEN_NAME_ENDING
+        while _exists(connection, _qualified(view.schema, new)):
+            new += TAKEN_NAME_ENDING
+        relation = _qualified(view.schema, view.name)
+        execute(connection, f"ALTER {view.kind} {relation} RENAME TO {quote_identifier(new)}")
+        ours = _qualified(view.schema, name)
+        execute(connection, f"ALTER TABLE {ours} RENAME TO {quote_identifier(view.name)}")
+        renamed[f"{view.schema}.{view.name}"] = f"{view.schema}.{new}"
+    return renamed
 
 
-def _restore_view(connection: sa.Connection, view: View) -> str:
-    name = view.name
-    while connection.exec_driver_sql("SELECT to_regclass(%s)", (_qualified(view.schema, name),)).scalar() is not None:
-        name += TAKEN_NAME_ENDING
-    relation = _qualified(view.schema, name)
+def _restore_view(connection: sa.Connection, view: View) -> None:
+    relation = _qualified(view.schema, view.name)
     options = f" WITH ({', '.join(view.options)})" if view.options else ""
     what = f"the view {view.schema}.{view.name}"
     _make(connection, f"CREATE {view.kind} {relation}{options} AS {view.definition}", what)
@@ -232,7 +250,10 @@ def _restore_view(connection: sa.Connection, view: View) -> str:
         execute(connection, right.grant(relation))
     if view.owner != connection.exec_driver_sql("SELECT current_user::text").scalar():
         execute(connection, f"ALTER {view.kind} {relation} OWNER TO {quote_identifier(view.owner)}")
-    return name
+
+
+def _exists(connection: sa.Connection, relation: str) -> bool:
+    return connection.exec_driver_sql("SELECT to_regclass(%s)", (relation,)).scalar() is not None
 
 
 def _make(connection: sa.Connection, statement: str, what: str) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.messages import stuck_jobs, waiting_batches
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
-from irp_pipeline.operations.adoption import AdoptionError, adopt, adopting, is_of_old_framework
+from irp_pipeline.operations.adoption import Adoption, AdoptionError, adopt, adopting, is_of_old_framework
 from irp_pipeline.operations.adoption.old_names import TRIGGER
 from irp_pipeline.operations.adoption.old_tables import ENUM_TYPES, OLD_TABLES
 from irp_pipeline.operations.adoption.rows import NO_REASON, all_repairs
@@ -206,6 +207,14 @@ def test_a_second_time_changes_nothing(old: str) -> None:
     assert everything_in(old) == before
     init_database(old)
     assert everything_in(old) == before
+
+
+def test_of_two_at_once_one_adopts_and_the_other_finds_it_done(old: str) -> None:
+    content = old_content(old)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(adopt, [old, old]))
+    assert sorted(found.was_done for found in done) == [False, True]
+    assert old_content(old) == content
 
 
 def test_a_rehearsal_says_the_same_and_changes_nothing(old: str) -> None:
@@ -447,12 +456,18 @@ def test_rows_without_a_repair_are_listed_and_nothing_is_changed(old: str) -> No
 # --- what the team has built ---------------------------------------------------------------------------------------
 
 
+def name_now(done: Adoption, view: str) -> str:
+    """Return the name of a view of the team: another one, if we have one of that name."""
+    return (done.renamed_views or {}).get(view, view)
+
+
 def test_foreign_keys_views_and_triggers_of_the_team_go_on(old: str) -> None:
     views = [ask(old, f"SELECT v::text FROM {name} v ORDER BY 1") for name in ("v_irp_job", "v_irp_cycle")]
     approvals = ask(old, "SELECT cycle, job_id, remark FROM approval ORDER BY job_id")
     done = adopt(old)
     assert done.views == (f"{old}.v_irp_job", f"{old}.v_irp_cycle")
-    assert [ask(old, f"SELECT v::text FROM {name} v ORDER BY 1") for name in ("v_irp_job", "v_irp_cycle")] == views
+    names = [name_now(done, view) for view in done.views]
+    assert [ask(old, f"SELECT v::text FROM {name} v ORDER BY 1") for name in names] == views
     assert ask(old, "SELECT cycle, job_id, remark FROM approval ORDER BY job_id") == approvals
     with pytest.raises(psycopg2.errors.ForeignKeyViolation), connected(old) as cursor:
         cursor.execute("INSERT INTO approval VALUES (424242)")
@@ -488,7 +503,7 @@ def test_names_that_must_be_quoted_are() -> None:
     make_old_schema(quoted, team=TEAM)
     try:
         assert adopt(odd, dry_run=True) == adopt(odd)
-        assert ask(quoted, "SELECT count(*) FROM v_irp_job") == [(192,)]
+        assert ask(quoted, "SELECT count(*) FROM irp_job") == [(208,)]
         ask(quoted, "UPDATE irp_job SET last_error = 'x' WHERE id = 1")
         assert ask(quoted, "SELECT error_message FROM irp_job WHERE id = 1") == [("x",)]
     finally:
@@ -529,10 +544,11 @@ def test_rights_of_other_roles_stay(old: str) -> None:
         cursor.execute(f"CREATE ROLE {role}; GRANT SELECT ON irp_cycle, v_irp_job TO {role}")
         cursor.execute("GRANT UPDATE ON irp_job TO PUBLIC")
     try:
-        adopt(old)
+        done = adopt(old)
         query = "SELECT has_table_privilege(%s, %s, %s)"
         wanted = [("irp_cycle", "SELECT", True), ("irp_cycle", "UPDATE", False), ("irp_job", "UPDATE", True)]
-        for table, right, has in [*wanted, ("v_irp_job", "SELECT", True), ("v_irp_cycle", "SELECT", False)]:
+        jobs, cycles = (name_now(done, f"{old}.{name}") for name in ("v_irp_job", "v_irp_cycle"))
+        for table, right, has in [*wanted, (jobs, "SELECT", True), (cycles, "SELECT", False)]:
             assert ask(old, query, role, table, right) == [(has,)]
     finally:
         ask(old, f"DROP OWNED BY {role}; DROP ROLE {role}")
@@ -550,9 +566,12 @@ def test_a_view_that_cannot_be_made_anew_is_named_and_nothing_is_changed(old: st
 def test_a_view_of_a_name_that_we_have_gets_another_one(old: str) -> None:
     with connected(old) as cursor:
         cursor.execute("CREATE VIEW irp_message AS SELECT cycle_name FROM irp_cycle")
+        cursor.execute("CREATE VIEW reads_it AS SELECT upper(cycle_name) AS name FROM irp_message")
     done = adopt(old)
-    assert done.renamed_views == {f"{old}.irp_message": f"{old}.irp_message_before"}
+    assert name_now(done, f"{old}.irp_message") == f"{old}.irp_message_before"
     assert len(ask(old, "SELECT * FROM irp_message_before")) == 3
+    assert len(ask(old, "SELECT name FROM reads_it")) == 3
+    assert ask(old, "SELECT message_key FROM irp_message") == []
 
 
 def test_whatever_else_depends_on_the_tables_is_named(old: str) -> None:
