@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,25 +16,37 @@ import pytest
 import sqlalchemy as sa
 
 from irp_pipeline import settings
+from irp_pipeline.demo import write_sample
 from irp_pipeline.engines import JobPhase
-from irp_pipeline.helpers.batch import batches_under_way, ensure_batch, recon_batch, submit_batch, track_batch
+from irp_pipeline.helpers.batch import (
+    batches_of_cycle,
+    batches_under_way,
+    ensure_batch,
+    find_current_batch,
+    jobs_of_batch,
+    recon_batch,
+    submit_batch,
+    track_batch,
+)
 from irp_pipeline.helpers.configuration import (
     ConfigurationError,
     LoadedWorkbook,
     activate_configuration,
     find_active_configuration,
 )
-from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import (
     CycleError,
     archive_cycle,
     create_cycle,
     get_active_cycle,
     get_cycle_by_name,
+    get_step_history,
     list_cycle_names,
 )
 from irp_pipeline.helpers.database import DatabaseError, dispose_engine, init_database
 from irp_pipeline.helpers.db_context import schema_context
+from irp_pipeline.helpers.job import skip_job
 from irp_pipeline.helpers.messages import stuck_jobs, waiting_batches
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import create_step_run, get_or_create_step, track_step, update_step_run
@@ -706,13 +719,47 @@ def test_an_open_cycle_gets_a_workbook_and_its_jobs_run(old: str, tmp_path: Path
             engine_of("Q1-2024").let(key, JobPhase.FINISHED)
         track_batch(batch)
         assert recon_batch(batch) is BatchStatus.COMPLETED
-        # The jobs at the vendor count as being at work, until they are ended here.
+        # The jobs at the vendor count as being at work, until somebody says how they ended, or leaves them out.
+        running = [job.id for job in jobs_of_batch(802) if job.status is JobStatus.RUNNING]
+        skip_job(running[0], "stays at the vendor")
+        assert ask(old, "SELECT skipped FROM irp_job WHERE id = %s", running[0]) == [(True,)]
         with pytest.raises(CycleError, match="at work"):
             archive_cycle(8)
         assert archive_cycle(8, force=True)
         assert ask(old, "SELECT count(*) FROM irp_job WHERE status = 'RUNNING' AND batch_id > 800") == [(0,)]
     last = ask(old, "SELECT last_error, updated_ts IS NOT NULL FROM irp_job WHERE batch_id = %s", batch)
     assert last == [(None, True)] * 2
+
+
+def test_an_open_cycle_goes_on_in_the_pipeline(old: str) -> None:
+    from dagster import DagsterInstance
+
+    from irp_pipeline.definitions import definitions
+
+    adopt(old)
+    settings.make_irp_home()
+    folder = settings.cycle_dir(old, "Q1-2024")
+    write_sample(folder)
+    try:
+        with DagsterInstance.ephemeral() as instance:
+            result = definitions.get_job_def("run_cycle").execute_in_process(
+                run_config={
+                    "resources": {"database": {"config": {"db_schema": old}}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                instance=instance,
+                tags={"dagster/partition": "Q1-2024"},
+                op_selection=["setup", "extract", "process"],
+                raise_on_error=False,
+            )
+        assert result.success
+        with schema_context(old):
+            history = get_step_history("Q1-2024")
+            assert set(history["step_name"]) >= {"Step 1", "Create batches", "Build portfolios"}
+            assert find_current_batch(8) is not None
+            assert [batch.id for batch in batches_of_cycle(8)][:3] == [801, 802, 803]
+    finally:
+        shutil.rmtree(folder)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
