@@ -8,6 +8,9 @@
     pytest -p irp_pipeline.compat
     %load_ext irp_pipeline.notebook
 
+Names that only the old framework had come from :mod:`irp_pipeline.old_framework`: its functions work and name what
+replaces them, or raise an error when they are called.
+
 From then on, Python no longer finds a folder ``helpers`` on ``sys.path``, such as that of the old workspace, not even
 for modules that this package does not have.
 """
@@ -22,11 +25,13 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 OLD_NAME = "helpers"
 """The name that old code uses for the package."""
 
 _PACKAGE = "irp_pipeline.helpers"
+_OLD_PACKAGE = "irp_pipeline.old_framework"
 _USAGE = "usage: python -m irp_pipeline.compat script.py [argument ...]"
 
 
@@ -55,8 +60,11 @@ def deactivate() -> None:
     """Remove the name ``helpers`` again. Modules that were imported under it stay imported."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     for name in [name for name in sys.modules if _is_old(name)]:
-        if sys.modules[name] is sys.modules.get(_new(name)):
+        module = sys.modules[name]
+        if module in (sys.modules.get(_new(name)), sys.modules.get(_old(name))):
             del sys.modules[name]
+        if isinstance(fallback := module.__dict__.get("__getattr__"), _OldNames):
+            fallback.remove_from(module)
 
 
 class _Finder(MetaPathFinder):
@@ -67,20 +75,30 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if not _is_old(fullname):
             return None
-        found = importlib.util.find_spec(_new(fullname))
+        name = _new(fullname)
+        found = importlib.util.find_spec(name)
+        if found is None:  # a module that only the old framework had
+            name = _old(fullname)
+            found = _found(name)
         if found is None:
             return None
-        spec = ModuleSpec(fullname, _Alias(), origin=found.origin)
+        spec = ModuleSpec(fullname, _Alias(name), origin=found.origin)
         spec.submodule_search_locations = found.submodule_search_locations
         return spec
 
 
 class _Alias(Loader):
-    """Returns the module of this package instead of a new one."""
+    """Returns the module of this package instead of a new one, with the old names that it does not have."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(_new(spec.name))
+        module = importlib.import_module(self._name)
         spec.loader_state = module.__spec__
+        old = _old(spec.name)
+        if old not in {self._name, _OLD_PACKAGE} and _found(old) is not None:
+            _OldNames(module, old).add_to(module)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -91,12 +109,57 @@ class _Alias(Loader):
             module.__spec__ = alias.loader_state
 
 
+class _OldNames:
+    """Finds the names of the old framework that a module of this package does not have, each when it is first used."""
+
+    def __init__(self, module: ModuleType, old: str) -> None:
+        self._own = module.__dict__.get("__getattr__")
+        self._module = module
+        self._old = old
+
+    def add_to(self, module: ModuleType) -> None:
+        if not isinstance(self._own, _OldNames):
+            module.__getattr__ = self  # type: ignore[method-assign]
+
+    def remove_from(self, module: ModuleType) -> None:
+        del module.__getattr__
+        if self._own is not None:
+            module.__getattr__ = self._own  # type: ignore[method-assign]
+
+    def __call__(self, name: str) -> Any:
+        if self._own is not None:
+            try:
+                return self._own(name)
+            except AttributeError:
+                pass
+        if name.startswith("__"):
+            raise AttributeError(f"module {self._module.__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(self._old), name)
+        except AttributeError:
+            raise AttributeError(
+                f"module {self._module.__name__!r} has no attribute {name!r}, nor had the old framework"
+            ) from None
+
+
 def _is_old(name: str) -> bool:
     return name == OLD_NAME or name.startswith(f"{OLD_NAME}.")
 
 
 def _new(old_name: str) -> str:
     return _PACKAGE + old_name.removeprefix(OLD_NAME)
+
+
+def _found(name: str) -> ModuleSpec | None:
+    """Return the spec of a module; None if there is none, or no package that it would be in."""
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _old(old_name: str) -> str:
+    return _OLD_PACKAGE + old_name.removeprefix(OLD_NAME)
 
 
 def _origin(module: ModuleType) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.adoption import print_kept
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.job import print_jobs
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
@@ -60,12 +61,15 @@ def list_batches(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson =
 def show(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one batch and its jobs, as they were last recorded."""
     from irp_pipeline.helpers import batch
+    from irp_pipeline.helpers.adopted import kept_of_batch
 
     with working_in(db_schema) as schema:
         found = _require(batch_id, schema)
         jobs = batch.jobs_of_batch(batch_id)
+        kept = kept_of_batch(batch_id)
     if as_json:
-        output.print_json({"schema": schema, "batch": found, "jobs": [batch.batch_job_as_dict(job) for job in jobs]})
+        shown = {"schema": schema, "batch": found, "jobs": [batch.batch_job_as_dict(job) for job in jobs]}
+        output.print_json(shown | ({"adopted": kept} if kept else {}))
         return
     output.say(f"Batch      {batch_id} ({found.batch_type})")
     output.say(output.styled("Status     ", output.status_text(found.status)))
@@ -77,6 +81,7 @@ def show(batch_id: BatchId, db_schema: DbSchema = None, as_json: AsJson = False)
     if jobs:
         output.say()
         print_jobs(jobs)
+    print_kept(kept)
 
 
 @app.command(epilog="Example: irp batch recon 3")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.adoption import print_kept
 from irp_pipeline.cli.failures import CommandError
 from irp_pipeline.cli.options import (
     AsJson,
@@ -107,6 +108,7 @@ def list_cycles(db_schema: DbSchema = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: irp cycle show Q1-2024")
 def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one cycle and its stages."""
+    from irp_pipeline.helpers.adopted import kept_of_cycle
     from irp_pipeline.helpers.cycle import progress_of_cycle
     from irp_pipeline.helpers.stage import stages_of_cycle
 
@@ -114,10 +116,12 @@ def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) 
         found = find_cycle(cycle, schema)
         steps = progress_of_cycle(cycle)
         stages = [_summarised(stage, steps) for stage in stages_of_cycle(found.id)]
+        kept = kept_of_cycle(found.id)
     files = _files(schema, cycle)
     if as_json:
         folder = None if files is None else str(files)
-        output.print_json({"schema": schema, "cycle": found, "folder": folder, "stages": stages})
+        shown = {"schema": schema, "cycle": found, "folder": folder, "stages": stages}
+        output.print_json(shown | ({"adopted": kept} if kept else {}))
         return
     output.say(f"Cycle     {cycle}")
     output.say(f"Status    {found.status}")
@@ -143,6 +147,7 @@ def show(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) 
                 for stage in stages
             ),
         )
+    print_kept(kept)
 
 
 @app.command(epilog="Example: irp cycle archive Q1-2024")

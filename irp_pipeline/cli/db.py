@@ -1,4 +1,4 @@
-"""``irp db``: making, upgrading and dropping schemas, and their server."""
+"""``irp db``: making, upgrading, adopting and dropping schemas, and their server."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -7,13 +7,22 @@ import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.failures import CommandError
-from irp_pipeline.cli.options import AsJson, DbSchema, SchemaName, Yes, make_sure, schema_option, working_in
+from irp_pipeline.cli.options import (
+    AsJson,
+    DbSchema,
+    SchemaName,
+    Yes,
+    check_schema,
+    make_sure,
+    schema_option,
+    working_in,
+)
 
 Force = Annotated[
     bool, typer.Option("--force", help="First end the steps and jobs that are at work, and wait until they have ended.")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Make, upgrade and drop schemas; find and stop the server.")
+app = typer.Typer(no_args_is_help=True, help="Make, upgrade, adopt and drop schemas; find and stop the server.")
 
 _SECRET_PARAMETERS = ("sslpassword",)
 
@@ -43,11 +52,40 @@ def upgrade(force: Force = False, db_schema: DbSchema = None, as_json: AsJson = 
     with working_in(db_schema) as schema:
         before = current_version(schema)
         if before is None:
+            _refuse_of_old_framework(schema)
             raise CommandError(
                 f"There is nothing to upgrade: the schema {schema!r} does not exist in {_database()}, or was never "
                 f"initialised. To make it, run: irp db init {schema_option(schema)}"
             )
         _bring_up_to_date(schema, before, force, as_json)
+
+
+@app.command(epilog="Example: irp db adopt --dry-run")
+def adopt(
+    copy_to: Annotated[
+        str | None,
+        typer.Option(
+            "--copy-to",
+            metavar="SCHEMA",
+            help="Leave the old schema as it is, and copy its rows to this one, which is made.",
+            callback=check_schema,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, with counts.")] = False,
+    db_schema: DbSchema = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Adopt a schema that the old single-module framework made.
+
+    Its tables become those of irp-pipeline, in one transaction: every row is kept, with its id. What our tables would
+    refuse is repaired, and the original value kept. Rows that have no repair are listed; nothing is changed then. The
+    command asks first, and is safe to repeat.
+    """
+    from irp_pipeline.cli.adoption import adopt_schema
+
+    with working_in(db_schema) as schema:
+        adopt_schema(schema, copy_to, dry_run, yes, as_json)
 
 
 @app.command(epilog="Example: irp db stop")
@@ -179,7 +217,7 @@ def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: boo
     from irp_pipeline.helpers.database import init_database
     from irp_pipeline.postgres.schemas import latest_version
 
-    init_database(schema, force)
+    init_database(schema, force=force)
     after = latest_version()
     if as_json:
         output.print_json({"schema": schema, "version": after, "version_before": before, "changed": before != after})
@@ -189,6 +227,16 @@ def _bring_up_to_date(schema: str, before: str | None, force: bool, as_json: boo
         output.say(f"Made the schema {schema!r} at version {after}, in {_database()}.")
     else:
         output.say(f"Upgraded the schema {schema!r} from version {before} to {after}, in {_database()}.")
+
+
+def _refuse_of_old_framework(schema: str) -> None:
+    from irp_pipeline.operations.adoption import is_of_old_framework
+
+    if is_of_old_framework(schema):
+        raise CommandError(
+            f"The tables in schema {schema!r} are those of the old framework. To take them over, run: irp db adopt "
+            f"--dry-run {schema_option(schema)}, then the same without --dry-run"
+        )
 
 
 def _contents(schema: str, force: bool) -> str:

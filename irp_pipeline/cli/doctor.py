@@ -304,9 +304,18 @@ def _schema_rights(schema: str) -> Iterator[CheckResult]:
 
 
 def _tables(schema: str) -> CheckResult:
+    from irp_pipeline.operations.adoption import is_of_old_framework
     from irp_pipeline.postgres.schemas import current_version, latest_version
 
     current, latest = current_version(schema), latest_version()
+    if current is None and is_of_old_framework(schema):
+        return CheckResult(
+            "Tables",
+            State.WRONG,
+            "those of the old framework, with its cycles",
+            f"To keep them, run: irp db adopt --dry-run {schema_option(schema)}, and then without --dry-run; see "
+            "docs/moving-in.md",
+        )
     if current is None:
         return CheckResult(
             "Tables", State.WRONG, "none: the schema was not made yet", f"Run: irp db init {schema_option(schema)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from irp_pipeline.cli import output
+from irp_pipeline.cli.adoption import print_kept
 from irp_pipeline.cli.failures import FAILED, CommandError
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
 from irp_pipeline.helpers.constants import JobStatus
@@ -66,13 +67,16 @@ def list_jobs(
 def show(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
     """Show one job: its parameters, its history, and the jobs that it replaced."""
     from irp_pipeline.helpers import job
+    from irp_pipeline.helpers.adopted import kept_of_job
 
     with working_in(db_schema) as schema:
         found = _require(job_id, schema)
         history = job.history_of_job(job_id)
+        kept = kept_of_job(job_id)
     if as_json:
         described = [entry.as_dict() for entry in history]
-        output.print_json({"schema": schema, "job": job.job_as_dict(found), "history": described})
+        shown = {"schema": schema, "job": job.job_as_dict(found), "history": described}
+        output.print_json(shown | ({"adopted": kept} if kept else {}))
         return
     for title, value in _facts(found):
         output.say(f"{title:<11}{value}")
@@ -85,6 +89,7 @@ def show(job_id: JobId, db_schema: DbSchema = None, as_json: AsJson = False) -> 
             ("Job", "Status", "What", output.with_zone("When", (entry.logged_ts for _, entry in entries))),
             ((number, output.status_text(entry.status), entry.message, entry.logged_ts) for number, entry in entries),
         )
+    print_kept(kept)
 
 
 @app.command(

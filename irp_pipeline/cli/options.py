@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from irp_pipeline.helpers.cycle import Cycle
 
 
-def _check_schema(name: str | None) -> str | None:
+def check_schema(name: str | None) -> str | None:
+    """Return the name if a schema can have it: the callback of an option."""
     from irp_pipeline.helpers.db_context import check_schema_name
 
     if name is None:
@@ -36,7 +37,21 @@ def check_cycle(ctx: typer.Context, name: str | None) -> str | None:
     try:
         return check_cycle_name(name)
     except CycleError as error:
+        if _is_on_record(ctx, name):
+            return name
         raise typer.BadParameter(str(error)) from None
+
+
+def _is_on_record(ctx: typer.Context, name: str) -> bool:
+    """Tell whether there is a cycle of a name that a new one cannot have: an adopted one keeps its name."""
+    from irp_pipeline.errors import IrpError
+    from irp_pipeline.helpers.cycle_lookup import find_cycle as cycle_on_record
+
+    try:
+        with working_in(ctx.params.get("db_schema")):
+            return cycle_on_record(name) is not None
+    except IrpError:
+        return False
 
 
 def check_cycle_names(ctx: typer.Context, names: list[str] | None) -> list[str]:
@@ -50,7 +65,8 @@ DbSchema = Annotated[
         "--db-schema",
         metavar="SCHEMA",
         help="The PostgreSQL schema to work in; default: DB_SCHEMA, or public.",
-        callback=_check_schema,
+        callback=check_schema,
+        is_eager=True,  # the names of cycles are looked up in it
     ),
 ]
 
@@ -68,7 +84,7 @@ CycleName = Annotated[
 
 SchemaName = Annotated[
     str | None,
-    typer.Argument(metavar="SCHEMA", help="Name of the schema.", callback=_check_schema),
+    typer.Argument(metavar="SCHEMA", help="Name of the schema.", callback=check_schema),
 ]
 
 

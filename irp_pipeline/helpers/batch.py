@@ -25,7 +25,7 @@ from irp_pipeline.helpers.batch_lookup import (
     newest_batch,
     read_batch,
 )
-from irp_pipeline.helpers.batch_of_jobs import BatchError, lock_batch, require_open_batch
+from irp_pipeline.helpers.batch_of_jobs import NO_CLIENT, BatchError, lock_batch, require_open_batch
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.handover import cancel_jobs, submit_jobs, track_jobs
 from irp_pipeline.helpers.renewal import outdated_jobs, renew_batch
@@ -244,6 +244,8 @@ def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         DatabaseError: the database refuses or is away.
     """
     require_open_batch(batch_id)
+    if job_ids is not None and not isinstance(job_ids, Collection):  # the client of the old framework
+        raise BatchError(NO_CLIENT)
     if job_ids is not None:
         _refuse_jobs_of_others(batch_id, job_ids)
     return submit_jobs(batch_id, job_ids)

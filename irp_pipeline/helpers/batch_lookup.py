@@ -151,9 +151,16 @@ def jobs_of_batch(batch_id: int) -> list[Job]:
 
 
 def batches_under_way() -> list[Batch]:
-    """Return the ACTIVE batches of open cycles, if their configuration is still the active one of the cycle."""
+    """Return the ACTIVE batches of open cycles, if their configuration is still the active one of the cycle.
+
+    Adopted ones are not among them: their jobs are at no engine of this package.
+    """
     rows = fetch_all(
-        f"{_SELECT} WHERE b.status = 'ACTIVE' AND cf.status = 'ACTIVE' AND cy.status = 'ACTIVE' ORDER BY b.id"
+        f"""
+        {_SELECT}
+         WHERE b.status = 'ACTIVE' AND cf.status = 'ACTIVE' AND cy.status = 'ACTIVE' AND b.adopted IS NULL
+         ORDER BY b.id
+        """
     )
     return [_batch(row) for row in rows]
 

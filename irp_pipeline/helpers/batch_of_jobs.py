@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from irp_pipeline import settings
 from irp_pipeline.cycle_files import jobs_of
@@ -33,6 +33,12 @@ _BATCH = """
       JOIN irp_cycle cy ON cy.id = cf.cycle_id
      WHERE b.id = %s
 """
+
+
+NO_CLIENT: Final = (
+    "A client of a vendor's API is not part of this package: leave it out. The parameters of a job name its risk "
+    "engine, and irp doctor lists the engines"
+)
 
 
 class BatchError(IrpError):

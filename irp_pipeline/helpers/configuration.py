@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline import store
 from irp_pipeline.columns.paths import folder_at, place_of_folder
@@ -30,6 +30,10 @@ _SELECT = """
            f.created_ts, f.updated_ts, c.cycle_name
       FROM irp_configuration f JOIN irp_cycle c ON c.id = f.cycle_id
 """
+
+
+ADOPTED: Final = "adopted:"
+"""How the hash of a configuration of the old framework begins, which is not that of a file."""
 
 
 class ConfigurationError(IrpError):
@@ -76,9 +80,19 @@ class Configuration:
         return self.configuration_data
 
     def workbook(self) -> Workbook:
-        """Return the workbook."""
+        """Return the workbook.
+
+        Raises:
+            ConfigurationError: it has mistakes, or is of the old framework.
+            WorkbookError: this version cannot read it.
+        """
         from irp_pipeline.workbook import Workbook
 
+        if self.file_hash.startswith(ADOPTED):
+            raise ConfigurationError(
+                f"The configuration {self.file_name} is of the old framework, and its sheets are not those of "
+                "irp-pipeline. Put a workbook in its place (irp config template), and run validate_configuration"
+            )
         return Workbook.from_json(self.data)
 
 

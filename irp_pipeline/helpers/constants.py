@@ -3,14 +3,23 @@
 from enum import StrEnum
 
 
-class CycleStatus(StrEnum):
+class _Status(StrEnum):
+    """The statuses of one kind of record."""
+
+    @classmethod
+    def all(cls) -> list[str]:
+        """Return all of them, as text."""
+        return [str(status) for status in cls]
+
+
+class CycleStatus(_Status):
     """A cycle takes new work while it is ACTIVE; once ARCHIVED, it is read-only."""
 
     ACTIVE = "ACTIVE"
     ARCHIVED = "ARCHIVED"
 
 
-class StepStatus(StrEnum):
+class StepStatus(_Status):
     """The life of a step run: it starts ACTIVE and ends in one of the other three, which are final."""
 
     ACTIVE = "ACTIVE"
@@ -18,8 +27,13 @@ class StepStatus(StrEnum):
     FAILED = "FAILED"
     SKIPPED = "SKIPPED"
 
+    @classmethod
+    def terminal(cls) -> list[str]:
+        """Return those that are final, as text."""
+        return [str(status) for status in cls if status is not cls.ACTIVE]
 
-class ConfigurationStatus(StrEnum):
+
+class ConfigurationStatus(_Status):
     """A configuration is NEW until its workbook is read, then ERROR or VALID; the one that a cycle uses is ACTIVE."""
 
     NEW = "NEW"
@@ -28,7 +42,7 @@ class ConfigurationStatus(StrEnum):
     ERROR = "ERROR"
 
 
-class BatchStatus(StrEnum):
+class BatchStatus(_Status):
     """A batch is INITIATED, then ACTIVE while one of its jobs is under way, then has the outcome of its jobs."""
 
     INITIATED = "INITIATED"
@@ -37,6 +51,11 @@ class BatchStatus(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     ERROR = "ERROR"
+
+    @classmethod
+    def terminal(cls) -> list[str]:
+        """Return those of a batch that has ended, as text."""
+        return [str(status) for status in cls if status not in {cls.INITIATED, cls.ACTIVE}]
 
 
 class BatchType(StrEnum):
@@ -47,7 +66,7 @@ class BatchType(StrEnum):
     REPEATS = "repeats"
 
 
-class JobStatus(StrEnum):
+class JobStatus(_Status):
     """A job is INITIATED, SUBMITTED to a risk engine, then has the status that the engine reports."""
 
     INITIATED = "INITIATED"
@@ -61,6 +80,11 @@ class JobStatus(StrEnum):
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
     ERROR = "ERROR"
+
+    @classmethod
+    def terminal(cls) -> list[str]:
+        """Return those of a job that has ended, as text."""
+        return [str(status) for status in cls if status.is_terminal]
 
     @property
     def is_terminal(self) -> bool:

@@ -55,12 +55,17 @@ def check_cycle_name(cycle_name: object) -> str:
     Raises:
         CycleError: anything else; the message names it.
     """
-    if not isinstance(cycle_name, str) or not _NAME.fullmatch(cycle_name) or ".." in cycle_name or cycle_name == ".":
+    if not isinstance(cycle_name, str) or not can_be_cycle_name(cycle_name):
         raise CycleError(
             f"Not a cycle name: {cycle_name!r}. A cycle's name has 1 to 100 letters, digits, '_', '-' or '.', and no "
             "two dots in a row, for example Q1-2024"
         )
     return cycle_name
+
+
+def can_be_cycle_name(name: str) -> bool:
+    """Tell whether a new cycle can have a name. An adopted cycle keeps any other one, but cannot be a partition."""
+    return _NAME.fullmatch(name) is not None and ".." not in name and name != "."
 
 
 def require_open_cycle(cycle_name: str) -> Cycle:

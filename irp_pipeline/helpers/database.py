@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.helpers.db_context import DEFAULT_SCHEMA, check_schema_name, get_current_schema
-from irp_pipeline.postgres.connections import dispose_engine, get_engine
+from irp_pipeline.postgres import connections
+from irp_pipeline.postgres.connections import dispose_engine
 from irp_pipeline.postgres.context import schema_argument
 from irp_pipeline.postgres.cursors import LoneCursor, SchemaCursor
 from irp_pipeline.postgres.errors import DatabaseError
@@ -55,7 +56,26 @@ __all__ = [
 ]
 
 
-def init_database(schema: str | None = None, force: bool = False) -> None:
+def get_engine(schema: str | None = None) -> sa.Engine:
+    """Return the process's only SQLAlchemy engine, as :func:`irp_pipeline.postgres.connections.get_engine` does.
+
+    Args:
+        schema: of the old framework: an engine has no schema, so anything but that of the context is refused.
+
+    Raises:
+        DatabaseError: another schema than that of the context.
+        SettingsError: the environment names no usable database.
+        EmbeddedServerError: the embedded server does not start.
+    """
+    if schema is not None and schema != get_current_schema():
+        raise DatabaseError(
+            "An engine has no schema: each statement runs in that of its sender. Use `with "
+            f"schema_context({schema!r}):` around the statements, and get_engine() without an argument"
+        )
+    return connections.get_engine()
+
+
+def init_database(schema: str | None = None, sql_file_name: str | None = None, *, force: bool = False) -> bool:
     """Make the schema, if it is missing, and upgrade its tables to this version of the package.
 
     Safe to repeat, and safe to call from any number of processes and threads at once; never destructive. It is one
@@ -63,17 +83,25 @@ def init_database(schema: str | None = None, force: bool = False) -> None:
 
     Args:
         schema: the schema to make; None means that of the context.
+        sql_file_name: of the old framework, and ignored: migrations make the tables.
         force: first end the steps and jobs that are at work in a schema of an earlier version.
 
     Raises:
         DatabaseError: the server refuses or is away; the schema contains irp_* tables that this package did not make,
             or a newer version made; or tables must change while steps or jobs are at work in them.
         EngineError: with ``force``, a risk engine cannot be reached to end its jobs.
+
+    Returns:
+        True: whatever keeps it from being made is an error.
     """
     from irp_pipeline.helpers import ending
     from irp_pipeline.postgres import schemas
     from irp_pipeline.queue.schema import upgrade_queue
 
+    if sql_file_name is not None:
+        warnings.warn(
+            "init_database ignores sql_file_name: migrations make the tables", DeprecationWarning, stacklevel=2
+        )
     name = check_schema_name(schema) if schema is not None else get_current_schema()
 
     def guard(connection: sa.Connection, schema: str, version: str) -> None:
@@ -83,6 +111,7 @@ def init_database(schema: str | None = None, force: bool = False) -> None:
         ending.end_schema(name, "its schema is to be upgraded")
     schemas.upgrade(name, guard=guard)
     upgrade_queue()
+    return True
 
 
 def drop_schema(schema: str, force: bool = False) -> bool:

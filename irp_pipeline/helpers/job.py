@@ -14,7 +14,7 @@ from typing import Any
 
 from irp_pipeline import settings, store
 from irp_pipeline.engines.folders import REQUEST
-from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, lock_batch, open_batch
+from irp_pipeline.helpers.batch_of_jobs import NO_CLIENT, BatchOfJobs, engine_of, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.handover import (
     SET_ASIDE,
@@ -96,8 +96,12 @@ def job_log(job_id: int) -> str:
     return risk_engine.log(job.work_key)
 
 
-def submit_job(job_id: int) -> JobStatus:
+def submit_job(job_id: int, client: object = None) -> JobStatus:
     """Hand a job to its engine. Safe to repeat; a job that was already handed over stays as it is.
+
+    Args:
+        job_id: the job.
+        client: of the old framework, and refused.
 
     Returns:
         Its status after that: SUBMITTED, or ERROR if its request cannot be made or the engine refuses it.
@@ -107,6 +111,7 @@ def submit_job(job_id: int) -> JobStatus:
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
+    _refuse_client(client)
     job = _require_job(job_id)
     if job.skipped:
         raise _skipped(job_id)
@@ -114,14 +119,19 @@ def submit_job(job_id: int) -> JobStatus:
     return _status_of(job_id)
 
 
-def track_job_status(job_id: int) -> JobStatus:
+def track_job_status(job_id: int, client: object = None) -> JobStatus:
     """Ask the engine for the status of a job, record it, and return it.
+
+    Args:
+        job_id: the job.
+        client: of the old framework, and refused.
 
     Raises:
         JobError: there is no such job.
         CycleError: its cycle is archived.
         EngineError: the engine cannot be reached.
     """
+    _refuse_client(client)
     track_jobs(_require_job(job_id).batch_id, [job_id])
     return _status_of(job_id)
 
@@ -276,6 +286,11 @@ def cancel_job(job_id: int) -> JobStatus:
         raise _skipped(job_id)
     cancel_jobs(job.batch_id, [job_id])
     return track_job_status(job_id)
+
+
+def _refuse_client(client: object) -> None:
+    if client is not None:
+        raise JobError(NO_CLIENT)
 
 
 def _require_job(job_id: int) -> JobInCycle:

@@ -1,13 +1,18 @@
 """Stages: the numbered phases of a cycle. Works in the schema of :mod:`irp_pipeline.helpers.db_context`."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.record import as_dict, record_of, record_or_none
 from irp_pipeline.postgres.errors import FOREIGN_KEY_VIOLATION, DatabaseError
 from irp_pipeline.postgres.running import fetch_all, fetch_one, find_or_insert
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _COLUMNS = "id, cycle_id, stage_num, stage_name, stage_key, created_ts"
 
@@ -93,9 +98,13 @@ def get_stage_by_id(stage_id: int) -> dict[str, Any] | None:
     return as_dict(record_or_none(Stage, row))
 
 
-def list_stages_for_cycle(cycle_id: int) -> list[dict[str, Any]]:
-    """Return the stages of a cycle in their order, each as :func:`get_stage_by_id` does."""
-    return [as_dict(stage) for stage in stages_of_cycle(cycle_id)]
+def list_stages_for_cycle(cycle_id: int) -> pd.DataFrame:
+    """Return the stages of a cycle in their order, with the columns of :func:`get_stage_by_id`."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [as_dict(stage) for stage in stages_of_cycle(cycle_id)], columns=[field.name for field in fields(Stage)]
+    )
 
 
 def stages_of_cycle(cycle_id: int) -> list[Stage]:

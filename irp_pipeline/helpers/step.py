@@ -22,8 +22,8 @@ from irp_pipeline.postgres.running import execute_command, execute_scalar, fetch
 from irp_pipeline.storable import as_stored
 
 __all__ = [
-    "Step",
     "StepError",
+    "StepInCycle",
     "StepRun",
     "TrackedRun",
     "create_step_run",
@@ -44,7 +44,7 @@ _RUN_COLUMNS = """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class StepInCycle:
     """A numbered unit of work, with its stage and cycle.
 
     Attributes:
@@ -221,7 +221,7 @@ def get_step_info(step_id: int) -> dict[str, Any] | None:
         """,
         (step_id,),
     )
-    return as_dict(record_or_none(Step, row))
+    return as_dict(record_or_none(StepInCycle, row))
 
 
 # --- step runs that are only recorded -----------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def load_tables(
     by_name = {table.name: table for table in tables}
     for setting in _FORMATS:
         connection.exec_driver_sql(setting)
-    with _without_triggers(connection, schema, known):
+    with without_triggers(connection, schema, known):
         for name in known:
             if name in by_name:
                 with content(by_name[name]) as rows:
@@ -214,7 +214,7 @@ def replace_rows(connection: sa.Connection, schema: str, source: str) -> None:
     listed = ", ".join(_qualified(schema, name) for name in known if name != TRAIL)
     _execute(connection, f"TRUNCATE {listed}")
     columns = {row["name"]: row for row in _catalog(connection, source)}
-    with _without_triggers(connection, schema, known):
+    with without_triggers(connection, schema, known):
         for name in known:
             names = ", ".join(map(quote_identifier, columns[name]["columns"]))
             target, rows = _qualified(schema, name), _qualified(source, name)
@@ -268,7 +268,7 @@ def _counters(connection: sa.Connection, schema: str, table: Mapping[str, Any]) 
 
 
 @contextmanager
-def _without_triggers(connection: sa.Connection, schema: str, tables: Iterable[str]) -> Iterator[None]:
+def without_triggers(connection: sa.Connection, schema: str, tables: Iterable[str]) -> Iterator[None]:
     """Load rows unchanged: triggers already checked and filled them when they were first written."""
     names = list(tables)
     for name in names:

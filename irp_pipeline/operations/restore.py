@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from irp_pipeline import store
 from irp_pipeline.helpers import ending
+from irp_pipeline.operations.adoption import old_names
 from irp_pipeline.operations.archive import BackupError, Manifest, Progress, Reader
 from irp_pipeline.operations.records import load_tables, replace_rows
 from irp_pipeline.operations.swap import Swap, named_files, only_restore
@@ -173,7 +174,11 @@ def _load(archive: Reader, swap: Swap, replace: bool) -> list[str]:
             aside = f"irp_restore_{uuid.uuid4().hex}"
             left_out = _load_into(connection, aside, archive)
             migrate(connection, schema)
+            if is_adopted := _is_adopted(archive.manifest):
+                old_names.add_columns(connection, schema)
             replace_rows(connection, schema, aside)
+            if is_adopted:
+                old_names.add_triggers(connection, schema)
             connection.exec_driver_sql(f"DROP SCHEMA {quote_identifier(aside)} CASCADE")
         swap.decide_with(connection, archive.id)
     return left_out
@@ -183,6 +188,15 @@ def _load_into(connection: sa.Connection, schema: str, archive: Reader) -> list[
     """Make tables of the version of the rows, load the rows, and upgrade both."""
     manifest = archive.manifest
     migrate(connection, schema, manifest.version)
+    if is_adopted := _is_adopted(manifest):
+        old_names.add_columns(connection, schema)
     left_out = load_tables(connection, schema, manifest.tables, lambda table: archive.open(table.member))
     migrate(connection, schema)
+    if is_adopted:
+        old_names.add_triggers(connection, schema)
     return left_out
+
+
+def _is_adopted(manifest: Manifest) -> bool:
+    """Tell whether the rows are of an adopted schema, whose old columns go on beside ours."""
+    return old_names.are_among({table.name: table.columns for table in manifest.tables})

@@ -25,7 +25,7 @@ from dagster import (
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import Batch, batches_under_way, recon_batch, track_batch
 from irp_pipeline.helpers.constants import BatchStatus, BatchType
-from irp_pipeline.helpers.cycle import list_cycle_names
+from irp_pipeline.helpers.cycle_lookup import can_be_cycle_name, list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
 from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
@@ -50,7 +50,7 @@ def partitions_follow_cycles(context: SensorEvaluationContext) -> SensorResult |
     schema = get_schema_from_env()
     try:
         with schema_context(schema):
-            names = set(list_cycle_names())
+            names = {name for name in list_cycle_names() if can_be_cycle_name(name)}
     except DatabaseError as error:
         return SkipReason(str(error))
     partitions = set(context.instance.get_dynamic_partitions(CYCLES))

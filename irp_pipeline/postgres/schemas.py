@@ -9,6 +9,7 @@ Callers use ``init_database`` and ``drop_schema`` of :mod:`irp_pipeline.helpers.
 
 import functools
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,9 +192,9 @@ def migrate(connection: sa.Connection, schema: str, target: str = "head") -> Non
         raise DatabaseError(newer_version(schema, current))
     if current is None and _has_table(connection, schema, _FIRST_TABLE):
         raise DatabaseError(
-            f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. "
-            "Nothing was changed. Use another schema, or move the old tables away and copy their rows "
-            "afterwards"
+            f"The schema {schema!r} has a table {_FIRST_TABLE} that this package did not make. Nothing was changed. If "
+            f"the old framework made it, keep its rows with: irp db adopt --db-schema {shlex.quote(schema)}. Otherwise "
+            "use another schema, or move the table away"
         )
     if not schema_exists(connection, schema):
         connection.exec_driver_sql(f"CREATE SCHEMA {quote_identifier(schema).replace('%', '%%')}")

@@ -14,7 +14,7 @@ from irp_pipeline.helpers.cycle import Cycle
 from irp_pipeline.helpers.job import Job
 from irp_pipeline.helpers.record import INTERNAL, as_dict, record_of, record_or_none
 from irp_pipeline.helpers.stage import Stage
-from irp_pipeline.helpers.step import Step, StepRun
+from irp_pipeline.helpers.step import StepInCycle, StepRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,7 @@ def test_a_dict_has_the_names_that_are_asked_for_in_their_order():
     assert list(as_dict(record_of(Found, ROW | {"key": "abc"}), ("key", "id"))) == ["key", "id"]
 
 
-@pytest.mark.parametrize("kind", [Batch, Configuration, Cycle, Job, Stage, Step, StepRun])
+@pytest.mark.parametrize("kind", [Batch, Configuration, Cycle, Job, Stage, StepInCycle, StepRun])
 def test_records_are_frozen(kind):
     found = kind.__new__(kind)
     with pytest.raises(FrozenInstanceError):

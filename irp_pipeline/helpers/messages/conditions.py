@@ -1,6 +1,7 @@
 """What deserves a message although no run tells it: stuck jobs, and batches that ended badly.
 
-Here: finding them in the current schema, by the leases of the jobs. Not here: ending them, which is that of
+Here: finding them in the current schema, by the leases of the jobs. Adopted jobs are at the team's vendor, and nobody
+here hears of them. Not here: ending them, which is that of
 :mod:`irp_pipeline.helpers.ending`.
 """
 
@@ -96,7 +97,7 @@ def stuck_jobs() -> list[StuckJob]:
               FROM irp_batch b
               JOIN irp_configuration cf ON cf.id = b.configuration_id
               JOIN irp_cycle cy ON cy.id = cf.cycle_id
-              JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped AND j.work_job_id IS NULL
+              JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped AND j.work_job_id IS NULL AND j.adopted IS NULL
               JOIN irp_job_configuration jc ON jc.id = j.job_configuration_id
              CROSS JOIN LATERAL (SELECT coalesce(
                        j.heartbeat_ts < clock_timestamp() - make_interval(secs => %s), false) AS is_silent) silent
@@ -124,7 +125,7 @@ def waiting_batches() -> list[WaitingBatch]:
               FROM irp_batch b
               JOIN irp_configuration cf ON cf.id = b.configuration_id
               JOIN irp_cycle cy ON cy.id = cf.cycle_id
-              JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped AND j.work_job_id IS NULL
+              JOIN irp_job j ON j.batch_id = b.id AND NOT j.skipped AND j.work_job_id IS NULL AND j.adopted IS NULL
              WHERE b.status IN ('INITIATED', 'ACTIVE')
         )
         SELECT batch_id, cycle_name, count(*) AS jobs,

@@ -371,7 +371,7 @@ class Records(RuleBasedStateMachine):
 
     def look_at_the_stages_of_a_cycle(self, cycle_id: int) -> None:
         stages = self.cycles[cycle_id].stages if cycle_id in self.cycles else {}
-        listed = list_stages_for_cycle(cycle_id)
+        listed = list_stages_for_cycle(cycle_id).to_dict("records")
         assert [row["id"] for row in listed] == sorted(stages, key=lambda key: stages[key].stage_num)
         assert all(get_stage_by_id(row["id"]) == row for row in listed)
 

@@ -348,8 +348,8 @@ class TestAStage:
     def test_comes_in_the_order_of_numbers(self, cycle_id):
         for stage_num in (3, 1, 2, 0):
             get_or_create_stage(cycle_id, stage_num, f"Stage {stage_num}")
-        assert [stage["stage_num"] for stage in list_stages_for_cycle(cycle_id)] == [0, 1, 2, 3]
-        assert list_stages_for_cycle(UNKNOWN_ID) == []
+        assert list(list_stages_for_cycle(cycle_id)["stage_num"]) == [0, 1, 2, 3]
+        assert list_stages_for_cycle(UNKNOWN_ID).empty
 
     def test_needs_a_cycle(self):
         with pytest.raises(StageError, match=str(UNKNOWN_ID)):

@@ -17,8 +17,7 @@ _PLAIN = (dict, list, str, int, float, bool, type(None), datetime)
 READERS: dict[str, Callable[[int], Any]] = {
     "get_active_cycle": lambda _: cycle.get_active_cycle(),
     "get_cycle_by_name": lambda _: cycle.get_cycle_by_name("Q1"),
-    "list_stages_for_cycle": lambda _: stage.list_stages_for_cycle(_cycle_id()),
-    "get_stage_by_id": lambda _: stage.get_stage_by_id(stage.list_stages_for_cycle(_cycle_id())[0]["id"]),
+    "get_stage_by_id": lambda _: stage.get_stage_by_id(stage.stages_of_cycle(_cycle_id())[0].id),
     "get_step_info": lambda batch_id: step.get_step_info(_of(batch.read_batch(batch_id))["step_id"]),
     "get_last_step_run": lambda batch_id: _last_run(_of(batch.read_batch(batch_id))["step_id"]),
     "get_active_configuration": lambda _: configuration.get_active_configuration(_cycle_id()),
