@@ -89,7 +89,8 @@ def _in_trail(command: str, parameters: Mapping[str, Any]) -> Iterator[None]:
     from irp_pipeline.helpers.db_context import get_current_schema, schema_context
 
     try:
-        schema = parameters.get("db_schema") or get_current_schema()
+        # What copies a schema changes the copy.
+        schema = parameters.get("copy_to") or parameters.get("db_schema") or get_current_schema()
     except ValueError:  # DB_SCHEMA is no name: the command says so
         yield
         return

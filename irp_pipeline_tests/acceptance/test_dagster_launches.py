@@ -31,6 +31,7 @@ from irp_pipeline.helpers.cycle import create_cycle, find_cycle, get_cycle_by_na
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
+from irp_pipeline_tests.support.browser import browser, find_browser
 from irp_pipeline_tests.support.processes import (
     REPOSITORY,
     SECONDS,
@@ -349,11 +350,11 @@ class Ui:
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
-        self._url = f"http://127.0.0.1:{port}/graphql"
+        self.address = f"http://127.0.0.1:{port}"
 
     def ask(self, query: str, **variables: Any) -> Any:
         request = urllib.request.Request(  # noqa: S310 - our own server
-            self._url,
+            f"{self.address}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
@@ -567,6 +568,28 @@ def test_a_backfill_runs_each_of_its_cycles(ui: Ui):
     after = fetch_all("SELECT count(*) AS runs FROM irp_step_run WHERE status = 'COMPLETED'", schema="public")
     assert after[0]["runs"] - before[0]["runs"] == STEPS  # the first one's steps were done before
     assert {done, new} <= ui.cycles_of_asset("losses")
+
+
+@pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
+def test_somebody_who_knows_dagster_finds_losses_lineage_checks_and_the_report_in_a_browser(ui: Ui):
+    with browser() as page:
+
+        def shows(path: str, *words: str) -> None:
+            page.open(f"{ui.address}{path}", 1400, 1200)
+            wait_until(lambda: seen(*words), f"{path} shows {', '.join(words)}", ui.process)
+
+        def seen(*words: str) -> bool:
+            text = str(page.value_of("document.body.innerText"))
+            return all(word in text for word in words)
+
+        shows("/assets", "extract", "portfolio", "losses", "report")
+        shows("/assets/losses?view=lineage", "portfolio", "losses", "report", "2 partitions")
+        shows("/assets/losses?view=checks", "sanity_of_losses", "approval")
+        shows("/assets/losses?view=partitions&partition=Q4-2024", "Q3-2024", "commercial_stress GUL LOSS at factor 0.1")
+        shows("/assets/report?view=partitions&partition=Q4-2024", "Q3-2024", "summary")
+        link = page.value_of("[...document.querySelectorAll('a')].map(a => a.href).find(a => a.includes('/irp/'))")
+        page.open(str(link), 1400, 1200)
+        wait_until(lambda: seen("Q4-2024"), f"{link} is the cycle's", ui.process)
 
 
 def test_the_second_launch_of_a_cycle_waits_and_other_schemas_go_on(ui: Ui):

@@ -31,7 +31,13 @@ from irp_pipeline.helpers.result.recorded import (
     segment_fields,
 )
 from irp_pipeline.helpers.result.recording import ComputedResults, SavedResults, compute_results, save_results
-from irp_pipeline.helpers.result.repeated import RepeatedFigure, SureOf, repeated_figures, save_repeated
+from irp_pipeline.helpers.result.repeated import (
+    RepeatedFigure,
+    SureOf,
+    repeated_content,
+    repeated_figures,
+    save_repeated,
+)
 from irp_pipeline.helpers.result.uncertainty import Uncertainty, figure_key, recorded_uncertainty
 from irp_pipeline.helpers.result.what_if import Difference, WhatIf, what_ifs_of
 
@@ -60,6 +66,7 @@ __all__ = [
     "provenance_content",
     "recorded_figures",
     "recorded_uncertainty",
+    "repeated_content",
     "repeated_figures",
     "return_periods_left_out",
     "save_repeated",

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.postgres.running import bulk_insert, execute_command, execute_scalar, fetch_all, transaction
 
@@ -115,3 +116,15 @@ def repeated_figures(cycle_id: int) -> list[RepeatedFigure]:
         )
         for row in rows
     ]
+
+
+def repeated_content(cycle_id: int) -> str | None:
+    """Return a hash of :func:`repeated_figures`; None if there are none.
+
+    Raises:
+        DatabaseError: the database refuses or is away.
+    """
+    found = sorted(
+        ([*figure.key, figure.loss, figure.runs, figure.deviation] for figure in repeated_figures(cycle_id)), key=repr
+    )
+    return value_hash(found) if found else None

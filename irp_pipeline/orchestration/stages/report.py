@@ -25,9 +25,11 @@ STAGE = StageSpec(6, "Report")
 _SIGN_OFF = "sign-off"
 
 
-def _approval(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
-    """The state of the sign-off, if the results wait for it; else nothing."""
-    return {"sign-off": str(sign_off.find_sign_off(cycle.id).state)} if _waits(cycle) else {}
+def _beside_figures(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
+    """The state of the sign-off, if the results wait for it, and what repeated runs say, if there were any."""
+    found = {_SIGN_OFF: str(sign_off.find_sign_off(cycle.id).state)} if _waits(cycle) else {}
+    repeated = result.repeated_content(cycle.id)
+    return found if repeated is None else found | {"repeated runs": repeated}
 
 
 def _waits(cycle: CycleOfRun) -> bool:
@@ -36,7 +38,7 @@ def _waits(cycle: CycleOfRun) -> bool:
     return workbook.metadata.export_after_approval
 
 
-@step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"), inputs=_approval)
+@step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"), inputs=_beside_figures)
 def export_results(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:
     """Write the results as Parquet and CSV, in the terms of OED and ORD.
 

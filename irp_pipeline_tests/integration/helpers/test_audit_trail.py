@@ -32,7 +32,9 @@ CHANGING = {
     "irp cycle create",
     "irp cycle delete",
     "irp cycle reopen",
+    "irp db adopt",
     "irp db drop",
+    "irp db grant-read",
     "irp db init",
     "irp db upgrade",
     "irp files prune",
@@ -41,6 +43,7 @@ CHANGING = {
     "irp job restore",
     "irp job skip",
     "irp reject",
+    "irp repeat",
     "irp restore",
     "irp run",
 }

@@ -16,6 +16,7 @@ from irp_pipeline.helpers.result import (
     get_results,
     recorded_figures,
     recorded_uncertainty,
+    repeated_content,
     repeated_figures,
 )
 from irp_pipeline_tests.support.quarters import Quarter, Quarters
@@ -133,3 +134,17 @@ def test_repeated_runs_are_no_figures_of_the_cycle(quarters: Quarters):
     before = fetch_all("SELECT * FROM irp_analysis_result ORDER BY id")
     repeat("Q1", runs=2)
     assert fetch_all("SELECT * FROM irp_analysis_result ORDER BY id") == before
+
+
+def test_files_of_results_are_written_again_only_if_the_spread_is_another(quarters: Quarters):
+    quarters.run("Q1", replace(Quarter(), samples=4))
+    cycle = find_cycle("Q1")
+    assert cycle is not None
+    assert repeated_content(cycle.id) is None
+    repeat("Q1", runs=2)
+    first = repeated_content(cycle.id)
+    assert first is not None
+    repeat("Q1", runs=2, anew=True)
+    assert repeated_content(cycle.id) == first
+    repeat("Q1", runs=3)
+    assert repeated_content(cycle.id) not in {None, first}

@@ -25,7 +25,14 @@ from irp_pipeline_tests.support.whole_schema import fill
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "views.md"
 ROLE = f'reads "only" {os.getpid()}'
 PASSWORD = "made-up"
-VIEWS = ["v_irp_artefacts", "v_irp_cycle_progress", "v_irp_jobs", "v_irp_results", "v_irp_steps"]
+VIEWS = [
+    "v_irp_artefacts",
+    "v_irp_cycle_progress",
+    "v_irp_jobs",
+    "v_irp_results",
+    "v_irp_sign_off",
+    "v_irp_steps",
+]
 
 AsRole = Callable[[str], list[Any]]
 
