@@ -32,6 +32,7 @@ from irp_pipeline.pages.cycles import newest_cycles, steps_of_cycle
 from irp_pipeline.pages.jobs import jobs_after, newest_batches
 from irp_pipeline.pages.next_action import next_action
 from irp_pipeline.pages.rendering import render, style
+from irp_pipeline.pages.sign_off import sign_off_in_words
 from irp_pipeline.postgres.running import execute_command, transaction
 from irp_pipeline.postgres.schemas import list_initialised_schemas
 from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric
@@ -190,6 +191,7 @@ def cycle(asked: Asked) -> Response:
         has_figures = with_figures(found) is not None
         losses = find_recorded_check(found.id)
         has_report = REPORT_PAGE in {Path(key).name for key in list_artefacts(found.id, REPORT)}
+    signed = sign_off_in_words(found) if has_figures else None
     has_report = has_report or report_of(settings.cycle_dir(asked.schema, found.cycle_name)).is_file()
     action = next_action(found, asked.schema, steps, batches[0] if batches else None, has_figures=has_figures)
     return asked.page(
@@ -198,6 +200,7 @@ def cycle(asked: Asked) -> Response:
         steps=steps,
         batches=batches,
         more_batches=more,
+        signed=signed,
         has_figures=has_figures,
         has_report=has_report,
         losses=losses,
@@ -253,6 +256,7 @@ def log(asked: Asked) -> Response:
 def results(asked: Asked) -> Response:
     """Show the figures of a cycle: a list of analyses and groups, or one of them, perhaps by segment."""
     name, by = asked.text("analysis"), asked.text("by")
+    signed = None if asked.text("batch") else sign_off_in_words(asked.cycle())
     with _reading():
         found = asked.cycle()
         batch_id = asked.number("batch") or _batch_with_figures(found)
@@ -261,13 +265,14 @@ def results(asked: Asked) -> Response:
         if batch_id is None:
             return asked.page("results", cycle=found, batch_id=None, subjects=[], further=None, is_first=True)
         if name:
-            return _results_of_one(asked, found, batch_id, name, by)
+            return _results_of_one(asked, found, batch_id, name, by, signed)
         after = asked.text("after")
         names, more = _first(figures.names_after([batch_id], SUBJECTS + 1, after), SUBJECTS)
         subjects = list(figures.read_subjects(batch_id, names).values())
     return asked.page(
         "results",
         cycle=found,
+        signed=signed,
         batch_id=batch_id,
         subjects=subjects,
         columns=_columns(subjects),
@@ -276,7 +281,7 @@ def results(asked: Asked) -> Response:
     )
 
 
-def _results_of_one(asked: Asked, cycle: Cycle, batch_id: int, name: str, by: str) -> Response:
+def _results_of_one(asked: Asked, cycle: Cycle, batch_id: int, name: str, by: str, signed: str | None) -> Response:
     subject = figures.read_subjects(batch_id, [name], whole=True).get(name)
     if subject is None:
         raise PageError(404, f"Batch {batch_id} has no figures of {name!r}.")
@@ -297,6 +302,7 @@ def _results_of_one(asked: Asked, cycle: Cycle, batch_id: int, name: str, by: st
             )
     return asked.page(
         "analysis",
+        signed=signed,
         cycle=cycle,
         batch_id=batch_id,
         chosen_batch=asked.number("batch"),

@@ -4,21 +4,26 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
+from psycopg2.sql import SQL, Identifier
 
 from irp_pipeline import settings
 from irp_pipeline.cycle_files import REPORT_PAGE, report_of
 from irp_pipeline.helpers.cycle import archive_cycle, create_cycle, find_cycle
 from irp_pipeline.helpers.database import dispose_engine, drop_schema, execute_command, fetch_all, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+from irp_pipeline.helpers.sign_off import approve, reject
 from irp_pipeline.helpers.stage import get_or_create_stage
 from irp_pipeline.helpers.step import get_or_create_step, track_step
 from irp_pipeline.pages.addresses import Addresses
 from irp_pipeline.pages.answers import ROWS, SUBJECTS
+from irp_pipeline.pages.sign_off import sign_off_in_words
 from irp_pipeline.report import write_report
 from irp_pipeline_tests.support.browser import Browser, browser, find_browser
 from irp_pipeline_tests.support.made_up_cycle import (
@@ -121,6 +126,32 @@ class TestWhatIsShown:
         assert "property_wind FINISHED" in shown
         assert "samples 5" in shown
         assert "Its log" in shown
+
+    def test_whether_the_figures_are_signed_off_and_that_a_change_voids_it(self, client, batches) -> None:
+        assert "Sign-off: nobody has decided on these figures." in text_of(client, AT.cycle(EARLIER))
+        approve(EARLIER, reason=HTML)
+        pages = (AT.cycle(EARLIER), AT.results(EARLIER), AT.results(EARLIER, analysis="wind"))
+        try:
+            for page in pages:
+                assert "Sign-off: Approved by" in text_of(client, page)
+                assert HTML not in client.get(page).text
+            execute_command("UPDATE irp_analysis_result SET loss = loss + 1 WHERE batch_id = %s", (batches[EARLIER],))
+            for page in pages:
+                assert "Sign-off: Void, since figures changed. It was: approved by" in text_of(client, page)
+        finally:
+            execute_command("UPDATE irp_analysis_result SET loss = loss - 1 WHERE batch_id = %s", (batches[EARLIER],))
+
+    def test_a_page_does_not_wait_long_to_learn_whether_an_approval_stands(self, client) -> None:
+        reject(LATER, "the model has no flood")
+        found = find_cycle(LATER)
+        assert found is not None
+        url = settings.database_url().set(drivername="postgresql").render_as_string(hide_password=False)
+        with closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+            cursor.execute(SQL("LOCK {}.irp_analysis_result").format(Identifier(get_current_schema())))
+            said = sign_off_in_words(found)
+        assert said is not None
+        assert said.startswith("Rejected by ")
+        assert said.endswith("takes longer to find out than a page may take: irp approvals Q2-2024")
 
     def test_the_figures_of_each_analysis_as_they_are_saved(self, client, batches) -> None:
         saved = fetch_all(
