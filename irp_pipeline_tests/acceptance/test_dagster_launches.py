@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -579,6 +580,7 @@ def test_somebody_who_knows_dagster_finds_losses_lineage_checks_and_the_report_i
             wait_until(lambda: seen(*words), f"{path} shows {', '.join(words)}", ui.process)
 
         def seen(*words: str) -> bool:
+            time.sleep(0.5)  # asking for the text lets the page wait
             text = str(page.value_of("document.body.innerText"))
             return all(word in text for word in words)
 

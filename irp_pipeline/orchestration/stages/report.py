@@ -11,7 +11,7 @@ from irp_pipeline import store
 from irp_pipeline.cycle_files import REPORT, REPORT_PICTURE, REPORT_SUMMARY, RESULTS, report_of
 from irp_pipeline.helpers import result, sign_off
 from irp_pipeline.helpers.artefact import list_artefacts
-from irp_pipeline.helpers.configuration import active_workbook
+from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.sign_off import SignOffState
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.asset_events import Outcome, link_to
@@ -33,9 +33,9 @@ def _beside_figures(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
 
 
 def _waits(cycle: CycleOfRun) -> bool:
-    """Whether the workbook lets the results wait for approval."""
-    workbook, _ = active_workbook(cycle.id)
-    return workbook.metadata.export_after_approval
+    """Whether the workbook, if there is one yet, lets the results wait for approval."""
+    configuration = find_active_configuration(cycle.id)
+    return configuration is not None and configuration.workbook().metadata.export_after_approval
 
 
 @step(stage=STAGE, number=1, after=("monitor.track_jobs", "monitor.group_results"), inputs=_beside_figures)
