@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irp_pipeline.cli import output
-from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, check_cycle, require_cycles, working_in
+from irp_pipeline.cli.options import (
+    AsJson,
+    CycleName,
+    DbSchema,
+    OnlyAnalyses,
+    RerunJobs,
+    check_cycle,
+    require_cycles,
+    working_in,
+)
 from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS
 
 if TYPE_CHECKING:
@@ -38,10 +47,7 @@ def attribute(
             callback=check_cycle,
         ),
     ] = None,
-    analysis: Annotated[
-        list[str] | None,
-        typer.Option("--analysis", metavar="NAME", help="Only this analysis; may be repeated."),
-    ] = None,
+    analysis: OnlyAnalyses = None,
     order: Annotated[
         str | None,
         typer.Option(
@@ -60,9 +66,7 @@ def attribute(
             "--json all of them are shown.",
         ),
     ] = None,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Run all jobs again, such as after an update of the engine.")
-    ] = False,
+    rerun: RerunJobs = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:

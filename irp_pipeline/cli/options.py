@@ -75,6 +75,13 @@ AsJson = Annotated[
     typer.Option("--json", help="Answer with one JSON object, for programs.", callback=output.remember_json),
 ]
 
+OnlyAnalyses = Annotated[
+    list[str] | None,
+    typer.Option("--analysis", metavar="NAME", help="Only this analysis; may be repeated."),
+]
+
+RerunJobs = Annotated[bool, typer.Option("--rerun", help="Run all jobs again, such as after an update of the engine.")]
+
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 CycleName = Annotated[

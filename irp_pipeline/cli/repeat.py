@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irp_pipeline.cli import output
-from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, require_cycles, working_in
+from irp_pipeline.cli.options import (
+    AsJson,
+    CycleName,
+    DbSchema,
+    OnlyAnalyses,
+    RerunJobs,
+    require_cycles,
+    working_in,
+)
 from irp_pipeline.vocabulary import USUAL_RETURN_PERIODS, Metric
 
 if TYPE_CHECKING:
@@ -25,13 +33,8 @@ def repeat(
         int,
         typer.Option("--runs", metavar="N", min=2, help="How often each analysis is run again, with other draws."),
     ] = 9,
-    analysis: Annotated[
-        list[str] | None,
-        typer.Option("--analysis", metavar="NAME", help="Only this analysis; may be repeated."),
-    ] = None,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Run all jobs again, such as after an update of the engine.")
-    ] = False,
+    analysis: OnlyAnalyses = None,
+    rerun: RerunJobs = False,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.report import display
 from irp_pipeline.report.records import first_line
+from irp_pipeline.report.templates import template_environment
 
 if TYPE_CHECKING:
     import jinja2
@@ -32,17 +33,8 @@ def style() -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("irp_pipeline.pages", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: "" if value is None else value,
-    )
-    shown = (
+    environment = template_environment(
+        "irp_pipeline.pages",
         display.amount,
         display.duration,
         display.moment,
@@ -53,7 +45,6 @@ def _environment() -> jinja2.Environment:
         first_line,
         indented,
     )
-    environment.filters |= {function.__name__: function for function in shown}
     environment.globals["metric_title"] = display.metric_title
     return environment
 

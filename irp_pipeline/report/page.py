@@ -20,6 +20,7 @@ from irp_pipeline.report.comparison import ComparisonSection, by_portfolio
 from irp_pipeline.report.exposure import prepare_exposure
 from irp_pipeline.report.records import Report, Subject, curve_figures, first_line
 from irp_pipeline.report.summary import render_summary
+from irp_pipeline.report.templates import template_environment
 from irp_pipeline.report.what_if import what_if_rows
 
 _MANY_SUBJECTS = 8
@@ -91,20 +92,11 @@ def write(report: Report, folder: Path) -> Path:
 
 def render_page(report: Report) -> str:
     """Return the report as an HTML page."""
-    import jinja2
-
     from irp_pipeline.report.charts import CURVE_LABELS, LABELS, interactive_chart, javascript
     from irp_pipeline.report.comparison_chart import comparison_chart, curve_choices
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("irp_pipeline.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: "" if value is None else value,
-    )
-    shown = (
+    environment = template_environment(
+        "irp_pipeline.report",
         display.amount,
         display.change,
         display.change_amount,
@@ -114,8 +106,9 @@ def render_page(report: Report) -> str:
         display.number,
         display.short,
         display.signed_amount,
+        display.years,
+        first_line,
     )
-    environment.filters |= {function.__name__: function for function in (*shown, display.years, first_line)}
     prepare_exposure(environment)
     subjects = _with_curves(report)
     shown_first = _shown_first(report, subjects) if subjects else ""
