@@ -585,7 +585,7 @@ def test_somebody_who_knows_dagster_finds_losses_lineage_checks_and_the_report_i
             return all(word in text for word in words)
 
         shows("/assets", "extract", "portfolio", "losses", "report")
-        shows("/assets/losses?view=lineage", "portfolio", "losses", "report", "2 partitions")
+        shows("/assets/losses?view=lineage", "portfolio", "losses", "report", "% filled")
         shows("/assets/losses?view=checks", "sanity_of_losses", "approval")
         shows("/assets/losses?view=partitions&partition=Q4-2024", "Q3-2024", "commercial_stress GUL LOSS at factor 0.1")
         shows("/assets/report?view=partitions&partition=Q4-2024", "Q3-2024", "summary")

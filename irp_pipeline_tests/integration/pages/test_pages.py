@@ -104,6 +104,8 @@ class TestWhatIsShown:
             address = waiting.pop().partition("#")[0]
             if address in seen or not address.startswith("/irp"):
                 continue
+            if "schema=" in address:  # of other tests, which are removed meanwhile
+                continue
             seen.add(address)
             answer = client.get(address)
             assert answer.status == 200, address

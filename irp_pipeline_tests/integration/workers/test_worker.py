@@ -359,8 +359,9 @@ class TestOutage:
                 folder = the_engine().folder
                 assert [(folder(key) / "result.json").exists() for key in keys] == [True, True, False]
                 lease = min(leases.LEASE_SECONDS, OUTAGE_SECONDS * 2 / 3)
-                monkeypatch.setattr(leases, "LEASE_SECONDS", lease)  # so that all of them look lost
-                assert {state.phase for state in the_engine().states(keys).values()} == RUNNING
+                with monkeypatch.context() as shorter:
+                    shorter.setattr(leases, "LEASE_SECONDS", lease)  # so that all of them look lost
+                    assert {state.phase for state in the_engine().states(keys).values()} == RUNNING
                 way.open()
                 assert {state.phase for state in wait_for(*keys).values()} == {JobPhase.FINISHED}
                 hand_over({"next": WAYS["counts"]})
