@@ -1,6 +1,7 @@
 """``irp demo``: a whole cycle on a made-up portfolio, and with ``--second`` the quarter after it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -48,10 +49,32 @@ def demo(
     os.umask(0o077)  # everything written from here on is in IRP_HOME
     with working_in(_SCHEMA):
         init_database()
-        if second:
-            _run_second(rerun=rerun)
-        else:
-            _run_first(rerun=rerun)
+        with _shown_as_assets():
+            if second:
+                _run_second(rerun=rerun)
+            else:
+                _run_first(rerun=rerun)
+
+
+@contextmanager
+def _shown_as_assets() -> Iterator[None]:
+    """Let the demo's schema be the default one meanwhile, whose cycles are the partitions of Dagster's assets.
+
+    Not if somebody has named a default schema, or if there is one with cycles, which may have the same names.
+    """
+    import os
+
+    from irp_pipeline.helpers.db_context import get_schema_from_env
+    from irp_pipeline.postgres.schemas import list_initialised_schemas
+
+    if "DB_SCHEMA" in os.environ or get_schema_from_env() in list_initialised_schemas():
+        yield
+        return
+    os.environ["DB_SCHEMA"] = _SCHEMA
+    try:
+        yield
+    finally:
+        del os.environ["DB_SCHEMA"]
 
 
 def _run_first(*, rerun: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from dagster import AssetKey, DagsterInstance
 from typer.testing import CliRunner
 
 from irp_pipeline import embedded
@@ -30,6 +31,7 @@ from irp_pipeline.helpers.cycle import find_cycle, get_cycle_by_name, list_cycle
 from irp_pipeline.helpers.database import dispose_engine, execute_query, fetch_all
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.job import list_jobs, read_job
+from irp_pipeline.orchestration.instance import use_dagster_home
 from irp_pipeline_tests.support.by_hand import by_hand
 from irp_pipeline_tests.support.golden import check_golden, records
 
@@ -103,6 +105,14 @@ def figures_of(analysis: str) -> dict[tuple[str, str, float | None], float]:
 
 
 # --- what a newcomer sees -----------------------------------------------------------------------------------------
+
+
+def test_its_assets_are_in_dagster(demo: Demo, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DAGSTER_HOME", "")  # what is set instead is taken back
+    use_dagster_home()
+    with DagsterInstance.get() as instance:
+        for asset in ("extract", "portfolio", "losses", "report"):
+            assert CYCLE in instance.get_materialized_partitions(AssetKey(asset))
 
 
 def test_it_ends_with_losses_a_report_and_what_to_try_next(demo: Demo):
