@@ -32,7 +32,7 @@ from irp_pipeline.helpers.cycle import create_cycle, find_cycle, get_cycle_by_na
 from irp_pipeline.helpers.database import dispose_engine, execute_scalar, fetch_all, init_database
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.workbook import Workbook, read_workbook, write_workbook
-from irp_pipeline_tests.support.browser import browser, find_browser
+from irp_pipeline_tests.support.browser import browser, needs_browser
 from irp_pipeline_tests.support.processes import (
     REPOSITORY,
     SECONDS,
@@ -571,7 +571,7 @@ def test_a_backfill_runs_each_of_its_cycles(ui: Ui):
     assert {done, new} <= ui.cycles_of_asset("losses")
 
 
-@pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
+@needs_browser
 def test_somebody_who_knows_dagster_finds_losses_lineage_checks_and_the_report_in_a_browser(ui: Ui):
     with browser() as page:
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 _FIRST_FREE: Final = 10
 """Chromium reads from descriptor 3 and writes to 4: the ends of our pipes must be others."""
@@ -24,6 +26,10 @@ _FIRST_FREE: Final = 10
 def find_browser() -> str | None:
     """Return the path of a Chromium on this machine, if there is one."""
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+needs_browser: Final = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
+"""Marks tests that a machine without a browser skips."""
 
 
 class BrowserError(Exception):

@@ -18,7 +18,7 @@ from irp_pipeline.helpers.attribution.planning import Plan, PlannedAnalysis
 from irp_pipeline.helpers.comparison.differences import differences, in_words
 from irp_pipeline.helpers.comparison.sides import Compared, Source
 from irp_pipeline.helpers.job_request import ATTRIBUTION, FILES
-from irp_pipeline.helpers.reruns import RecordedRun, recorded_runs
+from irp_pipeline.helpers.reruns import RecordedRun, runs_of
 from irp_pipeline.helpers.result import RecordedFigure, get_results, recorded_figures
 from irp_pipeline.helpers.result.curves import NO_PERIOD_LOSSES
 from irp_pipeline.helpers.result.finished import require_batch
@@ -110,15 +110,13 @@ def parts_of(plan: Plan, batch_id: int) -> tuple[list[Part], dict[str, str]]:
         The parts; and why analyses or groups that both cycles have are left out, by name.
 
     Raises:
-        AttributionError: the batch has not run all states.
+        RerunError: the batch has not run all states.
         ResultError: the result of a job cannot be read or has changed.
         DatabaseError: the database refuses or is away.
     """
     from irp_pipeline.workbook import PeriodPairing, Workbook
 
-    runs = recorded_runs(require_batch(batch_id))
-    if lacking := [name for of in plan.analyses.values() for name in of.states if name not in runs]:
-        raise AttributionError(f"The batch {batch_id} has no finished job of: {', '.join(dict.fromkeys(lacking))}")
+    runs = runs_of(batch_id, (name for of in plan.analyses.values() for name in of.states))
     recorded = [_recorded(batch_id) for batch_id in (plan.earlier_batch_id, plan.later_batch_id)]
     paths = {name: (of.earlier, *(runs[state] for state in of.states), of.later) for name, of in plan.analyses.items()}
     parts: list[Part] = []

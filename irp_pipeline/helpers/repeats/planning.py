@@ -78,6 +78,7 @@ def plan(batch_id: int, runs: int, only: Sequence[str] | None = None) -> Plan:
     recorded = recorded_runs(batch)
     if unknown := [name for name in only or () if name not in recorded]:
         raise RepeatError(f"{batch.cycle_name} has no finished job of: {', '.join(unknown)}")
+    portfolios = _Portfolios()
     analyses: dict[str, RepeatedAnalysis] = {}
     jobs: list[Mapping[str, Any]] = []
     refused: dict[str, str] = {}
@@ -85,7 +86,7 @@ def plan(batch_id: int, runs: int, only: Sequence[str] | None = None) -> Plan:
         if only is not None and name not in only:
             continue
         try:
-            of_analysis = _jobs(run, runs)
+            of_analysis = _jobs(run, runs, portfolios)
         except (RerunError, ExposureError) as error:
             refused[name] = str(error)
         else:
@@ -94,7 +95,7 @@ def plan(batch_id: int, runs: int, only: Sequence[str] | None = None) -> Plan:
     return Plan(batch_id=batch_id, analyses=analyses, jobs=tuple(jobs), refused=refused)
 
 
-def _jobs(run: RecordedRun, runs: int) -> list[Mapping[str, Any]]:
+def _jobs(run: RecordedRun, runs: int, portfolios: _Portfolios) -> list[Mapping[str, Any]]:
     if not run.job.provenance.get("samples") or run.job.provenance.get("losses_by") == "means":
         raise RepeatError(NO_SAMPLES)
     declaration = engines.declared(run.job.analysis)
@@ -106,21 +107,35 @@ def _jobs(run: RecordedRun, runs: int) -> list[Mapping[str, Any]]:
     parameters = named_files_of(run, declaration, place) | {"segments": _without_locations(run.job.analysis)}
     if reasons := list(declaration.drawn_by_location(parameters, Folders(place.named_files, settings.models_folder()))):
         raise RepeatError("; ".join(reasons))
-    tables = run.tables()
-    make_folder(run.cycle_folder / SCRATCH)
-    jobs: list[Mapping[str, Any]] = []
-    for number in range(1, runs + 1):
-        with tempfile.TemporaryDirectory(dir=run.cycle_folder / SCRATCH, prefix="repeat-") as scratch:
-            inputs = kept_portfolio(with_other_draws(tables, number, Path(scratch)), place)
-        jobs.append(
-            parameters
-            | place.parameter(inputs)
-            | {
-                "name": job_name(run.job.name, f"draws {number}"),
-                REPEAT: {"analysis": run.job.name, "job": run.job.job_id, "draws": number},
-            }
-        )
-    return jobs
+    return [
+        parameters
+        | place.parameter(inputs)
+        | {
+            "name": job_name(run.job.name, f"draws {number}"),
+            REPEAT: {"analysis": run.job.name, "job": run.job.job_id, "draws": number},
+        }
+        for number, inputs in enumerate(portfolios.with_other_draws(run, place, runs), start=1)
+    ]
+
+
+class _Portfolios:
+    """The portfolios with other draws: each is put together and kept once, however many analyses have it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[frozenset[tuple[str, str]], list[dict[str, dict[str, str]]]] = {}
+
+    def with_other_draws(self, run: RecordedRun, place: Place, runs: int) -> list[dict[str, dict[str, str]]]:
+        """Return the inputs of each run of an analysis with other draws."""
+        content = frozenset((name, file["sha256"]) for name, file in run.request.get("inputs", {}).items())
+        if content not in self._kept:
+            tables = run.tables()
+            make_folder(run.cycle_folder / SCRATCH)
+            with tempfile.TemporaryDirectory(dir=run.cycle_folder / SCRATCH, prefix="repeat-") as scratch:
+                self._kept[content] = [
+                    kept_portfolio(with_other_draws(tables, number, Path(scratch) / str(number)), place)
+                    for number in range(1, runs + 1)
+                ]
+        return self._kept[content]
 
 
 def _without_locations(analysis: Mapping[str, Any]) -> list[str]:

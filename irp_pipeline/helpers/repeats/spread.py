@@ -10,9 +10,8 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from irp_pipeline.helpers.repeats.errors import RepeatError
 from irp_pipeline.helpers.repeats.planning import Plan
-from irp_pipeline.helpers.reruns import recorded_runs
+from irp_pipeline.helpers.reruns import runs_of
 from irp_pipeline.helpers.result import (
     JobResult,
     RecordedFigure,
@@ -44,15 +43,13 @@ def spread_of(plan: Plan, batch_id: int, tell: Callable[[str], None]) -> tuple[l
         The spread of each figure; and why analyses or groups are left out, by name.
 
     Raises:
-        RepeatError: the batch has not run all jobs.
+        RerunError: the batch has not run all jobs.
         ResultError: the result of a job cannot be read or has changed.
         DatabaseError: the database refuses or is away.
     """
     from irp_pipeline.workbook import Workbook
 
-    runs = recorded_runs(require_batch(batch_id))
-    if lacking := [name for of in plan.analyses.values() for name in of.jobs if name not in runs]:
-        raise RepeatError(f"The batch {batch_id} has no finished job of: {', '.join(lacking)}")
+    runs = runs_of(batch_id, (name for of in plan.analyses.values() for name in of.jobs))
     saved: dict[str, list[RecordedFigure]] = {}
     for found in recorded_figures(get_results(plan.batch_id, segments=True)):
         saved.setdefault(found.analysis_name, []).append(found)

@@ -16,6 +16,7 @@ from irp_pipeline.helpers.reruns.files import (
     kept_portfolio,
     named_files_of,
     recorded_runs,
+    runs_of,
 )
 from irp_pipeline.helpers.reruns.running import run_beside
 
@@ -28,4 +29,5 @@ __all__ = [
     "named_files_of",
     "recorded_runs",
     "run_beside",
+    "runs_of",
 ]

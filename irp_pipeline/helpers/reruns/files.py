@@ -7,7 +7,7 @@ its new place is named by its hash. Making it again changes nothing, so that two
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -27,7 +27,7 @@ from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.job_request import FILES
 from irp_pipeline.helpers.reruns.errors import RerunError
 from irp_pipeline.helpers.result import JobResult, finished_jobs
-from irp_pipeline.helpers.result.finished import ResultBatch
+from irp_pipeline.helpers.result.finished import ResultBatch, require_batch
 from irp_pipeline.postgres.running import fetch_all
 
 _NAMED_FILES: Final = "files"
@@ -91,6 +91,24 @@ class RecordedRun:
                     f"the cycle {self.cycle_name} again, or restore it from a backup"
                 ) from error
         return found
+
+
+def runs_of(batch_id: int, names: Iterable[str]) -> dict[str, RecordedRun]:
+    """Return the finished jobs of a batch of reruns by name.
+
+    Args:
+        batch_id: the batch, COMPLETED.
+        names: the jobs that it must have.
+
+    Raises:
+        RerunError: it has not run all of them.
+        ResultError: the result of a job cannot be read.
+        DatabaseError: the database refuses or is away.
+    """
+    runs = recorded_runs(require_batch(batch_id))
+    if lacking := [name for name in dict.fromkeys(names) if name not in runs]:
+        raise RerunError(f"The batch {batch_id} has no finished job of: {', '.join(lacking)}")
+    return runs
 
 
 def job_name(analysis: str, what: str) -> str:

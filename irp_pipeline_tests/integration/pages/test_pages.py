@@ -25,7 +25,7 @@ from irp_pipeline.pages.addresses import Addresses
 from irp_pipeline.pages.answers import ROWS, SUBJECTS
 from irp_pipeline.pages.sign_off import sign_off_in_words
 from irp_pipeline.report import write_report
-from irp_pipeline_tests.support.browser import Browser, browser, find_browser
+from irp_pipeline_tests.support.browser import Browser, browser, needs_browser
 from irp_pipeline_tests.support.made_up_cycle import (
     finish_jobs,
     make_batch,
@@ -487,7 +487,7 @@ def test_what_is_shown_as_json_is_json(client, batches) -> None:
     assert "figures" in json.loads(html.unescape(found[1]))
 
 
-@pytest.mark.skipif(find_browser() is None, reason="Chromium is not installed")
+@needs_browser
 class TestInABrowser:
     @pytest.fixture(scope="module")
     @staticmethod

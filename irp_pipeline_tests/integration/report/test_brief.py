@@ -18,7 +18,7 @@ from irp_pipeline.report.brief import Brief, brief_of
 from irp_pipeline.report.comparison import ComparedSource
 from irp_pipeline.report.page import render_page
 from irp_pipeline.vocabulary import Metric, Perspective
-from irp_pipeline_tests.support.browser import Browser, browser, find_browser
+from irp_pipeline_tests.support.browser import Browser, browser, needs_browser
 from irp_pipeline_tests.support.made_up_cycle import (
     YEARS,
     finish_jobs,
@@ -303,7 +303,7 @@ class TestByKeyboard:
         assert not re.search(r"<script|<svg|\son\w+=", head[: head.index("</section>")])
 
 
-@pytest.mark.skipif(find_browser() is None, reason="there is no Chromium on this machine")
+@needs_browser
 class TestInABrowser:
     @pytest.fixture(scope="class")
     @staticmethod
