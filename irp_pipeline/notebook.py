@@ -4,7 +4,8 @@
 finds it under its old name (:mod:`irp_pipeline.compat`), and a schema that a cell sets with ``set_schema`` also holds
 in the next cell, for every kind of cell. :func:`install_kernel` installs a kernel that starts that way.
 
-The functions for notebooks are in :mod:`irp_pipeline.helpers`; nothing here uses a database.
+The functions for notebooks are in :mod:`irp_pipeline.helpers`. Those that show progress, losses and comparisons in the
+output of a cell are in :mod:`irp_pipeline.display`, and can be imported from here.
 """
 
 from __future__ import annotations
@@ -24,11 +25,44 @@ from irp_pipeline.postgres import context as schema_state
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from irp_pipeline.display import (
+        follow_batch,
+        follow_cycle,
+        show_compared_curves,
+        show_comparison,
+        show_curves,
+        show_losses,
+        show_progress,
+    )
+
+__all__ = [
+    "NotebookError",
+    "follow_batch",
+    "follow_cycle",
+    "install_kernel",
+    "load_ipython_extension",
+    "show_compared_curves",
+    "show_comparison",
+    "show_curves",
+    "show_losses",
+    "show_progress",
+    "unload_ipython_extension",
+]
+
 _KERNEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class NotebookError(IrpError):
     """The Jupyter kernel cannot be installed; the message says why and what to do."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what shows something at its first use: it takes half a second, and every kernel loads this module."""
+    from irp_pipeline import display
+
+    if name in __all__:
+        return getattr(display, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # --- the extension ------------------------------------------------------------------------------------------------

@@ -31,28 +31,32 @@ CURVE_LABELS = {Metric.OEP: "OEP largest event", Metric.AEP: "AEP whole year"}
 _BAND_OPACITY = 0.13
 _DIGITS = 9  # of a figure that is shown when it is pointed at
 _HEIGHT = 340
+_WIDTH_ALONE = 640
 _PICTURE_WIDTH, _PICTURE_HEIGHT = 420, 240  # of one of its charts
 _PICTURE_COLUMNS = 2
 _PICTURE_CHARTS = 6
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def interactive_chart(subjects: Sequence[Subject], first: str, drawn: Iterable[DrawnCurve] = ()) -> dict[str, Any]:
-    """Describe a chart of the curves of one subject, which its parameter ``subject`` selects; the page has a list.
+def interactive_chart(
+    subjects: Sequence[Subject], first: str, drawn: Iterable[DrawnCurve] = (), *, alone: bool = False
+) -> dict[str, Any]:
+    """Describe a chart of the curves of one subject, which its parameter ``subject`` selects.
 
     Args:
         subjects: those that have curves.
         first: name of the subject shown first.
         drawn: their whole curves. A subject without them has lines between its figures.
+        alone: there is no page around it with a list of subjects and a legend, so it has its own, and a width.
 
     Returns:
         A Vega-Lite specification, including the data.
     """
     import altair as alt
 
-    chosen = alt.param(name="subject", value=first)
+    chosen = chosen_from("subject", "Analysis or group: ", [subject.name for subject in subjects], first, alone=alone)
     pointed_at = alt.selection_point(on="pointerover", clear="pointerout", fields=["return_period"], empty=False)
-    encodings = _encodings(subjects, subjects, with_legend=False)  # the page has its own legend, which wraps
+    encodings = _encodings(subjects, subjects, with_legend=alone)  # the page has its own legend, which wraps
     base = alt.Chart().transform_filter("datum.subject == subject")
     shown = base.transform_flatten(["return_period", "loss"])
     points = shown.mark_point(filled=True, opacity=1).encode(
@@ -82,8 +86,32 @@ def interactive_chart(subjects: Sequence[Subject], first: str, drawn: Iterable[D
     data = alt.InlineData(values=_curves(subjects, drawn))
     layers = (*_lines(base, encodings), points, target.add_params(pointed_at))
     chart = alt.layer(mark, *layers, data=data).add_params(chosen)
-    described: dict[str, Any] = with_style(chart.properties(width="container", height=_HEIGHT)).to_dict()
-    return described
+    return described(chart, _HEIGHT, alone=alone)
+
+
+def chosen_from(name: str, label: str, choices: Sequence[str], first: str, *, alone: bool) -> Any:
+    """Return a parameter of a chart that selects what is shown.
+
+    Args:
+        name: of the parameter.
+        label: of its list.
+        choices: what there is.
+        first: what is shown first.
+        alone: the chart has the list, rather than the page around it.
+    """
+    import altair as alt
+
+    if not alone or len(choices) < 2:
+        return alt.param(name=name, value=first)
+    return alt.param(name=name, value=first, bind=alt.binding_select(options=[*choices], name=label))
+
+
+def described(chart: Any, height: int, *, alone: bool) -> dict[str, Any]:
+    """Return the specification of a chart that is as wide as its page; alone, it has a width and a ground."""
+    width = _WIDTH_ALONE if alone else "container"
+    ground = {"background": "white", "padding": 12} if alone else {}
+    specification: dict[str, Any] = with_style(chart.properties(width=width, height=height), **ground).to_dict()
+    return specification
 
 
 def picture(subjects: Sequence[Subject], title: str, drawn: Iterable[DrawnCurve] = ()) -> bytes:

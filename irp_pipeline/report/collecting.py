@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.helpers.batch import Batch, find_current_batch
 from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import JobStatus, StepStatus
-from irp_pipeline.helpers.cycle import find_cycle
+from irp_pipeline.helpers.cycle import Cycle, find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.portfolio_facts import facts_of
 from irp_pipeline.helpers.record import record_of
@@ -35,7 +35,7 @@ from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.attribution import collect_attribution
 from irp_pipeline.report.comparison import collect_comparison
 from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
-from irp_pipeline.report.curves import whole_curves
+from irp_pipeline.report.curves import WholeCurves, whole_curves
 from irp_pipeline.report.exposure import collect_exposure
 from irp_pipeline.report.losses import collect_losses, errors_in_words
 from irp_pipeline.report.notes import notes
@@ -59,6 +59,24 @@ if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
 
 
+def collect_figures(cycle_name: str) -> tuple[tuple[Subject, ...], WholeCurves]:
+    """Collect the analyses and groups of a cycle that have figures, and their whole curves.
+
+    Args:
+        cycle_name: a cycle of the schema of :mod:`irp_pipeline.helpers.db_context`.
+
+    Raises:
+        ReportError: there is no such cycle.
+        DatabaseError: the database refuses or is away.
+    """
+    cycle = _cycle(cycle_name)
+    configuration = find_active_configuration(cycle.id)
+    batch = find_current_batch(cycle.id)
+    saved = recorded_figures(get_results(batch.id)) if batch else []
+    subjects = _subjects(configuration.workbook() if configuration else None, saved, _finished(batch)[0])
+    return tuple(subjects), whole_curves(cycle.id, cycle.cycle_name, saved)
+
+
 def collect(cycle_name: str) -> Report:
     """Collect what is recorded about a cycle, in the schema of :mod:`irp_pipeline.helpers.db_context`.
 
@@ -68,9 +86,7 @@ def collect(cycle_name: str) -> Report:
         ReportError: there is no such cycle.
         DatabaseError: the database refuses or is away.
     """
-    cycle = find_cycle(cycle_name)
-    if cycle is None:
-        raise ReportError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
+    cycle = _cycle(cycle_name)
     configuration = find_active_configuration(cycle.id)
     workbook = configuration.workbook() if configuration else None
     batch = find_current_batch(cycle.id)
@@ -207,6 +223,13 @@ def _finished(batch: Batch | None) -> tuple[list[JobResult], str | None]:
 def _of_segments(batch: Batch) -> pd.DataFrame:
     """Return the saved figures of segments that a report shows: few of all that there are."""
     return get_results(batch.id, segments=True, segment_return_periods=RETURN_PERIODS)
+
+
+def _cycle(cycle_name: str) -> Cycle:
+    cycle = find_cycle(cycle_name)
+    if cycle is None:
+        raise ReportError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
+    return cycle
 
 
 def _subjects(

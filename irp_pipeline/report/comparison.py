@@ -165,10 +165,16 @@ def collect_comparison(cycle_name: str, batch_id: int, headline: str | None) -> 
         What the report says; None if the batch has no saved figures, or no earlier cycle has any.
     """
     found = compare_with_cycle_before(cycle_name, batch_id)
-    return None if found is None else _section(found, headline)
+    return None if found is None else comparison_section(found, headline)
 
 
-def _section(found: Comparison, headline: str | None) -> ComparisonSection:
+def comparison_section(found: Comparison, headline: str | None = None) -> ComparisonSection:
+    """Return what is shown of a comparison.
+
+    Args:
+        found: the comparison.
+        headline: the main analysis or group, which is always shown.
+    """
     figures = found.figures
     whole = figures[figures["segment_by"] == ""]
     names = list(whole["analysis_name"].drop_duplicates())

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from irp_pipeline.report.charts import COLOURS, CURVE_LABELS, LABELS, with_style
+from irp_pipeline.report.charts import COLOURS, CURVE_LABELS, LABELS, chosen_from, described
 from irp_pipeline.report.comparison import ComparedPart, ComparisonSection
 from irp_pipeline.vocabulary import Metric, Perspective
 
 _HEIGHT = 320
 
 
-def comparison_chart(section: ComparisonSection, first: str) -> dict[str, Any] | None:
-    """Describe a chart of both curves of one analysis or group; the page chooses which, and OEP or AEP.
+def comparison_chart(section: ComparisonSection, first: str, *, alone: bool = False) -> dict[str, Any] | None:
+    """Describe a chart of both curves of one analysis or group; two parameters choose which, and OEP or AEP.
 
     Args:
         section: the comparison.
         first: the analysis or group shown first.
+        alone: there is no page around it with lists and a legend, so it has its own, and a width.
 
     Returns:
         A Vega-Lite specification, including the data; None if there are no curves.
@@ -30,6 +31,7 @@ def comparison_chart(section: ComparisonSection, first: str) -> dict[str, Any] |
     perspectives = Perspective.among(figure.perspective for part in parts for figure in part.curves)
     years = sorted({float(figure.point or 0) for part in parts for figure in part.curves})
     sides = [section.before, section.after]
+    legend = alt.Legend(title=None) if alone else None
     chart = (
         alt.Chart(alt.InlineData(values=_points(section, parts)))
         .transform_filter("datum.subject == subject && datum.curve == curve")
@@ -41,8 +43,8 @@ def comparison_chart(section: ComparisonSection, first: str) -> dict[str, Any] |
             y=alt.Y("loss:Q", title="Loss").axis(format="~s", tickCount=6).scale(zero=True),
             color=alt.Color("perspective:N")
             .scale(domain=[LABELS[of] for of in perspectives], range=[COLOURS[of] for of in perspectives])
-            .legend(None),
-            strokeDash=alt.StrokeDash("side:N").scale(domain=sides, range=[[6, 4], [1, 0]]).legend(None),
+            .legend(legend),
+            strokeDash=alt.StrokeDash("side:N").scale(domain=sides, range=[[6, 4], [1, 0]]).legend(legend),
             tooltip=[
                 alt.Tooltip("side:N", title="Cycle"),
                 alt.Tooltip("perspective:N", title="Losses"),
@@ -52,11 +54,12 @@ def comparison_chart(section: ComparisonSection, first: str) -> dict[str, Any] |
                 alt.Tooltip("note:N", title="To note"),
             ],
         )
-        .properties(width="container", height=_HEIGHT)
-        .add_params(alt.param(name="subject", value=first), alt.param(name="curve", value=Metric.OEP.value))
+        .add_params(
+            chosen_from("subject", "Analysis or group: ", [part.name for part in parts], first, alone=alone),
+            chosen_from("curve", "Curve: ", [*curve_choices(section)], Metric.OEP.value, alone=alone),
+        )
     )
-    described: dict[str, Any] = with_style(chart).to_dict()
-    return described
+    return described(chart, _HEIGHT, alone=alone)
 
 
 def curve_choices(section: ComparisonSection) -> dict[str, str]:

@@ -7,7 +7,7 @@ they are formatted (:mod:`irp_pipeline.report.display`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -312,12 +312,17 @@ class Report:
 
     @property
     def headline_subject(self) -> Subject | None:
-        """The main subject of the cycle: the last group, which contains the most; else the only analysis."""
-        stochastic = [subject for subject in self.subjects if subject.is_stochastic]
-        groups = [subject for subject in stochastic if subject.is_group]
-        if groups:
-            return max(reversed(groups), key=lambda subject: len(subject.members))
-        return stochastic[0] if len(stochastic) == 1 else None
+        """The main subject of the cycle."""
+        return main_subject(self.subjects)
+
+
+def main_subject(subjects: Iterable[Subject]) -> Subject | None:
+    """Return the last of the groups that contain the most; without groups the only analysis, or None."""
+    stochastic = [subject for subject in subjects if subject.is_stochastic]
+    groups = [subject for subject in stochastic if subject.is_group]
+    if groups:
+        return max(reversed(groups), key=lambda subject: len(subject.members))
+    return stochastic[0] if len(stochastic) == 1 else None
 
 
 def first_line(text: str | None) -> str:

@@ -18,6 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from irp_pipeline import settings
 from irp_pipeline.helpers.cycle import delete_cycle, get_cycle_by_name, get_step_history
 from irp_pipeline.helpers.database import fetch_all
+from irp_pipeline.helpers.db_context import carry_schema
 from irp_pipeline.helpers.result import get_results, save_results
 from irp_pipeline.notebook import NotebookError, install_kernel
 from irp_pipeline_tests.support.made_up_cycle import finish_jobs, make_batch, workbook
@@ -113,19 +114,50 @@ class TestInTheInstalledKernel:
             {"stage_name": "Setup", "step_name": "Add up insured values"}
         ]
 
-    def test_the_example_of_losses_shows_them(self, irp_kernel, test_schema):
-        batch_id = make_batch("Q1-2024", workbook())
-        finish_jobs(batch_id)
-        save_results(batch_id)
+    def test_the_example_ends_with_losses_and_a_comparison(self, irp_kernel, test_schema):
+        for cycle_name, date, scale in (("Q1-2024", "2024-01-01", 1.0), ("Q2-2024", "2024-04-01", 1.1)):
+            batch_id = make_batch(cycle_name, workbook(exposure_date=date))
+            finish_jobs(batch_id, scale=scale)
+            save_results(batch_id)
         losses = get_results(batch_id).query("metric == 'AAL'")["loss"]
-        shown = _outputs(nbformat.read(LOSSES, as_version=4), irp_kernel)
-        cycle = get_cycle_by_name("Q1-2024")
-        assert cycle is not None
-        delete_cycle(cycle["id"])
+        example = nbformat.read(LOSSES, as_version=4)
+        _outputs(example, irp_kernel)
+        for cycle_name in ("Q1-2024", "Q2-2024"):
+            cycle = get_cycle_by_name(cycle_name)
+            assert cycle is not None
+            delete_cycle(cycle["id"])
+        _, progress, table, counts, curves, changes, both = [
+            cell.outputs[0].data if cell.outputs else {} for cell in example.cells if cell.cell_type == "code"
+        ]
+        assert "3 of 3 jobs have finished" in progress["text/html"]
         for loss in losses:
-            assert f"{round(float(loss)):.1f}" in shown[2], shown[2]
-        assert "return_period" in shown[3]
-        assert "alt.Chart" in shown[4]
+            assert f"{loss:,.0f}" in table["text/html"]
+        assert "AAL" in counts["text/html"]
+        assert changes["text/html"].count("+10.0%") > len(losses)
+        for chart in (curves, both):
+            assert {"image/png", "application/vnd.vegalite.v5+json"} <= {*chart}
+
+    def test_progress_is_updated_in_place(self, irp_kernel, test_schema):
+        batch_id = make_batch("Q3-2024", workbook())
+        code = (
+            "from irp_pipeline.notebook import follow_batch, follow_cycle\n"
+            f"follow_batch({batch_id})\n"
+            "follow_cycle('Q3-2024', every=0.1, wait=0.3)"
+        )
+        notebook = _notebook(code)
+        ending = threading.Timer(1.5, carry_schema(finish_jobs), [batch_id])
+        ending.start()
+        try:
+            _outputs(notebook, irp_kernel)
+        finally:
+            ending.join()
+            cycle = get_cycle_by_name("Q3-2024")
+            assert cycle is not None
+            delete_cycle(cycle["id"])
+        batch, followed = [output.data["text/html"] for output in notebook.cells[0].outputs]
+        assert "It is COMPLETED" in batch
+        assert "3 of 3 jobs have finished" in batch
+        assert "Cycle Q3-2024" in followed
 
     def test_an_old_notebook_runs_unchanged(self, irp_kernel, old_workspace, test_schema):
         path = old_workspace / "old.ipynb"
