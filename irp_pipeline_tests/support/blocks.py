@@ -4,6 +4,8 @@ What a page can say, in an HTML comment on a line of its own:
 
 ``<!-- begins with: the tutorial's cycle -->``
     once, for the page: its blocks go on from where the tutorial has losses. Else they begin in an empty folder.
+``<!-- begins with: a database of the old framework -->``
+    once, for the page: the schema ``public`` is one of the old framework.
 ``<!-- file: NAME -->``
     the block that follows is the content of a file in the reader's folder.
 ``<!-- change: NAME -->``
