@@ -29,7 +29,7 @@ NASTY = [
     "back\\slash\\' \\",
     "'; DROP TABLE book; --",
     "$1 ? {0} \n /* -- */ #",
-    "Zürich – 東京",
+    "Zürich 東京",
     " ",
 ]
 LINES = [*NASTY, "COM"]
