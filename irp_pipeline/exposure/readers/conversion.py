@@ -169,6 +169,8 @@ def as_text(value: object) -> str | None:
         case decimal.Decimal():
             return _decimal_as_text(value)
         case dt.datetime():
+            if value.tzinfo is not None:  # as from PostgreSQL
+                value = value.astimezone(dt.UTC).replace(tzinfo=None)
             return value.isoformat(sep=" ").removesuffix(" 00:00:00")
         case bytes() | bytearray() | memoryview():
             return _bytes_as_text(bytes(value))

@@ -205,7 +205,8 @@ class _SqlServer(SourceDialect):
         connection.rollback()  # a transaction keeps the level with which it began
         if allowed != 1:
             return "mssql; the database allows no SNAPSHOT, so what others write while it is read can be seen in part"
-        connection.execution_options(isolation_level="SNAPSHOT")
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
+        connection.rollback()  # the level is the session's, and holds for the next transaction
         return "mssql, one moment by SNAPSHOT"
 
     def padded(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
