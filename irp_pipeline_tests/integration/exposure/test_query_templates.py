@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,10 +13,11 @@ import sqlalchemy as sa
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.readers import databases
 from irp_pipeline.exposure.readers.parameters import Values
 from irp_pipeline.exposure.readers.sources import QuerySource
 from irp_pipeline.exposure.readers.totals import extract_totals
-from irp_pipeline.exposure.totals.comparison import compare_totals
+from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
 from irp_pipeline.settings import database_url
 
 NAME = f"query_templates_{os.getpid()}"
@@ -154,3 +156,39 @@ def test_a_query_with_parameters_changes_nothing_either(tmp_path, database) -> N
 def test_a_cast_beside_a_parameter_is_a_cast(tmp_path, database) -> None:
     query = "SELECT * FROM book WHERE locinceptiondate = :day::date AND accnumber::text = 'it''s'"
     assert run(tmp_path, query, {"day": "2024-01-01"}).rows == 1
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_an_address_that_begins_with_mariadb_is_read_with_its_totals(tmp_path, database, urls, monkeypatch) -> None:
+    url = urls[database].set(drivername="mariadb")
+    monkeypatch.setenv("IRP_SOURCE_BOOK_URL", url.render_as_string(hide_password=False))
+    result = run(tmp_path, "SELECT * FROM book WHERE accnumber = :line", {"line": "COM"})
+    assert compare_totals(result.source_totals or (), extract_totals(result.path)) == []
+
+
+@pytest.mark.parametrize("database", ["mariadb", "duckdb"], indirect=True)
+def test_nothing_can_be_written_in_the_transaction_in_which_a_database_is_read(database, urls) -> None:
+    with (
+        databases.open_query("book", urls[database], "SELECT * FROM book", OedTable.LOCATION) as reader,
+        pytest.raises(sa.exc.DBAPIError, match=r"READ ONLY|read-only"),
+    ):
+        reader._connection.exec_driver_sql("DELETE FROM book")
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_rows_and_totals_of_mariadb_are_of_one_moment_and_come_in_batches(database, urls) -> None:
+    writer = sa.create_engine(urls[database], isolation_level="AUTOCOMMIT")
+    with writer.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE moving (locnumber INT, buildingtiv DOUBLE)")
+        numbers = [{"number": number} for number in range(25_000)]
+        connection.execute(sa.text("INSERT INTO moving VALUES (:number, 1)"), numbers)
+        query = "SELECT * FROM moving"
+        with databases.open_query("book", urls[database], query, OedTable.LOCATION) as reader:
+            sizes = []
+            for batch in reader.batches():
+                sizes.append(batch.num_rows)
+                connection.exec_driver_sql("UPDATE moving SET buildingtiv = 2")
+            (total,) = whole_totals(reader.totals())
+    writer.dispose()
+    assert sizes == [10_000, 10_000, 5_000]
+    assert (total.locations, total.building_tiv) == (25_000, Decimal(25_000))
