@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.extract import Extract, extract
 from irp_pipeline.exposure.oed import OedTable
-from irp_pipeline.exposure.readers import databases
-from irp_pipeline.exposure.readers.parameters import Values
+from irp_pipeline.exposure.readers import databases, postgres
+from irp_pipeline.exposure.readers.parameters import Values, mark
 from irp_pipeline.exposure.readers.sources import QuerySource
 from irp_pipeline.exposure.readers.totals import extract_totals
 from irp_pipeline.exposure.totals.comparison import compare_totals, whole_totals
@@ -192,3 +192,14 @@ def test_rows_and_totals_of_mariadb_are_of_one_moment_and_come_in_batches(databa
     writer.dispose()
     assert sizes == [10_000, 10_000, 5_000]
     assert (total.locations, total.building_tiv) == (25_000, Decimal(25_000))
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_rows_of_postgresql_come_in_batches_with_parameters_too(database, urls) -> None:
+    query = "SELECT i AS locnumber, repeat(:text, 100) AS remark FROM generate_series(1, :rows) AS i"
+    values: Values = {"rows": 300_000, "text": "x"}
+    marked = mark(query, values, "postgresql", "the query")
+    with postgres.open_query("book", urls[database], marked, OedTable.LOCATION, values) as reader:
+        sizes = [batch.num_rows for batch in reader.batches()]
+    assert sum(sizes) == 300_000
+    assert len(sizes) > 1
