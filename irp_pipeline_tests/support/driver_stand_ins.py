@@ -20,6 +20,7 @@ class Server:
 
     Attributes:
         columns: of the result: name and type, as the driver tells them.
+        sizes: of columns, by name, if the driver tells them.
         rows: of the result: as the server sends them.
         answers: to other queries: the first row, by a word of the query.
         told: every statement with its parameters, and what was committed and rolled back.
@@ -28,6 +29,7 @@ class Server:
     """
 
     columns: Sequence[tuple[str, Any]] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
     rows: Callable[[], Iterator[Sequence[Any]]] = lambda: iter(())
     answers: dict[str, Any] = field(default_factory=dict)
     told: list[Any] = field(default_factory=list)
@@ -75,7 +77,10 @@ class Cursor:
             server.told.append((statement, parameters) if parameters else statement)
             if server.refusal is not None:
                 raise server.refusal
-            self.description = [(name, kind, None, None, None, None, None) for name, kind in server.columns]
+            self.description = [
+                (name, kind, None, server.sizes.get(name), server.sizes.get(name), None, None)
+                for name, kind in server.columns
+            ]
             self._rows = self.connection.read(self, server.rows())
         return self
 

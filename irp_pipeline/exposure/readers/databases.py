@@ -159,7 +159,8 @@ class DatabaseReader:
             # SQLite renames a column that occurs twice in a derived table.
             oed_columns(self._table, result.keys(), self.description)
             record = 0
-            padded = self._dialect.padded(result.cursor.description if result.cursor is not None else ())
+            description = result.cursor.description if result.cursor is not None else ()
+            padded, single = self._dialect.padded(description), self._dialect.single_precision(description)
             for rows in result.partitions(_BATCH_ROWS):
                 values: list[Sequence[Any]] = list(zip(*rows, strict=True))
                 for position in padded:
@@ -167,22 +168,25 @@ class DatabaseReader:
                         cell.rstrip(" ") if isinstance(cell, str) else cell for cell in values[position]
                     ]
                 for position in positions:
-                    self._check_identifiers(self.columns[position], values[position], record)
+                    self._check_identifiers(self.columns[position], values[position], record, position in single)
                     if (found := first_unclear(values[position], self.columns[position])) is not None:
                         text = values[position][found]
                         raise unclear(self.locate(record + found), self.columns[position], text)
                 yield pa.RecordBatch.from_arrays([array_of(values[position]) for position in positions], names)
                 record += len(rows)
 
-    def _check_identifiers(self, column: OedColumn, values: Sequence[object], first_record: int) -> None:
-        """Refuse values that cannot be identifiers, if they reach the extract as text.
+    def _check_identifiers(
+        self, column: OedColumn, values: Sequence[object], first_record: int, is_single: bool
+    ) -> None:
+        """Refuse values that cannot be identifiers, where :func:`conform` would not.
 
-        They do if a column mixes values of several kinds, as SQLite allows, or if they are of a kind that Arrow lacks.
+        That is if a column mixes values of several kinds, as SQLite allows, or has a kind that Arrow lacks, or floats
+        of single precision: the drivers deliver all floats as those of double precision.
         """
         if column.type is not ColumnType.TEXT or column.content is not Content.IDENTIFIER:
             return
-        if len(kinds := set(map(type, values))) > 1 or kinds & {dt.datetime, dt.time}:
-            position = first_unidentifiable(values)
+        if len(kinds := set(map(type, values))) > 1 or kinds & {dt.datetime, dt.time} or is_single:
+            position = first_unidentifiable(values, 32 if is_single else 64)
             if position is not None:
                 raise ExposureError(misfit(self.locate(first_record + position), column, values[position]))
 

@@ -21,9 +21,11 @@ _CONNECT_TIMEOUT_SECONDS = 10
 # Reserved words that begin a statement, or make one of a SELECT. T-SQL needs no semicolon between statements.
 _T_SQL_STATEMENTS = re.compile(
     r"(?<![\w@#$])(alter|backup|begin|commit|create|dbcc|deny|drop|exec|execute|grant|insert|into|kill|merge(?!\s+(?:join|union))|"
-    r"reconfigure|restore|revert|revoke|rollback|save|set|shutdown|truncate|update|use|waitfor|writetext|updatetext|delete|declare)\b",
+    r"reconfigure|restore|revert|revoke|rollback|save|set|shutdown|truncate|update|use(?!\s+(?:hint|plan))|waitfor|writetext|updatetext|delete|declare)\b",
     re.IGNORECASE,
 )
+# What ODBC calls the size of a column of the type real: in bits, or in digits.
+_SIZES_OF_REAL = (24, 7)
 # Rows that the driver of Oracle asks for at once: each row of the buffer is as wide as its columns may be.
 _ORACLE_ROWS = 1_000
 
@@ -71,6 +73,14 @@ class SourceDialect:
 
     def padded(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
         """Return the positions of the columns that the database fills up with blanks.
+
+        Args:
+            description: of the result, by its driver.
+        """
+        return ()
+
+    def single_precision(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
+        """Return the positions of the columns of single-precision floats, as far as the driver tells them.
 
         Args:
             description: of the result, by its driver.
@@ -141,12 +151,14 @@ class _Oracle(SourceDialect):
         event.listen(engine, "connect", read_exactly)
 
     def padded(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
-        try:
-            import oracledb
-        except ModuleNotFoundError:  # another driver
-            return ()
-        fixed = (oracledb.DB_TYPE_CHAR, oracledb.DB_TYPE_NCHAR)
-        return [number for number, column in enumerate(description) if column[1] in fixed]
+        return _of_oracle_types(description, "DB_TYPE_CHAR", "DB_TYPE_NCHAR")
+
+    def single_precision(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
+        return _of_oracle_types(description, "DB_TYPE_BINARY_FLOAT")
+
+
+def _of_oracle_types(description: Sequence[Sequence[Any]], *names: str) -> list[int]:
+    return [number for number, column in enumerate(description) if getattr(column[1], "name", "") in names]
 
 
 def oracle_type_handler(cursor: Any, metadata: Any) -> Any:
@@ -212,6 +224,9 @@ class _SqlServer(SourceDialect):
     def padded(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
         """All columns: the driver does not tell CHAR from VARCHAR, and to SQL Server no blank at the end counts."""
         return range(len(description))
+
+    def single_precision(self, description: Sequence[Sequence[Any]]) -> Sequence[int]:
+        return [n for n, column in enumerate(description) if column[1] is float and column[4] in _SIZES_OF_REAL]
 
     def hint(self, message: str) -> str:
         return f". {self.libraries}" if "IM002" in message or "Can't open lib" in message else ""

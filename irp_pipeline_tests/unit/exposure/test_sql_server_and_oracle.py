@@ -137,6 +137,20 @@ def test_what_cannot_be_an_identifier_is_named_with_its_record(tmp_path, request
         run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "type_code", "size"),
+    [("sql_server", float, 24), ("sql_server", float, 7), ("oracle", oracledb.DB_TYPE_BINARY_FLOAT, None)],
+)
+def test_a_single_precision_float_must_be_exact_as_an_identifier(tmp_path, request, kind, type_code, size) -> None:
+    server = request.getfixturevalue(kind)
+    server.sizes = {"LOCNUMBER": size} if size else {}
+    fill(server, [("LOCNUMBER", type_code)], (16777216.0,))
+    assert pq.read_table(run(tmp_path).path).column("LocNumber").to_pylist() == ["16777216"]
+    fill(server, [("LOCNUMBER", type_code)], (16777216.0,), (16777218.0,))
+    with pytest.raises(ExposureError, match=r"record 2, column LocNumber: 16777218\.0 is a floating-point number"):
+        run(tmp_path)
+
+
 def test_sql_server_shows_one_moment_and_nothing_is_committed(tmp_path, sql_server) -> None:
     fill(sql_server, [("LocNumber", str), ("BuildingTIV", float)], ("1", 2.5))
     result = run(tmp_path, with_totals=True)
@@ -178,7 +192,7 @@ def test_words_in_names_literals_and_hints_of_sql_server_are_fine(tmp_path, sql_
     query = """
         SELECT [update], "delete", 'drop', @@version AS updated, l.set_id FROM location AS l WITH (UPDLOCK)
         INNER MERGE JOIN account AS a ON a.id = l.id -- commit
-        OPTION (MERGE JOIN)
+        OPTION (MERGE JOIN, USE HINT ('FORCE_LEGACY_CARDINALITY_ESTIMATION'))
     """
     assert run(tmp_path, query).rows == 1
 
