@@ -60,6 +60,8 @@ def checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value_problem(value: object) -> str | None:
     match value:
+        case str() if "\0" in value:
+            return "contains a NUL character, which is not text"
         case str() | bool():
             return None
         case int() if abs(value) > _LARGEST:

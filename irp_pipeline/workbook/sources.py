@@ -12,6 +12,7 @@ from irp_pipeline.exposure.readers.table_names import is_table_name
 from irp_pipeline.workbook.choices import PortfolioSource
 
 _BEGINS_AS_QUERY = re.compile(r"(select|with)\b", re.IGNORECASE)
+_IS_QUERY = re.compile(r"(select|with)\s", re.IGNORECASE)
 _SQL_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
 _OTHER_SUFFIXES = {
     PortfolioSource.CSV: (".parquet", ".pq", ".xlsx", ".xls"),
@@ -26,7 +27,7 @@ def is_query(text: str) -> bool:
 
 def is_sql_file(text: str) -> bool:
     """Whether a table of an ``sql`` portfolio is given as a file with a query."""
-    return text.lower().endswith(".sql") and not any(character.isspace() for character in text[-5:])
+    return text.lower().endswith(".sql") and not _IS_QUERY.match(_SQL_QUOTED.sub(" ", text).strip())
 
 
 def query_problem(text: str) -> str | None:

@@ -146,9 +146,7 @@ def first_unidentifiable(values: Sequence[object], float_bits: int = 64) -> int 
                 continue
             case bool() | dt.date() | dt.time():
                 return position
-            case float() if not math.isnan(value) and not (
-                value.is_integer() and abs(value) <= _EXACT_FLOATS[float_bits]
-            ):
+            case float() if not math.isnan(value) and not (value.is_integer() and abs(value) <= largest):
                 return position
             case decimal.Decimal() if value.is_finite() and value != value.to_integral_value():
                 return position

@@ -129,6 +129,7 @@ def test_a_file_that_is_no_query_is_refused(folder: Path, content: bytes, messag
         ('{"a": [1, "x"]}', "'a' is a list of values of several kinds"),
         ('{"a": ["2024-01-31", "x"]}', "'a' is a list of values of several kinds"),
         ('{"a": 9223372036854775808}', "'a' is a number that is too large; write it as text"),
+        ('{"a": "x\\u0000"}', "'a' contains a NUL character"),
         ("a = 1", "is not JSON"),
     ],
 )

@@ -603,6 +603,10 @@ def test_an_address_with_a_password_is_refused_without_showing_it(draft: Draft, 
         ("select ';' as semicolon -- one; two\nfrom x", True),
         ("/* Q1 */ with x as (select 1) select * from x", True),
         ('SELECT "a;b" FROM x', True),
+        ("/* Q1 */ SELECT * FROM exposure.sql", True),
+        ("sql/location.SQL", False),
+        ("[Book 2024].dbo.[Orte 2024]", False),
+        ("Book..location", False),
     ],
 )
 def test_a_table_and_a_query_are_told_apart(draft: Draft, text: str, query: bool) -> None:
