@@ -22,7 +22,7 @@ class Server:
         columns: of the result: name and type, as the driver tells them.
         sizes: of columns, by name, if the driver tells them.
         rows: of the result: as the server sends them.
-        answers: to other queries: the first row, by a word of the query.
+        answers: to other queries: the first row or an error, by a word of the query.
         told: every statement with its parameters, and what was committed and rolled back.
         fetched: how many rows each call asked for.
         connected: the arguments of the connection.
@@ -70,6 +70,8 @@ class Cursor:
         if found is None and statement.startswith("SET "):
             server.told.append(statement)
             self.description = None
+        elif isinstance(found, Exception):
+            raise found
         elif found is not None:
             server.told.append(statement)
             self.description, self._rows = [("", str, None, None, None, None, None)], iter([(found,)])

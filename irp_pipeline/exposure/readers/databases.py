@@ -58,6 +58,8 @@ def open_query(
         ExposureError: the Python package for the database is not installed, the database cannot be reached, or it
             refuses the query.
     """
+    from sqlalchemy.exc import DBAPIError
+
     engine = _engine(name, url)
     try:
         with _connect(name, engine) as connection:
@@ -65,7 +67,11 @@ def open_query(
                 dialect = dialect_of(engine.dialect.name)
                 if problem := dialect.problem(query):
                     raise ExposureError(f"query on {name}: {problem}")
-                reading = dialect.begin(connection)
+                try:
+                    reading = dialect.begin(connection)
+                except DBAPIError as error:
+                    message = _driver_message(error, engine.url)
+                    raise ExposureError(f"the source database {name} begins no transaction: {message}") from error
                 yield DatabaseReader(connection, f"query on {name}", query, table, parameters, reading)
             except BaseException:
                 # Cut off, not closed: closing a cursor in the middle of a result would first read the rest of it.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irp_pipeline.exposure.readers.parameters import code_of
+from irp_pipeline.exposure.readers.parameters import code_of, pieces
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -62,7 +62,11 @@ class SourceDialect:
         """Prepare the connections of an engine."""
 
     def problem(self, query: str) -> str | None:
-        """Why a query must not run, for a database that would run it; None if it may."""
+        """Why a query must not run, for a database that would run it; None if it may.
+
+        Args:
+            query: the query, with marks for its parameters.
+        """
         return None
 
     def begin(self, connection: "Connection") -> str:
@@ -203,7 +207,8 @@ class _SqlServer(SourceDialect):
         return url.update_query_dict({name: value for name, value in added.items() if name.lower() not in given})
 
     def problem(self, query: str) -> str | None:
-        if found := _T_SQL_STATEMENTS.search(code_of(query, "mssql")):
+        sql = "?".join(pieces(query)[::2])  # a parameter may have any name
+        if found := _T_SQL_STATEMENTS.search(code_of(sql, "mssql")):
             return (
                 f"contains {found[0].upper()}, and only a SELECT is run. If it is the name of a column or a table, "
                 f"write [{found[0]}]"

@@ -190,11 +190,11 @@ def test_a_statement_of_sql_server_that_changes_something_is_not_sent(tmp_path, 
 def test_words_in_names_literals_and_hints_of_sql_server_are_fine(tmp_path, sql_server) -> None:
     fill(sql_server, [("LocNumber", str)], ("1",))
     query = """
-        SELECT [update], "delete", 'drop', @@version AS updated, l.set_id FROM location AS l WITH (UPDLOCK)
+        SELECT :update, [update], "delete", 'drop', @@version AS updated, l.set_id FROM location AS l WITH (UPDLOCK)
         INNER MERGE JOIN account AS a ON a.id = l.id -- commit
         OPTION (MERGE JOIN, USE HINT ('FORCE_LEGACY_CARDINALITY_ESTIMATION'))
     """
-    assert run(tmp_path, query).rows == 1
+    assert run(tmp_path, query, {"update": 1}).rows == 1
 
 
 def test_the_connection_to_sql_server_asks_for_a_readable_copy(tmp_path, sql_server) -> None:
@@ -263,6 +263,13 @@ def test_the_message_of_sql_server_is_told_without_the_password(tmp_path, sql_se
     monkeypatch.setenv("IRP_SOURCE_BOOK_URL", "mssql+pyodbc:///?odbc_connect=DRIVER%3DX%3BUID%3Da%3BPWD%3D%7Bx%7D")
     sql_server.refusal = error("IM002", "[IM002] [unixODBC] Data source name not found (DRIVER=X;UID=a;PWD={x;y};Z=1)")
     with pytest.raises(ExposureError, match=r"UID=a;PWD=\*\*\*;Z=1\)\. pyodbc needs .* unixodbc.* ODBC Driver 18"):
+        run(tmp_path)
+
+
+def test_a_login_that_may_not_begin_is_told_in_the_words_of_the_server(tmp_path, sql_server) -> None:
+    error = sys.modules["pyodbc"].__dict__["ProgrammingError"]
+    sql_server.answers["snapshot_isolation_state"] = error("42000", "[42000] The SELECT permission was denied")
+    with pytest.raises(ExposureError, match=r"book begins no transaction: \[42000\] The SELECT permission was"):
         run(tmp_path)
 
 
