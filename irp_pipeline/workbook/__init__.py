@@ -15,8 +15,8 @@ database and no Dagster; :mod:`irp_pipeline.helpers.configuration` keeps configu
     checks of the fields of one row, wherever they come from: also for an override of a job's parameters.
 ``notes``
     requests of a valid workbook that have no effect.
-``rules``, ``sources``
-    rules between rows and sheets; which files, tables and models cells may name.
+``rules``, ``sources``, ``parameters``
+    rules between rows and sheets; which files, tables and models cells may name; the parameters of queries.
 ``xlsx``, ``reading``, ``writing``
     from an untrusted file to its filled cells, from cells to a :class:`Workbook`, and back.
 """
@@ -30,6 +30,7 @@ from irp_pipeline.workbook.choices import Engine, PeriodPairing, PortfolioSource
 from irp_pipeline.workbook.content import Workbook, example_workbook
 from irp_pipeline.workbook.fields import check_fields, check_override
 from irp_pipeline.workbook.notes import workbook_notes
+from irp_pipeline.workbook.parameters import parameters_in, parameters_of, query_of
 from irp_pipeline.workbook.reading import read_workbook
 from irp_pipeline.workbook.sheets import SHEETS, Grouping, Metadata, Portfolio, SheetSpec
 from irp_pipeline.workbook.sources import is_query
@@ -58,6 +59,9 @@ __all__ = [
     "example_workbook",
     "is_query",
     "options_problem",
+    "parameters_in",
+    "parameters_of",
+    "query_of",
     "read_workbook",
     "resolve_model",
     "resolve_path",

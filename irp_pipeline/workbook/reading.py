@@ -13,6 +13,7 @@ from irp_pipeline.columns.problems import Problem, WorkbookError, one_line, quot
 from irp_pipeline.workbook.bases import with_base
 from irp_pipeline.workbook.content import Workbook
 from irp_pipeline.workbook.fields import EMPTY, check_fields
+from irp_pipeline.workbook.parameters import empty_settings
 from irp_pipeline.workbook.rules import BrokenRule, Table, findings_between_rows, findings_on_disk
 from irp_pipeline.workbook.sheets import (
     ANALYSES,
@@ -58,10 +59,13 @@ def read_workbook(
     reader = _Reader(read_grids(path, {key(spec.name) for spec in SHEETS}))
     for finding in findings_between_rows(reader.tables):
         reader.add(finding)
+    folder = path.parent if data_dir is None else Path(data_dir)
     if check_files:
-        folder = path.parent if data_dir is None else Path(data_dir)
         for finding in findings_on_disk(reader.tables, folder, None if models_dir is None else Path(models_dir)):
             reader.add(finding)
+    portfolios = reader.tables["portfolios"] or {}
+    for setting, message in empty_settings(portfolios, reader.metadata, folder if check_files else None):
+        reader.add_setting(setting, message)
     named = reader.metadata.get("cycle_name")
     if cycle is not None and named is not None and named != cycle:
         reader.add_setting("cycle_name", f"the workbook is for cycle {quoted(named)}, not for {quoted(cycle)}")

@@ -17,6 +17,7 @@ from irp_pipeline.columns.paths import file_problem
 from irp_pipeline.vocabulary import OedTable, Perspective
 from irp_pipeline.workbook.bases import base_findings, counted_twice, reinsurance_finding
 from irp_pipeline.workbook.choices import PortfolioSource
+from irp_pipeline.workbook.parameters import sql_file_problems
 from irp_pipeline.workbook.sources import table_problem
 
 Fields = Mapping[str, Any]
@@ -264,6 +265,10 @@ def findings_on_disk(
         if files.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
             for column, problem in _portfolio_files(files, data_dir):
                 yield BrokenRule("portfolios", row, column, problem)
+        elif files.get("source") == PortfolioSource.SQL and "parameters" in files:
+            for column, problem in sql_file_problems(files, data_dir):
+                if not table_problem(PortfolioSource.SQL, files[column]):
+                    yield BrokenRule("portfolios", row, column, problem)
     folders = Folders(data_dir, models_dir)
     portfolios = _by_name(tables["portfolios"] or {})
     for row, analysis in (tables["analyses"] or {}).items():

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer
 
 from irp_pipeline.columns import (
     DATE,
+    JSON,
     NAMES,
     NUMBER,
     TEXT,
@@ -32,6 +33,7 @@ from irp_pipeline.columns import (
 from irp_pipeline.vocabulary import OedTable
 from irp_pipeline.workbook.analyses import NAME_RULE, Analysis
 from irp_pipeline.workbook.choices import DELIMITER, DecimalSign, Delimiter, PeriodPairing, PortfolioSource
+from irp_pipeline.workbook.parameters import checked_parameters, parameter_problem, queries_of
 from irp_pipeline.workbook.sources import table_problem
 from irp_pipeline.workbook.values import (
     checked_currency,
@@ -142,8 +144,9 @@ class Portfolio(Row):
     location: Annotated[
         Text | None,
         Column(
-            "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`) or a "
-            "query that begins with SELECT or WITH. Only models that use just accounts (such as cyber) do not need it.",
+            "The OED location table. For files a path in the data folder; for `sql` a table (`schema.table`), a query "
+            "that begins with SELECT or WITH, or a file with one (`sql/location.sql`) in the data folder. Only models "
+            "that use just accounts (such as cyber) do not need it.",
             TEXT,
             ("property/location.csv", "exposure.location"),
             width=34,
@@ -154,7 +157,7 @@ class Portfolio(Row):
         Column(
             "The OED account table, likewise. Only stochastic analyses of ground-up losses (GUL) do not need it.",
             TEXT,
-            ("property/account.csv", "SELECT * FROM exposure.account WHERE line = 'COM'"),
+            ("property/account.csv", "SELECT * FROM exposure.account WHERE line = :line"),
             width=34,
         ),
     ] = None
@@ -227,6 +230,28 @@ class Portfolio(Row):
         ),
     ] = None
 
+    parameters: Annotated[
+        Annotated[dict[str, Any], AfterValidator(checked_parameters)] | None,
+        Column(
+            "Values that the portfolio's queries use, beside those of every query: `:line` in the SQL stands for the "
+            "value of `line`. A text, a number, true, false, or a list of them for `IN :lines`; a text such as "
+            "`2024-01-31` is a date.",
+            JSON,
+            ("", '{"line": "COM"}'),
+            selector="source",
+            only_for=(PortfolioSource.SQL,),
+            width=34,
+            only_if_filled=True,
+        ),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty_columns(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out empty columns that came later, so that nothing changes for portfolios without them."""
+        fields: dict[str, Any] = serialize(self)
+        columns = self.columns()
+        return {name: value for name, value in fields.items() if value or not columns[name].only_if_filled}
+
     @classmethod
     def broken_rules(cls, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from super().broken_rules(fields)
@@ -234,6 +259,10 @@ class Portfolio(Row):
             for column in OedTable:
                 if (text := fields.get(column)) and (message := table_problem(fields["source"], text)):
                     yield column.value, message
+        if "parameters" in fields:
+            for name, _, query in queries_of(fields, None):
+                if not table_problem(PortfolioSource.SQL, query) and (message := parameter_problem(query, fields)):
+                    yield name, message
         if "location" in fields and "account" in fields and not (fields["location"] or fields["account"]):
             yield "location", "is empty, and so is account; a portfolio needs one of these tables"
         for filled, other in (("ri_info", "ri_scope"), ("ri_scope", "ri_info")):

@@ -132,19 +132,21 @@ def array_of(values: Sequence[object]) -> "pa.Array":
     return pa.array([as_text(value) for value in values], pa.string())
 
 
-def first_unidentifiable(values: Sequence[object]) -> int | None:
+def first_unidentifiable(values: Sequence[object], float_bits: int = 64) -> int | None:
     """Return the position of the first value that cannot be an identifier, if there is one.
 
     Args:
-        values: Python values of a database driver, not all of the same kind.
+        values: Python values of a database driver, which need not be of the same kind.
+        float_bits: the size of a float in the database.
     """
+    largest = _EXACT_FLOATS[float_bits]
     for position, value in enumerate(values):
         match value:
             case None | str() | bytes():
                 continue
             case bool() | dt.date() | dt.time():
                 return position
-            case float() if not math.isnan(value) and not (value.is_integer() and abs(value) <= _EXACT_FLOATS[64]):
+            case float() if not math.isnan(value) and not (value.is_integer() and abs(value) <= largest):
                 return position
             case decimal.Decimal() if value.is_finite() and value != value.to_integral_value():
                 return position
@@ -169,6 +171,8 @@ def as_text(value: object) -> str | None:
         case decimal.Decimal():
             return _decimal_as_text(value)
         case dt.datetime():
+            if value.tzinfo is not None:  # as from PostgreSQL
+                value = value.astimezone(dt.UTC).replace(tzinfo=None)
             return value.isoformat(sep=" ").removesuffix(" 00:00:00")
         case bytes() | bytearray() | memoryview():
             return _bytes_as_text(bytes(value))

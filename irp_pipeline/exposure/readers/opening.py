@@ -4,14 +4,14 @@
 :mod:`~irp_pipeline.exposure.readers.databases` read the sources.
 """
 
-import re
 from contextlib import AbstractContextManager
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedTable
+from irp_pipeline.exposure.readers.parameters import code_of, mark, without_semicolon
 from irp_pipeline.exposure.readers.sources import FileSource, QuerySource, Reader, Source, source_url
+from irp_pipeline.exposure.readers.table_names import is_table_name, query_of_table
 
-_COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 _QUERY_OPENINGS = ("select", "with", "values", "table")
 
 
@@ -31,18 +31,23 @@ def open_source(source: Source, table: OedTable) -> AbstractContextManager[Reade
         )
         return files.open_file(source.path, options, table)
     url = source_url(source.database)
-    query = _checked_query(source)
-    if url.get_backend_name() == "postgresql":
-        return postgres.open_query(source.database, url, query, table)
-    return databases.open_query(source.database, url, query, table)
+    backend = url.get_backend_name()
+    if is_table_name(source.query.strip()):
+        query = query_of_table(source.query.strip(), url)
+    else:
+        query = mark(_checked_query(source, backend), source.parameters, backend, _name_of(source))
+    open_query = postgres.open_query if backend == "postgresql" else databases.open_query
+    return open_query(source.database, url, query, table, source.parameters)
 
 
-def _checked_query(source: QuerySource) -> str:
+def _name_of(source: QuerySource) -> str:
+    return source.description or f"the query on {source.database}"
+
+
+def _checked_query(source: QuerySource, backend: str) -> str:
     """Return the query without the semicolon at its end."""
-    query = source.query.strip().rstrip(";").rstrip()
-    bare = _COMMENT.sub(" ", query).lstrip(" (\n\r\t").lower()
+    query = without_semicolon(source.query, backend)
+    bare = code_of(query, backend).lstrip(" (\n\r\t").lower()
     if not bare.startswith(_QUERY_OPENINGS):
-        raise ExposureError(
-            f"the query on {source.database} must be a SELECT (or begin with WITH), but begins with {bare[:20]!r}"
-        )
+        raise ExposureError(f"{_name_of(source)} must be a SELECT (or begin with WITH), but begins with {bare[:20]!r}")
     return query

@@ -3,11 +3,16 @@
 The rows and their control totals come from one connection and one REPEATABLE READ READ ONLY transaction, so both are of
 the same moment. The query runs as a derived table in a statement that converts PostgreSQL's types to those of OED; a
 statement that is not a query is a syntax error there.
+
+COPY takes no parameters. So the values of a query's parameters are bound in a statement before it, which keeps each as
+a setting of the transaction, and the query reads the settings.
 """
 
+import datetime as dt
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from irp_pipeline.exposure import ExposureError
@@ -15,6 +20,7 @@ from irp_pipeline.exposure.oed import ColumnType, Content, OedColumn, OedTable, 
 from irp_pipeline.exposure.places import Places
 from irp_pipeline.exposure.readers.conversion import NULL_TEXTS, misfit
 from irp_pipeline.exposure.readers.numerals import first_unclear, unclear
+from irp_pipeline.exposure.readers.parameters import Value, Values, pieces, without_brackets
 from irp_pipeline.exposure.readers.sources import address, without_password
 from irp_pipeline.exposure.totals.control_total import BUILDINGS_COLUMN, CONTROL_COLUMNS, MONEY_COLUMNS, ControlTotals
 from irp_pipeline.exposure.totals.query import TotalsQueries, wrap
@@ -42,17 +48,23 @@ _INTEGER_TYPES = ("int2", "int4", "int8")
 _FLOAT_TYPES = ("float4", "float8")
 _DECIMAL_TYPES = ("numeric", "money")
 _MIDNIGHT = "' 00:00:00$', ''"
+_SETTING = "irp_pipeline.parameter_"
+# A truth value is an int to Python.
+_TYPES_OF_VALUES = ((bool, "boolean"), (int, "bigint"), (float, "float8"), (dt.date, "date"), (str, "text"))
 
 
 @contextmanager
-def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[PostgresReader]":
+def open_query(
+    name: str, url: "URL", query: str, table: OedTable, parameters: Values = MappingProxyType({})
+) -> "Iterator[PostgresReader]":
     """Connect, and read a query.
 
     Args:
         name: the source database's name in messages.
         url: its address; the URL's query may contain any parameter of libpq.
-        query: one SELECT, without a semicolon at its end.
+        query: one SELECT, without a semicolon at its end; with marks for its parameters.
         table: the OED table that it returns.
+        parameters: their values.
 
     Raises:
         ExposureError: the database cannot be reached, or refuses the query.
@@ -60,6 +72,8 @@ def open_query(name: str, url: "URL", query: str, table: OedTable) -> "Iterator[
     with closing(_connect(name, url)) as connection:
         for statement in _TRANSACTION:
             _execute(connection, statement)
+        with _query_errors(f"query on {name}"):
+            query = _with_settings(connection, query, parameters)
         yield PostgresReader(connection, f"query on {name}", query, table)
 
 
@@ -169,6 +183,37 @@ def connection_string(url: "URL") -> str:
         **{key: joined(value) for key, value in url.query.items()},
     }
     return str(make_dsn(**parameters))
+
+
+def _with_settings(connection: "Connection", query: str, parameters: Values) -> str:
+    """Keep the values of a query's parameters as settings of the transaction; return the query, which reads them."""
+    parts = pieces(query)
+    values: list[Value] = []
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(parts[1::2]):
+        value = parameters[name]
+        several = value if isinstance(value, tuple) else (value,)
+        read = [_setting(number, item) for number, item in enumerate(several, start=len(values))]
+        values += several
+        found[name] = f"({', '.join(read)})" if isinstance(value, tuple) else read[0]
+    for number, value in enumerate(values):
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(f"SELECT set_config('{_SETTING}{number}', $1, true)", (_as_setting(value),))
+            cursor.fetchall()
+    sql = without_brackets(query, [name for name in found if isinstance(parameters[name], tuple)])
+    return "".join(found[part] if number % 2 else part for number, part in enumerate(pieces(sql)))
+
+
+def _setting(number: int, value: Value) -> str:
+    """Return the expression for a value that is kept as a setting: of the type that the value has."""
+    kind = next(sql for python, sql in _TYPES_OF_VALUES if isinstance(value, python))
+    if kind == "bigint" and not -(2**63) <= value < 2**63:  # type: ignore[operator] # it is a whole number
+        kind = "numeric"
+    return f"current_setting('{_SETTING}{number}')::{kind}"
+
+
+def _as_setting(value: Value) -> str:
+    return value if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
 
 
 def _execute(connection: "Connection", statement: str) -> None:

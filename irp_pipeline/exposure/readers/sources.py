@@ -6,13 +6,14 @@ This module also defines what every reader provides. :mod:`~irp_pipeline.exposur
 import os
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from irp_pipeline.exposure import ExposureError
 from irp_pipeline.exposure.oed import OedColumn
 from irp_pipeline.exposure.places import Places
+from irp_pipeline.exposure.readers.parameters import Values
 from irp_pipeline.exposure.readers.text_file import IN_WORKBOOK
 from irp_pipeline.exposure.totals.control_total import ControlTotals
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _VARIABLE = re.compile(r"IRP_SOURCE_(?P<name>[A-Z0-9_]+)_URL")
-_COMMENT = re.compile(r"--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
-_QUERY_OPENINGS = ("select", "with", "values", "table")
+# In the address of an ODBC source that is one parameter, and in what its drivers say.
+_ODBC_PASSWORD = re.compile(r"\b(pwd|password)\s*=\s*(\{(?:[^}]|\}\})*\}|[^;]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,16 @@ class QuerySource:
 
     Attributes:
         database: the NAME in ``IRP_SOURCE_<NAME>_URL``, in upper or lower case.
-        query: one SELECT in the database's own SQL. It runs in a read-only transaction if the database supports that,
-            and is never committed.
+        query: one SELECT in the database's own SQL, or the name of a table. It runs in a read-only transaction if the
+            database supports that, and is never committed.
+        parameters: the values of the parameters that the query may have, such as ``:exposure_date``, by name.
+        description: the query's name in messages; empty: the name of the database says enough.
     """
 
     database: str
     query: str
+    parameters: Values = field(default_factory=dict)
+    description: str = ""
 
 
 Source = FileSource | QuerySource
@@ -127,7 +132,8 @@ def address(url: "URL") -> str:
     host = url.host or url.query.get("host") or "local"
     port = f":{url.port}" if url.port else ""
     user = f", user {url.username}" if url.username else ""
-    return f"{url.get_backend_name()}, host {host}{port}, database {url.database}{user}"
+    database = url.database or url.query.get("service_name")
+    return f"{url.get_backend_name()}, host {host}{port}, database {database}{user}"
 
 
 def without_password(message: str, url: "URL") -> str:
@@ -135,4 +141,4 @@ def without_password(message: str, url: "URL") -> str:
     line = " ".join(message.split())
     for password in (url.password, url.query.get("password")):
         line = line.replace(str(password), "***") if password else line
-    return line
+    return _ODBC_PASSWORD.sub(r"\1=***", line) if "odbc_connect" in url.query else line

@@ -224,10 +224,10 @@ class TotalsQueries:
         return DIALECTS[self.dialect_name]
 
     def _compile(self, statement: "sa.Select[Any]") -> str:
-        from sqlalchemy.dialects import registry
+        import sqlalchemy as sa
 
         # The parameter style "named" does not change a per cent sign in a literal.
-        dialect = registry.load(self.dialect_name)(paramstyle="named")
+        dialect = sa.make_url(f"{self.dialect_name}://").get_dialect()(paramstyle="named")  # type: ignore[call-arg]
         compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         return str(compiled).replace(_PLACEHOLDER, wrap(self.query))
 

@@ -35,9 +35,9 @@ def portfolio_sources(cycle: CycleOfRun) -> dict[str, dict[OedTable, Source]]:
 
     Raises:
         ConfigurationError: no workbook has been validated for the cycle.
-        WorkbookError: a path leaves the data folder.
+        WorkbookError: a path leaves the data folder; an SQL file is missing, or is no query.
     """
-    from irp_pipeline.workbook import PortfolioSource, is_query, resolve_path
+    from irp_pipeline.workbook import PortfolioSource, parameters_of, query_of, resolve_path
 
     workbook, folder = active_workbook(cycle.id)
     sources: dict[str, dict[OedTable, Source]] = {}
@@ -50,7 +50,9 @@ def portfolio_sources(cycle: CycleOfRun) -> dict[str, dict[OedTable, Source]]:
             if portfolio.source is PortfolioSource.SQL:
                 tables[table] = QuerySource(
                     portfolio.database or "",
-                    place if is_query(place) else f"SELECT * FROM {place}",  # noqa: S608
+                    query_of(place, folder),
+                    parameters_of(dict(portfolio), dict(workbook.metadata), cycle.name),
+                    f"portfolio {portfolio.name}, {table}",
                 )
             else:
                 tables[table] = FileSource(
@@ -76,16 +78,49 @@ def extracted_tables(cycle: CycleOfRun, portfolio: str) -> dict[OedTable, Path]:
     return found
 
 
-def _file_hashes(cycle: CycleOfRun, _: object) -> dict[str, str]:
-    """Return the hashes of the source files, so that a changed file is extracted again. Databases are not queried."""
+def _source_contents(cycle: CycleOfRun, _: object) -> dict[str, Any]:
+    """Return the hashes of the source files and queries in files, and the values of the parameters that queries use.
+
+    If one of them changes, the exposure is extracted again. Databases are not queried.
+    """
+    from irp_pipeline.workbook import (
+        PortfolioSource,
+        WorkbookError,
+        parameters_in,
+        parameters_of,
+        query_of,
+        resolve_path,
+    )
+    from irp_pipeline.workbook.sources import is_sql_file
+
     if find_active_configuration(cycle.id) is None:
         return {}
-    return {
-        f"source {portfolio}/{table}": file_sha256(source.path)
-        for portfolio, tables in portfolio_sources(cycle).items()
-        for table, source in tables.items()
-        if isinstance(source, FileSource) and source.path.is_file()
-    }
+    workbook, folder = active_workbook(cycle.id)
+    found: dict[str, Any] = {}
+    for portfolio in workbook.portfolios:
+        is_sql = portfolio.source is PortfolioSource.SQL
+        for table in OedTable:
+            if not (place := getattr(portfolio, table.value)):
+                continue
+            key = f"{portfolio.name}/{table}"
+            if (not is_sql or is_sql_file(place)) and (path := resolve_path(folder, place)).is_file():
+                found[f"source {key}"] = file_sha256(path)
+            if is_sql:
+                try:
+                    used = parameters_in(query_of(place, folder))
+                except WorkbookError:  # the step itself tells
+                    continue
+                values = parameters_of(dict(portfolio), dict(workbook.metadata), cycle.name)
+                if known := sorted(used & values.keys()):
+                    found[f"parameters {key}"] = {name: _plain(values[name]) for name in known}
+    return found
+
+
+def _plain(value: object) -> object:
+    """Return the value of a parameter as JSON; a date is text."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float) else str(value)
 
 
 def _extracted_values(cycle: CycleOfRun, _: Mapping[str, Any]) -> dict[str, int | float]:
@@ -114,7 +149,7 @@ def _agreed(output: Mapping[str, Any]) -> Outcome:
     stage=STAGE,
     number=1,
     workbook=("portfolios",),
-    inputs=_file_hashes,
+    inputs=_source_contents,
     asset=AssetOfStep(asset=EXTRACT, metadata=_extracted_values),
 )
 def extract_exposure(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def test_the_short_name_of_postgresql_is_understood(monkeypatch) -> None:
     ("url", "message"),
     [
         ("sqlite:////nowhere/at_all.sqlite", r"SQLite file /nowhere/at_all\.sqlite, which does not exist"),
-        ("oracle+oracledb://user:secret@host/db", "needs the Python package oracledb, which is not installed"),
+        ("mssql+pymssql://user:secret@host/db", "needs the Python package pymssql, which is not installed"),
         ("nosuchdatabase://user:secret@host/db", "SQLAlchemy knows no database 'nosuchdatabase'"),
         (
             "postgresql://user:secret@127.0.0.1:1/db",

@@ -603,6 +603,10 @@ def test_an_address_with_a_password_is_refused_without_showing_it(draft: Draft, 
         ("select ';' as semicolon -- one; two\nfrom x", True),
         ("/* Q1 */ with x as (select 1) select * from x", True),
         ('SELECT "a;b" FROM x', True),
+        ("/* Q1 */ SELECT * FROM exposure.sql", True),
+        ("sql/location.SQL", False),
+        ("[Book 2024].dbo.[Orte 2024]", False),
+        ("Book..location", False),
     ],
 )
 def test_a_table_and_a_query_are_told_apart(draft: Draft, text: str, query: bool) -> None:
@@ -865,13 +869,13 @@ def test_a_missing_column_is_an_error_if_it_is_required(draft: Draft) -> None:
 
 
 def test_a_column_too_many_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["K1"] = "comment"
-    assert draft.problems() == ["Portfolios!K1 (comment): the column is unknown; delete it"]
+    draft.book["Portfolios"]["L1"] = "comment"
+    assert draft.problems() == ["Portfolios!L1 (comment): the column is unknown; delete it"]
 
 
 def test_a_column_that_is_there_twice_is_an_error(draft: Draft) -> None:
-    draft.book["Portfolios"]["K1"] = "Location"
-    assert draft.problems() == ["Portfolios!K1 (location): the column is there twice; delete one of them"]
+    draft.book["Portfolios"]["L1"] = "Location"
+    assert draft.problems() == ["Portfolios!L1 (location): the column is there twice; delete one of them"]
 
 
 def test_a_value_without_a_header_is_an_error(draft: Draft) -> None:
@@ -886,7 +890,7 @@ def test_a_title_above_the_header_is_an_error_and_nothing_else(draft: Draft) -> 
     (problem,) = draft.problems()
     assert problem == (
         "Portfolios!A1: row 1 must hold the column names: name, source, location, account, ri_info, ri_scope, "
-        "database, encoding, delimiter, decimal"
+        "database, encoding, delimiter, decimal, parameters"
     )
 
 
@@ -1471,6 +1475,7 @@ def test_what_is_filled_and_hidden_is_named(draft: Draft) -> None:
     draft.book["Portfolios"].column_dimensions["G"].hidden = True
     draft.book["Groupings"].sheet_state = "hidden"
     draft.set("Portfolios", "database", None, row=3).set("Portfolios", "source", "csv", row=3)
+    draft.set("Portfolios", "parameters", None, row=3)
     draft.set("Portfolios", "location", "a.csv", row=3).set("Portfolios", "account", "b.csv", row=3)
     advice = "is hidden, for instance by a filter, but filled; show it, or delete what it says"
     assert draft.problems() == [
