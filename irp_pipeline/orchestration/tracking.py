@@ -35,7 +35,7 @@ from irp_pipeline import hashes
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.audit import begin_entry
-from irp_pipeline.helpers.configuration import find_active_configuration
+from irp_pipeline.helpers.configuration import find_active_configuration, part_of_workbook
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
@@ -186,7 +186,7 @@ class Spec:
         if self.workbook:
             configuration = find_active_configuration(cycle.id)
             data = configuration.data if configuration else None
-            found |= {f"workbook {part}": _part(data, part) for part in self.workbook}
+            found |= {f"workbook {part}": part_of_workbook(data, part) for part in self.workbook}
         if self.after:
             outputs = outputs_of_steps(cycle.id)
             found |= {f"output of {key}": outputs.get(key, "none yet") for key in self.after}
@@ -214,13 +214,6 @@ class Spec:
         if step_id is not None:
             found = decide(step_id, fingerprint_of(inputs), inputs, records=self.records_of(cycle), pending=pending)
         return found or Verdict.never_ran(cycle.name)
-
-
-def _part(data: Any, part: str) -> Any:
-    """Return a part of the workbook, such as ``portfolios`` or ``metadata.currency``."""
-    for name in part.split("."):
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
 
 
 def step(

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from irp_pipeline.columns import (
     DATE,
+    JSON,
     NAMES,
     NUMBER,
     TEXT,
@@ -31,13 +32,23 @@ from irp_pipeline.columns import (
 )
 from irp_pipeline.vocabulary import OedTable
 from irp_pipeline.workbook.analyses import NAME_RULE, Analysis
-from irp_pipeline.workbook.choices import DELIMITER, DecimalSign, Delimiter, PeriodPairing, PortfolioSource
+from irp_pipeline.workbook.choices import (
+    DELIMITER,
+    DecimalSign,
+    Delimiter,
+    NotebookStage,
+    PeriodPairing,
+    PortfolioSource,
+)
 from irp_pipeline.workbook.sources import table_problem
 from irp_pipeline.workbook.values import (
     checked_currency,
     checked_encoding,
     checked_exposure_date,
     checked_largest_change,
+    checked_minutes,
+    checked_notebook,
+    checked_parameters,
     checked_share,
     part_of_variable,
 )
@@ -274,6 +285,61 @@ class Grouping(Row):
     ] = None
 
 
+class Notebook(Row):
+    """A notebook that runs as a step of the cycle."""
+
+    name: Annotated[
+        Name,
+        Column(f"Name of the notebook's step. {NAME_RULE}", TEXT, ("capital", "comparison"), width=24),
+    ]
+    notebook: Annotated[
+        Annotated[Text, AfterValidator(checked_notebook)],
+        Column(
+            "The notebook: a path in the data folder or else in the folder `notebooks` of `IRP_HOME`, such as "
+            "`capital.ipynb`.",
+            TEXT,
+            ("capital.ipynb", "reviews/comparison.ipynb"),
+            width=34,
+        ),
+    ]
+    stage: Annotated[
+        NotebookStage,
+        Column(
+            "When it runs: `process`, on the checked portfolios and before any job is submitted, so that a notebook that "
+            "fails stops the cycle; or `report`, at the end, when the losses are there. Empty means `report`.",
+            one_of(NotebookStage),
+            ("report", "report"),
+            options=tuple(NotebookStage),
+            width=12,
+        ),
+    ] = NotebookStage.REPORT
+    parameters: Annotated[
+        Annotated[dict[str, Any], AfterValidator(checked_parameters)],
+        Column(
+            "Variables that it gets besides `cycle_name`, `schema` and `configuration`, by name, such as "
+            '`{"return_period": 200}`.',
+            JSON,
+            ('{"return_period": 200}', ""),
+            width=34,
+        ),
+    ] = Field(default_factory=dict)
+    after: Annotated[
+        tuple[Name, ...],
+        AfterValidator(no_repeats),
+        Column(
+            "Other notebooks of this sheet whose output data it gets, as the variable `outputs_of`. It runs after them, "
+            "and again when their output data changed.",
+            NAMES,
+            ("", "capital"),
+            width=24,
+        ),
+    ] = ()
+    timeout_minutes: Annotated[
+        Annotated[float, AfterValidator(checked_minutes)],
+        Column("How many minutes it may take. Empty means 60.", NUMBER, ("30", ""), width=18),
+    ] = 60.0
+
+
 @dataclass(frozen=True)
 class SheetSpec:
     """A sheet of the workbook.
@@ -283,12 +349,14 @@ class SheetSpec:
         field: the field of :class:`Workbook` that it fills.
         row: the type of a row; for the Metadata sheet, of all rows together.
         help: its purpose.
+        optional: whether a workbook may lack it, as those do that were made before it came.
     """
 
     name: str
     field: str
     row: type[Row]
     help: str
+    optional: bool = False
 
     def requirement(self, name: str) -> str:
         """When the column ``name`` must be filled, in the words of the documentation."""
@@ -308,9 +376,16 @@ GROUPINGS = SheetSpec(
     Grouping,
     "One row per group of analyses whose losses are added up year by year. The sheet may stay empty.",
 )
-SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS)
+NOTEBOOKS = SheetSpec(
+    "Notebooks",
+    "notebooks",
+    Notebook,
+    "One row per notebook that runs as a step of the cycle. The sheet may stay empty or be left out.",
+    optional=True,
+)
+SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS, NOTEBOOKS)
 """The sheets of a workbook, in order."""
-TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS)
+TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS, NOTEBOOKS)
 """The sheets with a header row of columns: all but Metadata."""
 SETTING_HEADERS = ("setting", "value")
 """The header row of the Metadata sheet."""
