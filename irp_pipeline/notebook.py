@@ -4,7 +4,9 @@
 finds it under its old name (:mod:`irp_pipeline.compat`), and a schema that a cell sets with ``set_schema`` also holds
 in the next cell, for every kind of cell. :func:`install_kernel` installs a kernel that starts that way.
 
-The functions for notebooks are in :mod:`irp_pipeline.helpers`; nothing here uses a database.
+A notebook that is a step of a cycle says ``from irp_pipeline.notebook import begin_step, end_step, irp_output``: they
+are in :mod:`irp_pipeline.helpers.notebooks`, like the other functions for notebooks in :mod:`irp_pipeline.helpers`.
+Nothing here uses a database.
 """
 
 from __future__ import annotations
@@ -19,16 +21,30 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline import compat
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.notebooks.output import irp_output as irp_output
 from irp_pipeline.postgres import context as schema_state
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from irp_pipeline.helpers.notebooks.by_hand import begin_step as begin_step
+    from irp_pipeline.helpers.notebooks.by_hand import end_step as end_step
+
+_BY_HAND = frozenset({"begin_step", "end_step"})
 _KERNEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class NotebookError(IrpError):
     """The Jupyter kernel cannot be installed; the message says why and what to do."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what records steps when it is used, so that a kernel starts without it."""
+    if name in _BY_HAND:
+        from irp_pipeline.helpers.notebooks import by_hand
+
+        return getattr(by_hand, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # --- the extension ------------------------------------------------------------------------------------------------

@@ -305,7 +305,7 @@ class Notebook(Row):
     stage: Annotated[
         NotebookStage,
         Column(
-            "When it runs: `process`, on the checked portfolios and before any job is submitted, so that a notebook that "
+            "When it runs: `process`, on the checked portfolios and before jobs are submitted, so that a notebook that "
             "fails stops the cycle; or `report`, at the end, when the losses are there. Empty means `report`.",
             one_of(NotebookStage),
             ("report", "report"),
@@ -327,8 +327,8 @@ class Notebook(Row):
         tuple[Name, ...],
         AfterValidator(no_repeats),
         Column(
-            "Other notebooks of this sheet whose output data it gets, as the variable `outputs_of`. It runs after them, "
-            "and again when their output data changed.",
+            "Other notebooks of this sheet whose output data it gets, as `outputs_of`. It runs after them, and "
+            "again when their output data changed.",
             NAMES,
             ("", "capital"),
             width=24,

@@ -96,7 +96,7 @@ def _run(folder: Path, cwd: Path, timeout_minutes: float | None, to_end: ToEnd) 
         "DB_SCHEMA": get_current_schema(),
         MARK_OF_NOTEBOOK: str(folder),
     }
-    with open(folder / LOG, "ab") as log:
+    with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - the program is this package's own
             [sys.executable, "-P", "-m", _PROGRAM, str(folder)],
             cwd=cwd,

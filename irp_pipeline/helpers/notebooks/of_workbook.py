@@ -103,7 +103,7 @@ def notebook_of_cycle(cycle_id: int, name: str) -> NotebookStep:
     if name not in notebooks:
         known = ", ".join(notebooks) or "none"
         raise NotebookStepError(
-            f"The active workbook has no notebook {name!r} in its sheet Notebooks, which names: {known}. If it was just "
+            f"The sheet Notebooks of the cycle's workbook has no notebook {name!r}; it names: {known}. If it was just "
             "added there, run validate_configuration first"
         )
     return notebooks[name]

@@ -91,4 +91,4 @@ def _show(values: Mapping[str, Any]) -> None:
     if get_ipython() is None:
         return
     lines = "\n".join(f"{name}: {value}" for name, value in values.items())
-    publish_display_data({MIME_TYPE: dict(values), "text/plain": lines})
+    publish_display_data({MIME_TYPE: dict(values), "text/plain": lines})  # type: ignore[no-untyped-call]

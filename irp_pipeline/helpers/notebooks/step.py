@@ -122,7 +122,7 @@ class NotebookStep:
             for name, key in self.outputs.items():
                 if key not in done:
                     raise NotebookStepError(
-                        f"The notebook {self.named} gets the output of {name}, which has not completed yet: run it first"
+                        f"Notebook {self.named} gets the output of {name}, which has not completed yet: run that first"
                     )
             given["outputs_of"] = {name: step_output(cycle_id, key) for name, key in self.outputs.items()}
         return given | checked_parameters(self.parameters)

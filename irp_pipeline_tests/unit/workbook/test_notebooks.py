@@ -78,7 +78,7 @@ def test_each_notebook_comes_after_those_whose_output_it_gets():
     ],
 )
 def test_what_is_wrong_is_told(changes, told):
-    with pytest.raises(ValueError, match="notebooks|Notebooks") as caught:
+    with pytest.raises(ValueError, match="otebooks") as caught:
         Workbook.model_validate(content(row("capital") | changes, row("late")))
     assert told in str(caught.value)
     assert "secret" not in told
