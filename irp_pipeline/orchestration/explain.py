@@ -19,7 +19,6 @@ from irp_pipeline.helpers.notebooks.step import NotebookStep
 from irp_pipeline.helpers.step import find_step
 from irp_pipeline.orchestration.jobs import STEPS
 from irp_pipeline.orchestration.tracking import SPECS, CycleOfRun, Spec
-from irp_pipeline.postgres.parameters import json_value
 
 _READS_WORKBOOK = "setup.validate_configuration"
 
@@ -96,7 +95,7 @@ def _verdicts(cycle: CycleOfRun) -> Iterator[tuple[str, Verdict, Sequence[str]]]
 
 
 def _verdict_on_notebook(notebook: NotebookStep, cycle: CycleOfRun) -> Verdict:
-    inputs = {name: json_value(value) for name, value in notebook.inputs(cycle.id).items()}
+    inputs = notebook.inputs(cycle.id)
     step_id = find_step(cycle.id, notebook.step_key)
     found = None if step_id is None else decide(step_id, fingerprint_of(inputs), inputs)
     return found or Verdict.never_ran(cycle.name)

@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 from irp_pipeline.helpers.notebooks.processes import STARTER
@@ -23,6 +24,9 @@ def main() -> None:
             os._exit(1)
     from ipykernel.kernelapp import launch_new_instance
 
+    # Modules beside the notebook are found, but after those of Python, as in Jupyter.
+    installed = [Path(place).name in {"site-packages", "dist-packages"} for place in sys.path]
+    sys.path.insert(installed.index(True) if any(installed) else len(sys.path), "")
     launch_new_instance()
 
 

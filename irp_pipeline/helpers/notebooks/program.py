@@ -52,11 +52,20 @@ def _execute(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
+    from traitlets import Unicode
 
     processes: list[Any] = []
+    sockets = Path(request["sockets"])
 
     class Manager(AsyncKernelManager):
-        """Starts our own kernel, whatever kernels are installed, and over sockets in a folder of its own."""
+        """Starts our own kernel, whatever kernels are installed.
+
+        The two speak over sockets in a folder of their own. jupyter_client picks free ports and lets go of them before
+        the kernel takes them: of notebooks that begin at the same time, some would speak with the kernel of another.
+        """
+
+        transport = Unicode("ipc")
+        ip = Unicode(str(sockets / "kernel"))
 
         @property
         def kernel_spec(self) -> KernelSpec:
@@ -66,10 +75,6 @@ def _execute(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
             await super()._async_launch_kernel(kernel_cmd, **options)
             processes.append(getattr(self.provisioner, "process", None))
 
-        def _transport_default(self) -> str:
-            return "ipc"  # with ports, kernels that start at the same time may choose the same
-
-    sockets = Path(request["sockets"])
     os.environ |= {
         "JUPYTER_RUNTIME_DIR": str(sockets),
         "IPYTHONDIR": str(sockets / "ipython"),
