@@ -85,7 +85,7 @@ def test_notebooks_of_the_workbook_run_at_the_end_of_their_stage(start, folder, 
     )
     write_notebook(folder / "twice.ipynb", OUTPUT, "irp_output(twice=2 * outputs_of['checks']['limit'])")
     write_notebook(folder / "late.ipynb", OUTPUT, "irp_output(after=outputs_of['twice']['twice'])")
-    sheet = [
+    sheet: list[dict[str, Any]] = [
         {"name": "twice", "notebook": "twice.ipynb", "stage": "process", "after": ["checks"]},
         {"name": "checks", "notebook": "checks.ipynb", "stage": "process", "parameters": {"limit": 5}},
         {"name": "late", "notebook": "late.ipynb", "after": ["twice"]},

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ class TestParameters:
 
 class TestOutputData:
     def test_are_told_to_whoever_listens(self):
-        heard = {}
+        heard: dict[str, Any] = {}
         listen(heard.update)
         try:
             irp_output(tvar=np.float64(4.1e6), years=10)
@@ -98,7 +99,7 @@ class TestOutputData:
         assert heard == {"tvar": 4.1e6, "years": 20, "AAL (EUR)": 1.5}
 
     def test_are_read_from_the_cells_in_order(self):
-        cells = [
+        cells: list[dict[str, Any]] = [
             {"outputs": [{"data": {MIME_TYPE: {"a": 1, "b": [2]}}}]},
             {"outputs": [{"text": "x"}, {"data": {"text/plain": "a: 7"}}, {"data": {MIME_TYPE: {"a": None}}}]},
             {},
@@ -106,7 +107,7 @@ class TestOutputData:
         assert outputs_in(cells) == {"a": None, "b": [2]}
 
     def test_cannot_be_tables_or_anything_else_without_json(self):
-        with pytest.raises(NotebookOutputError, match="The output 'table' cannot be recorded: .*to_dict"):
+        with pytest.raises(NotebookOutputError, match=r"The output 'table' cannot be recorded: .*to_dict"):
             irp_output(table=pd.DataFrame())
 
     @pytest.mark.parametrize("named", [("a",), (1, 2), ("a", 1, 2), ("", 1), ("a\0", 1)])
