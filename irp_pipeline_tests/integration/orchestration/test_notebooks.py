@@ -1,5 +1,6 @@
 """Notebooks through Dagster: those that the workbook of a cycle names, and those of a team's own job."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,30 @@ def test_a_notebook_of_a_team_is_an_op_of_its_own_job(start, folder, tmp_path):
         executed = folder / "executed_notebooks/capital"
         assert notebooks_shown(result) == [executed / "required_capital.ipynb", executed / "allocation.ipynb"]
     assert json.loads((executed / "allocation.ipynb").read_text())["cells"]
+
+
+def test_the_example_of_the_documentation_does_what_the_page_says(start, folder, tmp_path, monkeypatch):
+    """The module of a team, with two notebooks in the working folder of its code location."""
+    page = (Path(__file__).parents[3] / "docs" / "notebooks.md").read_text()
+    example = page.partition("### In a job of your own")[2].partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "team_capital.py").write_text(example)
+    by_hand = "from irp_pipeline.notebook import begin_step, end_step, irp_output"
+    write_notebook(tmp_path / "required_capital.ipynb", OUTPUT, "irp_output(tvar=return_period * 2)")
+    write_notebook(
+        tmp_path / "allocation.ipynb",
+        f"{by_hand}\nbegin_step('capital.allocation')",
+        "irp_output(half=outputs_of['required_capital']['tvar'] / 2)",
+        "end_step()",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    team = importlib.import_module("team_capital")
+    assert start(["setup.initialize_environment", "setup.validate_configuration"]).success
+    assert start([], job=team.definitions.get_job_def("capital")).success
+    assert runs_of_notebooks() == [
+        ("capital.required_capital", "COMPLETED", {"tvar": 400}),
+        ("capital.allocation", "COMPLETED", {"half": 200.0}),
+    ]
 
 
 def test_a_notebook_step_cannot_take_the_output_of_an_unknown_one(tmp_path):
