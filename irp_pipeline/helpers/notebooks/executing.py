@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, Final
 from irp_pipeline import settings
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.notebooks.errors import NotebookStepError
 from irp_pipeline.helpers.notebooks.output import outputs_in
 from irp_pipeline.helpers.notebooks.processes import kill_the_others
 from irp_pipeline.helpers.notebooks.program import EXECUTED, LOG, OUTCOME, REQUEST, SOURCE
@@ -72,7 +74,15 @@ def execute(
 
     Returns:
         How it ended.
+
+    Raises:
+        NotebookStepError: papermill is not installed here.
     """
+    if importlib.util.find_spec("papermill") is None:
+        raise NotebookStepError(
+            f"Notebook {source.path.name} cannot be executed here, since papermill is not installed: pip install "
+            "'irp-pipeline[notebook]'"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SOURCE, json.dumps(source.content))
     with _sockets() as sockets:
@@ -83,7 +93,7 @@ def execute(
     if stopped is not None:
         return Executed(executed.kept(source), {}, f"stopped {executed.place_at_work()}: {stopped}")
     if (outcome := _outcome(folder)) is None:
-        problem = f"stopped {executed.place_at_work()}: {_ended(status, 'its process')}"
+        problem = f"stopped {executed.place_at_work()}: {_ended(status, 'its process')}{_last_words(folder)}"
         return Executed(executed.kept(source), {}, problem)
     return Executed(executed.kept(source), executed.output(), _problem(outcome, executed))
 
@@ -151,6 +161,13 @@ def _problem(outcome: Mapping[str, Any], executed: _Notebook) -> str | None:
     if "problem" in outcome:
         return f"could not be executed: {one_line(outcome['problem'], _LONGEST_ERROR)}"
     return None
+
+
+def _last_words(folder: Path) -> str:
+    """Return the last line that the process printed, to be added to why it ended."""
+    lines = (folder / LOG).read_bytes()[-_LONGEST_ERROR:].decode(errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f", and said: {one_line(said, _LONGEST_ERROR)}" if said else ""
 
 
 def _ended(status: int | None, what: str) -> str:

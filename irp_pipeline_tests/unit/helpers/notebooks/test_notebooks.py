@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from irp_pipeline.helpers.notebooks.errors import NotebookStepError
+from irp_pipeline.helpers.notebooks.executing import execute
 from irp_pipeline.helpers.notebooks.of_workbook import STAGES, chains
 from irp_pipeline.helpers.notebooks.output import (
     MIME_TYPE,
@@ -130,3 +131,10 @@ def test_the_stages_of_notebooks_are_those_of_the_pipeline():
     for module in (process, report):
         stage = STAGES[module.STAGE.key]
         assert (stage.number, stage.name) == (module.STAGE.number, module.STAGE.name)
+
+
+def test_without_papermill_the_error_says_what_to_install(tmp_path, monkeypatch):
+    source = read_source(write_notebook(tmp_path / "capital.ipynb", "1"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(NotebookStepError, match=r"pip install 'irp-pipeline\[notebook\]'"):
+        execute(source, tmp_path / "work", {})
