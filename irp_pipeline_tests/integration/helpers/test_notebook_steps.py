@@ -83,6 +83,23 @@ def test_a_notebook_finds_its_parameters_and_gives_back_its_figures(run, cycle_i
     assert not [*(folder(test_schema) / ".scratch").glob("*")]
 
 
+def test_a_notebook_of_the_old_framework_runs_unchanged_and_again(run, test_schema, tmp_path):
+    """Its own record of the step is made beside, and nobody is asked whether to run it again."""
+    place = tmp_path / f"Active_{CYCLE}" / "notebooks" / "Stage_03_Data" / "Step_02_Check.ipynb"
+    path = write_notebook(
+        place,
+        "from helpers.notebook_setup import initialize_notebook_context",
+        "context, step = initialize_notebook_context('Step_02_Check.ipynb')\nstep.start()",
+        "step.complete({'rows': 1})",
+    )
+    for rerun in (False, True):
+        assert not run(step_of(path, named="Step_02_Check.ipynb"), rerun=rerun).skipped
+    rows = fetch_all(
+        "SELECT r.status FROM irp_step_run r JOIN irp_step st ON st.id = r.step_id WHERE st.step_name = 'Check'"
+    )
+    assert [row["status"] for row in rows] == ["COMPLETED", "COMPLETED"]
+
+
 def test_only_other_code_or_parameters_make_it_run_again(run, tmp_path):
     path = tmp_path / "capital.ipynb"
     write_notebook(path, OUTPUT, "irp_output(a=1)")

@@ -23,9 +23,10 @@ from irp_pipeline.helpers.notebooks import by_hand
 from irp_pipeline.helpers.notebooks.errors import NotebookStepError
 from irp_pipeline.helpers.notebooks.of_workbook import notebook_of_cycle
 from irp_pipeline.helpers.step import StepError
+from irp_pipeline.notebook import irp_output
 from irp_pipeline.workbook import write_workbook
 from irp_pipeline_tests.support.made_up_cycle import workbook
-from irp_pipeline_tests.support.notebooks import code, run_step, write_notebook
+from irp_pipeline_tests.support.notebooks import code, run_step, step_of, write_notebook
 from irp_pipeline_tests.support.waiting import wait_until
 
 CYCLE = "Q1-2024"
@@ -175,6 +176,17 @@ class TestWithoutAKernel:
         by_hand.begin_step("capital", cycle=CYCLE)
         by_hand.abandon(KeyboardInterrupt())
         assert [status for status, _ in runs()] == ["FAILED"]
+
+    def test_a_step_that_code_declares_is_known_by_its_key(self, cycle_id, tmp_path, monkeypatch):
+        step = step_of(write_notebook(tmp_path / "own.ipynb", "1"), "capital.own", parameters={"factor": 2})
+        monkeypatch.setitem(by_hand.DECLARED, step.step_key, step)
+        by_hand.begin_step("capital.own")
+        with pytest.raises(StepError, match="is at work already"):
+            run_step(step, cycle_id, CYCLE)
+        irp_output(tvar=1)
+        by_hand.end_step()
+        assert runs() == [("COMPLETED", {"tvar": 1})]
+        assert not run_step(step, cycle_id, CYCLE).skipped  # no cell of the file was run
 
     def test_a_name_that_is_not_known_is_told(self, cycle_id):
         with pytest.raises(NotebookStepError, match=r"has no notebook 'tvar'; it names: capital.*import the module"):
