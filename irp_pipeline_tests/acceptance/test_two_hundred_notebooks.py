@@ -129,5 +129,5 @@ def test_two_hundred_notebooks(cycle_id: int, test_schema: str, tmp_path: Path) 
         assert kind != "wrong" or first.endswith(f"KeyError: {key!r}"), row
         assert row["output_data"] == ({"mark": key} if kind == "good" else None), row
     kept = settings.cycle_dir(test_schema, CYCLE) / "executed_notebooks" / "own"
-    assert len([path for path in kept.glob("good*.ipynb") if not path.name.endswith(".failed.ipynb")]) == GOOD
-    assert len([*kept.glob("wrong*.failed.ipynb")]) == WRONG
+    assert len([*kept.glob("*.ipynb")]) == GOOD
+    assert len([*kept.glob("failed/wrong*.ipynb")]) == WRONG

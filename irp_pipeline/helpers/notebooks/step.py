@@ -73,7 +73,8 @@ class NotebookStep:
     @property
     def failed_key(self) -> str:
         """Where the notebook of a failed run is among the files of a cycle: as far as it was executed."""
-        return f"{NOTEBOOKS}/{self._place}.failed.ipynb"
+        stage, _, name = self._place.partition("/")
+        return f"{NOTEBOOKS}/{stage}/failed/{name}.ipynb"
 
     @property
     def _place(self) -> str:
@@ -130,8 +131,8 @@ class NotebookStep:
     def work(self, run: TrackedRun, cycle_id: int, cycle_name: str) -> None:
         """Execute the notebook as the work of a run: its output data become those of the run.
 
-        The executed notebook becomes a file of the run. If the notebook fails, it is kept beside that place, as far as
-        it was executed.
+        The executed notebook becomes a file of the run. If the notebook fails, it is kept in the folder ``failed``
+        beside that place, as far as it was executed.
 
         Raises:
             NotebookStepError: the notebook failed, in one line with the cell and its error; or as

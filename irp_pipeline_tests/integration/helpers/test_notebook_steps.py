@@ -16,7 +16,7 @@ from irp_pipeline.helpers.database import execute_command, execute_scalar, fetch
 from irp_pipeline.helpers.db_context import schema_context
 from irp_pipeline.helpers.notebooks.errors import NotebookStepError
 from irp_pipeline.helpers.notebooks.step import NotebookStep
-from irp_pipeline.helpers.step import TrackedRun, get_last_step_run, get_step_info
+from irp_pipeline.helpers.step import TrackedRun, get_last_step_run, get_step_info, track_step
 from irp_pipeline.postgres.schemas import drop
 from irp_pipeline.process import MARK_OF_NOTEBOOK
 from irp_pipeline_tests.support.notebooks import code, outputs_of, run_step, step_of, text, write_notebook
@@ -146,7 +146,7 @@ def test_an_error_is_one_line_with_its_cell_and_the_notebook_is_kept(run, cycle_
     with pytest.raises(NotebookStepError) as caught:
         run(step)
     assert str(caught.value) == "Notebook capital.ipynb stopped in cell 4 (In [3]): KeyError: 'TIV'"
-    kept = folder(test_schema) / "executed_notebooks/own/capital.failed.ipynb"
+    kept = folder(test_schema) / "executed_notebooks/own/failed/capital.ipynb"
     assert caught.value.executed == kept
     assert outputs_of(kept) == ["here\n"]
     recorded = last_run(step, cycle_id)
@@ -234,10 +234,19 @@ def test_notebooks_at_the_same_time_keep_their_schemas_apart(test_schema, tmp_pa
             drop(schema)
 
 
+def test_a_notebook_whose_run_lost_its_lease_is_ended(cycle_id, test_schema, tmp_path):
+    step = step_of(write_notebook(tmp_path / "capital.ipynb", "import time; time.sleep(600)"))
+    with (  # noqa: PT012
+        pytest.raises(NotebookStepError, match=r"^Notebook capital\.ipynb stopped .*: its run lost its lease$"),
+        track_step(step.step_id(cycle_id), inputs=step.inputs(cycle_id)) as lost,
+    ):
+        lost.lease_lost = True
+        step.work(lost, cycle_id, CYCLE)
+    assert left_in(folder(test_schema)) == []
+
+
 def test_code_that_was_saved_after_the_step_began_is_recorded_as_what_ran(cycle_id, test_schema, tmp_path):
     """Or the next launch would skip the step for code that never ran."""
-    from irp_pipeline.helpers.step import track_step
-
     path = write_notebook(tmp_path / "capital.ipynb", "a = 1")
     step = step_of(path)
     with track_step(step.step_id(cycle_id), inputs=step.inputs(cycle_id)) as first:

@@ -148,8 +148,8 @@ def test_a_notebook_that_fails_stops_the_cycle_before_jobs_are_submitted(start, 
     assert failure.step_failure_data.user_failure_data.description == (
         "Notebook bad.ipynb stopped in cell 2 (In [3]): KeyError: 'TIV'. Also without a result: 'needs_bad'"
     )
-    places = {path.name for path in notebooks_shown(result)}
-    assert places == {"bad.failed.ipynb", "good.ipynb"}
+    executed = folder / "executed_notebooks/process"
+    assert {*notebooks_shown(result)} == {executed / "failed/bad.ipynb", executed / "good.ipynb"}
     assert "submit.share_out_jobs" not in {event.step_key for event in result.all_events if event.is_step_start}
     assert not fetch_all("SELECT id FROM irp_job WHERE status <> 'INITIATED'")
 
