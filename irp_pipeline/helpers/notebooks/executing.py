@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +25,12 @@ from irp_pipeline.helpers.notebooks.output import outputs_in
 from irp_pipeline.helpers.notebooks.processes import kill_the_others
 from irp_pipeline.helpers.notebooks.program import EXECUTED, LOG, OUTCOME, REQUEST, SOURCE
 from irp_pipeline.helpers.notebooks.source import INJECTED, MARKER, Source, tags_of
-from irp_pipeline.process import MARK_OF_NOTEBOOK
+from irp_pipeline.process import MARK_OF_NOTEBOOK, HostProcess, this_process
 from irp_pipeline.storable import one_line
 
 _PROGRAM: Final = "irp_pipeline.helpers.notebooks.program"
+_SOCKETS: Final = "irp-notebook-"
+_OWNER: Final = "owner.json"
 _POLL_SECONDS: Final = 0.2
 _LONGEST_ERROR: Final = 500
 
@@ -135,11 +137,24 @@ def _run(folder: Path, cwd: Path, timeout_minutes: float | None, to_end: ToEnd) 
 @contextmanager
 def _sockets() -> Iterator[Path]:
     """A folder for the kernel's sockets. Their paths must be short: https://man7.org/linux/man-pages/man7/unix.7.html."""
-    path = Path(tempfile.mkdtemp(prefix="irp-notebook-"))
+    _remove_abandoned()
+    path = Path(tempfile.mkdtemp(prefix=_SOCKETS))
+    write_atomically(path / _OWNER, json.dumps(asdict(this_process())))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove the folders that are left if this process and the one that executes were killed at the same time."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        try:
+            owner = HostProcess(**json.loads((left / _OWNER).read_text()))
+        except (OSError, TypeError, ValueError):  # of another user, or just being made or removed
+            continue
+        if owner.is_gone():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:

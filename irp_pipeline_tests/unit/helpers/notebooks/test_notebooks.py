@@ -1,13 +1,17 @@
 """What identifies a notebook, what it may be given and give back, and which notebooks wait for each other."""
 
 import datetime as dt
+import json
 import math
+import subprocess
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from irp_pipeline.helpers.notebooks import executing
 from irp_pipeline.helpers.notebooks.errors import NotebookStepError
 from irp_pipeline.helpers.notebooks.executing import execute
 from irp_pipeline.helpers.notebooks.of_workbook import STAGES, chains
@@ -22,6 +26,7 @@ from irp_pipeline.helpers.notebooks.output import (
 from irp_pipeline.helpers.notebooks.parameters import checked_parameters
 from irp_pipeline.helpers.notebooks.source import read_source
 from irp_pipeline.orchestration.stages import process, report
+from irp_pipeline.process import this_process
 from irp_pipeline.workbook import NotebookStage
 from irp_pipeline_tests.support.notebooks import code, step_of, text, write_notebook
 
@@ -138,3 +143,23 @@ def test_without_papermill_the_error_says_what_to_install(tmp_path, monkeypatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(NotebookStepError, match=r"pip install 'irp-pipeline\[notebook\]'"):
         execute(source, tmp_path / "work", {})
+
+
+def test_folders_of_sockets_that_killed_processes_left_are_removed(tmp_path, monkeypatch):
+    """Those of processes that are alive stay, and so does what is not known."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with subprocess.Popen(["sleep", "60"]) as ended:
+        gone = replace(this_process(), pid=ended.pid)
+        ended.kill()
+    for name, owner in {"gone": gone, "alive": this_process(), "elsewhere": replace(gone, host="elsewhere")}.items():
+        (tmp_path / f"irp-notebook-{name}").mkdir()
+        (tmp_path / f"irp-notebook-{name}" / "owner.json").write_text(json.dumps(asdict(owner)))
+    (tmp_path / "irp-notebook-new").mkdir()
+    with executing._sockets() as own:
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "irp-notebook-alive",
+            "irp-notebook-elsewhere",
+            "irp-notebook-new",
+            own.name,
+        }
+    assert not own.exists()
