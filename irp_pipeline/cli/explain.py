@@ -18,7 +18,7 @@ _STYLES = {"run": "yellow", "skip": "cyan", "depends": "magenta"}
 def explain(
     cycle: CycleName,
     step: Annotated[
-        str | None, typer.Argument(metavar="STEP", help="Only this step, such as build_portfolios.")
+        str | None, typer.Argument(metavar="STEP", help="Only this step, such as build_portfolios or notebook:NAME.")
     ] = None,
     db_schema: DbSchema = None,
     as_json: AsJson = False,
@@ -32,11 +32,11 @@ def explain(
         from irp_pipeline.orchestration.explain import explain as explain_cycle
         from irp_pipeline.orchestration.jobs import STEPS
 
-    if step is not None and step not in STEPS:
+    if step is not None and step not in STEPS and not step.startswith("notebook:"):
         raise typer.BadParameter(f"There is no step {step!r}. The steps are: {', '.join(STEPS)}", param_hint="STEP")
     with working_in(db_schema) as schema:
         name = find_cycle(cycle, schema).cycle_name
-        found = [item for item in explain_cycle(name) if step is None or item.step == STEPS[step]]
+        found = [item for item in explain_cycle(name) if step in {None, item.step.partition(".")[2]}]
     if as_json:
         output.print_json({"schema": schema, "cycle_name": name, "steps": [asdict(item) for item in found]})
         return

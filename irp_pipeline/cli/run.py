@@ -37,7 +37,12 @@ def run(
         str | None, typer.Option("--from", metavar="STAGE", help="Start with this stage, such as extract.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="STEP", help="Run only this step, such as control_totals.")
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="STEP",
+            help="Run only this step, such as control_totals, or notebook:NAME for a notebook of the workbook.",
+        ),
     ] = None,
     rerun: Annotated[bool, typer.Option("--rerun", help="Also run steps that are done and unchanged.")] = False,
     wait: Annotated[
@@ -53,24 +58,29 @@ def run(
     """
     with loading():
         from irp_pipeline.helpers.cycle import require_open_cycle
+        from irp_pipeline.helpers.notebooks.of_workbook import notebook_of_cycle
         from irp_pipeline.launch import following_log, running_cycle
         from irp_pipeline.orchestration.instance import opened_instance
-        from irp_pipeline.orchestration.jobs import selection
+        from irp_pipeline.orchestration.jobs import only_notebook, selection
         from irp_pipeline.postgres.schemas import require_this_version
 
     if from_stage and only:
         raise typer.BadParameter("say either --from or --only")
+    notebook = only.removeprefix(_NOTEBOOK) if only and only.startswith(_NOTEBOOK) else None
     try:
-        selected = selection(from_stage, only)
+        selected = selection(from_stage, None if notebook else only)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     with working_in(db_schema) as schema:
         require_this_version()
-        require_open_cycle(cycle)
+        cycle_id = require_open_cycle(cycle).id
         run_config: dict[str, Any] = {
             "resources": {"database": {"config": {"db_schema": schema, "rerun_completed": rerun}}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},  # progress is shown here instead
         }
+        if notebook:
+            stage = notebook_of_cycle(cycle_id, notebook).stage_name.lower()
+            selected, run_config["ops"] = only_notebook(stage, notebook)
         if config is not None and (
             selected is None or "setup" in selected or "setup.validate_configuration" in selected
         ):
@@ -108,6 +118,7 @@ def run(
         raise typer.Exit(FAILED)
 
 
+_NOTEBOOK = "notebook:"
 _WORDS = ("done", "skipped", "failed")
 
 
@@ -144,7 +155,7 @@ def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quie
         catch_up: prints what has been logged so far.
         quiet: print nothing.
     """
-    from irp_pipeline.orchestration.jobs import STEPS
+    from irp_pipeline.orchestration.jobs import STEPS, executes_notebooks
 
     steps = set(STEPS.values())
     begun: dict[str, float] = {}
@@ -153,13 +164,13 @@ def _shown(events: Iterator[DagsterEvent], catch_up: Callable[[], None], *, quie
         key = event.step_key or ""
         if event.is_step_start:
             begun[key] = time.monotonic()
-            if not quiet and key in steps:
+            if not quiet and (key in steps or executes_notebooks(key)):
                 output.print_note(f"  {key} …")
         elif event.is_successful_output:
             metadata = event.step_output_data.metadata
             if "why" in metadata:
                 reasons[key] = bool(metadata["skipped"].value), str(metadata["why"].value)
-        elif event.is_step_failure or (event.is_step_success and key in steps):
+        elif event.is_step_failure or (event.is_step_success and (key in steps or executes_notebooks(key))):
             ended = _ended(event, *reasons.get(key, (False, "")), time.monotonic() - begun.get(key, time.monotonic()))
             if not quiet:
                 catch_up()

@@ -100,13 +100,13 @@ def read_end(folder: Path) -> dict[str, Any] | None:
     return {"phase": phase, "message": message, "result": result}
 
 
-def processes_of(folder: Path) -> "Iterator[psutil.Process]":
-    """The processes of a job on this machine."""
+def processes_of(folder: Path, mark: str = MARK) -> "Iterator[psutil.Process]":
+    """The processes on this machine in whose environment the variable ``mark`` names a folder: those of a job."""
     import psutil
 
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(mark) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from irp_pipeline import settings
 from irp_pipeline.files import lock_file, make_folder
+from irp_pipeline.process import MARK_OF_NOTEBOOK
 
 _WORKER: Final = "irp_pipeline.workers"
 
@@ -45,7 +46,13 @@ def wake_worker() -> None:
             start_new_session=True,
             umask=0o077,
             pass_fds=(lock,),
-            env={**os.environ, "IRP_HOME": str(settings.irp_home())},  # which may follow from the working folder
+            env=_environment(),
         )
     finally:
         os.close(lock)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker, which outlives a notebook that submits jobs."""
+    kept = {name: value for name, value in os.environ.items() if name != MARK_OF_NOTEBOOK}
+    return {**kept, "IRP_HOME": str(settings.irp_home())}  # which may follow from the working folder

@@ -20,7 +20,7 @@ from irp_pipeline.helpers.constants import ConfigurationStatus
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.record import as_dict, record_of
 from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
-from irp_pipeline.settings import cycle_dir, models_folder
+from irp_pipeline.settings import cycle_dir, models_folder, notebooks_folder
 
 if TYPE_CHECKING:
     from irp_pipeline.workbook import Workbook
@@ -147,7 +147,7 @@ def check_configuration(cycle_id: int, path: Path) -> LoadedWorkbook:
     cycle_name = _require_cycle(cycle_id)
     file_hash = workbook_hash(path)
     try:
-        workbook = read_workbook(path, cycle=cycle_name, models_dir=models_folder())
+        workbook = read_workbook(path, cycle=cycle_name, models_dir=models_folder(), notebooks_dir=notebooks_folder())
     except WorkbookError as error:
         _keep_mistakes(cycle_id, path, file_hash, str(error))
         raise
@@ -229,6 +229,13 @@ def active_workbook(cycle_id: int) -> tuple[Workbook, Path]:
     """
     configuration = require_active_configuration(cycle_id)
     return configuration.workbook(), configuration.data_folder
+
+
+def part_of_workbook(data: Any, part: str) -> Any:
+    """Return a part of a workbook as plain data, such as ``portfolios`` or ``metadata.currency``; None without it."""
+    for name in part.split("."):
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
 
 
 def data_folder(cycle_name: str, stored: str) -> Path:

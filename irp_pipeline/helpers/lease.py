@@ -182,6 +182,10 @@ def _write_completion(run: TrackedRun, lease: Lease, start: Start) -> bool:
 def _end(run: TrackedRun, lease: Lease, start: Start, records: Mapping[str, str]) -> bool:
     """Record the end of a run and its artefacts; return whether the lease was held."""
     rows = [artefact.as_row() for artefact in run.outputs.artefacts]
+    inputs, fingerprint = start.inputs, start.fingerprint
+    if run.found_inputs:
+        inputs = {**(inputs or {}), **run.found_inputs}
+        fingerprint = fingerprint_of(inputs)
     with_artefacts = """
         INSERT INTO irp_artefact (step_run_id, artefact_key, sha256, content_hash, bytes, metadata)
         SELECT ended.id, a.artefact_key, a.sha256, a.content_hash, a.bytes, a.metadata
@@ -202,8 +206,8 @@ def _end(run: TrackedRun, lease: Lease, start: Start, records: Mapping[str, str]
             """,  # noqa: S608
             (
                 json_value(run.output),
-                start.fingerprint,
-                None if start.inputs is None else kept_inputs(start.inputs),
+                fingerprint,
+                None if inputs is None else kept_inputs(inputs),
                 dict(records) or None,
                 run.outputs.content_hash(records),
                 run.id,

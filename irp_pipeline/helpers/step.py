@@ -136,7 +136,7 @@ def get_or_create_step(
         step_name: its name, if it is new.
         notebook_path: the notebook that does the work, if any.
         step_key: identifies the step, whatever its number: a release can insert a step between two others, and they
-            keep their records. A step with a key gets the given number and name.
+            keep their records. A step with a key gets the given number and name, and the path if there is one.
 
     Raises:
         StepError: there is no such stage.
@@ -158,13 +158,16 @@ def get_or_create_step(
                 """
                 SELECT id FROM irp_step
                  WHERE stage_id = %s AND step_key = %s AND (step_num, step_name) = (%s, %s)
+                   AND (%s::text IS NULL OR notebook_path = %s)
                 """,
-                (stage_id, step_key, step_num, step_name),
+                (stage_id, step_key, step_num, step_name, notebook_path, notebook_path),
                 """
                 INSERT INTO irp_step (stage_id, step_key, step_num, step_name, notebook_path)
                 VALUES (%s, %s, %s, %s, %s)
                 ON CONFLICT (stage_id, step_key) WHERE step_key IS NOT NULL
-                DO UPDATE SET step_num = excluded.step_num, step_name = excluded.step_name RETURNING id
+                DO UPDATE SET step_num = excluded.step_num, step_name = excluded.step_name,
+                              notebook_path = coalesce(excluded.notebook_path, irp_step.notebook_path)
+                RETURNING id
                 """,
                 (stage_id, step_key, step_num, step_name, notebook_path),
             )

@@ -36,6 +36,8 @@ class TrackedRun:
         output: what the work produces, JSON-like; recorded when the block succeeds.
         lease_lost: whether the lease is known to be lost. Long work may check this and stop early.
         outputs: the files and records that the methods below declare.
+        found_inputs: inputs that turned out to be others than those the run began with, such as the code that a person
+            really ran; they are recorded in place of those of the same name.
     """
 
     id: int
@@ -47,6 +49,7 @@ class TrackedRun:
     output: dict[str, Any] = field(default_factory=dict)
     lease_lost: bool = False
     outputs: Outputs = field(repr=False)
+    found_inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def scratch(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.database import fetch_one
 from irp_pipeline.helpers.step import StepError, create_step_run, get_last_step_run, update_step_run
+from irp_pipeline.process import MARK_OF_NOTEBOOK
 from irp_pipeline.settings import user_of_system
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Step:
         self._lines: list[str] = []
 
     def start(self, force: bool = False) -> bool:
-        """Record that the step begins.
+        """Record that the step begins. In a notebook that the pipeline executes, nobody is asked: the pipeline decided.
 
         Args:
             force: begin again, even if it has finished before.
@@ -50,7 +52,7 @@ class Step:
             StepError: it has finished before, and there is nobody to ask.
         """
         last = get_last_step_run(self.step_id)
-        if last is not None and last["status"] in _FINISHED and not force:
+        if last is not None and last["status"] in _FINISHED and not force and MARK_OF_NOTEBOOK not in os.environ:
             question = f"The step {self.context.step_name!r} has run {last['run_num']}, {last['status']}. Run it again?"
             if not sys.stdin.isatty():
                 raise StepError(f"{question} Then say start(force=True)")

@@ -25,6 +25,7 @@ from irp_pipeline.cycle_files import (
     EXPOSURE,
     EXTRACTS,
     JOBS,
+    NOTEBOOKS,
     PORTFOLIOS,
     REPEATS,
     REPORT,
@@ -42,7 +43,7 @@ from irp_pipeline.postgres.running import fetch_all
 GRACE_HOURS: Final = 24.0
 """Files that changed within this time are never removed."""
 
-_MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, CURVES, RESULTS, ATTRIBUTION, REPEATS, REPORT)
+_MADE: Final = (EXTRACTS, PORTFOLIOS, EXPOSURE, CURVES, RESULTS, ATTRIBUTION, REPEATS, REPORT, NOTEBOOKS)
 
 
 class PruneError(IrpError):

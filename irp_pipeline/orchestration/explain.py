@@ -3,14 +3,20 @@
 The verdict on each step comes from :mod:`irp_pipeline.helpers.decision`, which a launch uses too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from irp_pipeline import settings
 from irp_pipeline.helpers.constants import StepStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
+from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of
+from irp_pipeline.helpers.notebooks.of_workbook import STAGES as OF_NOTEBOOKS
+from irp_pipeline.helpers.notebooks.of_workbook import notebooks_of_cycle
+from irp_pipeline.helpers.notebooks.step import NotebookStep
+from irp_pipeline.helpers.step import find_step
 from irp_pipeline.orchestration.jobs import STEPS
 from irp_pipeline.orchestration.tracking import SPECS, CycleOfRun, Spec
 
@@ -57,10 +63,8 @@ def explain(cycle_name: str) -> list[Explanation]:
 
 def _explanations(cycle: CycleOfRun) -> Iterator[Explanation]:
     unsettled: set[str] = set()
-    for key in STEPS.values():
-        spec = SPECS[key]
-        verdict = spec.verdict(cycle)
-        waits_for = [earlier for earlier in _depends_on(spec) if earlier in unsettled]
+    for key, verdict, depends_on in _verdicts(cycle):
+        waits_for = [earlier for earlier in depends_on if earlier in unsettled]
         if verdict.newest_status is StepStatus.ACTIVE:
             foresight, reason = Foresight.DEPENDS, f"run {verdict.newest_num} is at work, or its worker was lost"
         elif not verdict.skip:
@@ -73,6 +77,28 @@ def _explanations(cycle: CycleOfRun) -> Iterator[Explanation]:
         if foresight is not Foresight.SKIP:
             unsettled.add(key)
         yield Explanation(key, foresight, reason)
+
+
+def _verdicts(cycle: CycleOfRun) -> Iterator[tuple[str, Verdict, Sequence[str]]]:
+    """Judge the steps in order, with the notebooks of each stage after its steps.
+
+    Yields:
+        The key of the step, the verdict, and the keys of the steps that it depends on.
+    """
+    for stage, steps in groupby(STEPS.values(), lambda key: key.partition(".")[0]):
+        for key in steps:
+            yield key, SPECS[key].verdict(cycle), [*_depends_on(SPECS[key])]
+        if stage in OF_NOTEBOOKS:
+            for notebook in notebooks_of_cycle(cycle.id, stage):
+                depends_on = [_READS_WORKBOOK, *notebook.after, *notebook.outputs.values()]
+                yield notebook.step_key, _verdict_on_notebook(notebook, cycle), depends_on
+
+
+def _verdict_on_notebook(notebook: NotebookStep, cycle: CycleOfRun) -> Verdict:
+    inputs = notebook.inputs(cycle.id)
+    step_id = find_step(cycle.id, notebook.step_key)
+    found = None if step_id is None else decide(step_id, fingerprint_of(inputs), inputs)
+    return found or Verdict.never_ran(cycle.name)
 
 
 def _depends_on(spec: Spec) -> Iterator[str]:

@@ -3,8 +3,12 @@
 https://docs.dagster.io/guides/build/jobs
 """
 
+from typing import Any
+
 from dagster import graph
 
+from irp_pipeline.helpers.notebooks.of_workbook import STAGES as OF_NOTEBOOKS
+from irp_pipeline.orchestration.notebooks import NOTEBOOKS_TAG
 from irp_pipeline.orchestration.partitions import cycles
 from irp_pipeline.orchestration.stages.extract import extract_stage
 from irp_pipeline.orchestration.stages.monitor import monitor
@@ -20,7 +24,12 @@ STAGES = (setup, extract_stage, process, submit, monitor, report_stage)
 _OPS = {f"{stage.name}.{node.name}": node for stage in STAGES for node in stage.nodes_in_topological_order}
 STEPS = {node.name: name for name, node in _OPS.items() if STEP_TAG in node.definition.tags}
 """The tracked steps by name, with their names within ``run_cycle``."""
-_PARTS = [name for name, node in _OPS.items() if STEP_TAG not in node.definition.tags]
+_NOTEBOOKS = {
+    stage: [name for name, node in _OPS.items() if node.definition.tags.get(NOTEBOOKS_TAG) == stage]
+    for stage in OF_NOTEBOOKS
+}
+"""The ops that execute the notebooks of the workbook, by the key of their stage."""
+_PARTS = [name for name, node in _OPS.items() if not {STEP_TAG, NOTEBOOKS_TAG} & node.definition.tags.keys()]
 """The other ops: parts of the step of their stage, which run with it."""
 
 
@@ -37,6 +46,25 @@ run_cycle = _all_stages.to_job(
 )
 
 stage_jobs = [stage.to_job(partitions_def=cycles, description=stage.description) for stage in STAGES]
+
+
+def only_notebook(stage: str, name: str) -> tuple[list[str], dict[str, Any]]:
+    """Return what runs one notebook of the workbook, without those whose output data it gets.
+
+    Args:
+        stage: the key of its stage.
+        name: its name.
+
+    Returns:
+        Names for ``op_selection``, and the config of ops.
+    """
+    config = {op.rpartition(".")[2]: {"config": {"only": [name]}} for op in _NOTEBOOKS[stage]}
+    return _NOTEBOOKS[stage], {stage: {"ops": config}}
+
+
+def executes_notebooks(step_key: str) -> bool:
+    """Tell whether a step of a Dagster run executes notebooks of the workbook."""
+    return any(step_key.startswith(f"{ops[-1]}[") for ops in _NOTEBOOKS.values())
 
 
 def selection(from_stage: str | None = None, only_step: str | None = None) -> list[str] | None:

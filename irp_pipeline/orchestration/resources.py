@@ -18,16 +18,28 @@ from irp_pipeline.cycle_files import OF_DAGSTER
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.database import DatabaseError, init_database
 from irp_pipeline.helpers.db_context import get_current_schema, schema_context
+from irp_pipeline.helpers.notebooks.errors import NotebookStepError
 from irp_pipeline.postgres.schemas import require_this_version
 
 PROBLEMS = "problems"
 """The name of the metadata in which a failed op has the mistakes of a workbook."""
 
 
+EXECUTED_NOTEBOOK = "executed notebook"
+"""The name of the metadata in which an op shows the notebook that it executed."""
+
+
 def failure_of(error: IrpError) -> Failure:
-    """Return the failure of an op for an error that a user can correct; mistakes of a workbook are its metadata."""
-    problems = [problem.as_dict() for problem in getattr(error, "problems", ())]
-    return Failure(description=str(error), metadata={PROBLEMS: MetadataValue.json(problems)} if problems else {})
+    """Return the failure of an op for an error that a user can correct.
+
+    Its metadata are mistakes of a workbook, or a notebook as far as it was executed.
+    """
+    metadata: dict[str, MetadataValue[Any]] = {}
+    if problems := [problem.as_dict() for problem in getattr(error, "problems", ())]:
+        metadata[PROBLEMS] = MetadataValue.json(problems)
+    if isinstance(error, NotebookStepError) and error.executed is not None:
+        metadata[EXECUTED_NOTEBOOK] = MetadataValue.notebook(str(error.executed))
+    return Failure(description=str(error), metadata=metadata)
 
 
 class DatabaseResource(ConfigurableResource[None]):

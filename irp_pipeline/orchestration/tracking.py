@@ -35,7 +35,7 @@ from irp_pipeline import hashes
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.artefact import list_artefacts, read_artefacts
 from irp_pipeline.helpers.audit import begin_entry
-from irp_pipeline.helpers.configuration import find_active_configuration
+from irp_pipeline.helpers.configuration import find_active_configuration, part_of_workbook
 from irp_pipeline.helpers.cycle import CycleError, require_open_cycle
 from irp_pipeline.helpers.db_context import get_schema_from_env
 from irp_pipeline.helpers.decision import Verdict, decide, fingerprint_of, outputs_of_steps
@@ -107,6 +107,7 @@ StepFunction = Callable[..., Mapping[str, Any] | None]
 Inputs = Callable[[CycleOfRun, Any], Mapping[str, Any]]
 Records = Callable[[CycleOfRun], Mapping[str, Any]]
 Pending = Callable[[CycleOfRun], str | None]
+Shown = Callable[[CycleOfRun], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +167,8 @@ class Spec:
     config: type[Config] | None
     asset: AssetOfStep | None
     check: CheckOfStep | None
+    notebook_path: str | None
+    shown: Shown | None
 
     @property
     def key(self) -> str:
@@ -186,7 +189,7 @@ class Spec:
         if self.workbook:
             configuration = find_active_configuration(cycle.id)
             data = configuration.data if configuration else None
-            found |= {f"workbook {part}": _part(data, part) for part in self.workbook}
+            found |= {f"workbook {part}": part_of_workbook(data, part) for part in self.workbook}
         if self.after:
             outputs = outputs_of_steps(cycle.id)
             found |= {f"output of {key}": outputs.get(key, "none yet") for key in self.after}
@@ -197,7 +200,7 @@ class Spec:
     def step_id(self, cycle: CycleOfRun) -> int:
         """Return the id of the step in a cycle, making the step if it is missing."""
         stage_id = get_or_create_stage(cycle.id, self.stage.number, self.stage.name, stage_key=self.stage.key)
-        return get_or_create_step(stage_id, self.number, self.name, step_key=self.key)
+        return get_or_create_step(stage_id, self.number, self.name, self.notebook_path, step_key=self.key)
 
     def records_of(self, cycle: CycleOfRun) -> Callable[[], Mapping[str, Any]] | None:
         """Return a function that returns the present records that the step keeps in the database."""
@@ -216,13 +219,6 @@ class Spec:
         return found or Verdict.never_ran(cycle.name)
 
 
-def _part(data: Any, part: str) -> Any:
-    """Return a part of the workbook, such as ``portfolios`` or ``metadata.currency``."""
-    for name in part.split("."):
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
-
-
 def step(
     *,
     stage: StageSpec,
@@ -239,6 +235,8 @@ def step(
     retry_policy: RetryPolicy | None = None,
     asset: AssetOfStep | None = None,
     check: CheckOfStep | None = None,
+    notebook_path: str | None = None,
+    shown: Shown | None = None,
 ) -> Callable[[StepFunction], OpDefinition]:
     """Turn a plain function into an op that runs as a tracked step.
 
@@ -271,6 +269,9 @@ def step(
         retry_policy: Dagster's; each retry is a new step run.
         asset: the asset that it materialises.
         check: the asset check that it evaluates.
+        notebook_path: the notebook that does the work, if one does.
+        shown: called with the cycle when the work is done, now or before; returns what else the UI shows of the op, as
+            Dagster takes metadata.
 
     Returns:
         A decorator that returns the op.
@@ -295,6 +296,8 @@ def step(
             config.annotation if config is not None else None,
             asset,
             check,
+            notebook_path,
+            shown,
         )
         SPECS[spec.key] = spec
         return op(
@@ -344,7 +347,8 @@ def _tracked(spec: Spec) -> Callable[..., None]:
                     arguments = given | {name: value for name, value in offered.items() if name in ours}
                     run.output.update(spec.function(**arguments) or {})
             _tell_events(spec, cycle, run, context)
-        _report(context, run)
+            shown = {} if spec.shown is None else spec.shown(cycle)
+        context.add_output_metadata({**about_run(run), **shown})
 
     # Dagster reads from the signature which resources and config an op takes. The signature needs evaluated types,
     # since the annotations of a module with postponed evaluation are only strings.
@@ -486,8 +490,8 @@ def _tell_events(spec: Spec, cycle: CycleOfRun, run: TrackedRun, context: OpExec
         evaluate(context, check.check, cycle.name, written, lambda: check.outcome(output), is_new=is_new)
 
 
-def _report(context: OpExecutionContext, run: TrackedRun) -> None:
-    # As metadata, not as log messages, each of which costs as much as tracking the step.
+def about_run(run: TrackedRun) -> dict[str, Any]:
+    """Return the metadata of a step run: not as log messages, each of which costs as much as tracking the step."""
     about: dict[str, Any] = {
         "run": run.run_num,
         "skipped": run.skipped,
@@ -495,7 +499,7 @@ def _report(context: OpExecutionContext, run: TrackedRun) -> None:
         "work done in run": run.work_run_num,
     }
     output = {key: _metadata(value) for key, value in json_value(run.output).items()}
-    context.add_output_metadata(about | output)
+    return about | output
 
 
 def _metadata(value: Any) -> Any:

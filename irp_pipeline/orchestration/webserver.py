@@ -138,14 +138,15 @@ def serve(listening: socket, workspace: Path, hosts: Collection[str]) -> None:
     )
     from dagster_webserver.version import __version__
 
-    from irp_pipeline.orchestration import internals
+    from irp_pipeline.orchestration import internals, notebook_page
     from irp_pipeline.pages.application import routes
 
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         with internals.workspace(instance, workspace, __version__) as context:
             application = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
-            application.router.routes[:0] = routes()  # Dagster's last route takes any path
+            of_dagster = application.router.routes  # the last one takes any path
+            of_dagster[:0] = [*routes(), *notebook_page.routes(of_dagster)]
             config = uvicorn.Config(Door(application, hosts), log_level="warning", timeout_graceful_shutdown=3)
             with suppress(KeyboardInterrupt):  # uvicorn has shut down properly, and raises to report the signal
                 uvicorn.Server(config).run(sockets=[listening])

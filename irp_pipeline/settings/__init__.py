@@ -76,7 +76,15 @@ from irp_pipeline.settings.database import (
     describe_database,
     user_of_system,
 )
-from irp_pipeline.settings.folders import cycle_dir, cycles_dir, cycles_root, irp_home, make_irp_home, models_folder
+from irp_pipeline.settings.folders import (
+    cycle_dir,
+    cycles_dir,
+    cycles_root,
+    irp_home,
+    make_irp_home,
+    models_folder,
+    notebooks_folder,
+)
 from irp_pipeline.settings.platform import PlatformAccess, oasis_platform
 from irp_pipeline.settings.variables import (
     Executor,
@@ -129,6 +137,7 @@ __all__ = [
     "make_irp_home",
     "messages",
     "models_folder",
+    "notebooks_folder",
     "oasis_platform",
     "pool_size",
     "problems",

@@ -106,6 +106,11 @@ def models_folder() -> Path:
     return irp_home() / "models"
 
 
+def notebooks_folder() -> Path:
+    """Return the folder of notebooks that are not in the workbook's folder: ``IRP_HOME/notebooks``."""
+    return irp_home() / "notebooks"
+
+
 def _check_folder_name(what: str, name: str) -> None:
     if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
         raise SettingsError(

@@ -26,13 +26,13 @@ from irp_pipeline.columns.paths import options_problem, resolve_model, resolve_p
 from irp_pipeline.engines.columns import USUAL_RETURN_PERIODS
 from irp_pipeline.vocabulary import Perspective
 from irp_pipeline.workbook.analyses import Analysis
-from irp_pipeline.workbook.choices import Engine, PeriodPairing, PortfolioSource
+from irp_pipeline.workbook.choices import Engine, NotebookStage, PeriodPairing, PortfolioSource
 from irp_pipeline.workbook.content import Workbook, example_workbook
 from irp_pipeline.workbook.fields import check_fields, check_override
 from irp_pipeline.workbook.notes import workbook_notes
 from irp_pipeline.workbook.parameters import parameters_in, parameters_of, query_of
 from irp_pipeline.workbook.reading import read_workbook
-from irp_pipeline.workbook.sheets import SHEETS, Grouping, Metadata, Portfolio, SheetSpec
+from irp_pipeline.workbook.sheets import SHEETS, Grouping, Metadata, Notebook, Portfolio, SheetSpec
 from irp_pipeline.workbook.sources import is_query
 from irp_pipeline.workbook.writing import write_template, write_workbook
 from irp_pipeline.workbook.xlsx import workbook_hash
@@ -46,6 +46,8 @@ __all__ = [
     "Grouping",
     "Kind",
     "Metadata",
+    "Notebook",
+    "NotebookStage",
     "PeriodPairing",
     "Perspective",
     "Portfolio",

@@ -43,6 +43,13 @@ class PeriodPairing(StrEnum):
     BY_NUMBER = "by_number"
 
 
+class NotebookStage(StrEnum):
+    """The stage at whose end a notebook runs."""
+
+    PROCESS = "process"
+    REPORT = "report"
+
+
 _SIGNS: Final = {",": Delimiter.COMMA, ";": Delimiter.SEMICOLON, "\\t": Delimiter.TAB, "|": Delimiter.PIPE}
 
 

@@ -14,7 +14,17 @@ from irp_pipeline.columns.rows import refuse
 from irp_pipeline.workbook.analyses import ENGINE_NAMES, Analysis
 from irp_pipeline.workbook.bases import with_bases
 from irp_pipeline.workbook.rules import Table, analyses_below, findings_between_rows, members_first
-from irp_pipeline.workbook.sheets import HEADER_ROW, SHEETS, TABLES, Grouping, Metadata, Portfolio, SheetSpec
+from irp_pipeline.workbook.sheets import (
+    HEADER_ROW,
+    NOTEBOOKS,
+    SHEETS,
+    TABLES,
+    Grouping,
+    Metadata,
+    Notebook,
+    Portfolio,
+    SheetSpec,
+)
 
 
 class Workbook(BaseModel):
@@ -29,6 +39,7 @@ class Workbook(BaseModel):
     portfolios: tuple[Portfolio, ...]
     analyses: tuple[Analysis, ...]
     groupings: tuple[Grouping, ...] = ()
+    notebooks: tuple[Notebook, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -48,8 +59,11 @@ class Workbook(BaseModel):
         return {row: dict(item) for row, item in enumerate(getattr(self, spec.field), start=HEADER_ROW + 1)}
 
     def to_json(self) -> dict[str, Any]:
-        """The workbook as plain JSON values, for ``irp_configuration``."""
-        return self.model_dump(mode="json")
+        """The workbook as plain JSON values, for ``irp_configuration``.
+
+        Without notebooks it has no key for them: a workbook that was recorded before there were any stays the same.
+        """
+        return self.model_dump(mode="json", exclude=None if self.notebooks else {NOTEBOOKS.field})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -85,6 +99,12 @@ class Workbook(BaseModel):
         groups = {group.name: group for group in self.groupings}
         order, _ = members_first({name: group.members for name, group in groups.items()})
         return tuple(groups[name] for name in order)
+
+    def notebooks_in_order(self) -> tuple[Notebook, ...]:
+        """The notebooks, each after those whose output data it gets."""
+        notebooks = {notebook.name: notebook for notebook in self.notebooks}
+        order, _ = members_first({name: notebook.after for name, notebook in notebooks.items()})
+        return tuple(notebooks[name] for name in order)
 
     def analyses_in(self, group: str) -> tuple[Analysis, ...]:
         """The analyses that ``group`` adds up, with those of the groups in it; KeyError if there is no such group."""

@@ -33,7 +33,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KINDS: Final = ("", "mysql", "mssql", "oracle", "snowflake")
 
 
-def checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def checked_query_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Check the column ``parameters``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from irp_pipeline.workbook.sheets import (
 )
 from irp_pipeline.workbook.xlsx import Cell, Grid, key, read_grids
 
+_ALIKE = 0.8
 _SPECS = {spec.field: spec for spec in SHEETS}
 
 
@@ -35,6 +37,7 @@ def read_workbook(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     models_dir: str | os.PathLike[str] | None = None,
+    notebooks_dir: str | os.PathLike[str] | None = None,
     cycle: str | None = None,
     check_files: bool = True,
 ) -> Workbook:
@@ -44,6 +47,7 @@ def read_workbook(
         path: the xlsx file.
         data_dir: the folder to which its paths are relative; default: the workbook's own folder.
         models_dir: a second folder for models.
+        notebooks_dir: a second folder for notebooks.
         cycle: the cycle it is read for; a workbook that names another one is refused.
         check_files: whether the files and models it names must exist. If False, only the workbook itself is read; paths
             that are wrong in themselves are errors all the same.
@@ -61,7 +65,8 @@ def read_workbook(
         reader.add(finding)
     folder = path.parent if data_dir is None else Path(data_dir)
     if check_files:
-        for finding in findings_on_disk(reader.tables, folder, None if models_dir is None else Path(models_dir)):
+        models, notebooks = (None if place is None else Path(place) for place in (models_dir, notebooks_dir))
+        for finding in findings_on_disk(reader.tables, folder, models, notebooks):
             reader.add(finding)
     portfolios = reader.tables["portfolios"] or {}
     for setting, message in empty_settings(portfolios, reader.metadata, folder if check_files else None):
@@ -135,9 +140,11 @@ class _Reader:
                 found[spec.field] = grid
         missing = [spec for spec in SHEETS if spec.field not in found]
         for title in unknown:
-            advice = suggestion(title, [spec.name for spec in missing])
+            advice = suggestion(title, [spec.name for spec in missing if not spec.optional or _is_like(title, spec)])
             self._note(title, None, None, f"the sheet is unknown{advice or '; keep it in another file'}")
         for spec in missing:
+            if spec.optional:
+                continue
             advice = "; add it with its header row, it needs no more" if spec is GROUPINGS else ""
             self._note(spec, None, None, f"the sheet is missing{advice}")
         return found
@@ -279,6 +286,11 @@ class _Reader:
             told = "the setting is missing; add a row for it" if is_absent else message
             self.add(BrokenRule(spec.field, rows.get(name), name, told))
         return usable
+
+
+def _is_like(title: str, spec: SheetSpec) -> bool:
+    """Whether a title is a slip of the pen for a sheet that need not be there."""
+    return SequenceMatcher(None, key(title), key(spec.name)).ratio() > _ALIKE
 
 
 def _read_value(column: Column, cell: Cell) -> object:

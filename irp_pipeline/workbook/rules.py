@@ -16,7 +16,7 @@ from irp_pipeline.columns import Folders, WorkbookError, quoted, suggestion
 from irp_pipeline.columns.paths import file_problem
 from irp_pipeline.vocabulary import OedTable, Perspective
 from irp_pipeline.workbook.bases import base_findings, counted_twice, reinsurance_finding
-from irp_pipeline.workbook.choices import PortfolioSource
+from irp_pipeline.workbook.choices import NotebookStage, PortfolioSource
 from irp_pipeline.workbook.parameters import sql_file_problems
 from irp_pipeline.workbook.sources import table_problem
 
@@ -26,8 +26,8 @@ Table = Mapping[int, Fields]
 
 _REINSURANCE = {OedTable.RI_INFO, OedTable.RI_SCOPE}
 
-_ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group"}
-_MAY_BE_EMPTY = {"groupings"}
+_ROW_NAMES = {"portfolios": "portfolio", "analyses": "analysis", "groupings": "group", "notebooks": "notebook"}
+_MAY_BE_EMPTY = {"groupings", "notebooks"}
 _LISTED_NAMES = 5
 
 
@@ -50,7 +50,7 @@ class BrokenRule:
 
 def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[BrokenRule]:
     """All broken rules between rows and sheets. A sheet that could not be read is None, and is not checked."""
-    portfolios, analyses, groupings = (tables[sheet] for sheet in _ROW_NAMES)
+    portfolios, analyses, groupings, notebooks = (tables[sheet] for sheet in _ROW_NAMES)
     for sheet, row_name in _ROW_NAMES.items():
         if (table := tables[sheet]) is not None:
             if not table and sheet not in _MAY_BE_EMPTY:
@@ -64,6 +64,8 @@ def findings_between_rows(tables: Mapping[str, Table | None]) -> Iterator[Broken
             yield BrokenRule("analyses", known[name][0], column, message)
     if analyses is not None and groupings is not None:
         yield from _grouping_findings(analyses, groupings)
+    if notebooks is not None:
+        yield from _notebook_findings(notebooks)
 
 
 def _repeated_names(sheet: str, table: Table) -> Iterator[BrokenRule]:
@@ -171,6 +173,25 @@ def _reference_findings(
                 yield BrokenRule("groupings", row, "members", message)
 
 
+def _notebook_findings(notebooks: Table) -> Iterator[BrokenRule]:
+    known = _by_name(notebooks)
+    for row, fields in notebooks.items():
+        for name in fields.get("after", ()):
+            if name not in known:
+                yield BrokenRule(
+                    "notebooks", row, "after", f"there is no notebook {quoted(name)}{suggestion(name, known)}"
+                )
+            elif fields.get("stage") == NotebookStage.PROCESS and known[name][1].get("stage") == NotebookStage.REPORT:
+                message = (
+                    f"{quoted(name)} runs in the stage report, which comes later; leave it out, or move one of them"
+                )
+                yield BrokenRule("notebooks", row, "after", message)
+    _, circles = members_first({name: fields.get("after", ()) for name, (_, fields) in known.items()})
+    for circle in circles:
+        message = f"the notebook waits for itself: {' → '.join(circle)}; take one of them out"
+        yield BrokenRule("notebooks", known[circle[0]][0], "after", message)
+
+
 def members_first(members: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:
     """Order groups so that each comes after those it contains.
 
@@ -252,7 +273,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def findings_on_disk(
-    tables: Mapping[str, Table | None], data_dir: Path, models_dir: Path | None
+    tables: Mapping[str, Table | None],
+    data_dir: Path,
+    models_dir: Path | None,
+    notebooks_dir: Path | None = None,
 ) -> Iterator[BrokenRule]:
     """Files and models that are missing or outside their folder, except for paths that are wrong in themselves.
 
@@ -260,7 +284,11 @@ def findings_on_disk(
         tables: as for :func:`findings_between_rows`.
         data_dir: the data folder.
         models_dir: the models folder, if there is one.
+        notebooks_dir: the notebooks folder, if there is one.
     """
+    for row, fields in (tables["notebooks"] or {}).items():
+        if "notebook" in fields and (problem := _notebook_problem(fields["notebook"], data_dir, notebooks_dir)):
+            yield BrokenRule("notebooks", row, "notebook", problem)
     for row, files in (tables["portfolios"] or {}).items():
         if files.get("source") in {PortfolioSource.CSV, PortfolioSource.PARQUET}:
             for column, problem in _portfolio_files(files, data_dir):
@@ -276,6 +304,15 @@ def findings_on_disk(
         missing = () if portfolio is None else _missing_with_files(analysis, portfolio[1], folders)
         for column, message in chain(engines.checks(analysis, folders), missing):
             yield BrokenRule("analyses", row, column, message)
+
+
+def _notebook_problem(path: str, data_dir: Path, notebooks_dir: Path | None) -> str | None:
+    """Why a path is not a notebook on this machine; None if it is one."""
+    try:
+        found = Folders(data_dir, notebooks_dir).find(path)
+    except WorkbookError as error:
+        return str(error)
+    return None if found.is_file() else f"{quoted(path)} is a folder; name the notebook in it"
 
 
 def _missing_with_files(analysis: Fields, portfolio: Fields, folders: Folders) -> Iterator[tuple[str, str]]:

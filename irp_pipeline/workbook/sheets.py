@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from irp_pipeline.columns import (
     DATE,
@@ -32,14 +32,24 @@ from irp_pipeline.columns import (
 )
 from irp_pipeline.vocabulary import OedTable
 from irp_pipeline.workbook.analyses import NAME_RULE, Analysis
-from irp_pipeline.workbook.choices import DELIMITER, DecimalSign, Delimiter, PeriodPairing, PortfolioSource
-from irp_pipeline.workbook.parameters import checked_parameters, parameter_problem, queries_of
+from irp_pipeline.workbook.choices import (
+    DELIMITER,
+    DecimalSign,
+    Delimiter,
+    NotebookStage,
+    PeriodPairing,
+    PortfolioSource,
+)
+from irp_pipeline.workbook.parameters import checked_query_parameters, parameter_problem, queries_of
 from irp_pipeline.workbook.sources import table_problem
 from irp_pipeline.workbook.values import (
     checked_currency,
     checked_encoding,
     checked_exposure_date,
     checked_largest_change,
+    checked_minutes,
+    checked_notebook,
+    checked_notebook_parameters,
     checked_share,
     part_of_variable,
 )
@@ -231,7 +241,7 @@ class Portfolio(Row):
     ] = None
 
     parameters: Annotated[
-        Annotated[dict[str, Any], AfterValidator(checked_parameters)] | None,
+        Annotated[dict[str, Any], AfterValidator(checked_query_parameters)] | None,
         Column(
             "Values that the portfolio's queries use, beside those of every query: `:line` in the SQL stands for the "
             "value of `line`. A text, a number, true, false, or a list of them for `IN :lines`; a text such as "
@@ -303,6 +313,61 @@ class Grouping(Row):
     ] = None
 
 
+class Notebook(Row):
+    """A notebook that runs as a step of the cycle."""
+
+    name: Annotated[
+        Name,
+        Column(f"Name of the notebook's step. {NAME_RULE}", TEXT, ("capital", "comparison"), width=24),
+    ]
+    notebook: Annotated[
+        Annotated[Text, AfterValidator(checked_notebook)],
+        Column(
+            "The notebook: a path in the data folder or else in the folder `notebooks` of `IRP_HOME`, such as "
+            "`capital.ipynb`.",
+            TEXT,
+            ("capital.ipynb", "reviews/comparison.ipynb"),
+            width=34,
+        ),
+    ]
+    stage: Annotated[
+        NotebookStage,
+        Column(
+            "When it runs: `process`, on the checked portfolios and before jobs are submitted, so that a notebook that "
+            "fails stops the cycle; or `report`, at the end, when the losses are there. Empty means `report`.",
+            one_of(NotebookStage),
+            ("report", "report"),
+            options=tuple(NotebookStage),
+            width=12,
+        ),
+    ] = NotebookStage.REPORT
+    parameters: Annotated[
+        Annotated[dict[str, Any], AfterValidator(checked_notebook_parameters)],
+        Column(
+            "Variables that it gets besides `cycle_name`, `schema` and `configuration`, by name, such as "
+            '`{"return_period": 200}`.',
+            JSON,
+            ('{"return_period": 200}', ""),
+            width=34,
+        ),
+    ] = Field(default_factory=dict)
+    after: Annotated[
+        tuple[Name, ...],
+        AfterValidator(no_repeats),
+        Column(
+            "Other notebooks of this sheet whose output data it gets, as `outputs_of`. It runs after them, and "
+            "again when their output data changed.",
+            NAMES,
+            ("", "capital"),
+            width=24,
+        ),
+    ] = ()
+    timeout_minutes: Annotated[
+        Annotated[float, AfterValidator(checked_minutes)],
+        Column("How many minutes it may take. Empty means 60.", NUMBER, ("30", ""), width=18),
+    ] = 60.0
+
+
 @dataclass(frozen=True)
 class SheetSpec:
     """A sheet of the workbook.
@@ -312,12 +377,14 @@ class SheetSpec:
         field: the field of :class:`Workbook` that it fills.
         row: the type of a row; for the Metadata sheet, of all rows together.
         help: its purpose.
+        optional: whether a workbook may lack it, as those do that were made before it came.
     """
 
     name: str
     field: str
     row: type[Row]
     help: str
+    optional: bool = False
 
     def requirement(self, name: str) -> str:
         """When the column ``name`` must be filled, in the words of the documentation."""
@@ -337,9 +404,16 @@ GROUPINGS = SheetSpec(
     Grouping,
     "One row per group of analyses whose losses are added up year by year. The sheet may stay empty.",
 )
-SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS)
+NOTEBOOKS = SheetSpec(
+    "Notebooks",
+    "notebooks",
+    Notebook,
+    "One row per notebook that runs as a step of the cycle. The sheet may stay empty or be left out.",
+    optional=True,
+)
+SHEETS = (METADATA, PORTFOLIOS, ANALYSES, GROUPINGS, NOTEBOOKS)
 """The sheets of a workbook, in order."""
-TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS)
+TABLES = (PORTFOLIOS, ANALYSES, GROUPINGS, NOTEBOOKS)
 """The sheets with a header row of columns: all but Metadata."""
 SETTING_HEADERS = ("setting", "value")
 """The header row of the Metadata sheet."""

@@ -8,9 +8,13 @@ the text of a cell (:mod:`irp_pipeline.columns.kinds`), and the rules between ce
 
 import codecs
 import datetime as dt
+import json
 import re
+from typing import Any
 
+from irp_pipeline.columns.paths import path_problem
 from irp_pipeline.columns.problems import quoted, suggestion
+from irp_pipeline.columns.variables import variable_problem
 from irp_pipeline.exposure.currencies import CURRENCIES
 
 _USUAL_ENCODINGS = ("utf-8", "utf-16", "cp1252", "cp1250", "latin-1", "mac_roman")
@@ -56,3 +60,28 @@ def checked_share(value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{value:g} must be at least 0 and at most 1; 90 % is 0.9")
     return value
+
+
+def checked_notebook(path: str) -> str:
+    if problem := path_problem(path):
+        raise ValueError(problem)
+    if not path.endswith(".ipynb"):
+        raise ValueError(f"{quoted(path)} is not the name of a notebook, which ends in .ipynb")
+    return path
+
+
+def checked_notebook_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    for name in parameters:
+        if problem := variable_problem(name):
+            raise ValueError(problem)
+    try:
+        json.dumps(parameters, allow_nan=False)
+    except ValueError:
+        raise ValueError("holds a number that is too large") from None
+    return parameters
+
+
+def checked_minutes(minutes: float) -> float:
+    if not 0 < minutes <= 10_080:
+        raise ValueError(f"{minutes:g} must be above 0 and at most 10,080, which is a week")
+    return minutes

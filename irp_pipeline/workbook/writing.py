@@ -53,7 +53,7 @@ def write_template(path: str | os.PathLike[str], overwrite: bool = False) -> Pat
     Raises:
         WorkbookError: the file exists already, or cannot be written.
     """
-    return _save(Path(path), {}, overwrite)
+    return _save(Path(path), {}, overwrite, SHEETS)
 
 
 def write_workbook(path: str | os.PathLike[str], workbook: Workbook, overwrite: bool = False) -> Path:
@@ -67,7 +67,7 @@ def write_workbook(path: str | os.PathLike[str], workbook: Workbook, overwrite: 
         overwrite: whether an existing file is replaced.
 
     Returns:
-        The path of the file, which is written completely or not at all.
+        The path of the file, which is written completely or not at all. Sheets that it may lack are left out if empty.
 
     Raises:
         WorkbookError: the file exists already or cannot be written, or the workbook has more rows than a sheet can.
@@ -82,17 +82,18 @@ def write_workbook(path: str | os.PathLike[str], workbook: Workbook, overwrite: 
                     )
                 ]
             )
-    return _save(Path(path), {METADATA.field: [workbook.metadata], **content}, overwrite)
+    sheets = [spec for spec in SHEETS if not spec.optional or content[spec.field]]
+    return _save(Path(path), {METADATA.field: [workbook.metadata], **content}, overwrite, sheets)
 
 
-def _save(path: Path, content: Mapping[str, Sequence[Row]], overwrite: bool) -> Path:
+def _save(path: Path, content: Mapping[str, Sequence[Row]], overwrite: bool, sheets: Sequence[SheetSpec]) -> Path:
     if path.suffix.lower() != ".xlsx":
         raise WorkbookError(f"{path}: the name of a workbook must end in .xlsx.")
     if path.exists() and not overwrite:
         raise _exists(path)
     book = openpyxl.Workbook()
     book.remove(book.active)
-    for spec in SHEETS:
+    for spec in sheets:
         sheet = book.create_sheet(spec.name)
         rows = content.get(spec.field, ())
         if spec is METADATA:

@@ -21,6 +21,7 @@ from irp_pipeline.helpers.portfolio_facts import Fact, count_in_all, fact_key, r
 from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.asset_events import Outcome
 from irp_pipeline.orchestration.assets import OED_FINDINGS, PORTFOLIO
+from irp_pipeline.orchestration.notebooks import ops_of_stage
 from irp_pipeline.orchestration.stages.extract import extracted_tables
 from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 from irp_pipeline.settings import models_folder
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from irp_pipeline.workbook import Analysis, Workbook
 
 STAGE = StageSpec(3, "Process")
+
+share_out_notebooks, run_notebooks = ops_of_stage(STAGE)
 
 
 def _lookups(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
@@ -154,8 +157,13 @@ def profile_exposure(cycle: CycleOfRun, run: TrackedRun) -> dict[str, Any]:
 
 @graph
 def process(start: Any) -> Any:
-    """The extracted exposure, checked against the OED standard, written as a model reads it, and summarised."""
-    return profile_exposure(build_portfolios(validate_exposure(start)))
+    """The extracted exposure, checked against the OED standard, written as a model reads it, and summarised.
+
+    The notebooks that the workbook names for this stage come before the summary, which waits for them, so that no stage
+    begins before they have ended.
+    """
+    shared_out = share_out_notebooks(build_portfolios(validate_exposure(start)))
+    return profile_exposure(shared_out.map(run_notebooks).collect())
 
 
 def _validated(cycle: CycleOfRun, workbook: "Workbook", portfolio: str, data_folder: Path) -> "PortfolioFindings":

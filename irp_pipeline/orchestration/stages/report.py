@@ -17,11 +17,14 @@ from irp_pipeline.helpers.step import TrackedRun
 from irp_pipeline.orchestration.asset_events import Outcome, link_to
 from irp_pipeline.orchestration.assets import APPROVAL
 from irp_pipeline.orchestration.assets import REPORT as REPORT_ASSET
+from irp_pipeline.orchestration.notebooks import ops_of_stage
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 from irp_pipeline.pages.addresses import Addresses
 
 STAGE = StageSpec(6, "Report")
+
+share_out_notebooks, run_notebooks = ops_of_stage(STAGE)
 _SIGN_OFF = "sign-off"
 
 
@@ -140,5 +143,7 @@ def cycle_report(cycle: CycleOfRun, run: TrackedRun, context: OpExecutionContext
 
 @graph(name="report")
 def report_stage(start: Any) -> Any:
-    """The results in files, and the report of the cycle."""
-    return cycle_report(export_results(start))
+    """The results in files, the report of the cycle, and the notebooks that the workbook names for this stage."""
+    done = cycle_report(export_results(start))
+    share_out_notebooks(done).map(run_notebooks)
+    return done

@@ -3,6 +3,7 @@
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,8 +101,9 @@ class TestProgress:
 
 class TestLosses:
     def test_the_table_has_the_recorded_losses(self, quarters):
-        table = show_losses("Q1-2024")
-        for row in get_results(quarters[1]).itertuples():
+        table: Any = show_losses("Q1-2024")
+        rows: Any = get_results(quarters[1]).itertuples()
+        for row in rows:
             if row.metric in {"AAL", "OEP", "AEP"}:
                 column = row.metric if row.metric == "AAL" else f"{row.metric} {row.return_period:,.10g}"
                 if row.metric == "AAL" or row.return_period in {100, 250}:
@@ -112,8 +114,8 @@ class TestLosses:
         assert next(iter(table.data.columns)) == "AAL"
 
     def test_other_return_periods(self, quarters):
-        columns = show_losses("Q1-2024", return_periods=(2.0,)).data.columns
-        assert [column for column in columns if column.startswith(("OEP", "AEP"))] == ["OEP 2", "AEP 2"]
+        table: Any = show_losses("Q1-2024", return_periods=(2.0,))
+        assert [column for column in table.data.columns if column.startswith(("OEP", "AEP"))] == ["OEP 2", "AEP 2"]
 
     def test_the_curves_are_a_specification_and_a_picture(self, quarters):
         shown = show_curves("Q1-2024")._repr_mimebundle_()
@@ -132,7 +134,7 @@ class TestLosses:
 
 class TestComparison:
     def test_the_table_has_the_change_of_each_usual_figure(self, quarters):
-        table = show_comparison("Q1-2024")
+        table: Any = show_comparison("Q1-2024")
         row = table.data.loc[("everything", "GUL", "AAL", "EUR")]
         assert row["Change %"] == pytest.approx(0.1)
         assert row["After"] - row["Before"] == pytest.approx(row["Change"])
@@ -141,7 +143,7 @@ class TestComparison:
         assert "Q4-2023 → Q1-2024" in html
 
     def test_named_cycles(self, quarters):
-        table = show_comparison("Q4-2023", "Q1-2024")
+        table: Any = show_comparison("Q4-2023", "Q1-2024")
         assert table.data.loc[("everything", "GUL", "AAL", "EUR")]["Change %"] == pytest.approx(1 / 1.1 - 1)
 
     def test_the_curves_of_both(self, quarters):

@@ -143,7 +143,8 @@ def test_every_op_of_the_cycle_is_a_tracked_step_or_a_part_of_one_and_hands_noth
             assert [into.dagster_type.is_nothing for into in node.input_defs] == [True]
             if "irp/step" not in node.tags:
                 parts.add(node.name)
-    assert parts == {"share_out_jobs", "hand_over_jobs"}
+    of_notebooks = {f"{word}_{stage}_notebooks" for word in ("share_out", "run") for stage in ("process", "report")}
+    assert parts == {"share_out_jobs", "hand_over_jobs", *of_notebooks}
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ BASE = "property_wind"
 def content(
     *what_ifs: dict[str, Any], portfolios: tuple[dict[str, Any], ...] = (), **group: list[str]
 ) -> dict[str, Any]:
-    """The example workbook as plain data, with some more rows; the groups are replaced if one is given."""
+    """The example workbook without notebooks as plain data, with more rows; the groups are replaced if one is given."""
     plain = example_workbook().to_json()
+    del plain["notebooks"]  # whose files are not there
     plain["analyses"] += what_ifs
     plain["portfolios"] += portfolios
     if group:

@@ -103,6 +103,9 @@ def data_dir(tmp_path: Path) -> Path:
         file = folder / "property" / f"{name}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+    for name in ("capital.ipynb", "reviews/comparison.ipynb"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
     model = folder / "models" / "windstorm"
     model.mkdir(parents=True)
     (model / "oasislmf.json").write_text("{}")
