@@ -14,7 +14,7 @@ from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
 from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, Job
 from irp_pipeline.helpers.record import INTERNAL, as_dict, record_of
-from irp_pipeline.helpers.wanted import wanted_hash, wanted_of
+from irp_pipeline.helpers.wanted import chain_types, declared_batch_type, wanted_hash, wanted_of
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 
 _SELECT = """
@@ -114,6 +114,43 @@ def find_current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> B
     if configuration is None or newest is None:
         return None
     return newest if asks_for(newest, configuration.id, configuration.data) else None
+
+
+def chain_of_cycle(cycle_id: int) -> list[Batch]:
+    """Return the current batches that the pipeline runs for a cycle, each after its predecessor.
+
+    The first is that of the analyses. A type without jobs for the workbook has no batch.
+    """
+    return [batch for batch, _ in links_of_cycle(cycle_id)]
+
+
+def links_of_cycle(cycle_id: int) -> list[tuple[Batch, Batch | None]]:
+    """Return the batches of :func:`chain_of_cycle`, each with its predecessor, if that has jobs; None if it has none.
+
+    The predecessor of a batch whose type comes after one without a batch is that one's predecessor.
+    """
+    found: dict[str, Batch | None] = {}
+    links = []
+    for declaration in chain_types():
+        batch = find_current_batch(cycle_id, declaration.name)
+        before = None if declaration.after is None else found.get(declaration.after)
+        found[declaration.name] = batch or before
+        if batch is not None:
+            links.append((batch, before))
+    return links
+
+
+def may_begin(cycle_id: int, batch_type: str) -> bool:
+    """Tell whether a batch of a type can be handed over: it has no predecessor, or a complete one."""
+    declared = declared_batch_type(batch_type)
+    while declared.after is not None:
+        before = find_current_batch(cycle_id, declared.after)
+        if before is not None:
+            return before.status is BatchStatus.COMPLETED
+        declared = declared_batch_type(declared.after)
+        if declared.after is None:  # there is no batch of the analyses
+            return False
+    return True
 
 
 def list_batches(cycle_id: int) -> list[dict[str, Any]]:
