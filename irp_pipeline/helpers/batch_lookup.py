@@ -116,41 +116,52 @@ def find_current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> B
     return newest if asks_for(newest, configuration.id, configuration.data) else None
 
 
-def chain_of_cycle(cycle_id: int) -> list[Batch]:
+@dataclass(frozen=True)
+class Link:
+    """A batch of a chain.
+
+    Attributes:
+        batch: the batch.
+        before: its predecessor; None if it is the first, or nobody knows the first one. The predecessor of a batch
+            whose type comes after one without jobs is that one's predecessor.
+        may_begin: whether it can be handed over: it is the first, or all batches before it are complete.
+    """
+
+    batch: Batch
+    before: Batch | None
+    may_begin: bool
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it begins a chain."""
+        return declared_batch_type(self.batch.batch_type).after is None
+
+
+def chain_of_cycle(cycle_id: int) -> list[Link]:
     """Return the current batches that the pipeline runs for a cycle, each after its predecessor.
 
     The first is that of the analyses. A type without jobs for the workbook has no batch.
     """
-    return [batch for batch, _ in links_of_cycle(cycle_id)]
-
-
-def links_of_cycle(cycle_id: int) -> list[tuple[Batch, Batch | None]]:
-    """Return the batches of :func:`chain_of_cycle`, each with its predecessor, if that has jobs; None if it has none.
-
-    The predecessor of a batch whose type comes after one without a batch is that one's predecessor.
-    """
-    found: dict[str, Batch | None] = {}
+    last: dict[str, Link] = {}
     links = []
     for declaration in chain_types():
         batch = find_current_batch(cycle_id, declaration.name)
-        before = None if declaration.after is None else found.get(declaration.after)
-        found[declaration.name] = batch or before
+        before = last.get(declaration.after or "")
         if batch is not None:
-            links.append((batch, before))
+            is_after_complete = before is not None and before.may_begin and before.batch.status is BatchStatus.COMPLETED
+            link = Link(batch, None if before is None else before.batch, declaration.after is None or is_after_complete)
+            links.append(link)
+            last[declaration.name] = link
+        elif before is not None:
+            last[declaration.name] = before
     return links
 
 
 def may_begin(cycle_id: int, batch_type: str) -> bool:
-    """Tell whether a batch of a type can be handed over: it has no predecessor, or a complete one."""
-    declared = declared_batch_type(batch_type)
-    while declared.after is not None:
-        before = find_current_batch(cycle_id, declared.after)
-        if before is not None:
-            return before.status is BatchStatus.COMPLETED
-        declared = declared_batch_type(declared.after)
-        if declared.after is None:  # there is no batch of the analyses
-            return False
-    return True
+    """Tell whether the current batch of a type can be handed over; one without a predecessor always can."""
+    if declared_batch_type(batch_type).after is None:
+        return True
+    return any(link.may_begin for link in chain_of_cycle(cycle_id) if link.batch.batch_type == batch_type)
 
 
 def list_batches(cycle_id: int) -> list[dict[str, Any]]:

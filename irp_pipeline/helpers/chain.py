@@ -18,7 +18,7 @@ from typing import Any, Final
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.batch import find_batch, recon_batch, renew_batch, submit_batch
 from irp_pipeline.helpers.batch_content import job_contents
-from irp_pipeline.helpers.batch_lookup import Batch, links_of_cycle
+from irp_pipeline.helpers.batch_lookup import Batch, chain_of_cycle, may_begin
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.batch_progress import follow_batches, what_failed
 from irp_pipeline.helpers.constants import BatchStatus
@@ -53,19 +53,14 @@ class ChainEnd:
     waiting: list[Batch] = field(default_factory=list)
 
 
-def is_first(batch: Batch) -> bool:
-    """Tell whether a batch begins a chain."""
-    return declared_batch_type(batch.batch_type).after is None
-
-
 def batches_to_begin(cycle_id: int) -> list[Batch]:
-    """Return the current batches of a cycle that can be handed over: the first, and each after a complete one."""
-    return [batch for batch, before in links_of_cycle(cycle_id) if is_first(batch) or _is_complete(before)]
+    """Return the current batches of a cycle that can be handed over: the first, and those after complete ones."""
+    return [link.batch for link in chain_of_cycle(cycle_id) if link.may_begin]
 
 
 def has_failed(cycle_id: int) -> bool:
     """Tell whether a batch of the chain of a cycle has ended badly, so that a run would repeat what failed."""
-    return any(batch.status in _ENDED_BADLY for batch, _ in links_of_cycle(cycle_id))
+    return any(link.batch.status in _ENDED_BADLY for link in chain_of_cycle(cycle_id))
 
 
 def follow_chain(
@@ -89,24 +84,23 @@ def follow_chain(
         EngineError: an engine cannot be reached.
         DatabaseError: the database refuses or is away.
     """
-    links = links_of_cycle(cycle_id)
-    begun = {batch.id for batch, before in links if is_first(batch) or _is_complete(before)}
-    end.running += [batch.id for batch, _ in links if is_first(batch)]
-    late = [batch for batch, _ in links if batch.id in begun and not is_first(batch)]
-    end.running += _begin(late, end, failed=False, everything=False, tell=tell)
+    links = chain_of_cycle(cycle_id)
+    end.running += [link.batch.id for link in links if link.is_first]
+    begun = set(end.running)
+    handed_over = [link.batch for link in links if link.may_begin and not link.is_first]
+    begun |= _begin(cycle_id, handed_over, end, failed=False, everything=False, tell=tell)
     for look in follow_batches(end.running):
         for batch_id in look.ended:
             if _end(batch_id, end):
                 following = [
-                    batch
-                    for batch, before in links
-                    if before is not None and before.id == batch_id and batch.id not in begun
+                    link.batch
+                    for link in links
+                    if link.before is not None and link.before.id == batch_id and link.batch.id not in begun
                 ]
-                begun |= {batch.id for batch in following}
-                end.running += _begin(following, end, failed=True, everything=everything, tell=tell)
+                begun |= _begin(cycle_id, following, end, failed=True, everything=everything, tell=tell)
         if look.progress:
             yield look.progress, look.is_new
-    end.waiting += [batch for batch, _ in links if batch.id not in begun]
+    end.waiting += [link.batch for link in links if link.batch.id not in begun]
 
 
 def what_follows(batch: Batch) -> Mapping[str, Any] | None:
@@ -150,29 +144,35 @@ def is_followed(batch: Batch) -> bool:
     return recorded is not None and recorded == value_hash(job_contents(batch.id))
 
 
-def _is_complete(batch: Batch | None) -> bool:
-    return batch is not None and batch.status is BatchStatus.COMPLETED
-
-
 def _begin(
-    batches: Collection[Batch], end: ChainEnd, *, failed: bool, everything: bool, tell: Callable[[str], None]
-) -> list[int]:
-    """Hand over what waits of batches, and what has other inputs now; return those that could be."""
-    begun = []
+    cycle_id: int,
+    batches: Collection[Batch],
+    end: ChainEnd,
+    *,
+    failed: bool,
+    everything: bool,
+    tell: Callable[[str], None],
+) -> set[int]:
+    """Hand over what waits of batches, and what has other inputs now; return the ids of those whose turn it was."""
+    begun, usable = set(), []
     for batch in batches:
+        if not may_begin(cycle_id, batch.batch_type):  # jobs of the one before were resubmitted just now
+            continue
+        begun.add(batch.id)
         try:
             if renewed := renew_batch(batch.id, everything=everything, failed=failed):
                 tell(f"{len(renewed)} jobs of batch {batch.id} ({batch.batch_type}) are submitted again")
-            begun.append(batch.id)
+            usable.append(batch.id)
         except JobError as error:
             end.problems.append(f"The batch {batch.id} of the type {batch.batch_type} cannot begin. {error}")
     try:
-        check_batches(begun)
+        check_batches(usable)
     except WorldError as error:
         end.problems.append(str(error))
-        return []
-    for batch_id in begun:
+        return begun
+    for batch_id in usable:
         submit_batch(batch_id)
+    end.running += usable
     return begun
 
 

@@ -16,7 +16,7 @@ from irp_pipeline.helpers.batch import find_current_batch
 from irp_pipeline.helpers.batch_content import job_contents
 from irp_pipeline.helpers.batch_lookup import chain_of_cycle
 from irp_pipeline.helpers.batch_of_jobs import BatchError
-from irp_pipeline.helpers.chain import ChainEnd, follow_chain, is_first, is_followed
+from irp_pipeline.helpers.chain import ChainEnd, follow_chain, is_followed
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
@@ -56,13 +56,13 @@ class TrackingConfig(Config):
 def _results(cycle: CycleOfRun) -> dict[str, Any]:
     """The results of the jobs."""
     results: dict[str, Any] = {"results": None}
-    for batch in chain_of_cycle(cycle.id):
-        results["results" if is_first(batch) else f"results of {batch.batch_type}"] = job_contents(batch.id)
+    for link in chain_of_cycle(cycle.id):
+        results["results" if link.is_first else f"results of {link.batch.batch_type}"] = job_contents(link.batch.id)
     return results
 
 
 def _under_way(cycle: CycleOfRun) -> str | None:
-    batches = chain_of_cycle(cycle.id)
+    batches = [link.batch for link in chain_of_cycle(cycle.id)]
     under_way = sum(
         number for batch in batches for status, number in batch.job_counts.items() if not status.is_terminal
     )
@@ -101,8 +101,8 @@ def track_jobs(
     if end.failed or end.problems:
         raise BatchError("\n".join(_what_went_wrong(end)))
     output: dict[str, Any] = {}
-    for batch in chain_of_cycle(cycle.id):
-        name = "" if is_first(batch) else f"{batch.batch_type} "
+    for link in chain_of_cycle(cycle.id):
+        batch, name = link.batch, "" if link.is_first else f"{link.batch.batch_type} "
         output[f"{batch.batch_type} batch"] = batch.id
         output |= {
             f"{name}jobs {status.lower()}": batch.job_counts[status]

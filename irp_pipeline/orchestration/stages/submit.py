@@ -10,8 +10,8 @@ from dagster import DynamicOut, DynamicOutput, In, Nothing, OpExecutionContext, 
 
 from irp_pipeline.helpers.batch import find_batch, find_current_batch, jobs_of_batch, submit_batch
 from irp_pipeline.helpers.batch_content import job_contents, jobs_handed_over_since, wanted_jobs
-from irp_pipeline.helpers.batch_lookup import chain_of_cycle
-from irp_pipeline.helpers.chain import batches_to_begin, is_first
+from irp_pipeline.helpers.batch_lookup import chain_of_cycle, may_begin
+from irp_pipeline.helpers.chain import batches_to_begin
 from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.job_record import Job
 from irp_pipeline.helpers.job_request import JobError
@@ -39,9 +39,10 @@ def share_out_jobs(context: OpExecutionContext, database: DatabaseResource) -> I
     """
     with part_of_step(_STEP, context, database) as cycle:
         renewed = renew_batch(analysis_batch(cycle).id, everything=database.rerun_completed)
-        for batch in batches_to_begin(cycle.id):
-            if not is_first(batch):
-                renewed += renew_batch(batch.id)
+        for link in chain_of_cycle(cycle.id):
+            # The one before may have been renewed just now.
+            if not link.is_first and may_begin(cycle.id, link.batch.batch_type):
+                renewed += renew_batch(link.batch.id)
         if renewed:
             context.log.info(f"{len(renewed)} jobs are submitted again; irp job show ID says why")
         batch_ids = [batch.id for batch in batches_to_begin(cycle.id)]
@@ -59,9 +60,7 @@ def hand_over_jobs(context: OpExecutionContext, database: DatabaseResource) -> N
     with part_of_step(_STEP, context, database) as cycle:
         first, _, last = (context.get_mapping_key() or "").partition("_")
         for batch in batches_to_begin(cycle.id):
-            portion = [job.id for job in _waiting(batch.id) if int(first) <= job.id <= int(last)]
-            if portion or is_first(batch):
-                submit_batch(batch.id, portion)
+            submit_batch(batch.id, [job.id for job in _waiting(batch.id) if int(first) <= job.id <= int(last)])
 
 
 def _waiting(batch_id: int) -> list[Job]:
@@ -71,8 +70,8 @@ def _waiting(batch_id: int) -> list[Job]:
 def _jobs(cycle: CycleOfRun, _: Any) -> dict[str, Any]:
     """What the jobs compute, including the changes of a person."""
     jobs: dict[str, Any] = {"jobs": None}
-    for batch in chain_of_cycle(cycle.id):
-        jobs["jobs" if is_first(batch) else f"jobs of {batch.batch_type}"] = wanted_jobs(batch.id)
+    for link in chain_of_cycle(cycle.id):
+        jobs["jobs" if link.is_first else f"jobs of {link.batch.batch_type}"] = wanted_jobs(link.batch.id)
     return jobs
 
 
