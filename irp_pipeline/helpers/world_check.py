@@ -35,19 +35,20 @@ class Problem:
     """Something that keeps jobs from running.
 
     Attributes:
-        engine: the risk engine that says so.
+        engine: the risk engine that says so; None: it was found before an engine was asked.
         message: what is wrong and what to do, in one line.
         jobs: the names of the jobs.
     """
 
-    engine: str
+    engine: str | None
     message: str
     jobs: tuple[str, ...]
 
     def __str__(self) -> str:
         named = ", ".join(self.jobs[:_NAMES_SHOWN])
         more = f" and {len(self.jobs) - _NAMES_SHOWN} more" if len(self.jobs) > _NAMES_SHOWN else ""
-        return f"{self.engine}: {self.message} (needed by {_counted(len(self.jobs))}: {named}{more})"
+        source = "" if self.engine is None else f"{self.engine}: "
+        return f"{source}{self.message} (needed by {_counted(len(self.jobs))}: {named}{more})"
 
 
 def check_batches(batch_ids: Collection[int]) -> None:
