@@ -24,7 +24,7 @@ from irp_pipeline.helpers.batch_progress import follow_batches, what_failed
 from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.job_request import JobError
 from irp_pipeline.helpers.wanted import declared_batch_type
-from irp_pipeline.helpers.world_check import WorldError, check_batches
+from irp_pipeline.helpers.world_check import NotReadyError, check_batches
 from irp_pipeline.postgres.parameters import json_value, storable_text
 from irp_pipeline.postgres.running import execute_command, execute_scalar
 
@@ -167,7 +167,7 @@ def _begin(
             end.problems.append(f"The batch {batch.id} of the type {batch.batch_type} cannot begin. {error}")
     try:
         check_batches(usable)
-    except WorldError as error:
+    except NotReadyError as error:
         end.problems.append(str(error))
         return begun
     for batch_id in usable:

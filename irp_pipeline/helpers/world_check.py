@@ -22,7 +22,7 @@ _NAMES_SHOWN: Final = 5
 _LONGEST_PROBLEM: Final = 1000
 
 
-class WorldError(IrpError):
+class NotReadyError(IrpError):
     """Jobs cannot run as the world is now; ``problems`` lists why."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
@@ -60,7 +60,7 @@ def check_batches(batch_ids: Collection[int]) -> None:
         batch_ids: the batches.
 
     Raises:
-        WorldError: there are problems; the message has all of them, each once, with the jobs that it concerns.
+        NotReadyError: there are problems; the message has all of them, each once, with the jobs that it concerns.
         BatchError: there is no such batch.
         CycleError: its cycle is archived.
     """
@@ -70,7 +70,7 @@ def check_batches(batch_ids: Collection[int]) -> None:
         waiting = select_jobs(batch_id, "j.status = 'INITIATED'", None)
         problems += problems_of(batch, {job.id: job.job_configuration_data for job in waiting})
     if problems:
-        raise WorldError(
+        raise NotReadyError(
             "\n".join(
                 [
                     "Nothing was submitted, since jobs could not run as things are now:",

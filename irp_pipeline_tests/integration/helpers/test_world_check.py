@@ -16,7 +16,7 @@ from irp_pipeline.hashes import file_sha256
 from irp_pipeline.helpers.batch import submit_batch
 from irp_pipeline.helpers.database import execute_command
 from irp_pipeline.helpers.db_context import get_current_schema
-from irp_pipeline.helpers.world_check import WorldError, check_batches
+from irp_pipeline.helpers.world_check import NotReadyError, check_batches
 from irp_pipeline_tests.support.recording_engine import (
     RecordingEngine,
     analyses,
@@ -60,7 +60,7 @@ def test_all_problems_are_named_at_once_each_with_its_jobs_and_nothing_is_submit
     wanted[0] |= {"lacks": "licence and model", "model_of": "storm 2"}
     wanted[1] |= {"lacks": "mind"}
     batch_id = make_batch(wanted)
-    with pytest.raises(WorldError) as raised:
+    with pytest.raises(NotReadyError) as raised:
         check_batches([batch_id])
     first, *lines = str(raised.value).splitlines()
     assert first == "Nothing was submitted, since jobs could not run as things are now:"
@@ -94,7 +94,7 @@ def test_a_job_whose_request_cannot_be_made_is_left_to_its_handover() -> None:
 
 def test_an_engine_that_is_gone_is_a_problem() -> None:
     batch_id = make_batch(analyses(3, engine="vanished"))
-    with pytest.raises(WorldError, match=r"There is no risk engine 'vanished'.*needed by 3 jobs"):
+    with pytest.raises(NotReadyError, match=r"There is no risk engine 'vanished'.*needed by 3 jobs"):
         check_batches([batch_id])
 
 
@@ -146,7 +146,7 @@ class TestProgram:
         program[0] = "no_such_program"
         (model / "broken").touch()
         batch_id = make_batch(analyses(2, engine="program", model="storm"))
-        with pytest.raises(WorldError) as raised:
+        with pytest.raises(NotReadyError) as raised:
             check_batches([batch_id])
         assert [str(problem) for problem in raised.value.problems] == [
             (
@@ -165,7 +165,7 @@ class TestProgram:
 
     def test_little_space_is_a_problem(self, program: list[str], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("irp_pipeline.engines.local._NEEDED_BYTES", 1e18)
-        with pytest.raises(WorldError, match=r"MB are free for the files of jobs in .*: make room"):
+        with pytest.raises(NotReadyError, match=r"MB are free for the files of jobs in .*: make room"):
             check_batches([make_batch(analyses(1, engine="program", model="storm"))])
 
     def test_files_that_are_not_those_of_the_request_are_named(self, program: list[str], model: Path) -> None:

@@ -147,10 +147,9 @@ def test_what_jobs_lack_is_named_at_once_before_any_is_submitted(launch, folder,
     with monkeypatch.context() as patch:
         patch.setattr(LocalEngine, "check", lambda engine, request: ["the licence has ended"])
         assert not launch().success
-        assert error_of("submit_jobs").splitlines() == [
-            "Nothing was submitted, since jobs could not run as things are now:",
+        assert error_of("submit_jobs").splitlines()[:2] == [
+            "NotReadyError: Nothing was submitted, since jobs could not run as things are now:",
             "- oasis_deterministic: the licence has ended (needed by 3 jobs: low, middle, high)",
-            "in share_out_jobs, a part of the step",
         ]
         assert {job["status"] for job in list_jobs(cycle_id())} == {"INITIATED"}
         assert jobs.runs() == []
