@@ -109,9 +109,12 @@ class LocalEngine:
     def _problems_of_input(self, name: str, file: Mapping[str, str]) -> Iterator[str]:
         key = store.key_of(self._jobs.parent / file["key"])
         try:
-            store.fetch(key, file["sha256"])
+            is_there = store.exists(key, file["sha256"])
         except (IrpError, OSError) as error:
             yield f"the file {name} of the job cannot be used: {error}"
+            return
+        if not is_there:
+            yield f"the file {name} of the job, {key}, is missing or has other content than recorded"
 
     def _problems_of_named(self, request: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[str]:
         try:

@@ -180,7 +180,7 @@ class TestProgram:
             "inputs": {"location.csv": {"key": "portfolios/property/location.csv", "sha256": "0" * 64}},
         }
         of_input, of_model = engine.check(request)
-        assert "the file location.csv of the job cannot be used" in of_input
+        assert "/portfolios/property/location.csv, is missing or has other content than recorded" in of_input
         assert "is not the one that the job was submitted for" in of_model
 
 

@@ -55,6 +55,12 @@ def batches() -> list[tuple[str, str]]:
     return [(batch["batch_type"], batch["status"]) for batch in list_batches(cycle_id())]
 
 
+def irp(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, done.output
+    return " ".join(done.stdout.split())
+
+
 def preview(schema: str, *options: str, status: int = 0) -> Any:
     done = CliRunner().invoke(app, ["batch", "preview", CYCLE, "doubled", "--db-schema", schema, *options])
     assert done.exit_code == status, done.output
@@ -75,6 +81,13 @@ def test_a_chain_runs_within_a_cycle_and_nothing_twice(launch, folder, jobs, tes
     assert "the footprint has no such event" in error_of("track_jobs")
     assert "of the type doubled has not begun: it waits for the batch of the type analysis" in error_of("track_jobs")
     assert jobs.runs() == ["high", "low"]
+    status = irp("status", CYCLE, "--db-schema", test_schema)
+    assert "Batches: analysis FAILED, 2 of 3 jobs, doubled INITIATED, 0 of 2 jobs" in status
+    waiting = str(list_batches(cycle_id())[1]["id"])
+    assert "when the batch of the type analysis is complete" in irp(
+        "batch", "show", waiting, "--db-schema", test_schema
+    )
+    assert f"{waiting} doubled" in irp("job", "list", CYCLE, "--db-schema", test_schema)
 
     jobs.behave()
     assert launch().success
@@ -192,6 +205,20 @@ def test_a_preview_shows_what_would_be_new_changed_and_gone(launch, folder, jobs
     assert "loss_factor: 0.2 → 0.6" in text
     assert "central_doubled" not in text
     assert "No longer asked for: middle_doubled" in text
+    first = list_batches(cycle_id())[-1]["id"]
+    assert launch(only="create_batches").success
+    assert [(batch["batch_type"], batch["status"]) for batch in list_batches(cycle_id()) if batch["id"] > first] == [
+        ("analysis", "INITIATED"),
+        ("doubled", "INITIATED"),
+    ]
+    assert launch().success
+    assert batches()[2:] == [("analysis", "COMPLETED"), ("doubled", "COMPLETED")]
+    # High and its result did not change. Central is another name, so a job of its own.
+    assert sorted(set(jobs.runs()) - {"high", "low", "middle", "low_doubled", "middle_doubled"}) == [
+        "central",
+        "central_doubled",
+    ]
+    assert jobs.runs().count("high") == 1
     unknown = CliRunner().invoke(app, ["batch", "preview", CYCLE, "tripled", "--db-schema", test_schema])
     assert unknown.exit_code == 1
     assert "The types are: analysis, attribution, doubled, repeats" in " ".join(unknown.output.split())
