@@ -93,6 +93,7 @@ class Registry(Generic[DeclarationT]):
         kind: the class of the declarations.
         what: what one is called in messages, such as ``risk engine``.
         check: says what is wrong with a declaration, given those before it, as the end of a sentence; None: nothing.
+        check_all: given all declarations, says which cannot be used and why, likewise; it is asked again without them.
     """
 
     def __init__(
@@ -101,11 +102,13 @@ class Registry(Generic[DeclarationT]):
         kind: type[DeclarationT],
         what: str,
         check: Callable[[DeclarationT, Mapping[str, DeclarationT]], str | None] = lambda declaration, others: None,
+        check_all: Callable[[Mapping[str, DeclarationT]], Mapping[str, str]] = lambda declared: {},
     ) -> None:
         self.group = group
         self.what = what
         self._kind = kind
         self._check = check
+        self._check_all = check_all
         self._lock = threading.RLock()
         self._declared: dict[str, DeclarationT] | None = None
         self._distributions: dict[str, str] = {}
@@ -176,6 +179,10 @@ class Registry(Generic[DeclarationT]):
                 continue
             declared[name] = declaration
             self._distributions[name] = several[0].distribution
+        while problems := self._check_all(declared):
+            for name, problem in problems.items():
+                del declared[name]
+                self._refuse(name, f"of the distribution {self._distributions.pop(name)} cannot be used: {problem}")
 
     def _problem(self, name: str, declaration: Any, declared: Mapping[str, DeclarationT]) -> str | None:
         if not isinstance(declaration, self._kind):

@@ -10,7 +10,7 @@ from irp_pipeline.cli import output
 from irp_pipeline.cli.adoption import print_kept
 from irp_pipeline.cli.failures import FAILED, CommandError
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
-from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.constants import BatchType, JobStatus
 
 if TYPE_CHECKING:
     from irp_pipeline.helpers.job import Job, JobInCycle
@@ -226,7 +226,7 @@ def print_jobs(jobs: "Sequence[Job]") -> None:
         (
             (
                 job.id,
-                job.batch_id,
+                job.batch_id if job.batch_type == BatchType.ANALYSIS else f"{job.batch_id} {job.batch_type}",
                 job.analysis,
                 job.engine,
                 output.status_text(job.status),

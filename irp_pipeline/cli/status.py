@@ -7,9 +7,10 @@ import typer
 
 from irp_pipeline.cli import output
 from irp_pipeline.cli.options import AsJson, CycleName, DbSchema, find_cycle, schema_option, working_in
-from irp_pipeline.helpers.constants import StepStatus
+from irp_pipeline.helpers.constants import JobStatus, StepStatus
 
 if TYPE_CHECKING:
+    from irp_pipeline.helpers.batch import Batch
     from irp_pipeline.helpers.cycle import PastRun, StepProgress
     from irp_pipeline.helpers.sanity import RecordedCheck
 
@@ -22,7 +23,9 @@ _ERRORS_SHOWN = 5
 
 @app.command(epilog="Example: irp status Q1-2024")
 def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False) -> None:
-    """Show the status of each step of a cycle."""
+    """Show the status of each step of a cycle, and of the batches that its workbook asks for."""
+    from irp_pipeline.helpers.batch_lookup import chain_of_cycle
+    from irp_pipeline.helpers.batch_of_jobs import BatchError
     from irp_pipeline.helpers.cycle import progress_of_cycle
     from irp_pipeline.helpers.sanity import find_recorded_check
     from irp_pipeline.helpers.sign_off import find_sign_off
@@ -32,10 +35,21 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
         steps = progress_of_cycle(cycle)
         losses = find_recorded_check(found.id)
         sign_off = find_sign_off(found.id)
+        try:
+            batches, fault = [link.batch for link in chain_of_cycle(found.id)], None
+        except BatchError as error:  # of a transformer, which a distribution may have changed since
+            batches, fault = [], str(error)
     if as_json:
-        findings = None if losses is None else losses.as_json()
-        answer = {"schema": schema, "cycle": found, "steps": steps, "losses": findings, "sign_off": sign_off.content()}
-        output.print_json(answer)
+        output.print_json(
+            {
+                "schema": schema,
+                "cycle": found,
+                "steps": steps,
+                "batches": batches,
+                "losses": None if losses is None else losses.as_json(),
+                "sign_off": sign_off.content(),
+            }
+        )
         return
     output.say(
         output.styled(
@@ -63,6 +77,10 @@ def status(cycle: CycleName, db_schema: DbSchema = None, as_json: AsJson = False
         ),
     )
     output.say(_summary(steps))
+    if len(batches) > 1:
+        output.say(f"Batches: {', '.join(map(_in_words, batches))}")
+    if fault is not None:
+        output.print_note(fault)
     if any(step.last_status is StepStatus.FAILED for step in steps):
         output.print_note(f"To see why: irp history {cycle} {schema_option(schema)} --full")
     if sign_off.figures:
@@ -118,6 +136,11 @@ def history(
         _say_whole_errors(runs)
     if len(runs) < len(found):
         output.print_note(f"These are the newest {len(runs)} of {len(found)} step runs; for more, say --limit N.")
+
+
+def _in_words(batch: "Batch") -> str:
+    finished = batch.job_counts.get(JobStatus.FINISHED, 0)
+    return f"{batch.batch_type} {batch.status}, {finished} of {output.counted(batch.jobs, 'job')}"
 
 
 def _summary(steps: "list[StepProgress]") -> str:

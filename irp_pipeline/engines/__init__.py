@@ -24,6 +24,7 @@ from typing import Any
 from irp_pipeline.columns import Folders
 from irp_pipeline.engines.declaration import ENGINES, ColumnRemark, EngineDeclaration, NamedFile
 from irp_pipeline.engines.protocol import (
+    CheckingEngine,
     EngineError,
     JobPhase,
     JobState,
@@ -36,6 +37,7 @@ from irp_pipeline.plugins import PluginError, Requirement
 
 __all__ = [
     "ENGINES",
+    "CheckingEngine",
     "EngineDeclaration",
     "EngineError",
     "JobPhase",

@@ -7,20 +7,32 @@ does not know what it computes. :mod:`irp_pipeline.engines.folders` describes th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from irp_pipeline import settings, store
 from irp_pipeline.engines import leases
+from irp_pipeline.engines.declaration import ENGINES
 from irp_pipeline.engines.folders import ended, folder_of_job, kill_what_is_left, log_text, read_end
+from irp_pipeline.engines.inputs import DATA_FOLDER, hash_entry, named_files
 from irp_pipeline.engines.leases import JobLease, LeasedJob
 from irp_pipeline.engines.limits import Limits
 from irp_pipeline.engines.protocol import JobPhase, JobState
 from irp_pipeline.engines.waking import wake_worker
+from irp_pipeline.errors import IrpError
+from irp_pipeline.hashes import value_hash
+from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.queue.names import QueueError
 from irp_pipeline.queue.tasks import enqueue, queue_name, withdraw
+
+Usable = Callable[[Mapping[str, Any], Mapping[str, str]], Iterable[str]]
+
+_NEEDED_BYTES: Final = 100_000_000
+"""With less free space than this, no job is submitted."""
 
 
 class LocalEngine:
@@ -32,6 +44,8 @@ class LocalEngine:
         limits: what each job may use; default: the settings of the machine that runs it.
         environment: names of variables that the program reads, as for
             :func:`irp_pipeline.engines.environment.job_environment`.
+        usable: what else :meth:`check` says: given the columns of an analysis that name files and models, and the paths
+            of these files, by column, it returns the problems. Called once for equal columns.
 
     Attributes:
         program, limits, environment: as given; workers read them.
@@ -43,8 +57,11 @@ class LocalEngine:
         program: Sequence[str],
         limits: Limits | None = None,
         environment: Collection[str] = (),
+        usable: Usable | None = None,
     ) -> None:
         self._jobs = jobs_folder
+        self._usable = usable
+        self._known: dict[str, tuple[str, ...]] = {}
         self.program = tuple(program)
         self.limits = limits or Limits(settings.job_seconds(), settings.job_disk_bytes(), settings.job_memory_bytes())
         self.environment = environment
@@ -52,6 +69,61 @@ class LocalEngine:
     def folder(self, key: str) -> Path:
         """Return the folder where the files of a job are."""
         return folder_of_job(self._jobs, key)
+
+    def check(self, request: Mapping[str, Any]) -> Iterator[str]:
+        """Say what keeps a job from running now, as :class:`irp_pipeline.engines.protocol.CheckingEngine` describes.
+
+        The files of the request are there and have the hashes of the request; and if this machine runs jobs, the
+        program is there, and so is space for files. Each file is looked at once, however many jobs have it.
+        """
+        if settings.job_slots():
+            yield from self._once("program", self._problems_of_machine)
+        inputs = request.get("inputs", {})
+        for name, file in inputs.items():
+            yield from self._once(["input", file], partial(self._problems_of_input, name, file))
+        analysis = request["analysis"]
+        declared = ENGINES.declared().get(str(analysis.get("engine")))
+        if declared is not None:
+            depends_on = (column for file in declared.files.values() for column in file.depends_on)
+            columns = {*declared.files, *depends_on, *declared.model_columns}
+            named = {column: analysis.get(column) for column in sorted(columns)}
+            hashes = {column: request.get(hash_entry(column)) for column in declared.files}
+            yield from self._once(
+                [analysis["engine"], named, hashes, request.get(DATA_FOLDER)],
+                partial(self._problems_of_named, request, named),
+            )
+
+    def _once(self, what: object, look: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+        key = value_hash(json_value(what))
+        if key not in self._known:
+            self._known[key] = tuple(look())
+        return self._known[key]
+
+    def _problems_of_machine(self) -> Iterator[str]:
+        if shutil.which(self.program[0]) is None:
+            yield f"its program {self.program[0]} is not on this machine, or cannot be executed"
+        folder = next((place for place in (self._jobs, *self._jobs.parents) if place.is_dir()), None)
+        if folder is not None and (free := shutil.disk_usage(folder).free) < _NEEDED_BYTES:
+            yield f"only {free / 1e6:,.0f} MB are free for the files of jobs in {folder}: make room"
+
+    def _problems_of_input(self, name: str, file: Mapping[str, str]) -> Iterator[str]:
+        key = store.key_of(self._jobs.parent / file["key"])
+        try:
+            is_there = store.exists(key, file["sha256"])
+        except (IrpError, OSError) as error:
+            yield f"the file {name} of the job cannot be used: {error}"
+            return
+        if not is_there:
+            yield f"the file {name} of the job, {key}, is missing or has other content than recorded"
+
+    def _problems_of_named(self, request: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[str]:
+        try:
+            paths = named_files(request, self._jobs.parent)
+        except (IrpError, OSError) as error:
+            yield str(error)
+            return
+        if self._usable is not None:
+            yield from self._usable(named, paths)
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Queue jobs, in the caller's transaction.

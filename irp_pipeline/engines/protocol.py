@@ -6,11 +6,11 @@ changes nothing: repeat it if it is not known whether it arrived.
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.losses import DECLARED_METRICS, Segmentation
@@ -100,6 +100,25 @@ class RiskEngine(Protocol):
 
     def log(self, key: str) -> str:
         """Return what the engine has printed for a job so far; empty if nothing."""
+
+
+@runtime_checkable
+class CheckingEngine(Protocol):
+    """An engine that also checks jobs against the world before they are submitted. No engine needs to."""
+
+    def check(self, request: Mapping[str, Any]) -> Iterable[str]:
+        """Say what keeps a job from running now: a missing model or program, a server that does not answer, a licence.
+
+        The rules of the workbook were checked before; this is about what can change without it. It is asked about
+        each job of a launch before any is submitted, always of the same object: remember what was looked at, so that a
+        hundred jobs with one model look at it once.
+
+        Args:
+            request: what :meth:`RiskEngine.submit` would be given for the job.
+
+        Returns:
+            The problems, each in one line with what to do; equal ones are shown once, with the jobs that have them.
+        """
 
 
 def check_result(result: object, *, currency: str | None = None) -> str | None:

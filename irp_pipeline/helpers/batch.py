@@ -22,6 +22,7 @@ from irp_pipeline.helpers.batch_lookup import (
     get_batch_jobs,
     jobs_of_batch,
     list_batches,
+    may_begin,
     newest_batch,
     read_batch,
 )
@@ -239,15 +240,20 @@ def submit_batch(batch_id: int, job_ids: Collection[int] | None = None) -> int:
         refuses it; the other jobs continue.
 
     Raises:
-        BatchError: there is no such batch, or it has no such jobs.
+        BatchError: there is no such batch, or it has no such jobs; or its predecessor is not complete.
         CycleError: its cycle is archived.
         DatabaseError: the database refuses or is away.
     """
-    require_open_batch(batch_id)
+    batch = require_open_batch(batch_id)
     if job_ids is not None and not isinstance(job_ids, Collection):  # the client of the old framework
         raise BatchError(NO_CLIENT)
     if job_ids is not None:
         _refuse_jobs_of_others(batch_id, job_ids)
+    if not may_begin(batch.cycle_id, batch.batch_type):
+        raise BatchError(
+            f"The batch {batch_id} of the type {batch.batch_type} begins when the batch of the type "
+            f"{declared_batch_type(batch.batch_type).after} is complete. irp run {batch.cycle_name} does both"
+        )
     return submit_jobs(batch_id, job_ids)
 
 

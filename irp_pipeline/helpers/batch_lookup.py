@@ -14,7 +14,7 @@ from irp_pipeline.helpers.configuration import find_active_configuration
 from irp_pipeline.helpers.constants import BatchStatus, BatchType, JobStatus
 from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, Job
 from irp_pipeline.helpers.record import INTERNAL, as_dict, record_of
-from irp_pipeline.helpers.wanted import wanted_hash, wanted_of
+from irp_pipeline.helpers.wanted import chain_types, declared_batch_type, wanted_hash, wanted_of
 from irp_pipeline.postgres.running import fetch_all, fetch_one
 
 _SELECT = """
@@ -114,6 +114,54 @@ def find_current_batch(cycle_id: int, batch_type: str = BatchType.ANALYSIS) -> B
     if configuration is None or newest is None:
         return None
     return newest if asks_for(newest, configuration.id, configuration.data) else None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A batch of a chain.
+
+    Attributes:
+        batch: the batch.
+        before: its predecessor; None if it is the first, or nobody knows the first one. The predecessor of a batch
+            whose type comes after one without jobs is that one's predecessor.
+        may_begin: whether it can be handed over: it is the first, or all batches before it are complete.
+    """
+
+    batch: Batch
+    before: Batch | None
+    may_begin: bool
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it begins a chain."""
+        return declared_batch_type(self.batch.batch_type).after is None
+
+
+def chain_of_cycle(cycle_id: int) -> list[Link]:
+    """Return the current batches that the pipeline runs for a cycle, each after its predecessor.
+
+    The first is that of the analyses. A type without jobs for the workbook has no batch.
+    """
+    last: dict[str, Link] = {}
+    links = []
+    for declaration in chain_types():
+        batch = find_current_batch(cycle_id, declaration.name)
+        before = last.get(declaration.after or "")
+        if batch is not None:
+            is_after_complete = before is not None and before.may_begin and before.batch.status is BatchStatus.COMPLETED
+            link = Link(batch, None if before is None else before.batch, declaration.after is None or is_after_complete)
+            links.append(link)
+            last[declaration.name] = link
+        elif before is not None:
+            last[declaration.name] = before
+    return links
+
+
+def may_begin(cycle_id: int, batch_type: str) -> bool:
+    """Tell whether the current batch of a type can be handed over; one without a predecessor always can."""
+    if declared_batch_type(batch_type).after is None:
+        return True
+    return any(link.may_begin for link in chain_of_cycle(cycle_id) if link.batch.batch_type == batch_type)
 
 
 def list_batches(cycle_id: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from irp_pipeline.engines import EngineError, JobPhase, JobState, RiskEngine, UnknownEngineError
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, open_batch
 from irp_pipeline.helpers.constants import JobStatus
+from irp_pipeline.helpers.earlier_results import EarlierResults
 from irp_pipeline.helpers.job_changes import (
     BEING_CANCELLED,
     LONGEST_MESSAGE,
@@ -263,9 +264,14 @@ def requests_of(
         batch: the batch of the jobs.
         parameters: those of each job, by its id.
     """
-    needs_portfolio = declared_batch_type(batch.batch_type).needs_portfolio
+    declared = declared_batch_type(batch.batch_type)
     make = Requests(
-        batch.cycle_id, batch.cycle_name, batch.data_folder, batch.portfolios, needs_portfolio=needs_portfolio
+        batch.cycle_id,
+        batch.cycle_name,
+        batch.data_folder,
+        batch.portfolios,
+        needs_portfolio=declared.needs_portfolio,
+        earlier=None if declared.after is None else EarlierResults(batch.cycle_id, batch.cycle_name, declared.after),
     )
     requests: dict[int, dict[str, Any]] = {}
     refused: dict[int, JobError] = {}

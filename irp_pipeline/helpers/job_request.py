@@ -6,11 +6,11 @@ Works in the schema of :mod:`irp_pipeline.helpers.db_context`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from irp_pipeline import engines, settings, store
 from irp_pipeline.columns import Folders
@@ -37,7 +37,9 @@ ATTRIBUTION: Final = "attribution"
 """The parameter of a job that says which state between two cycles it computes."""
 REPEAT: Final = "repeat"
 """The parameter of a job that says which analysis it runs again with other draws."""
-_NOT_REQUESTED: Final = ("base", FILES, ATTRIBUTION, REPEAT)
+RESULTS_OF: Final = "results_of"
+"""The parameter of a job that names the jobs of its batch's predecessor whose results it is given."""
+_NOT_REQUESTED: Final = ("base", FILES, ATTRIBUTION, REPEAT, RESULTS_OF)
 """The parameters of a job that say where its files are, or what its figures are for: losses do not depend on them."""
 _REINSURANCE: Final = "reinsurance"
 """The parameter of a job that names the portfolio whose reinsurance tables apply."""
@@ -71,6 +73,13 @@ class _Exposure:
         return _Exposure(files, exposure_hash(digests), paths)
 
 
+class ResultsByName(Protocol):
+    """The results that jobs can name; :class:`irp_pipeline.helpers.earlier_results.EarlierResults`."""
+
+    def of(self, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+        """Return results by the name of the job, and their files as inputs of a request."""
+
+
 class Requests:
     """Makes the requests of a batch's jobs. Each portfolio, model and settings file is read once.
 
@@ -80,6 +89,7 @@ class Requests:
         data_folder: the folder to which the file names of its configuration are relative.
         portfolios: names of the configuration's portfolios.
         needs_portfolio: whether each job is for one of them; else it gets no exposure.
+        earlier: the results of the batch's predecessor; None if it has none.
     """
 
     def __init__(
@@ -90,7 +100,9 @@ class Requests:
         portfolios: Collection[str],
         *,
         needs_portfolio: bool = True,
+        earlier: ResultsByName | None = None,
     ) -> None:
+        self._earlier = earlier
         self._cycle_name = cycle_name
         self._portfolios = portfolios
         self._needs_portfolio = needs_portfolio
@@ -113,7 +125,9 @@ class Requests:
             ``analysis``, the parameters; ``queue``, if it is not the usual one; if the jobs need a portfolio,
             ``inputs``, the OED files by name with their ``key`` and ``sha256``, and ``exposure_hash`` of those files;
             the hashes of the files that the engine declares and the analysis names (for Oasis LMF ``model_hash`` and
-            ``settings_hash``), and ``data_folder``, where they are. :mod:`irp_pipeline.engines.inputs` finds them.
+            ``settings_hash``), and ``data_folder``, where they are. :mod:`irp_pipeline.engines.inputs` finds them. If
+            the job names results of the batch's predecessor, ``results`` by the name of the earlier job, with their
+            files among the ``inputs``.
 
         Raises:
             JobError: the portfolio is unknown, has not been processed, cannot be read, or is not as recorded; or a file
@@ -136,6 +150,9 @@ class Requests:
             request["inputs"] = exposure.files
             request["exposure_hash"] = exposure.hash
             self._check_portfolio(parameters, exposure)
+        if self._earlier is not None and (names := parameters.get(RESULTS_OF)):
+            request["results"], files = self._earlier.of(names)
+            request["inputs"] = {**request.get("inputs", {}), **files}
         data_folder = self._data_folder if stated is None else stated[DATA_FOLDER]
         named = self._named_files(parameters, data_folder)
         return request | named | ({DATA_FOLDER: data_folder} if named else {})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, lock_batch, require_open_batch
+from irp_pipeline.helpers.constants import JobStatus
 from irp_pipeline.helpers.handover import replace_jobs, requests_of
 from irp_pipeline.helpers.job_record import JOB_COLUMNS, JOBS, FinishedJob, Job
 from irp_pipeline.helpers.job_request import JobError, places
@@ -14,6 +15,7 @@ from irp_pipeline.helpers.record import record_of
 from irp_pipeline.postgres.running import fetch_all
 
 _ENDED_WITHOUT_RESULT = "('FAILED', 'ERROR', 'CANCELLED')"
+_WITHOUT_RESULT = frozenset({JobStatus.FAILED, JobStatus.ERROR, JobStatus.CANCELLED})
 
 
 def outdated_jobs(batch_id: int) -> dict[int, str]:
@@ -33,12 +35,13 @@ def outdated_jobs(batch_id: int) -> dict[int, str]:
     return {job.id: reason for job, reason in _outdated(batch, _requests_now(batch), _changed_files(batch))}
 
 
-def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
+def renew_batch(batch_id: int, *, everything: bool = False, failed: bool = True) -> list[int]:
     """Resubmit the jobs of a batch that need it: see :func:`outdated_jobs`. Those under way are ended first.
 
     Args:
         batch_id: the batch.
         everything: resubmit all of its jobs that were handed over, so that they are computed again.
+        failed: resubmit those that ended without a result.
 
     Returns:
         The ids of the new jobs, which are INITIATED: :func:`submit_batch` hands them over. The batch is ACTIVE again if
@@ -56,7 +59,11 @@ def renew_batch(batch_id: int, *, everything: bool = False) -> list[int]:
     # Hashing may take long, so no lock is held here.
     requests, changed = _requests_now(open_batch), _changed_files(open_batch)
     with lock_batch(batch_id) as batch:
-        outdated = _outdated(batch, requests, changed, everything=everything)
+        outdated = [
+            (job, reason)
+            for job, reason in _outdated(batch, requests, changed, everything=everything)
+            if failed or job.status not in _WITHOUT_RESULT
+        ]
         reasons = {job.id: reason for job, reason in outdated}
         return replace_jobs(batch, reasons, [job for job, _ in outdated], recompute=everything)
 

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch_lookup import find_current_batch
+from irp_pipeline.helpers.batch_lookup import chain_of_cycle, find_current_batch
+from irp_pipeline.helpers.constants import BatchStatus
 from irp_pipeline.helpers.cycle_lookup import find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.record import record_of
@@ -169,6 +170,13 @@ def _decide(cycle_name: str, decision: str, reason: str | None, seen: str | None
             f"The workbook of {cycle_name} asks for other jobs than those that were run. Nothing was decided. To run "
             f"them: irp run {cycle_name}"
         )
+    if decision == _APPROVED and cycle is not None:
+        for link in chain_of_cycle(cycle.id):
+            if not link.is_first and link.batch.status is not BatchStatus.COMPLETED:
+                raise SignOffError(
+                    f"The batch {link.batch.id} of the type {link.batch.batch_type} is {link.batch.status}, so "
+                    f"{cycle_name} is not complete. Nothing was decided. To see it: irp batch show {link.batch.id}"
+                )
     user, host = stated_person()
     try:
         execute_scalar(

@@ -2,22 +2,27 @@
 
 Each batch type has one transformer, which a distribution declares by an entry point of the group
 ``irp_pipeline.batch_types``; :data:`BATCH_TYPES` has them all. :mod:`irp_pipeline.helpers.batch` makes the batch.
+
+A type with a predecessor (``after``) is run by the pipeline: :mod:`irp_pipeline.helpers.chain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from irp_pipeline.errors import IrpError
 from irp_pipeline.hashes import value_hash
 from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchType
+from irp_pipeline.helpers.job_request import RESULTS_OF
 from irp_pipeline.plugins import PluginError, Registry, Requirement
 from irp_pipeline.postgres.parameters import json_value
 from irp_pipeline.postgres.running import fetch_all
 
 Transformer = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
+WhenComplete = Callable[[int], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,17 @@ class BatchTypeDeclaration:
         name: of the type; also the name of the entry point.
         help: one sentence on what its jobs do.
         transform: takes the data of a configuration and returns the parameters of each job. Each names its ``engine``,
-            a unique ``name``, and the ``currency`` of its losses. None: its jobs do not come from a workbook.
+            a unique ``name``, and the ``currency`` of its losses. If there are none, the type has no batch for that
+            configuration. A job of a type with a predecessor may name jobs of it in ``results_of``, a list: their
+            results become part of its request. None: its jobs do not come from a workbook.
         needs_portfolio: whether each job is for a ``portfolio`` of the configuration, and gets its OED files.
         requirements: what its jobs need on this machine, besides the needs of their engine.
+        after: the type whose batch must be complete first: ``analysis``, or another type with a predecessor. The
+            pipeline then makes and runs the batches of this type. None: it does not; a command or a script does.
+        when_complete: called with the id of a batch that is complete, before its successors begin;
+            :func:`irp_pipeline.helpers.result.finished_jobs` has the results. What it returns, JSON-like, is recorded
+            with the batch and in the output of the step. It is called once for each result, but again after a crash:
+            it must be safe to repeat.
     """
 
     name: str
@@ -38,9 +51,37 @@ class BatchTypeDeclaration:
     transform: Transformer | None
     needs_portfolio: bool = True
     requirements: tuple[Requirement, ...] = ()
+    after: str | None = None
+    when_complete: WhenComplete | None = None
 
 
-BATCH_TYPES: Final = Registry("irp_pipeline.batch_types", BatchTypeDeclaration, "batch type")
+def _without_place(declared: Mapping[str, BatchTypeDeclaration]) -> dict[str, str]:
+    """Say which types with a predecessor cannot be run by the pipeline, and why."""
+    problems = {}
+    for name, declaration in declared.items():
+        if declaration.after is None:
+            continue
+        if declaration.transform is None:
+            problems[name] = f"it comes after {declaration.after!r}, so it needs a transformer"
+        elif (before := declared.get(declaration.after)) is None:
+            problems[name] = f"it comes after {declaration.after!r}, which is no batch type that can be used"
+        elif before.name != BatchType.ANALYSIS and before.after is None:
+            problems[name] = f"it comes after {declaration.after!r}, whose batches the pipeline does not run"
+        elif _is_in_circle(name, declared):
+            problems[name] = f"it comes after {declaration.after!r}, which comes after it in turn"
+    return problems
+
+
+def _is_in_circle(name: str, declared: Mapping[str, BatchTypeDeclaration]) -> bool:
+    seen: list[str] = []
+    here: str | None = name
+    while here is not None and here in declared and here not in seen:
+        seen.append(here)
+        here = declared[here].after
+    return here == name
+
+
+BATCH_TYPES: Final = Registry("irp_pipeline.batch_types", BatchTypeDeclaration, "batch type", check_all=_without_place)
 """The declared batch types."""
 
 
@@ -130,10 +171,45 @@ def wishes_of(batch_id: int) -> dict[str, Wish]:
 
 
 def wanted_of(batch_type: str, configuration: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of the jobs of a type that a configuration asks for.
+
+    Raises:
+        BatchError: there is no such type, its jobs do not come from a workbook, or its transformer fails or returns
+            something else than jobs.
+    """
     transform = declared_batch_type(batch_type).transform
     if transform is None:
         raise BatchError(f"The jobs of a batch of the type {batch_type!r} do not come from a workbook")
-    return list(transform(configuration))
+    try:
+        wanted = list(transform(configuration))
+    except IrpError:
+        raise
+    except Exception as error:
+        raise BatchError(
+            f"The transformer of the batch type {batch_type!r} fails with this workbook: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    if batch_type != BatchType.ANALYSIS and (problem := next(_faults_of_jobs(wanted), None)) is not None:
+        raise BatchError(f"The transformer of the batch type {batch_type!r} makes a job that cannot be: {problem}")
+    return wanted
+
+
+def _faults_of_jobs(wanted: Sequence[object]) -> Iterator[str]:
+    names = set()
+    for number, job in enumerate(wanted, start=1):
+        if not isinstance(job, Mapping):
+            yield f"number {number} is no mapping of parameters but {job!r}"
+            return
+        for parameter in ("name", "engine"):
+            if not (isinstance(job.get(parameter), str) and job[parameter]):
+                yield f"number {number} has no {parameter!r}"
+                return
+        if job["name"] in names:
+            yield f"two have the name {job['name']!r}"
+        names.add(job["name"])
+        named = job.get(RESULTS_OF, [])
+        if not (isinstance(named, list | tuple) and all(isinstance(name, str) for name in named)):
+            yield f"{RESULTS_OF} of {job['name']!r} is no list of names but {named!r}"
 
 
 def declared_batch_type(batch_type: str) -> BatchTypeDeclaration:
@@ -154,3 +230,22 @@ def declared_batch_type(batch_type: str) -> BatchTypeDeclaration:
 
 def wanted_hash(wanted: Iterable[Mapping[str, Any]]) -> str:
     return value_hash(sorted(value_hash(json_value(dict(item))) for item in wanted))
+
+
+def chain_types() -> list[BatchTypeDeclaration]:
+    """Return the types whose batches the pipeline runs, each after its predecessor: ``analysis`` is the first."""
+    declared = BATCH_TYPES.declared()
+    found = [declared.get(BatchType.ANALYSIS, ANALYSES)]
+    for before in found:  # it grows meanwhile
+        found += [declaration for declaration in declared.values() if declaration.after == before.name]
+    return found
+
+
+def wanted_types(configuration: Mapping[str, Any]) -> list[str]:
+    """Return the types after the analyses that have jobs for a configuration, each after its predecessor.
+
+    Raises:
+        BatchError: a transformer fails.
+    """
+    after = [declaration.name for declaration in chain_types() if declaration.after is not None]
+    return [name for name in after if wanted_of(name, configuration)]

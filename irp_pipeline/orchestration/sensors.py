@@ -24,13 +24,15 @@ from dagster import (
 
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.batch import Batch, batches_under_way, recon_batch, track_batch
-from irp_pipeline.helpers.constants import BatchStatus, BatchType
-from irp_pipeline.helpers.cycle_lookup import can_be_cycle_name, list_cycle_names
+from irp_pipeline.helpers.chain import has_failed
+from irp_pipeline.helpers.constants import BatchStatus
+from irp_pipeline.helpers.cycle_lookup import can_be_cycle_name, find_cycle, list_cycle_names
 from irp_pipeline.helpers.database import DatabaseError
 from irp_pipeline.helpers.db_context import get_schema_from_env, schema_context
 from irp_pipeline.helpers.lost_runs import LostRun, close_lost_runs, latest_run_of_dagster_run
 from irp_pipeline.helpers.messages import Outcome, find_services, send_due
 from irp_pipeline.helpers.sign_off import find_sign_off, held_cycles
+from irp_pipeline.helpers.wanted import chain_types
 from irp_pipeline.orchestration.coordinator import schema_of_run
 from irp_pipeline.orchestration.internals import PARTITION_NAME_TAG
 from irp_pipeline.orchestration.messages import Progress, record_conditions, record_runs
@@ -115,7 +117,8 @@ def _fail_abandoned_runs(instance: DagsterInstance) -> Iterator[str]:
 def follow_batches(context: SensorEvaluationContext) -> SensorResult:
     """In every schema, follow the batches whose run ended before their jobs, and continue their cycles.
 
-    A cycle continues when its batch is complete and its last run covered the whole cycle and was not cancelled.
+    A cycle continues when its batch, or one that came after it, is complete, unless another one of them has failed, and
+    its last run covered the whole cycle and was not cancelled.
     """
     requests: list[RunRequest] = []
     told: list[str] = []
@@ -140,9 +143,17 @@ def _follow(instance: DagsterInstance, schema: str, batch: Batch, told: list[str
     track_batch(batch.id)
     status = recon_batch(batch.id)
     told.append(f"{schema}: batch {batch.id} of cycle {batch.cycle_name} is {status}")
-    continues = batch.batch_type == BatchType.ANALYSIS and status is BatchStatus.COMPLETED
+    continues = status is BatchStatus.COMPLETED and _is_of_pipeline(batch)
     if continues and last is not None and _may_continue(last):
         yield _continuation(schema, batch, last)
+
+
+def _is_of_pipeline(batch: Batch) -> bool:
+    """Tell whether a complete batch is one that the pipeline runs, and no other of its cycle has failed."""
+    if batch.batch_type not in {declared.name for declared in chain_types()}:
+        return False
+    cycle = find_cycle(batch.cycle_name)
+    return cycle is not None and not has_failed(cycle.id)
 
 
 def _last_run(instance: DagsterInstance, schema: str, cycle: str) -> DagsterRun | None:

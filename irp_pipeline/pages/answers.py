@@ -30,7 +30,7 @@ from irp_pipeline.pages.addresses import Addresses
 from irp_pipeline.pages.curves import draw
 from irp_pipeline.pages.cycles import newest_cycles, steps_of_cycle
 from irp_pipeline.pages.jobs import jobs_after, newest_batches
-from irp_pipeline.pages.next_action import next_action
+from irp_pipeline.pages.next_action import batch_to_act_on, next_action
 from irp_pipeline.pages.rendering import render, style
 from irp_pipeline.pages.sign_off import sign_off_in_words
 from irp_pipeline.postgres.running import execute_command, transaction
@@ -193,7 +193,7 @@ def cycle(asked: Asked) -> Response:
         has_report = REPORT_PAGE in {Path(key).name for key in list_artefacts(found.id, REPORT)}
     signed = sign_off_in_words(found) if has_figures else None
     has_report = has_report or report_of(settings.cycle_dir(asked.schema, found.cycle_name)).is_file()
-    action = next_action(found, asked.schema, steps, batches[0] if batches else None, has_figures=has_figures)
+    action = next_action(found, asked.schema, steps, batch_to_act_on(batches), has_figures=has_figures)
     return asked.page(
         "cycle",
         cycle=found,

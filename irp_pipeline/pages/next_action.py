@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus, StepStatus
 from irp_pipeline.helpers.cycle_lookup import Cycle
+from irp_pipeline.helpers.wanted import BATCH_TYPES
 from irp_pipeline.pages.cycles import ShownStep
 from irp_pipeline.pages.jobs import ListedBatch
 
@@ -74,3 +75,23 @@ def next_action(
     if not has_figures or any(step.status is None for step in steps):
         return NextAction("Steps are left. To run them:", f"irp run {where}")
     return NextAction("Read the report. When it is final, archive the cycle:", f"irp cycle archive {where}")
+
+
+def batch_to_act_on(batches: Sequence[ListedBatch]) -> ListedBatch | None:
+    """Return the batch that matters for what to do next: the newest, unless it waits for another one to be complete.
+
+    Args:
+        batches: of a cycle, the newest first.
+    """
+    newest: dict[str, ListedBatch] = {}
+    for batch in batches:
+        newest.setdefault(batch.batch_type, batch)
+    found = batches[0] if batches else None
+    declared = BATCH_TYPES.declared()
+    while found is not None and found.status is BatchStatus.INITIATED:
+        of_type = declared.get(found.batch_type)
+        before = None if of_type is None else newest.get(of_type.after or "")
+        if before is None:
+            break
+        found = before
+    return found

@@ -34,7 +34,13 @@ from irp_pipeline.losses import Figure
 from irp_pipeline.postgres.running import fetch_all
 from irp_pipeline.report.attribution import collect_attribution
 from irp_pipeline.report.comparison import collect_comparison
-from irp_pipeline.report.completeness import missing_figures, missing_steps, missing_work, state_of
+from irp_pipeline.report.completeness import (
+    missing_figures,
+    missing_later_batches,
+    missing_steps,
+    missing_work,
+    state_of,
+)
 from irp_pipeline.report.curves import WholeCurves, whole_curves
 from irp_pipeline.report.exposure import collect_exposure
 from irp_pipeline.report.losses import collect_losses, errors_in_words
@@ -109,6 +115,7 @@ def collect(cycle_name: str) -> Report:
         *errors_in_words(losses),
         *missing_steps(stages),
         *missing_work(workbook, batch, current),
+        *missing_later_batches(cycle.id),
         *([unreadable] if unreadable else []),
         *(missing_figures(workbook, finished, saved, jobs) if workbook and batch else ()),
         *([outdated] if outdated else []),

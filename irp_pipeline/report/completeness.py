@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from irp_pipeline.helpers.batch import Batch
+from irp_pipeline.helpers.batch_lookup import chain_of_cycle
+from irp_pipeline.helpers.batch_of_jobs import BatchError
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus, StepStatus
 from irp_pipeline.helpers.result import JobResult, RecordedFigure, missing_of_groups
 from irp_pipeline.helpers.sanity import RecordedCheck
@@ -77,6 +79,18 @@ def missing_work(workbook: Workbook | None, batch: Batch | None, jobs: Sequence[
             + (f" ({others})" if others else "")
             + f"; their batch is {batch.status}"
         )
+
+
+def missing_later_batches(cycle_id: int) -> Iterator[str]:
+    """Name the batches after that of the analyses which are not complete."""
+    try:
+        links = chain_of_cycle(cycle_id)
+    except BatchError as error:  # of a transformer, which a distribution may have changed since
+        yield str(error)
+        return
+    for link in links:
+        if not link.is_first and link.batch.status is not BatchStatus.COMPLETED:
+            yield f"The batch {link.batch.id} of the type {link.batch.batch_type} is {link.batch.status}"
 
 
 def missing_figures(

@@ -551,7 +551,7 @@ class TestHelp:
 
     def test_the_page_lists_the_commands_there_are(self):
         documented = re.findall(
-            r"^\| `irp ([a-z -]+?)(?: [A-Z][A-Z…]*(?: \[[A-Z]+\])?)?` \|",
+            r"^\| `irp ([a-z -]+?)(?: [A-Z][A-Z…]*(?: \[?[A-Z]+\]?)?)?` \|",
             DOCS.read_text(encoding="utf-8"),
             re.MULTILINE,
         )

@@ -265,7 +265,7 @@ class TestEngine:
         try:
             rate.write_text("0.004\n")
             said = place.irp("explain", CYCLE, "submit_jobs").stdout
-            assert "2 jobs are to be submitted again; the first is job 1: its request changed" in said
+            assert "4 jobs are to be submitted again; the first is job 1: its request changed" in said
         finally:
             rate.write_text(text)
 
@@ -302,6 +302,30 @@ print(Analysis.model_validate(fields).model_dump_json())
 
 
 class TestBatchType:
+    def test_its_batch_runs_within_the_cycle_when_the_analyses_are_complete(self, place: Place) -> None:
+        first, second, *_ = place.answer("batch", "list", CYCLE)["batches"]
+        assert (first["batch_type"], second["batch_type"]) == ("analysis", "sensitivity")
+        assert (first["status"], second["status"]) == ("COMPLETED", "COMPLETED")
+        assert second["submitted_ts"] >= first["completed_ts"]
+        history = place.answer("history", CYCLE)["runs"]
+        (output,) = (run["output_data"] for run in history if run["step_name"] == "Track jobs")
+        assert output["sensitivity completed"] == pytest.approx({"houses_long": MEAN, "shops_long": MEAN})
+
+    def test_a_preview_shows_its_jobs_and_what_the_engine_lacks(self, place: Place) -> None:
+        preview = ("batch", "preview", CYCLE, "sensitivity")
+        found = place.answer(*preview)
+        assert [(job["name"], job["parameters"]["years"]) for job in found["jobs"]] == [
+            ("houses_long", 500),
+            ("shops_long", 500),
+        ]
+        assert ({job["novelty"] for job in found["jobs"]}, found["problems"]) == ({"unchanged"}, [])
+        said = place.irp(*preview, status=1, FLAT_RATE_LICENCE_ENDS="2020-01-31").stdout
+        assert (
+            "flat_rate: the licence ended on 2020-01-31: ask for a new one (needed by 2 jobs: houses_long, shops_long)"
+            in " ".join(said.split())
+        )
+        assert "sensitivity" in place.irp("batch", "types").stdout
+
     def test_its_jobs_are_made_and_run(self, place: Place, distributions: list[Path]) -> None:
         (script,) = (file for folder in distributions for file in folder.glob("run_sensitivity.py"))
         assert place.python(str(script)).stdout.split() == ["COMPLETED", "houses_long", "shops_long"]
@@ -417,8 +441,8 @@ class TestChanges:
         assert counted["figures"] == len(copy.answer("results", CYCLE)["figures"])
 
     def test_the_command_answers(self, copy: Place) -> None:
-        assert copy.irp("count", CYCLE).stdout.strip() == "2 jobs"
-        assert copy.answer("count", CYCLE)["jobs"] == 2
+        assert copy.irp("count", CYCLE).stdout.strip() == "4 jobs"
+        assert copy.answer("count", CYCLE)["jobs"] == 4
         assert "Count the jobs of a cycle" in copy.irp("--help").stdout
 
     def test_the_table_is_extracted_checked_and_written_for_the_jobs(self, copy: Place) -> None:

@@ -6,6 +6,8 @@
     the program of a job; Oasis LMF only runs in its process and in those it starts.
 ``model``, ``hashes``, ``needs``, ``examine``
     what a model folder says about itself, what its losses depend on, what it needs of a portfolio, and a trial of it.
+``usable``
+    whether it and a model could run now.
 ``options``
     which entries the column ``model_options`` may have.
 ``analysis``
@@ -56,5 +58,6 @@ def oasis(jobs_folder: Path) -> RiskEngine:
     one, ``settings``: paths on this machine.
     """
     from irp_pipeline.engines.local import LocalEngine  # with the database, which a declaration does not need
+    from irp_pipeline.engines.oasis.usable import usable
 
-    return LocalEngine(jobs_folder, [sys.executable, "-m", __name__], environment=_ENVIRONMENT)
+    return LocalEngine(jobs_folder, [sys.executable, "-m", __name__], environment=_ENVIRONMENT, usable=usable)

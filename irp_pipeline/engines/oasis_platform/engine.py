@@ -22,7 +22,7 @@ from irp_pipeline.engines.folders import folder_of_job, log_text
 from irp_pipeline.engines.oasis_platform import job_folder, progress
 from irp_pipeline.engines.oasis_platform.driving import analysis_name, cancel_analysis, drive, printed
 from irp_pipeline.engines.oasis_platform.errors import AwayError
-from irp_pipeline.engines.oasis_platform.platform import find_analysis
+from irp_pipeline.engines.oasis_platform.platform import MODEL_COLUMNS, find_analysis, find_model
 from irp_pipeline.engines.oasis_platform.results import fetch_files
 from irp_pipeline.engines.protocol import EngineError, JobPhase, JobState
 from irp_pipeline.errors import IrpError
@@ -52,6 +52,28 @@ class PlatformEngine:
 
     def __init__(self, jobs_folder: Path) -> None:
         self._jobs = jobs_folder
+        self._problems: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def check(self, request: Mapping[str, Any]) -> tuple[str, ...]:
+        """Say what keeps a job from running now: the Platform does not answer, or has no such model.
+
+        The Platform is asked once for each model; if it does not answer, once in all.
+        """
+        if () in self._problems:
+            return self._problems[()]
+        analysis = request["analysis"]
+        model = tuple(str(analysis.get(column)) for column in MODEL_COLUMNS)
+        if model not in self._problems:
+            try:
+                find_model(_connection(), analysis)
+                self._problems[model] = ()
+            except AwayError as error:
+                _disconnect()
+                self._problems[()] = (str(error),)
+                return self._problems[()]
+            except EngineError as error:
+                self._problems[model] = (str(error),)
+        return self._problems[model]
 
     def submit(self, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Take over jobs; nothing goes to the Platform before :meth:`wake` or :meth:`states`.

@@ -31,6 +31,8 @@ _FILES: Final = {
 """What the Platform calls each OED file."""
 _NAMES: Final = {"supplier_id": "model_supplier", "model_id": "model_name", "version_id": "model_version"}
 """The three names of a model at the Platform, with the columns of the sheet Analyses."""
+MODEL_COLUMNS: Final = tuple(_NAMES.values())
+"""The columns of the sheet Analyses that name a model."""
 _CSV: Final = "text/csv"
 _STORED_NAME: Final = re.compile(r"\w+-(?P<digest>[0-9a-f]{64})\b.*")
 _OTHER: Final = "0" * 64

@@ -24,7 +24,7 @@ _BATCH = """
       FROM irp_configuration f JOIN irp_batch b ON b.configuration_id = f.id
 """
 _WITH_FIGURES = "EXISTS (SELECT FROM irp_analysis_result r WHERE r.batch_id = b.id)"
-_NEWEST_FIRST = "ORDER BY f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1"
+_NEWEST_FIRST = "ORDER BY b.batch_type = 'analysis' DESC, f.status = 'ACTIVE' DESC, b.id DESC LIMIT 1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

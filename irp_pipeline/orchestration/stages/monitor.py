@@ -1,7 +1,7 @@
 """Monitor: follow jobs until they end, reconcile the batch, group the losses of analyses, and check all losses."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,19 +12,22 @@ from irp_pipeline import store
 from irp_pipeline.cycle_files import CURVES, LOSS_FINDINGS, extracts_key
 from irp_pipeline.files import write_atomically
 from irp_pipeline.helpers.artefact import list_artefacts
-from irp_pipeline.helpers.batch import find_batch, find_current_batch, recon_batch
+from irp_pipeline.helpers.batch import find_current_batch
 from irp_pipeline.helpers.batch_content import job_contents
+from irp_pipeline.helpers.batch_lookup import chain_of_cycle
 from irp_pipeline.helpers.batch_of_jobs import BatchError
-from irp_pipeline.helpers.batch_progress import follow_batch, what_failed
+from irp_pipeline.helpers.chain import ChainEnd, follow_chain, is_followed
 from irp_pipeline.helpers.configuration import active_workbook
 from irp_pipeline.helpers.constants import BatchStatus, JobStatus
 from irp_pipeline.helpers.cycle import require_open_cycle
 from irp_pipeline.helpers.result import CurveFiles, RecordedFigure, compute_results, saved_content
 from irp_pipeline.helpers.result.recorded import get_results, recorded_figures
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.helpers.wanted import declared_batch_type
 from irp_pipeline.losses import DECLARED_METRICS, LossError
 from irp_pipeline.orchestration.asset_events import Outcome, link_to
 from irp_pipeline.orchestration.assets import LOSSES, SANITY_OF_LOSSES
+from irp_pipeline.orchestration.resources import DatabaseResource
 from irp_pipeline.orchestration.stages.setup import analysis_batch
 from irp_pipeline.orchestration.tracking import AssetOfStep, CheckOfStep, CycleOfRun, StageSpec, step
 from irp_pipeline.pages.addresses import Addresses
@@ -52,15 +55,21 @@ class TrackingConfig(Config):
 
 def _results(cycle: CycleOfRun) -> dict[str, Any]:
     """The results of the jobs."""
-    batch = find_current_batch(cycle.id)
-    return {"results": None if batch is None else job_contents(batch.id)}
+    results: dict[str, Any] = {"results": None}
+    for link in chain_of_cycle(cycle.id):
+        results["results" if link.is_first else f"results of {link.batch.batch_type}"] = job_contents(link.batch.id)
+    return results
 
 
 def _under_way(cycle: CycleOfRun) -> str | None:
-    batch = find_current_batch(cycle.id)
-    counts = {} if batch is None else batch.job_counts
-    under_way = sum(number for status, number in counts.items() if not status.is_terminal)
-    return f"{under_way} jobs have not ended" if under_way else None
+    batches = [link.batch for link in chain_of_cycle(cycle.id)]
+    under_way = sum(
+        number for batch in batches for status, number in batch.job_counts.items() if not status.is_terminal
+    )
+    if under_way:
+        return f"{under_way} jobs have not ended"
+    late = [batch for batch in batches if batch.status is BatchStatus.COMPLETED and not is_followed(batch)]
+    return f"what follows the batch {late[0].id} ({late[0].batch_type}) has not been done" if late else None
 
 
 @step(
@@ -71,29 +80,53 @@ def _under_way(cycle: CycleOfRun) -> str | None:
     pending=_under_way,
     without_config=("patience_minutes",),
 )
-def track_jobs(cycle: CycleOfRun, context: OpExecutionContext, config: TrackingConfig) -> dict[str, Any]:
-    """Follow the jobs until they have ended, and reconcile the batch; jobs without losses fail the step."""
+def track_jobs(
+    cycle: CycleOfRun, context: OpExecutionContext, database: DatabaseResource, config: TrackingConfig
+) -> dict[str, Any]:
+    """Follow the jobs until they have ended, and reconcile the batches; jobs without losses fail the step.
+
+    When a batch is complete, what its type says is done, and the batches that come after it begin.
+    """
     batch_id = analysis_batch(cycle).id
-    began = time.monotonic()
-    for progress, is_new in follow_batch(batch_id):
+    began, end = time.monotonic(), ChainEnd()
+    for progress, is_new in follow_chain(cycle.id, end, everything=database.rerun_completed, tell=context.log.info):
         if is_new:
             context.log.info(progress)
         if config.patience_minutes is not None and time.monotonic() - began > config.patience_minutes * 60:
+            under_way = ", ".join(map(str, end.running))
             raise BatchError(
-                f"The jobs of batch {batch_id} are still under way: {progress}. They go on, and the cycle continues by "
-                "itself when they have ended well, if the Dagster daemon runs; else launch it again"
+                f"The jobs of batch {under_way} are still under way: {progress}. They go on, and the cycle continues "
+                "by itself when they have ended well, if the Dagster daemon runs; else launch it again"
             )
-    status = recon_batch(batch_id)
-    if status is not BatchStatus.COMPLETED:
-        raise BatchError(
-            f"{what_failed(batch_id, status)}\nLaunching the cycle again submits them again. irp job log ID shows what "
-            "the engine printed, and irp job skip ID skips a job"
+    if end.failed or end.problems:
+        raise BatchError("\n".join(_what_went_wrong(end)))
+    output: dict[str, Any] = {}
+    for link in chain_of_cycle(cycle.id):
+        batch, name = link.batch, "" if link.is_first else f"{link.batch.batch_type} "
+        output[f"{batch.batch_type} batch"] = batch.id
+        output |= {
+            f"{name}jobs {status.lower()}": batch.job_counts[status]
+            for status in JobStatus
+            if status in batch.job_counts
+        }
+        if (completion := end.completions.get(batch.batch_type)) is not None:
+            output[f"{batch.batch_type} completed"] = dict(completion)
+    return {"analysis batch": batch_id} | output
+
+
+def _what_went_wrong(end: ChainEnd) -> Iterator[str]:
+    yield from end.failed
+    if end.failed:
+        yield (
+            "Launching the cycle again submits them again. irp job log ID shows what the engine printed, and irp job "
+            "skip ID skips a job"
         )
-    batch = find_batch(batch_id)
-    counts = {} if batch is None else batch.job_counts
-    return {"analysis batch": batch_id} | {
-        f"jobs {status.lower()}": counts[status] for status in JobStatus if status in counts
-    }
+    yield from end.problems
+    for batch in end.waiting:
+        yield (
+            f"The batch {batch.id} of the type {batch.batch_type} has not begun: it waits for the batch of the type "
+            f"{declared_batch_type(batch.batch_type).after}"
+        )
 
 
 def _figures(cycle: CycleOfRun) -> dict[str, Any]:

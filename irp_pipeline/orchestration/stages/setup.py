@@ -23,6 +23,7 @@ from irp_pipeline.helpers.configuration import (
 from irp_pipeline.helpers.constants import BatchType
 from irp_pipeline.helpers.ending import end_batches
 from irp_pipeline.helpers.step import TrackedRun
+from irp_pipeline.helpers.wanted import BATCH_TYPES, chain_types, wanted_types
 from irp_pipeline.orchestration.tracking import CycleOfRun, StageSpec, step
 
 STAGE = StageSpec(1, "Setup")
@@ -73,8 +74,10 @@ def _configuration(cycle: CycleOfRun) -> dict[str, Any]:
 
 
 def _batch(cycle: CycleOfRun) -> dict[str, str | None]:
-    """The jobs that the workbook asks for, if there is a batch of them."""
-    return {"batch": wanted_content(cycle.id)}
+    """The jobs that the workbook asks for, if there is a batch of them; of other types only if it asks for any."""
+    configuration = find_active_configuration(cycle.id)
+    others = [] if configuration is None else wanted_types(configuration.data)
+    return {"batch": wanted_content(cycle.id)} | {f"batch of {name}": wanted_content(cycle.id, name) for name in others}
 
 
 @step(stage=STAGE, number=1)
@@ -123,18 +126,24 @@ def validate_configuration(
     records=_batch,
 )
 def create_batches(cycle: CycleOfRun, run: TrackedRun, step_id: int, context: OpExecutionContext) -> None:
-    """Make sure that there is a batch with the jobs that the workbook asks for; it is not submitted yet.
+    """Make sure that there are batches with the jobs that the workbook asks for; they are not submitted yet.
 
-    Jobs that are still at work for an earlier workbook are ended.
+    There is one of the analyses, and one of each type that comes after another one and has jobs for this workbook. Jobs
+    that are still at work for an earlier workbook are ended.
     """
     configuration = require_active_configuration(cycle.id)
-    if find_current_batch(cycle.id) is None:
-        for earlier in end_batches(cycle.id, BatchType.ANALYSIS):
-            context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
+    for fault in BATCH_TYPES.faults():
+        context.log.warning(f"{fault.message}. The cycle has no batch of it")
+    for declared in chain_types():
+        if find_current_batch(cycle.id, declared.name) is None:
+            for earlier in end_batches(cycle.id, declared.name):
+                context.log.info(f"The jobs of batch {earlier} are ended: the workbook asks for other ones now")
+    names = [BatchType.ANALYSIS, *wanted_types(configuration.data)]
 
     def make() -> None:
-        batch_id = ensure_batch(BatchType.ANALYSIS, configuration.id, step_id)
-        run.output |= {"analysis batch": batch_id, "analysis jobs": len(wanted_jobs(batch_id))}
+        for name in names:
+            batch_id = ensure_batch(name, configuration.id, step_id)
+            run.output |= {f"{name} batch": batch_id, f"{name} jobs": len(wanted_jobs(batch_id))}
 
     run.when_complete(make)
 

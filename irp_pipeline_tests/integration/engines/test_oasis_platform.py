@@ -672,3 +672,26 @@ def test_the_engine_is_found_and_says_which_platform_it_uses(job: Job, monkeypat
     assert str(platform_version("Oasis Platform")).endswith(f" at {job.server.url}")
     monkeypatch.delenv("IRP_OASIS_PLATFORM_URL")
     assert platform_version("Oasis Platform") is None
+
+
+def test_the_check_before_submission_asks_once_for_each_model(job: Job, proxy: FaultyProxy) -> None:
+    engine = job.engine
+    assert engine.check(job.request()) == ()
+    asked = len(proxy.seen)
+    assert engine.check(job.request(name="other", samples=3)) == ()
+    assert len(proxy.seen) == asked
+    (said,) = engine.check(job.request(model_name="Elsewhere"))
+    assert "has no model with the supplier" in said
+    assert "'Elsewhere'" in said
+    assert len(proxy.seen) == asked + 1
+
+
+def test_the_check_of_a_platform_that_does_not_answer_says_so_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRP_OASIS_PLATFORM_URL", "http://127.0.0.1:9/api")
+    engine = job.engine
+    (said,) = engine.check(job.request())
+    assert "cannot be reached" in said
+    assert engine.check(job.request(model_name="Elsewhere")) == (said,)
+    monkeypatch.delenv("IRP_OASIS_PLATFORM_URL")
+    (said,) = job.engine.check(job.request())
+    assert "set IRP_OASIS_PLATFORM_URL" in said

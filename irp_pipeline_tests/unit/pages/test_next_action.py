@@ -7,9 +7,10 @@ import pytest
 
 from irp_pipeline.helpers.constants import BatchStatus, CycleStatus, StepStatus
 from irp_pipeline.helpers.cycle_lookup import Cycle
+from irp_pipeline.helpers.wanted import BATCH_TYPES, BatchTypeDeclaration
 from irp_pipeline.pages.cycles import ShownStep
 from irp_pipeline.pages.jobs import ListedBatch
-from irp_pipeline.pages.next_action import NextAction, next_action
+from irp_pipeline.pages.next_action import NextAction, batch_to_act_on, next_action
 
 NOW = datetime(2024, 4, 1, tzinfo=UTC)
 CYCLE = Cycle(id=1, cycle_name="Q1", status=CycleStatus.ACTIVE, created_ts=NOW, archived_ts=None)
@@ -57,3 +58,20 @@ def test_an_archived_cycle_needs_nothing() -> None:
     found = next_action(archived, "public", [FAILED], replace(BATCH, failed=1), has_figures=True)
     assert found.command == "irp cycle reopen Q1 --db-schema public"
     assert not found.is_urgent
+
+
+def test_a_batch_that_waits_for_another_one_is_not_what_to_act_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = {"analysis": None, "longer": "analysis", "longest": "longer"}
+    monkeypatch.setattr(
+        BATCH_TYPES,
+        "_declared",
+        {name: BatchTypeDeclaration(name, "", None, after=after) for name, after in declared.items()},
+    )
+    failed = replace(BATCH, status=BatchStatus.FAILED, failed=1)
+    waiting = replace(BATCH, id=6, batch_type="longer", status=BatchStatus.INITIATED)
+    last = replace(waiting, id=7, batch_type="longest")
+    assert batch_to_act_on([last, waiting, failed]) is failed
+    under_way = replace(waiting, status=BatchStatus.ACTIVE)
+    assert batch_to_act_on([last, under_way, failed]) is under_way
+    assert batch_to_act_on([replace(BATCH, status=BatchStatus.INITIATED), failed]) is not failed
+    assert batch_to_act_on([]) is None
