@@ -41,9 +41,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def without_notebooks() -> Workbook:
+    return example_workbook().model_copy(update={"notebooks": ()})
+
+
 def workbook_file(folder: Path, *, metadata: dict[str, Any] | None = None, **cells: object) -> Path:
     """The example workbook as a file, with other cells in the portfolio that is in a database, or other settings."""
-    path = write_workbook(folder / "configuration.xlsx", example_workbook(), overwrite=True)
+    path = write_workbook(folder / "configuration.xlsx", without_notebooks(), overwrite=True)
     book = openpyxl.load_workbook(path)
     headers = [cell.value for cell in book["Portfolios"][1]]
     for name, value in cells.items():
