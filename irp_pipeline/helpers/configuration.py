@@ -17,6 +17,7 @@ from irp_pipeline import store
 from irp_pipeline.columns.paths import folder_at, place_of_folder
 from irp_pipeline.errors import IrpError
 from irp_pipeline.helpers.constants import ConfigurationStatus
+from irp_pipeline.helpers.cycle_lookup import can_be_cycle_name
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.helpers.record import as_dict, record_of
 from irp_pipeline.postgres.running import execute_command, execute_insert, execute_scalar, fetch_one, transaction
@@ -243,8 +244,11 @@ def data_folder(cycle_name: str, stored: str) -> Path:
 
     Args:
         cycle_name: the cycle, in the current schema.
-        stored: the recorded folder: relative to the files of the cycle, else an absolute path or an address.
+        stored: the recorded folder: relative to the files of the cycle, else an absolute path or an address. It stays
+            as it is for an adopted cycle whose name cannot be a folder, since there are no files of it here.
     """
+    if not can_be_cycle_name(cycle_name):
+        return Path(stored)
     return folder_at(cycle_dir(get_current_schema(), cycle_name), stored)
 
 

@@ -80,7 +80,7 @@ def test_whole_cycles_run_over_rabbitmq_and_over_redis():
             (run_id,) = {step["dagster_run_id"] for step in step_runs(name)}
             done_by = workers_of(run_id)
             assert set(done_by) == {name}
-            assert len(done_by) == len(step_runs(name)) + 2  # the parts of Submit too
+            assert len(done_by) == len(step_runs(name)) + 4  # the parts of Submit, and the ops that look for notebooks
 
 
 def test_a_cancellation_and_the_death_of_a_run_reach_a_step_by_its_lease():

@@ -811,8 +811,18 @@ def test_a_cycle_with_an_unusual_name_can_be_shown(old: str, irp: Run) -> None:
     adopt(old)
     assert "unusual_name" in irp("cycle", "show", "Q3 2023/final", "--db-schema", old).stdout
     assert "Q3 2023/final" in irp("cycle", "list", "--db-schema", old).stdout
-    irp("status", "Q3 2023/final", "--db-schema", old)
-    irp("batch", "list", "Q3 2023/final", "--db-schema", old)
+    for command in ("status", "history", "batch list", "job list", "results"):
+        irp(*command.split(), "Q3 2023/final", "--db-schema", old)
+    of_cycle = "FROM irp_batch b JOIN irp_configuration f ON f.id = b.configuration_id WHERE f.cycle_id = 3"
+    ((batch,),) = ask(old, f"SELECT min(b.id) {of_cycle}")
+    ((job,),) = ask(old, f"SELECT min(id) FROM irp_job WHERE batch_id IN (SELECT b.id {of_cycle})")
+    irp("batch", "show", batch, "--db-schema", old)
+    irp("job", "show", job, "--db-schema", old)
+    # What needs files of the cycle says that there are none, in a line.
+    for command in ("report", "explain"):
+        said = irp(command, "Q3 2023/final", "--db-schema", old, status=1).output
+        assert said.startswith("Error: ")
+        assert "Traceback" not in said
     irp("cycle", "show", "Q4 2023/final", "--db-schema", old, status=2)
     irp("cycle", "create", "Q3 2023/final", "--db-schema", old, status=1)
     with pytest.raises(psycopg2.errors.CheckViolation):
