@@ -18,7 +18,7 @@ from irp_pipeline.orchestration.coordinator import IN_TRAIL_TAG, run_tags, schem
 from irp_pipeline.orchestration.executors import PRELOADED
 from irp_pipeline.orchestration.instance import CODE_LOCATION
 from irp_pipeline.orchestration.internals import (
-    NOT_EXECUTED,
+    OF_ITS_OWN,
     PARTITION_NAME_TAG,
     PARTITION_SET_TAG,
     execute_run_iterator,
@@ -141,7 +141,7 @@ def following_log(instance: DagsterInstance, run_id: str, show: Callable[[str], 
             for record in page.records:
                 entry = record.event_log_entry
                 is_told = entry.dagster_event is None and int(entry.level) >= logging.INFO
-                if is_told and not NOT_EXECUTED.fullmatch(entry.user_message):
+                if is_told and not OF_ITS_OWN.fullmatch(entry.user_message):
                     show(entry.user_message)
 
     def follow() -> None:

@@ -127,7 +127,12 @@ def show_comparison(cycle_name: str, before: str | None = None) -> Styler:
         "Change": display.signed_amount,
         "Change %": display.percentage,
     }
-    return _styled(frame, formats).set_caption(escape(_sides(found)))
+    table = _styled(frame, formats).set_caption(escape(_sides(found)))
+    table = table.set_properties(subset=["Note"], **{"text-align": "left"})
+    # A note is shown once for the figures of an analysis that all have it; each row of the data has its own.
+    names, notes = frame.index.get_level_values("Name"), frame["Note"]
+    said_above = (notes == notes.shift()) & (names == pd.Series(names, frame.index).shift())
+    return table.format("", subset=(said_above[said_above].index, ["Note"])) if said_above.any() else table
 
 
 def show_compared_curves(cycle_name: str, before: str | None = None, name: str | None = None) -> Chart:

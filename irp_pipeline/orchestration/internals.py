@@ -89,8 +89,11 @@ if TYPE_CHECKING:
 TRIED_WITH: Final = "1.13.27"
 """The version of Dagster with which all of this was last tested."""
 
-NOT_EXECUTED: Final = re.compile(r"Dependencies for step \S+ (?:failed|were not executed): .* Not executing\.")
-"""What Dagster logs for each step that comes after a failed one."""
+OF_ITS_OWN: Final = re.compile(
+    r"Dependencies for step \S+ (?:failed|were not executed): .* Not executing\."
+    r"|Emitting implicit Nothing for output .*"
+)
+"""What Dagster logs for each step that comes after a failed one, and for each op that shares out nothing."""
 
 STEP_WORKER_MODULE: Final = "dagster._core.executor.child_process_executor"
 """The module of the target of a step's process, which identifies such a process."""

@@ -118,8 +118,9 @@ class TestLosses:
         assert [column for column in table.data.columns if column.startswith(("OEP", "AEP"))] == ["OEP 2", "AEP 2"]
 
     def test_the_curves_are_a_specification_and_a_picture(self, quarters):
-        shown = show_curves("Q1-2024")._repr_mimebundle_()
+        shown, about = show_curves("Q1-2024")._repr_mimebundle_()
         assert b64decode(shown["image/png"]).startswith(b"\x89PNG")
+        assert 640 < about["image/png"]["width"] < 800
         specification = shown[VEGA_LITE]
         (subject,) = [one for one in specification["params"] if one["name"] == "subject"]
         assert subject["value"] == "everything"
@@ -141,6 +142,19 @@ class TestComparison:
         html = table.to_html()
         assert "+10.0%" in html
         assert "Q4-2023 → Q1-2024" in html
+
+    def test_a_note_is_shown_once_and_kept_for_each_figure(self, quarters):
+        execute_command(
+            "UPDATE irp_job SET result_data = jsonb_set(result_data, '{provenance,model_version}', '\"9.9\"')"
+            " WHERE batch_id = %s",
+            (quarters[0],),
+        )
+        table: Any = show_comparison("Q1-2024")
+        of_one = table.data.xs("property_wind", level="Name")["Note"]
+        assert len(of_one) > 10
+        assert all("9.9" in note for note in of_one)
+        shown = table.to_html().count("model version 9.9")
+        assert 0 < shown == len(table.data.index.get_level_values("Name").unique())
 
     def test_named_cycles(self, quarters):
         table: Any = show_comparison("Q4-2023", "Q1-2024")
