@@ -9,14 +9,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from irp_pipeline.display.errors import DisplayError
-from irp_pipeline.helpers.batch import find_batch, recon_batch
+from irp_pipeline.helpers.batch import Batch, find_batch, recon_batch
+from irp_pipeline.helpers.batch_lookup import batches_of_cycle
 from irp_pipeline.helpers.batch_progress import follow_batch as look_at_batch
 from irp_pipeline.helpers.constants import JobStatus, StepStatus
 from irp_pipeline.helpers.cycle import find_cycle
 from irp_pipeline.helpers.db_context import get_current_schema
 from irp_pipeline.pages.cycles import ShownStep, steps_of_cycle
-from irp_pipeline.pages.jobs import ListedJob, jobs_after, newest_batches
-from irp_pipeline.postgres.running import fetch_all
+from irp_pipeline.pages.jobs import ListedJob, jobs_after
 from irp_pipeline.report import display
 from irp_pipeline.report.records import first_line
 from irp_pipeline.report.templates import template_environment
@@ -27,46 +27,43 @@ if TYPE_CHECKING:
 _FAILURES_SHOWN: Final = 5
 _BATCHES_SHOWN: Final = 5
 
-_COUNTS: Final = """
-    SELECT status, count(*) AS jobs FROM irp_job WHERE batch_id = %s AND NOT skipped GROUP BY status
-"""
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JobsOfBatch:
     """How far the jobs of a batch are, without those that were skipped.
 
     Attributes:
-        batch_id: the batch.
-        batch_type: its type.
-        counts: how many jobs there are by status.
+        batch: the batch.
         failures: the first jobs that ended without a result.
     """
 
-    batch_id: int
-    batch_type: str
-    counts: dict[JobStatus, int]
+    batch: Batch
     failures: Sequence[ListedJob] = field(repr=False)
+
+    @property
+    def batch_id(self) -> int:
+        """The batch's id."""
+        return self.batch.id
 
     @property
     def total(self) -> int:
         """How many jobs there are."""
-        return sum(self.counts.values())
+        return self.batch.jobs
 
     @property
     def finished(self) -> int:
         """How many have a result."""
-        return self.counts.get(JobStatus.FINISHED, 0)
+        return self.batch.job_counts.get(JobStatus.FINISHED, 0)
 
     @property
     def failed(self) -> int:
         """How many ended without one."""
-        return sum(number for status, number in self.counts.items() if status.is_terminal) - self.finished
+        return sum(number for status, number in self.batch.job_counts.items() if status.is_terminal) - self.finished
 
     @property
     def under_way(self) -> int:
         """How many are with an engine."""
-        return self.total - self.finished - self.failed - self.counts.get(JobStatus.INITIATED, 0)
+        return self.total - self.finished - self.failed - self.batch.job_counts.get(JobStatus.INITIATED, 0)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -130,7 +127,7 @@ def show_progress(cycle_name: str) -> Progress:
     cycle = find_cycle(cycle_name)
     if cycle is None:
         raise DisplayError(f"There is no cycle {cycle_name!r} in schema {get_current_schema()!r}")
-    batches = [_jobs(one.id, one.batch_type) for one in newest_batches(cycle.id, _BATCHES_SHOWN)]
+    batches = [_jobs(batch) for batch in batches_of_cycle(cycle.id)[: -_BATCHES_SHOWN - 1 : -1]]
     return Progress(
         title=f"Cycle {cycle.cycle_name}", schema=get_current_schema(), steps=steps_of_cycle(cycle.id), batches=batches
     )
@@ -185,14 +182,23 @@ def _looks_at_cycle(cycle_name: str, every: float, wait: float) -> Iterator[Prog
 
 
 def _looks_at_batch(batch_id: int) -> Iterator[Progress]:
+    _require_batch(batch_id)
+    for said, _ in look_at_batch(batch_id):
+        yield _progress_of_batch(batch_id, said)
+    status = recon_batch(batch_id)
+    yield _progress_of_batch(batch_id, f"It is {status}")
+
+
+def _progress_of_batch(batch_id: int, said: str) -> Progress:
+    jobs = _jobs(_require_batch(batch_id))
+    return Progress(title=f"Batch {batch_id}", schema=get_current_schema(), batches=[jobs], said=said)
+
+
+def _require_batch(batch_id: int) -> Batch:
     batch = find_batch(batch_id)
     if batch is None:
         raise DisplayError(f"There is no batch {batch_id} in schema {get_current_schema()!r}")
-    schema, title = get_current_schema(), f"Batch {batch_id}"
-    for said, _ in look_at_batch(batch_id):
-        yield Progress(title=title, schema=schema, batches=[_jobs(batch_id, batch.batch_type)], said=said)
-    status = recon_batch(batch_id)
-    yield Progress(title=title, schema=schema, batches=[_jobs(batch_id, batch.batch_type)], said=f"It is {status}")
+    return batch
 
 
 def _show_each(looks: Iterator[Progress]) -> None:
@@ -207,12 +213,11 @@ def _show_each(looks: Iterator[Progress]) -> None:
             handle.update(progress)
 
 
-def _jobs(batch_id: int, batch_type: str) -> JobsOfBatch:
-    counts = {JobStatus(row["status"]): row["jobs"] for row in fetch_all(_COUNTS, (batch_id,))}
-    failed = [status for status in counts if status.is_terminal and status is not JobStatus.FINISHED]
-    found = [job for status in failed for job in jobs_after(batch_id, _FAILURES_SHOWN, status=status)]
+def _jobs(batch: Batch) -> JobsOfBatch:
+    failed = [status for status in batch.job_counts if status.is_terminal and status is not JobStatus.FINISHED]
+    found = [job for status in failed for job in jobs_after(batch.id, _FAILURES_SHOWN, status=status)]
     unskipped = sorted((job for job in found if not job.skipped), key=lambda job: job.id)
-    return JobsOfBatch(batch_id=batch_id, batch_type=batch_type, counts=counts, failures=unskipped[:_FAILURES_SHOWN])
+    return JobsOfBatch(batch, unskipped[:_FAILURES_SHOWN])
 
 
 @cache

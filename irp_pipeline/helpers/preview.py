@@ -131,9 +131,9 @@ def preview_batch(cycle: Cycle, batch_type: str) -> Preview:
     problems: list[Problem] = []
     if unchecked is None:
         parameters = {number: wish.parameters for number, wish in enumerate(wishes) if not wish.skipped}
-        _, refused = requests_of(batch, parameters)
+        requests, refused = requests_of(batch, parameters)
         faults = {number: str(error) for number, error in refused.items()}
-        problems = problems_of(batch, parameters)
+        problems = problems_of(cycle.cycle_name, parameters, requests)
     jobs = tuple(_previewed(wish, present, faults.get(number)) for number, wish in enumerate(wishes))
     current = find_current_batch(cycle.id, batch_type)
     names = {job.name for job in jobs}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from irp_pipeline.engines import CheckingEngine, UnknownEngineError
 from irp_pipeline.errors import IrpError
-from irp_pipeline.helpers.batch_of_jobs import BatchOfJobs, engine_of, require_open_batch
+from irp_pipeline.helpers.batch_of_jobs import engine_of, require_open_batch
 from irp_pipeline.helpers.handover import requests_of, select_jobs
 from irp_pipeline.storable import one_line
 
@@ -68,7 +68,9 @@ def check_batches(batch_ids: Collection[int]) -> None:
     for batch_id in batch_ids:
         batch = require_open_batch(batch_id)
         waiting = select_jobs(batch_id, "j.status = 'INITIATED'", None)
-        problems += problems_of(batch, {job.id: job.job_configuration_data for job in waiting})
+        parameters = {job.id: job.job_configuration_data for job in waiting}
+        requests, _ = requests_of(batch, parameters)
+        problems += problems_of(batch.cycle_name, parameters, requests)
     if problems:
         raise NotReadyError(
             "\n".join(
@@ -81,14 +83,17 @@ def check_batches(batch_ids: Collection[int]) -> None:
         )
 
 
-def problems_of(batch: BatchOfJobs, parameters: Mapping[int, Mapping[str, Any]]) -> list[Problem]:
+def problems_of(
+    cycle_name: str, parameters: Mapping[int, Mapping[str, Any]], requests: Mapping[int, Mapping[str, Any]]
+) -> list[Problem]:
     """Ask the engines what keeps jobs from running now.
 
     One object of each engine is asked about all of its jobs, so that it can remember what it has looked at.
 
     Args:
-        batch: the batch of the jobs.
+        cycle_name: the cycle of the jobs.
         parameters: those of each job, by its id.
+        requests: those of the jobs that have one.
 
     Returns:
         The problems, each once.
@@ -99,15 +104,14 @@ def problems_of(batch: BatchOfJobs, parameters: Mapping[int, Mapping[str, Any]])
         of_engines[str(of_job.get("engine"))][job_id] = of_job
     for name, jobs in of_engines.items():
         try:
-            engine = engine_of(batch.cycle_name, next(iter(jobs.values())))
+            engine = engine_of(cycle_name, next(iter(jobs.values())))
         except UnknownEngineError as error:
             found[name, str(error)] = dict.fromkeys(str(of_job.get("name")) for of_job in jobs.values())
             continue
         if not isinstance(engine, CheckingEngine):
             continue
-        requests, _ = requests_of(batch, jobs)
-        for job_id, request in requests.items():
-            for message in _problems(engine, request):
+        for job_id in filter(requests.__contains__, jobs):
+            for message in _problems(engine, requests[job_id]):
                 found[name, one_line(str(message), _LONGEST_PROBLEM)][str(jobs[job_id].get("name"))] = None
     return [Problem(engine, message, tuple(names)) for (engine, message), names in found.items()]
 
